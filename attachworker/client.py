@@ -1,0 +1,245 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The worker for people in a hurry: plain values in, a result out."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import threading
+import time
+from typing import Any
+from typing import Self
+import uuid
+
+from oslo_config import cfg
+import oslo_messaging as messaging
+
+from attachworker import exception
+from attachworker import objects
+from attachworker import rpcapi
+from attachworker.rpc import transport as bus
+
+OperationFailed = exception.OperationFailed
+
+_PAUSE_FIRST = 1.0
+_PAUSE_MAX = 10.0
+
+
+class AttachWorkerClient:
+    """Attaches volumes to one host, in three lines::
+
+        with AttachWorkerClient('rabbit://user:pw@broker/', 'node1') as node:
+            result = node.attach_volume(connection_info)
+            print(result.device.path)
+
+    A request that gets no answer, because the worker or the broker went
+    away, is sent again with the same request_id, until its deadline has
+    passed and the worker has had its time to answer. The worker recognises
+    it: nothing is done twice.
+
+    :param transport_url: as of oslo.messaging; rabbit://...
+    :param host: name of the host, as its worker is configured.
+    :param conf: configuration with more settings of oslo.messaging (TLS);
+        by default nothing is read.
+    :param timeout: seconds for methods that only look.
+    :raises ConfigurationError: the URL makes no sense.
+    """
+
+    def __init__(
+        self,
+        transport_url: str | None,
+        host: str,
+        conf: cfg.ConfigOpts | None = None,
+        timeout: float = rpcapi.TIMEOUT,
+    ) -> None:
+        if conf is None:
+            conf = cfg.ConfigOpts()
+            conf(
+                [],
+                project='attachworker',
+                default_config_files=[],
+                default_config_dirs=[],
+            )
+        self.host = host
+        #: For whoever wants to listen on the same connections.
+        self.transport = bus.get_transport(conf, transport_url)
+        self._closed = threading.Event()
+        #: The full interface, over the same connections.
+        self.api = rpcapi.AttachWorkerAPI(self.transport, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a request that waits is given up."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self.transport.cleanup()
+
+    def attach_volume(
+        self,
+        connection_info: Mapping[str, Any] | objects.ConnectionInfo,
+        *,
+        attachment_id: str | None = None,
+        request_id: str | None = None,
+        raise_on_failure: bool = False,
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> objects.OperationResult:
+        """Attach a volume and return the result.
+
+        :param connection_info: as Cinder sends it; it is not changed.
+        :param attachment_id: by default a new one; it is in the result.
+        :param raise_on_failure: raise OperationFailed instead of returning
+            a result that is a failure.
+        :param timeout: seconds to go on trying; by default the deadline of
+            the request and the worker's grace.
+        :param fields: other fields of AttachRequest.
+        :raises InvalidConnectionInfo: before anything is sent.
+        """
+        if not isinstance(connection_info, objects.ConnectionInfo):
+            connection_info = objects.ConnectionInfo.from_dict(connection_info)
+        request = objects.AttachRequest(
+            request_id=request_id or _new_id(),
+            attachment_id=attachment_id or _new_id(),
+            connection_info=connection_info,
+            **fields,
+        )
+        return self.send(
+            self.api.attach_volume, request, timeout, raise_on_failure
+        )
+
+    def detach_volume(
+        self,
+        attachment_id: str | None = None,
+        *,
+        connection_info: Mapping[str, Any]
+        | objects.ConnectionInfo
+        | None = None,
+        request_id: str | None = None,
+        raise_on_failure: bool = False,
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> objects.OperationResult:
+        """Detach a volume: an attachment, or what somebody else attached.
+
+        Parameters as in :meth:`attach_volume`; ``fields`` are others of
+        DetachRequest.
+        """
+        if isinstance(connection_info, Mapping):
+            connection_info = objects.ConnectionInfo.from_dict(connection_info)
+        request = objects.DetachRequest(
+            request_id=request_id or _new_id(),
+            attachment_id=attachment_id,
+            connection_info=connection_info,
+            **fields,
+        )
+        return self.send(
+            self.api.detach_volume, request, timeout, raise_on_failure
+        )
+
+    def extend_volume(
+        self,
+        attachment_id: str,
+        *,
+        request_id: str | None = None,
+        raise_on_failure: bool = False,
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> objects.OperationResult:
+        """Take over the new size of a volume; bytes are in the result.
+
+        Parameters as in :meth:`attach_volume`; ``fields`` are others of
+        ExtendRequest.
+        """
+        request = objects.ExtendRequest(
+            request_id=request_id or _new_id(),
+            attachment_id=attachment_id,
+            **fields,
+        )
+        return self.send(
+            self.api.extend_volume, request, timeout, raise_on_failure
+        )
+
+    def get_connector_properties(self, **options: Any) -> dict[str, Any]:
+        """Return what the storage has to know about the host."""
+        return self.api.get_connector_properties({}, self.host, **options)
+
+    def list_attachments(self) -> list[objects.Attachment]:
+        """Return all attachments of the host."""
+        return self.api.list_attachments({}, self.host)
+
+    def get_attachment(self, attachment_id: str) -> objects.Attachment:
+        """Return one attachment, or raise AttachmentNotFound."""
+        return self.api.get_attachment({}, self.host, attachment_id)
+
+    def get_result(self, request_id: str) -> objects.OperationResult | None:
+        """Return a result, None while it is under way, RequestNotFound."""
+        return self.api.get_result({}, self.host, request_id)
+
+    def ping(self) -> dict[str, Any]:
+        """Return ``{version, host, ready}``."""
+        return self.api.ping({}, self.host)
+
+    def send(
+        self,
+        method: Callable[..., objects.OperationResult],
+        request: Any,
+        timeout: float | None = None,
+        raise_on_failure: bool = False,
+    ) -> objects.OperationResult:
+        """Send a request, again if need be, and return its result.
+
+        :param method: one of ``api`` that takes such a request.
+        :raises InvalidConnectionInfo: before anything is sent.
+        """
+        request.validate()
+        result = self._until_answered(
+            method, request, timeout or rpcapi.answer_time(request)
+        )
+        if raise_on_failure and result.status == 'failed':
+            error = result.as_dict()['error'] or {}
+            raise OperationFailed(
+                f'{result.operation} failed in step {error.get("step")}: '
+                f'{error.get("message")} ({error.get("code")})',
+                result=result,
+            )
+        return result
+
+    def _until_answered(
+        self,
+        method: Callable[..., objects.OperationResult],
+        request: Any,
+        timeout: float,
+    ) -> objects.OperationResult:
+        until = time.monotonic() + timeout
+        pause = _PAUSE_FIRST
+        while True:
+            try:
+                return method(
+                    {},
+                    self.host,
+                    request,
+                    timeout=max(1.0, until - time.monotonic()),
+                )
+            except (messaging.MessagingTimeout, exception.BusUnavailable):
+                remaining = until - time.monotonic()
+                if remaining <= pause or self._closed.wait(pause):
+                    raise
+                pause = min(pause * 2, _PAUSE_MAX)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())

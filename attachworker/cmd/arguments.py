@@ -1,0 +1,156 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The command line of attachctl."""
+
+import argparse
+from typing import Any
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; its result has ``command`` and what that takes."""
+    root = argparse.ArgumentParser(
+        prog='attachctl',
+        parents=[_common()],
+        description='Attach volumes to a host, by its attachworker.',
+        epilog='Exit codes: 0 done, 1 the operation failed, 2 bad input, '
+        '3 no worker or no bus.',
+    )
+    commands = root.add_subparsers(
+        dest='command', required=True, metavar='COMMAND'
+    )
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        # The common options are accepted behind the command, too; SUPPRESS
+        # keeps what was said in front of it.
+        return commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            parents=[_common(argparse.SUPPRESS)],
+        )
+
+    add('connector', 'show what the storage has to know about the host')
+    _add_attach_options(add('attach', 'attach a volume'))
+    detach = add('detach', 'detach a volume')
+    detach.add_argument('id', metavar='ID', help='the attachment')
+    detach.add_argument(
+        '--force',
+        action='store_true',
+        help='go on if the device is in use or cannot be flushed; data may '
+        'be lost',
+    )
+    add('list', 'list the attachments of the host')
+    add('show', 'show an attachment').add_argument(
+        'id', metavar='ID', help='the attachment'
+    )
+    add('result', 'show the result of a request').add_argument(
+        'request', metavar='REQUEST', help='the request_id'
+    )
+    add('ping', 'see whether the worker is there')
+    return root
+
+
+def _common(default: Any = None) -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False)
+    options = parent.add_argument_group('where to')
+    options.add_argument(
+        '--transport-url',
+        metavar='URL',
+        default=default,
+        help='the bus, rabbit://user:password@host:port/vhost; default: of '
+        'the configuration. Other users of this host may see it: '
+        'better put it into a file',
+    )
+    options.add_argument(
+        '--host',
+        metavar='NAME',
+        default=default,
+        help='the host; default: of the configuration, or this one',
+    )
+    options.add_argument(
+        '--config-file',
+        metavar='FILE',
+        action='append',
+        default=default,
+        help='read FILE instead of /etc/attachworker/attachworker.conf',
+    )
+    options.add_argument(
+        '--timeout',
+        metavar='SECONDS',
+        type=_seconds,
+        default=default,
+        help='how long to wait for the answer; default: 10, and for attach '
+        'and detach as long as the worker may take',
+    )
+    options.add_argument(
+        '--format',
+        choices=('table', 'json'),
+        default=default or 'table',
+        help='default: table',
+    )
+    return parent
+
+
+def _add_attach_options(attach: argparse.ArgumentParser) -> None:
+    attach.add_argument(
+        'file',
+        metavar='FILE',
+        help='connection_info as JSON, as Cinder sends it; - reads the '
+        'standard input',
+    )
+    attach.add_argument(
+        '--multipath',
+        action='store_true',
+        help='use all paths, under one multipath map',
+    )
+    attach.add_argument(
+        '--enforce-multipath',
+        action='store_true',
+        help='fail if there is no map',
+    )
+    attach.add_argument(
+        '--attachment-id', metavar='ID', help='default: a new one'
+    )
+    attach.add_argument(
+        '--volume-id', metavar='ID', help='default: of the connection_info'
+    )
+    attach.add_argument(
+        '--expected-wwn',
+        metavar='WWN',
+        help='the identity that the device must have',
+    )
+    attach.add_argument(
+        '--min-paths',
+        metavar='N',
+        type=int,
+        default=1,
+        help='how many paths must be usable; default: 1',
+    )
+    attach.add_argument(
+        '--deadline',
+        metavar='SECONDS',
+        type=int,
+        help='how long the attach may take; default: as the worker says',
+    )
+    attach.add_argument(
+        '--cast',
+        action='store_true',
+        help='do not wait; ask for the result later',
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError('must be more than 0')
+    return value

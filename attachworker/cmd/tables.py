@@ -1,0 +1,83 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Answers as tables of at most 80 columns."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import prettytable
+
+WIDTH = 80
+
+
+def listing(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return one line per row; columns are keys of the rows."""
+    table = _table([name.upper().replace('_', ' ') for name in columns])
+    for row in rows:
+        table.add_row([_text(row.get(name)) for name in columns])
+    return table.get_string()
+
+
+def details(values: Mapping[str, Any]) -> str:
+    """Return one line per value; what is empty is left out."""
+    table = _table(['FIELD', 'VALUE'])
+    for name, value in _flat(values):
+        table.add_row([name, _text(value)])
+    return table.get_string()
+
+
+def one_line(text: Any) -> str:
+    """Make text of any origin safe for a terminal, on one line."""
+    return ' '.join(
+        ''.join(
+            character if character.isprintable() else ' '
+            for character in str(text)
+        ).split()
+    )
+
+
+def _table(columns: list[str]) -> prettytable.PrettyTable:
+    table = prettytable.PrettyTable(columns, max_table_width=WIDTH)
+    table.align = 'l'
+    return table
+
+
+def _flat(
+    values: Mapping[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and not prefix:
+            yield from _flat(value, f'{name}.')
+        elif value not in (None, [], {}, ''):
+            yield f'{prefix}{name}', value
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ''
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    if isinstance(value, float):
+        return f'{value:.3f}'
+    if isinstance(value, Mapping):
+        return ' '.join(
+            f'{name}={_text(item)}'
+            for name, item in value.items()
+            if item not in (None, [], {}, '')
+        )
+    if isinstance(value, (list, tuple)):
+        return '\n'.join(_text(item) for item in value)
+    return one_line(value)

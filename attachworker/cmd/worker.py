@@ -1,0 +1,154 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""``attachworker``: the worker daemon."""
+
+import grp
+import logging as stdlib_logging
+import os
+import pwd
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from importlib import metadata
+
+from oslo_config import cfg
+from oslo_log import log as logging
+from oslo_privsep import priv_context
+
+from attachworker import exception
+from attachworker import privileged
+from attachworker import service
+from attachworker.conf import CONF
+from attachworker.host import Host
+
+LOG = logging.getLogger(__name__)
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (*_STOP, signal.SIGHUP)
+#: Seconds between two looks at the watchdog where systemd wants none.
+_IDLE = 3600.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM; the exit code is 1 if the worker cannot start."""
+    # Before any thread or child exists: only the main loop takes signals,
+    # and Ctrl-C in a terminal does not end the privileged helper.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    logging.register_options(CONF)
+    try:
+        CONF(
+            sys.argv[1:] if argv is None else argv,
+            project='attachworker',
+            version=metadata.version('attachworker'),
+        )
+    except cfg.Error as error:
+        print(f'attachworker: {error}', file=sys.stderr)
+        return 1
+    logging.setup(CONF, 'attachworker')
+    try:
+        _start_helper()
+        return _Main().run()
+    except exception.AttachWorkerError as error:
+        LOG.critical('The worker cannot start: %s', error)
+        return 1
+
+
+def _start_helper() -> None:
+    """Start the privileged helper; drop our own privilege if we had any."""
+    if os.geteuid() != 0:
+        privileged.default.start(priv_context.Method.ROOTWRAP)
+        return
+    privileged.default.start(priv_context.Method.FORK)
+    if CONF.user:
+        try:
+            entry = pwd.getpwnam(CONF.user)
+        except KeyError:
+            raise exception.ConfigurationError(
+                option='user', reason=f'there is no user {CONF.user}'
+            ) from None
+        groups = [one.gr_gid for one in grp.getgrall()
+                  if CONF.user in one.gr_mem]
+        os.setgroups([*groups, entry.pw_gid])
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+
+
+class _Main:
+    """The main thread: starts the worker and takes signals."""
+
+    def __init__(self) -> None:
+        self._worker = service.Worker(
+            CONF, Host.real(CONF.event_fallback_interval)
+        )
+        self._failure: exception.AttachWorkerError | None = None
+        usec = os.environ.get('WATCHDOG_USEC', '')
+        self._interval = int(usec) / 2e6 if usec.isdigit() else _IDLE
+
+    def run(self) -> int:
+        threading.Thread(target=self._start, name='start', daemon=True).start()
+        while True:
+            received = signal.sigtimedwait(_SIGNALS, self._interval)
+            if received is None:
+                _notify('WATCHDOG=1')
+            elif received.si_signo == signal.SIGHUP:
+                self._reload()
+            else:
+                break
+        if self._failure is not None:
+            LOG.critical('The worker cannot start: %s', self._failure)
+            return 1
+        return self._stop()
+
+    def _start(self) -> None:
+        # In a thread: it blocks while the broker is away.
+        try:
+            self._worker.start()
+        except exception.AttachWorkerError as error:
+            self._failure = error
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        _notify('READY=1')
+
+    def _reload(self) -> None:
+        stamp = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        _notify(f'RELOADING=1\nMONOTONIC_USEC={stamp}')
+        CONF.mutate_config_files()
+        _notify('READY=1')
+
+    def _stop(self) -> int:
+        LOG.info('Stopping')
+        _notify('STOPPING=1')
+        if self._worker.ready.is_set():
+            self._worker.stop(CONF.stop_timeout)
+        # Threads that are stuck in the kernel do not keep the process.
+        stdlib_logging.shutdown()
+        os._exit(0)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it wants to know (sd_notify(3))."""
+    address = os.environ.get('NOTIFY_SOCKET')
+    if not address:
+        return
+    if address.startswith('@'):
+        address = '\0' + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(state.encode(), address)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,113 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Options of the worker itself."""
+
+import socket
+
+from oslo_config import cfg
+
+OPTIONS = [
+    cfg.HostAddressOpt(
+        'host',
+        default=socket.gethostname(),
+        sample_default='<host name>',
+        help='The name of this host on the bus: callers address the worker '
+        'by it.',
+    ),
+    cfg.HostAddressOpt(
+        'my_ip',
+        default='127.0.0.1',
+        sample_default='<address of this host>',
+        help='The address that storage is told this host has.',
+    ),
+    cfg.StrOpt(
+        'state_path',
+        default='/var/lib/attachworker',
+        help='Directory of the journal. It must outlive restarts of the '
+        'worker and belong to one worker alone.',
+    ),
+    cfg.StrOpt(
+        'user',
+        help='User that the worker becomes once its privileged helper is '
+        'running, if it was started as root. Unset: it stays root.',
+    ),
+    cfg.IntOpt(
+        'max_running',
+        default=16,
+        min=1,
+        max=256,
+        help='How many operations run at the same time.',
+    ),
+    cfg.IntOpt(
+        'max_running_per_backend',
+        default=8,
+        min=1,
+        max=256,
+        help='How many operations on one storage backend (the address of '
+        'its first portal) run at the same time, so that a dead one cannot '
+        'take all places.',
+    ),
+    cfg.IntOpt(
+        'max_queued',
+        default=256,
+        min=1,
+        max=10000,
+        help='How many operations may wait; one more is refused as busy.',
+    ),
+    cfg.IntOpt(
+        'default_deadline',
+        default=300,
+        min=1,
+        max=86400,
+        help='Seconds that an operation may take if its request does not '
+        'say, the time in the queue included.',
+    ),
+    cfg.IntOpt(
+        'rollback_grace',
+        default=30,
+        min=1,
+        max=3600,
+        help='Seconds beyond the deadline for putting things back. What is '
+        'not put back by then is listed in the result.',
+    ),
+    cfg.IntOpt(
+        'stop_timeout',
+        default=60,
+        min=1,
+        max=3600,
+        help='Seconds that running operations get when the worker is '
+        'stopped. What is not finished then is finished, or undone, at the '
+        'next start.',
+    ),
+    cfg.IntOpt(
+        'result_retention',
+        default=7 * 86400,
+        min=60,
+        max=365 * 86400,
+        help='Seconds that results are kept for get_result, and that the '
+        'delivery of a result is tried.',
+    ),
+    cfg.FloatOpt(
+        'event_fallback_interval',
+        default=1.0,
+        min=0.05,
+        max=60.0,
+        help='Seconds after which a wait for a kernel event looks again '
+        'without one, should it have been lost.',
+    ),
+]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    conf.register_opts(OPTIONS)

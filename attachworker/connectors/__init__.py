@@ -1,0 +1,89 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The connectors that are installed, one for each protocol."""
+
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log as logging
+from stevedore import extension
+
+from attachworker import exception
+from attachworker import host as host_layer
+from attachworker.connectors import base
+
+LOG = logging.getLogger(__name__)
+
+NAMESPACE = 'attachworker.connectors'
+
+
+class Connectors:
+    """Loads every connector once; one that is broken stops none."""
+
+    def __init__(self, host: host_layer.Host, conf: cfg.ConfigOpts) -> None:
+        self._connectors: dict[str, base.Connector] = {}
+        self._broken: dict[str, str] = {}
+        manager = extension.ExtensionManager(
+            NAMESPACE,
+            invoke_on_load=False,
+            on_load_failure_callback=self._failed,
+        )
+        for found in manager:
+            group = cfg.OptGroup(
+                found.name, title=f'Connector for {found.name} volumes'
+            )
+            conf.register_group(group)
+            conf.register_opts(found.plugin.options(), group=group)
+            self._connectors[found.name] = found.plugin(
+                host, conf[found.name]
+            )
+
+    def get(self, protocol: str) -> base.Connector:
+        """The connector for a protocol, fit for use on this host.
+
+        :raises UnsupportedProtocol: there is none
+        :raises HostToolMissing: this host lacks something that it needs
+        """
+        connector = self._connectors.get(protocol)
+        if connector is None:
+            raise exception.UnsupportedProtocol(
+                protocol=protocol,
+                reason=self._broken.get(protocol, 'no connector serves it'),
+            )
+        reason = connector.unavailable()
+        if reason is not None:
+            raise exception.HostToolMissing(
+                tool=f'The connector for {protocol}', reason=reason
+            )
+        return connector
+
+    def availability(self) -> dict[str, str | None]:
+        """For each protocol why it cannot be used; None if it can."""
+        return self._broken | {
+            name: connector.unavailable()
+            for name, connector in self._connectors.items()
+        }
+
+    def properties(self) -> dict[str, Any]:
+        """What storage has to know of this host, from all connectors."""
+        found: dict[str, Any] = {}
+        for connector in self._connectors.values():
+            found |= connector.properties()
+        return found
+
+    def _failed(self, manager: Any, entry_point: Any, error: Any) -> None:
+        LOG.error(
+            'Connector %s cannot be loaded: %s', entry_point.name, error
+        )
+        self._broken[entry_point.name] = f'it cannot be loaded ({error})'

@@ -1,0 +1,160 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What a connector is: how volumes of one protocol come to this host."""
+
+import abc
+import dataclasses
+import threading
+from typing import Any
+from typing import Protocol
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import host as host_layer
+from attachworker import objects
+
+
+#: One way to a volume: portal, name and LUN; its text identifies it.
+Target = objects.Target
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """A target that is connected.
+
+    :ivar disk: kernel name of its block device, for example ``sda``
+    :ivar address: where the kernel keeps it; for SCSI host:channel:target:LUN
+    """
+
+    target: Target
+    disk: str
+    address: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PathOutcome:
+    """How the attempt to connect one target went.
+
+    Neither path nor error: it is still going on.
+    """
+
+    target: Target
+    path: Path | None = None
+    error: exception.AttachWorkerError | None = None
+
+
+class Claims(Protocol):
+    """What the journal remembers for one attachment.
+
+    Each is written before the act that it speaks of, so that whatever a crash
+    leaves behind is known to be ours.
+    """
+
+    def take(self, target: Target) -> None:
+        """This attachment uses a target from now on."""
+
+    def release(self, target: Target) -> None: ...
+
+    def intend_device(self, target: Target) -> None:
+        """The device of this target is about to be made by us."""
+
+    def made_device(self, target: Target) -> bool: ...
+
+    def shared(self, target: Target) -> bool:
+        """Another attachment uses the same device."""
+
+    def session_shared(self, target: Target) -> bool:
+        """Another attachment uses the same session."""
+
+    def intend_session(self, target: Target, after: int) -> None:
+        """A session is about to be made; its number will be above this."""
+
+    def confirm_session(self, target: Target, number: int) -> None: ...
+
+    def owns_session(self, target: Target, number: int) -> bool: ...
+
+    def forget_session(self, target: Target) -> None: ...
+
+
+class Connector(abc.ABC):
+    """Connects and disconnects the targets of one protocol.
+
+    One instance serves all operations at once: it keeps no state of theirs.
+    Connectors are loaded from the entry points ``attachworker.connectors``.
+
+    :param host: the machine
+    :param settings: the options of the connector's own group
+    """
+
+    def __init__(self, host: host_layer.Host, settings: Any) -> None:
+        self._host = host
+        self._settings = settings
+
+    @classmethod
+    @abc.abstractmethod
+    def options(cls) -> list[Any]:
+        """The oslo.config options of its group, named like the protocol."""
+
+    @abc.abstractmethod
+    def unavailable(self) -> str | None:
+        """Why this host cannot use the protocol, and what to do."""
+
+    @abc.abstractmethod
+    def properties(self) -> dict[str, Any]:
+        """What storage has to know of this host, os-brick's keys."""
+
+    @abc.abstractmethod
+    def connect(
+        self,
+        info: objects.ConnectionInfo,
+        target: Target,
+        claims: Claims,
+        deadline: deadlines.Deadline,
+        abandoned: threading.Event,
+    ) -> Path:
+        """Bring one target's device to this host, or find it here.
+
+        :param abandoned: set when nobody wants the path any more; the
+            attempt ends soon after with an exception
+        :raises AttachWorkerError: it could not be connected
+        """
+
+    @abc.abstractmethod
+    def disconnect(
+        self,
+        target: Target,
+        claims: Claims,
+        deadline: deadlines.Deadline,
+        keep_found: bool,
+    ) -> list[str]:
+        """Take one target away; that it is gone already is fine.
+
+        Needs nothing but journal and kernel: revert, detach and recovery all
+        use it.
+
+        :param keep_found: leave a device alone that was there before
+        :returns: what could not be taken away; empty if it is proven gone
+        """
+
+    @abc.abstractmethod
+    def paths(self, target: Target) -> list[Path]:
+        """The devices that this host has for a target now."""
+
+    @abc.abstractmethod
+    def identify(self, path: Path, deadline: deadlines.Deadline) -> str:
+        """The volume's identifier, asked from the storage and not a cache.
+
+        :raises WwnNotFound: the volume has none
+        :raises DeviceNotFound: the device does not answer
+        """

@@ -1,0 +1,384 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""iSCSI: a session per target and portal, a SCSI device per LUN."""
+
+import threading
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.connectors import iscsi_record
+from attachworker.connectors import locks
+from attachworker.host import iscsi as host_iscsi
+from attachworker.host import network
+from attachworker.host import scsi as host_scsi
+
+LOG = logging.getLogger(__name__)
+
+_LOGGED_IN = 'LOGGED_IN'
+#: Seconds that iscsiadm gets beyond iscsid's own time-outs.
+_IPC_MARGIN = 5.0
+
+
+class ISCSIConnector(base.Connector):
+    """Serves ``driver_volume_type`` iscsi and iser."""
+
+    def __init__(self, host: Any, settings: Any) -> None:
+        super().__init__(host, settings)
+        self._session_locks = locks.NamedLocks()
+
+    @classmethod
+    def options(cls) -> list[Any]:
+        return [
+            cfg.IntOpt(
+                'login_timeout',
+                default=15,
+                min=1,
+                max=600,
+                help='Seconds that a portal may take to answer, and again '
+                'that a login may take.',
+            ),
+            cfg.IntOpt(
+                'scan_attempts',
+                default=3,
+                min=1,
+                max=100,
+                help='How often a LUN is looked for before it counts as not '
+                'mapped; some arrays need a moment after mapping. Attempts '
+                'are one second apart.',
+            ),
+            cfg.IntOpt(
+                'device_timeout',
+                default=30,
+                min=1,
+                max=600,
+                help='Seconds that the kernel may take to make, or to '
+                'remove, the block device of a LUN.',
+            ),
+        ]
+
+    def unavailable(self) -> str | None:
+        if self._host.iscsi.initiator_name() is None:
+            return (
+                'no initiator name in /etc/iscsi/initiatorname.iscsi; '
+                'install open-iscsi or run iscsi-iname'
+            )
+        if self._host.tool('iscsiadm') is None:
+            return 'iscsiadm is not installed; install open-iscsi'
+        return None
+
+    def properties(self) -> dict[str, Any]:
+        name = self._host.iscsi.initiator_name()
+        return {} if name is None else {'initiator': name}
+
+    def connect(
+        self,
+        info: objects.ConnectionInfo,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        abandoned: threading.Event,
+    ) -> base.Path:
+        claims.take(target)
+        address, port = _split(target.portal)
+        if not self._sessions(target):
+            network.probe(address, port, self._login_timeout(deadline))
+        with self._session_locks.hold(_session_key(target), deadline):
+            _stop_if(abandoned, target)
+            session = self._logged_in(info, target, claims, deadline)
+        _stop_if(abandoned, target)
+        device = self._device(session, target, claims, deadline)
+        assert device.disk is not None
+        return base.Path(target, device.disk, device.hctl)
+
+    def disconnect(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        keep_found: bool,
+    ) -> list[str]:
+        leftovers = [
+            f'{name} of {_session_key(target)} has not returned'
+            for name in self._host.verbs.unfinished(_session_key(target))
+        ]
+        keep = keep_found and not claims.made_device(target)
+        if not keep and not claims.shared(target):
+            leftovers += self._remove_devices(target, deadline)
+        with self._session_locks.hold(_session_key(target), deadline):
+            leftovers += self._log_out(target, claims, deadline)
+        if not leftovers:
+            claims.release(target)
+        return leftovers
+
+    def paths(self, target: base.Target) -> list[base.Path]:
+        found = []
+        for session in self._sessions(target):
+            device = self._host.scsi.find(session.directory, target.lun)
+            if device is not None and device.disk is not None:
+                found.append(base.Path(target, device.disk, device.hctl))
+        return found
+
+    def identify(
+        self, path: base.Path, deadline: deadlines.Deadline
+    ) -> str:
+        try:
+            wwn = self._host.scsi.wwn(path.disk, deadline)
+        except OSError as error:
+            raise _not_found(path.target) from error
+        if wwn is None:
+            raise exception.WwnNotFound(device=path.disk)
+        return wwn
+
+    # -- sessions
+
+    def _sessions(self, target: base.Target) -> list[host_iscsi.Session]:
+        return self._host.iscsi.sessions(target.name, *_split(target.portal))
+
+    def _logged_in(
+        self,
+        info: objects.ConnectionInfo,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> host_iscsi.Session:
+        for session in self._sessions(target):
+            return self._wait_for_reconnect(session, target, deadline)
+        timeout = self._login_timeout(deadline)
+        record = iscsi_record.build(
+            info, target, timeout, self._host.iscsi.settings()
+        )
+        claims.intend_session(target, self._host.iscsi.last_sid())
+        made = self._host.iscsi.login(
+            target.name,
+            *_split(target.portal),
+            record,
+            2 * timeout + _IPC_MARGIN,
+            deadline,
+        )
+        sessions = self._sessions(target)
+        if not sessions:
+            raise exception.LoginFailed(
+                target=target.name,
+                portal=target.portal,
+                reason='the session ended right after the login',
+            )
+        if made:
+            claims.confirm_session(target, sessions[-1].sid)
+        else:
+            # somebody else was quicker: the session is theirs
+            claims.forget_session(target)
+        return sessions[-1]
+
+    def _wait_for_reconnect(
+        self,
+        session: host_iscsi.Session,
+        target: base.Target,
+        deadline: deadlines.Deadline,
+    ) -> host_iscsi.Session:
+        """A session that has lost its connection is neither up nor gone."""
+
+        def look() -> host_iscsi.Session | None:
+            for current in self._sessions(target):
+                if current.state == _LOGGED_IN:
+                    return current
+            return None
+
+        # The kernel has no uevent for this; the slow timer does it.
+        found = self._host.uevents.wait_for(
+            look,
+            lambda _: False,
+            _sooner(deadline, self._settings.login_timeout),
+        )
+        if found is None:
+            raise exception.TargetUnreachable(
+                portal=target.portal,
+                reason=f'session {session.sid} is {session.state}',
+            )
+        return found
+
+    def _log_out(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> list[str]:
+        leftovers = []
+        for session in self._sessions(target):
+            if (
+                claims.session_shared(target)
+                or not claims.owns_session(target, session.sid)
+                or self._host.scsi.devices(session.directory)
+            ):
+                continue
+            try:
+                self._host.iscsi.logout(
+                    session, self._settings.login_timeout, deadline
+                )
+            except (exception.AttachWorkerError, OSError) as error:
+                LOG.warning('Logout of session %s: %s', session.sid, error)
+            if session.directory.exists():
+                leftovers.append(f'session {session.sid} ({target})')
+            else:
+                claims.forget_session(target)
+        return leftovers
+
+    def _login_timeout(self, deadline: deadlines.Deadline) -> int:
+        # iscsid cannot be stopped: it must give up before the caller does.
+        seconds: int = self._settings.login_timeout
+        return max(1, min(seconds, int(deadline.remaining())))
+
+    # -- devices
+
+    def _device(
+        self,
+        session: host_iscsi.Session,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> host_scsi.ScsiDevice:
+        found = self._host.scsi.find(session.directory, target.lun)
+        if found is not None and self._stale(found, deadline):
+            self._drop_stale(found, target, claims, deadline)
+            found = None
+        if found is None:
+            claims.intend_device(target)
+            self._scan(session, target, deadline)
+        device = self._host.scsi.wait_for_disk(
+            session.directory,
+            target.lun,
+            _sooner(deadline, self._settings.device_timeout),
+        )
+        if device is None:
+            raise _not_found(target)
+        return device
+
+    def _scan(
+        self,
+        session: host_iscsi.Session,
+        target: base.Target,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        """Return when the kernel has the LUN; its disk may follow later."""
+
+        def look() -> host_scsi.ScsiDevice | None:
+            return self._host.scsi.find(session.directory, target.lun)
+
+        for _ in range(self._settings.scan_attempts):
+            self._host.scsi.scan(
+                session.host, session.target_id, target.lun, deadline
+            )
+            if look() is not None:
+                return
+            self._host.uevents.wait_for(
+                look,
+                lambda event: f'/{session.directory.name}/'
+                in event['DEVPATH'],
+                _sooner(deadline, 1.0),
+            )
+        raise _not_found(target)
+
+    def _stale(
+        self, device: host_scsi.ScsiDevice, deadline: deadlines.Deadline
+    ) -> bool:
+        """Whether the LUN was given to another volume behind its back.
+
+        The kernel goes on showing the identifier of the first one.
+        """
+        if device.disk is None:
+            return False
+        try:
+            wwn = self._host.scsi.wwn(device.disk, deadline)
+        except OSError:
+            return True
+        return wwn != self._host.scsi.cached_wwn(device.hctl)
+
+    def _drop_stale(
+        self,
+        device: host_scsi.ScsiDevice,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        assert device.disk is not None
+        users = self._host.block.users(device.disk, deadline)
+        if claims.shared(target):
+            users.append('another attachment')
+        if users:
+            raise exception.IdentityMismatch(
+                device=device.disk,
+                found='a leftover of another volume, used by '
+                + ', '.join(users),
+                expected='volume',
+            )
+        LOG.warning(
+            'Removing %s (%s), left behind by another volume at this LUN',
+            device.disk,
+            device.hctl,
+        )
+        self._host.scsi.remove(
+            device.hctl, _sooner(deadline, self._settings.device_timeout)
+        )
+
+    def _remove_devices(
+        self, target: base.Target, deadline: deadlines.Deadline
+    ) -> list[str]:
+        leftovers = []
+        for session in self._sessions(target):
+            device = self._host.scsi.find(session.directory, target.lun)
+            if device is None:
+                continue
+            try:
+                gone = self._host.scsi.remove(
+                    device.hctl,
+                    _sooner(deadline, self._settings.device_timeout),
+                )
+            except (exception.AttachWorkerError, OSError) as error:
+                LOG.warning('Removal of %s: %s', device.hctl, error)
+                gone = False
+            if not gone:
+                leftovers.append(f'device {device.disk or device.hctl}')
+        return leftovers
+
+
+def _session_key(target: base.Target) -> str:
+    """What a session is shared by: all LUNs of one target and portal."""
+    return f'{target.portal},{target.name}'
+
+
+def _split(portal: str) -> tuple[str, int]:
+    address, _, port = portal.rpartition(':')
+    return address.strip('[]'), int(port)
+
+
+def _sooner(
+    deadline: deadlines.Deadline, seconds: float
+) -> deadlines.Deadline:
+    return deadlines.Deadline(min(deadline.at, deadlines.now() + seconds))
+
+
+def _stop_if(abandoned: threading.Event, target: base.Target) -> None:
+    if abandoned.is_set():
+        raise exception.OperationCancelled(step=f'connecting {target}')
+
+
+def _not_found(target: base.Target) -> exception.DeviceNotFound:
+    return exception.DeviceNotFound(
+        lun=target.lun, target=target.name, portal=target.portal
+    )

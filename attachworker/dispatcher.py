@@ -1,0 +1,132 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Decides which operation runs next, and how many run at once."""
+
+import collections
+import threading
+from typing import Protocol
+
+from oslo_log import log as logging
+
+from attachworker import exception
+
+LOG = logging.getLogger(__name__)
+
+
+class Job(Protocol):
+    """Something to run.
+
+    :ivar attachment_id: jobs with the same one run one after another
+    :ivar backend: of jobs with the same one, only so many run at once
+    """
+
+    attachment_id: str
+    backend: str
+
+    def run(self) -> None: ...
+
+
+class Dispatcher:
+    """A bounded pool of threads with a bounded queue.
+
+    The oldest job that may run is next: one whose attachment is free and
+    whose backend has a place. So a dead backend delays only its own volumes.
+
+    :param max_running: threads
+    :param max_running_per_backend: of these, for one backend
+    :param max_queued: jobs that may wait
+    """
+
+    def __init__(
+        self, max_running: int, max_running_per_backend: int, max_queued: int
+    ) -> None:
+        self._max_running_per_backend = max_running_per_backend
+        self._max_queued = max_queued
+        self._changed = threading.Condition()
+        self._queue: collections.deque[Job] = collections.deque()
+        self._attachments: set[str] = set()
+        self._backends: collections.Counter[str] = collections.Counter()
+        self._stopped = False
+        self._threads = [
+            threading.Thread(
+                target=self._work, name=f'operation-{number}', daemon=True
+            )
+            for number in range(max_running)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def check_room(self) -> None:
+        """Raise if the queue is full.
+
+        :raises WorkerBusy: nothing was taken
+        """
+        with self._changed:
+            if self._stopped or len(self._queue) >= self._max_queued:
+                raise exception.WorkerBusy()
+
+    def add(self, job: Job) -> None:
+        """Queue a job; it was accepted, so it is never refused here."""
+        with self._changed:
+            self._queue.append(job)
+            self._changed.notify_all()
+
+    def stop(self, timeout: float) -> bool:
+        """Start no more jobs, and wait for those that run.
+
+        :param timeout: seconds
+        :returns: True if none runs any more
+        """
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+            return self._changed.wait_for(
+                lambda: not self._attachments, timeout
+            )
+
+    def _work(self) -> None:
+        while (job := self._take()) is not None:
+            try:
+                job.run()
+            except Exception:
+                LOG.exception('Operation on %s', job.attachment_id)
+            finally:
+                self._give_back(job)
+
+    def _take(self) -> Job | None:
+        with self._changed:
+            while not self._stopped:
+                job = next(filter(self._may_run, self._queue), None)
+                if job is None:
+                    self._changed.wait()
+                    continue
+                self._queue.remove(job)
+                self._attachments.add(job.attachment_id)
+                self._backends[job.backend] += 1
+                return job
+        return None
+
+    def _give_back(self, job: Job) -> None:
+        with self._changed:
+            self._attachments.discard(job.attachment_id)
+            self._backends[job.backend] -= 1
+            self._changed.notify_all()
+
+    def _may_run(self, job: Job) -> bool:
+        return (
+            job.attachment_id not in self._attachments
+            and self._backends[job.backend] < self._max_running_per_backend
+        )

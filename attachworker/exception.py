@@ -1,0 +1,208 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Every error that attachworker reports, with its code on the wire."""
+
+from typing import Any
+
+
+class AttachWorkerError(Exception):
+    """Base of all errors; ``code`` is the error code of the contract."""
+
+    code = 'internal'
+    msg_fmt = 'An unexpected error occurred; see the log of the worker.'
+    #: Whether the same request may succeed later without any change.
+    retryable = False
+    #: The atom that it is blamed on, where that is not the one that raised.
+    step: str | None = None
+
+    def __init__(self, message: str | None = None, **kwargs: Any) -> None:
+        self.kwargs = kwargs
+        super().__init__(message or self.msg_fmt % kwargs)
+
+
+class InvalidConnectionInfo(AttachWorkerError):
+    """A value of a request breaks a rule; secrets are never quoted."""
+
+    code = 'invalid_connection_info'
+    msg_fmt = 'Invalid value for %(key)s: %(rule)s.'
+
+
+class UnsupportedProtocol(AttachWorkerError):
+    code = 'unsupported_protocol'
+    msg_fmt = 'Volumes of type %(protocol)s cannot be attached: %(reason)s.'
+
+
+class TargetUnreachable(AttachWorkerError):
+    code = 'target_unreachable'
+    msg_fmt = ('Portal %(portal)s does not answer (%(reason)s); check the '
+               'network between this host and the storage.')
+    retryable = True
+
+
+class LoginFailed(AttachWorkerError):
+    code = 'login_failed'
+    msg_fmt = ('Login to %(target)s at %(portal)s failed (%(reason)s); check '
+               'that the target exists and admits this initiator.')
+    retryable = True
+
+
+class AuthFailed(AttachWorkerError):
+    code = 'auth_failed'
+    msg_fmt = ('%(target)s at %(portal)s refused the credentials; check the '
+               'CHAP settings of both sides.')
+
+
+class DeviceNotFound(AttachWorkerError):
+    code = 'device_not_found'
+    msg_fmt = ('LUN %(lun)s of %(target)s at %(portal)s did not appear; check '
+               'that the volume is mapped to this initiator.')
+    retryable = True
+
+
+class WwnNotFound(AttachWorkerError):
+    code = 'wwn_not_found'
+    msg_fmt = ('Device %(device)s reports no usable identifier (VPD page '
+               '0x83); the volume cannot be told from others.')
+
+
+class IdentityMismatch(AttachWorkerError):
+    code = 'identity_mismatch'
+    msg_fmt = ('Device %(device)s is %(found)s, not the wanted %(expected)s; '
+               'it was left alone. Check for a stale or wrong LUN mapping.')
+
+
+class MultipathFailed(AttachWorkerError):
+    code = 'multipath_failed'
+    msg_fmt = 'No usable multipath map: %(reason)s.'
+
+
+class NotEnoughPaths(AttachWorkerError):
+    code = 'not_enough_paths'
+    msg_fmt = 'Only %(found)s of the %(wanted)s wanted paths are usable.'
+    retryable = True
+
+
+class DeviceInUse(AttachWorkerError):
+    code = 'in_use'
+    msg_fmt = ('Device %(device)s is in use by %(users)s; stop its users '
+               'first, or force the detach.')
+    retryable = True
+
+
+class FlushFailed(AttachWorkerError):
+    code = 'flush_failed'
+    msg_fmt = ('Device %(device)s could not be flushed (%(reason)s); nothing '
+               'was removed. Mend its paths, or force the detach.')
+    retryable = True
+
+
+class ExtendFailed(AttachWorkerError):
+    code = 'extend_failed'
+    msg_fmt = 'Device %(device)s could not be extended: %(reason)s.'
+    retryable = True
+
+
+class EncryptionFailed(AttachWorkerError):
+    code = 'encryption_failed'
+    msg_fmt = 'Encryption of %(device)s failed: %(reason)s.'
+
+
+class DeadlineExceeded(AttachWorkerError):
+    code = 'deadline_exceeded'
+    msg_fmt = 'The deadline of the request passed in step %(step)s.'
+    retryable = True
+
+
+class OperationCancelled(AttachWorkerError):
+    code = 'cancelled'
+    msg_fmt = 'The request was cancelled before step %(step)s.'
+    retryable = True
+
+
+class AttachmentConflict(AttachWorkerError):
+    code = 'attachment_conflict'
+    msg_fmt = '%(what)s is already known with other content; use a new id.'
+
+
+class AttachmentNotFound(AttachWorkerError):
+    code = 'attachment_not_found'
+    msg_fmt = 'Attachment %(attachment_id)s is not known on this host.'
+
+
+class WorkerBusy(AttachWorkerError):
+    code = 'busy'
+    msg_fmt = 'The queue of this host is full; send the request again later.'
+    retryable = True
+
+
+class HostToolMissing(AttachWorkerError):
+    code = 'host_tool_missing'
+    msg_fmt = '%(tool)s is not available on this host: %(reason)s.'
+
+
+class HostToolFailed(AttachWorkerError):
+    code = 'host_tool_failed'
+    msg_fmt = '%(tool)s failed: %(reason)s.'
+    retryable = True
+
+
+class WorkerRestarted(AttachWorkerError):
+    msg_fmt = ('The worker was started again during the attach, which was '
+               'undone; send a new request.')
+    retryable = True
+
+
+class RequestNotFound(AttachWorkerError):
+    """Raised to the caller of get_result; never the code of a result."""
+
+    msg_fmt = 'Request %(request_id)s is not known on this host.'
+
+
+class ConfigurationError(AttachWorkerError):
+    """The worker cannot start with these options."""
+
+    msg_fmt = 'Option %(option)s: %(reason)s.'
+
+
+class JournalUnavailable(AttachWorkerError):
+    """The journal cannot be read or written: no new work is taken."""
+
+    msg_fmt = 'The journal at %(path)s is not usable: %(reason)s.'
+
+
+class HostNotFound(AttachWorkerError):
+    """Raised to the caller: no worker has ever listened under this name."""
+
+    msg_fmt = ('No attachworker serves host %(host)s: check the name, and '
+               'that the worker of that host has been started.')
+    retryable = True
+
+
+class BusUnavailable(AttachWorkerError):
+    """Raised to the caller: the request did not reach the broker."""
+
+    msg_fmt = ('The message bus cannot be reached (%(reason)s); check '
+               'transport_url and the broker.')
+    retryable = True
+
+
+class OperationFailed(AttachWorkerError):
+    """Raised by the client, if asked to, for a result that is a failure.
+
+    :ivar result: the OperationResult, with code, step and leftovers.
+    """
+
+    def __init__(self, message: str | None = None, result: Any = None,
+                 **kwargs: Any) -> None:
+        self.result = result
+        super().__init__(message, **kwargs)

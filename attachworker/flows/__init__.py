@@ -1,0 +1,30 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Graphs of tasks, one a file, and the engine that runs them.
+
+The keys of the store, each with the task that provides it:
+
+``connector``
+    GetConnector: the connector of the volume's protocol.
+``outcome:TARGET``
+    ConnectTarget: a PathOutcome for each target of the request.
+``outcomes``
+    GatherPaths: all of them, in the order of the request.
+``wwn``
+    FindWwn: the identifier of the volume.
+``device``
+    VerifyDevice: the DeviceInfo of the answer.
+``paths``
+    FindPaths: the devices that a detach is about.
+"""

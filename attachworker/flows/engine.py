@@ -1,0 +1,100 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Runs one flow to its end and says how that was."""
+
+import dataclasses
+from typing import Any
+from typing import Protocol
+
+from taskflow import engines
+from taskflow import flow as flows
+from taskflow import states
+from taskflow.listeners import base
+from taskflow.types import failure
+from taskflow.types import notifier
+
+from attachworker import deadline as deadlines
+
+
+class Observer(Protocol):
+    """Is told of each step; must not block."""
+
+    def step_started(self, step: str) -> None: ...
+
+    def step_ended(
+        self, step: str, elapsed: float, error: BaseException | None
+    ) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a flow ended.
+
+    :ivar results: the store, if it succeeded
+    :ivar error: the first cause, if it failed
+    :ivar step: the atom that raised it
+    :ivar timings: seconds by atom name
+    """
+
+    results: dict[str, Any]
+    error: BaseException | None
+    step: str | None
+    timings: dict[str, float]
+
+
+class _Listener(base.Listener):  # type: ignore[misc]
+    """Notes the time of each step and the first failure."""
+
+    def __init__(self, engine: Any, observer: Observer) -> None:
+        super().__init__(
+            engine,
+            task_listen_for=(notifier.Notifier.ANY,),
+            flow_listen_for=(),
+        )
+        self._observer = observer
+        self._started: dict[str, float] = {}
+        self.timings: dict[str, float] = {}
+        self.first: tuple[str, BaseException] | None = None
+
+    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
+        step = details['task_name']
+        if state == states.RUNNING:
+            self._started[step] = deadlines.now()
+            self._observer.step_started(step)
+        elif state in (states.SUCCESS, states.FAILURE):
+            elapsed = deadlines.now() - self._started[step]
+            self.timings[step] = round(elapsed, 6)
+            error = None
+            if isinstance(details.get('result'), failure.Failure):
+                error = details['result'].exception
+                self.first = self.first or (step, error)
+            self._observer.step_ended(step, elapsed, error)
+
+
+def run(flow: flows.Flow, executor: Any, observer: Observer) -> Outcome:
+    """Run a flow; a failed one has been undone on return.
+
+    The flow lives in memory: what must survive is in the journal.
+
+    :param executor: threads for steps that go on at the same time, shared by
+        all flows
+    """
+    engine = engines.load(flow, engine='parallel', executor=executor)
+    with _Listener(engine, observer) as listener:
+        try:
+            engine.run()
+        except Exception as error:
+            step, cause = listener.first or (flow.name, error)
+            return Outcome({}, cause, step, listener.timings)
+    return Outcome(engine.storage.fetch_all(), None, None, listener.timings)

@@ -1,0 +1,84 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""This machine, seen without privilege: the one seam to the kernel.
+
+Everything above this package learns about the machine from a :class:`Host`
+and changes it through one. What a Host reads lies below a root directory;
+what it changes goes through the privileged verbs; what happens arrives as
+uevents. Tests pass all three from a simulated machine.
+"""
+
+import pathlib
+from typing import Any
+
+from attachworker.host import block
+from attachworker.host import iscsi
+from attachworker.host import scsi
+from attachworker.host import uevents
+from attachworker.host import verbs
+
+
+class Host:
+    """The parts of a machine.
+
+    :param root: the directory that holds sys, proc, dev and etc
+    :param privileged: the verbs, as in :mod:`attachworker.privileged`
+    :param uevent_source: see :class:`attachworker.host.uevents.UeventSource`
+    """
+
+    def __init__(
+        self,
+        root: pathlib.Path,
+        privileged: Any,
+        uevent_source: uevents.UeventSource,
+        fallback_interval: float = 1.0,
+    ) -> None:
+        self.root = root
+        self.verbs = verbs.Verbs()
+        self.uevents = uevents.UeventMonitor(uevent_source, fallback_interval)
+        self.iscsi = iscsi.ISCSI(root, privileged.iscsi, self.verbs)
+        self.scsi = scsi.SCSI(
+            root, privileged.scsi, self.verbs, self.uevents
+        )
+        self.block = block.Block(root, privileged.block, self.verbs)
+
+    @classmethod
+    def real(cls, fallback_interval: float = 1.0) -> 'Host':
+        """The machine that this process runs on."""
+        from attachworker import privileged
+        from attachworker.host import netlink
+
+        return cls(
+            pathlib.Path('/'),
+            privileged,
+            netlink.NetlinkSource(),
+            fallback_interval,
+        )
+
+    def tool(self, name: str) -> pathlib.Path | None:
+        """Where a command of this host is; None if it is not installed."""
+        for directory in ('usr/local/sbin', 'usr/sbin', 'sbin', 'usr/bin'):
+            path = self.root / directory / name
+            if path.exists():
+                return path
+        return None
+
+    @property
+    def boot_id(self) -> str:
+        """Changes with every start of the machine."""
+        path = self.root / 'proc/sys/kernel/random/boot_id'
+        return path.read_text(encoding='ascii').strip()
+
+    def close(self) -> None:
+        self.uevents.close()

@@ -1,0 +1,112 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Block devices: size, users, and access to the data."""
+
+import pathlib
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker.host import sysfs
+from attachworker.host import verbs
+
+#: The unit of the ``size`` attribute, whatever the device's own block size.
+_SECTOR = 512
+_BLOCK = 4096
+
+
+class Block:
+    def __init__(
+        self, root: pathlib.Path, privileged: Any, calls: verbs.Verbs
+    ) -> None:
+        self._root = root
+        self._privileged = privileged
+        self._calls = calls
+
+    def size(self, disk: str) -> int | None:
+        """Bytes; None if the device is gone."""
+        sectors = sysfs.read_int(self._sysfs(disk) / 'size')
+        return None if sectors is None else sectors * _SECTOR
+
+    def users(self, disk: str, deadline: deadlines.Deadline) -> list[str]:
+        """Who uses the device or a partition of it, for people to read."""
+        directory = self._sysfs(disk)
+        partitions = [
+            name
+            for name in sysfs.names(directory)
+            if (directory / name / 'partition').exists()
+        ]
+        found = []
+        for name in (disk, *partitions):
+            found += [
+                f'device {holder}'
+                for holder in sysfs.names(self._sysfs(name) / 'holders')
+            ]
+            found += self._mounts(name)
+            found += self._openers(name, deadline)
+        return found
+
+    def flush(self, disk: str, deadline: deadlines.Deadline) -> None:
+        """Write back all that is cached.
+
+        :raises OSError: the device refused a write
+        """
+        self._calls.call(
+            self._privileged.flush,
+            disk,
+            name='block.flush',
+            about=disk,
+            deadline=deadline,
+        )
+
+    def read_first_block(
+        self, disk: str, deadline: deadlines.Deadline
+    ) -> bytes:
+        """The first 4 KiB, read from the device and not from a cache.
+
+        :raises OSError: the device cannot be read
+        """
+        data: bytes = self._calls.call(
+            self._privileged.read,
+            disk,
+            0,
+            _BLOCK,
+            name='block.read',
+            about=disk,
+            deadline=deadline,
+        )
+        return data
+
+    def _openers(
+        self, disk: str, deadline: deadlines.Deadline
+    ) -> list[str]:
+        try:
+            found = self._calls.call(
+                self._privileged.openers,
+                disk,
+                name='block.openers',
+                about=disk,
+                deadline=deadline,
+            )
+        except FileNotFoundError:
+            return []  # no node, so nobody can have it open
+        return [f'process {pid} ({command})' for pid, command in found]
+
+    def _mounts(self, disk: str) -> list[str]:
+        number = sysfs.read(self._sysfs(disk) / 'dev')
+        table = sysfs.read(self._root / 'proc/self/mountinfo') or ''
+        rows = [line.split() for line in table.splitlines()]
+        return [f'mount {row[4]}' for row in rows if row[2:3] == [number]]
+
+    def _sysfs(self, disk: str) -> pathlib.Path:
+        return self._root / 'sys/class/block' / disk

@@ -1,0 +1,214 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""iSCSI sessions from sysfs; login and logout through iscsid."""
+
+import dataclasses
+import pathlib
+import socket
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker.host import sysfs
+from attachworker.host import verbs
+
+# Exit codes of iscsiadm (its manual page, section EXIT STATUS).
+_OK = 0
+_SESSION_EXISTS = 15
+_NOT_FOUND = 21
+_AUTH_FAILED = 24
+_UNREACHABLE = {4: 'connection failed', 8: 'no answer in time'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """One iSCSI session that the kernel has.
+
+    :ivar sid: its number, growing and never reused until the next boot
+    :ivar host: the number of its SCSI host
+    :ivar target_id: its target number on that host
+    :ivar directory: its device directory in sysfs
+    """
+
+    sid: int
+    host: int
+    target_id: int
+    target_name: str
+    state: str
+    directory: pathlib.Path
+
+
+class ISCSI:
+    def __init__(
+        self, root: pathlib.Path, privileged: Any, calls: verbs.Verbs
+    ) -> None:
+        self._root = root
+        self._privileged = privileged
+        self._calls = calls
+
+    def initiator_name(self) -> str | None:
+        """This host's iSCSI name; None if it has none."""
+        text = sysfs.read(self._root / 'etc/iscsi/initiatorname.iscsi') or ''
+        for line in text.splitlines():
+            key, _, value = line.partition('=')
+            if key.strip() == 'InitiatorName' and value.strip():
+                return value.strip()
+        return None
+
+    def sessions(
+        self, target_name: str, address: str, port: int
+    ) -> list[Session]:
+        """All sessions to one target through one portal, oldest first."""
+        found = [
+            session
+            for session in map(self._session, self._sids())
+            if session is not None
+            and session.target_name == target_name
+            and (address, port) in self._portals(session)
+        ]
+        return sorted(found, key=lambda session: session.sid)
+
+    def last_sid(self) -> int:
+        """The highest session number in use; 0 if there is no session."""
+        return max(self._sids(), default=0)
+
+    def settings(self) -> dict[str, str]:
+        """The operator's defaults for sessions, from iscsid.conf."""
+        text = sysfs.read(self._root / 'etc/iscsi/iscsid.conf') or ''
+        pairs = (
+            line.partition('=')
+            for line in text.splitlines()
+            if line.lstrip().startswith('node.')
+        )
+        return {key.strip(): value.strip() for key, _, value in pairs}
+
+    def login(
+        self,
+        target_name: str,
+        address: str,
+        port: int,
+        record: dict[str, str],
+        timeout: float,
+        deadline: deadlines.Deadline,
+    ) -> bool:
+        """Make a session; False if there was one already.
+
+        :param record: settings of the session, names as in iscsid.conf
+        :param timeout: seconds after which iscsiadm is killed
+        :raises AuthFailed, TargetUnreachable, LoginFailed: as iscsid said
+        """
+        portal = _portal(address, port)
+        code, message = self._calls.call(
+            self._privileged.login,
+            target_name,
+            address,
+            port,
+            record,
+            timeout,
+            name='iscsi.login',
+            about=f'{portal},{target_name}',
+            deadline=deadline,
+        )
+        if code in (_OK, _SESSION_EXISTS):
+            return bool(code == _OK)
+        if code == _AUTH_FAILED:
+            raise exception.AuthFailed(target=target_name, portal=portal)
+        if code in _UNREACHABLE:
+            raise exception.TargetUnreachable(
+                portal=portal, reason=_UNREACHABLE[code]
+            )
+        raise exception.LoginFailed(
+            target=target_name,
+            portal=portal,
+            reason=f'iscsiadm exit code {code}: {_last_line(message)}',
+        )
+
+    def logout(
+        self, session: Session, timeout: float, deadline: deadlines.Deadline
+    ) -> None:
+        """End a session; that it is gone already is fine.
+
+        :raises HostToolFailed: iscsiadm could not end it
+        """
+        code, message = self._calls.call(
+            self._privileged.logout,
+            session.sid,
+            timeout,
+            name='iscsi.logout',
+            about=f'session{session.sid}',
+            deadline=deadline,
+        )
+        if code not in (_OK, _NOT_FOUND) and session.directory.exists():
+            raise exception.HostToolFailed(
+                tool='iscsiadm (logout)',
+                reason=f'exit code {code}: {_last_line(message)}',
+            )
+
+    def _sids(self) -> list[int]:
+        prefix = 'session'
+        return [
+            int(name.removeprefix(prefix))
+            for name in sysfs.names(self._root / 'sys/class/iscsi_session')
+            if name.startswith(prefix)
+        ]
+
+    def _session(self, sid: int) -> Session | None:
+        attributes = self._root / f'sys/class/iscsi_session/session{sid}'
+        name = sysfs.read(attributes / 'targetname')
+        if not name:
+            return None
+        directory = (attributes / 'device').resolve()
+        host = directory.parent.name.removeprefix('host')
+        return Session(
+            sid=sid,
+            host=int(host) if host.isdigit() else -1,
+            target_id=sysfs.read_int(attributes / 'target_id') or 0,
+            target_name=name,
+            state=sysfs.read(attributes / 'state') or '',
+            directory=directory,
+        )
+
+    def _portals(self, session: Session) -> set[tuple[str, int]]:
+        """What the session was made for, and where it is connected now.
+
+        They differ when the target redirected the login.
+        """
+        found = set()
+        connections = self._root / 'sys/class/iscsi_connection'
+        for name in sysfs.names(connections):
+            if not name.startswith(f'connection{session.sid}:'):
+                continue
+            for prefix in ('persistent_', ''):
+                address = sysfs.read(connections / name / f'{prefix}address')
+                port = sysfs.read_int(connections / name / f'{prefix}port')
+                if address and port:
+                    found.add((_compressed(address), port))
+        return found
+
+
+def _compressed(address: str) -> str:
+    """One spelling for each IP address."""
+    try:
+        binary = socket.inet_pton(socket.AF_INET6, address.strip('[]'))
+    except OSError:
+        return address
+    return socket.inet_ntop(socket.AF_INET6, binary)
+
+
+def _portal(address: str, port: int) -> str:
+    return f'[{address}]:{port}' if ':' in address else f'{address}:{port}'
+
+
+def _last_line(text: str) -> str:
+    return text.splitlines()[-1] if text else 'no message'

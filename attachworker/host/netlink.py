@@ -1,0 +1,57 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Uevents of the kernel, by netlink."""
+
+import errno
+
+import pyudev
+
+from attachworker.host import uevents
+
+
+class NetlinkSource:
+    """The kernel's own uevents, before any udev rule has run.
+
+    Objects of libudev belong to the thread that uses them: only the monitor
+    thread calls :meth:`receive`, and it hands on plain dicts.
+    """
+
+    def __init__(self) -> None:
+        monitor = pyudev.Monitor.from_netlink(pyudev.Context(), 'kernel')
+        monitor.start()
+        self._monitor = monitor
+
+    def fileno(self) -> int:
+        number: int = self._monitor.fileno()
+        return number
+
+    def receive(self) -> uevents.Uevent | None:
+        try:
+            # Monitor.poll() fails for ever after one overrun (pyudev issue
+            # 194); what it calls does not.
+            device = self._monitor._receive_device()
+        except OSError as error:
+            # libudev reports the overrun without a number in some versions
+            raise OSError(
+                error.errno or errno.ENOBUFS, 'uevents were lost'
+            ) from error
+        if device is None:
+            return None
+        event = dict(device.properties)
+        event['ACTION'] = device.action
+        event['DEVPATH'] = device.device_path
+        return event
+
+    def close(self) -> None:
+        self._monitor = None

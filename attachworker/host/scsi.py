@@ -1,0 +1,165 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""SCSI devices below a session, from sysfs."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker.host import sysfs
+from attachworker.host import uevents
+from attachworker.host import verbs
+from attachworker.host import vpd
+
+_VPD_IDENTIFICATION = 0x83
+
+
+@dataclasses.dataclass(frozen=True)
+class ScsiDevice:
+    """A logical unit that the kernel has.
+
+    :ivar hctl: its address, host:channel:target:LUN
+    :ivar disk: its block device, for example ``sda``; None while it has none
+    """
+
+    hctl: str
+    disk: str | None
+
+    @property
+    def lun(self) -> int:
+        return int(self.hctl.rpartition(':')[2])
+
+
+class SCSI:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        privileged: Any,
+        calls: verbs.Verbs,
+        monitor: uevents.UeventMonitor,
+    ) -> None:
+        self._root = root
+        self._privileged = privileged
+        self._calls = calls
+        self._uevents = monitor
+
+    def devices(self, session: pathlib.Path) -> list[ScsiDevice]:
+        """Every logical unit below a session's directory."""
+        return [
+            ScsiDevice(hctl, self._disk(session / target / hctl))
+            for target in sysfs.names(session)
+            if target.startswith('target')
+            for hctl in sysfs.names(session / target)
+            if hctl.count(':') == 3
+        ]
+
+    def find(self, session: pathlib.Path, lun: int) -> ScsiDevice | None:
+        """One logical unit below a session's directory."""
+        for device in self.devices(session):
+            if device.lun == lun:
+                return device
+        return None
+
+    def scan(
+        self, host: int, target: int, lun: int, deadline: deadlines.Deadline
+    ) -> None:
+        """Let the kernel probe one LUN of an iSCSI session's host."""
+        self._calls.call(
+            self._privileged.scan,
+            host,
+            0,
+            target,
+            lun,
+            name='scsi.scan',
+            about=f'host{host}',
+            deadline=deadline,
+        )
+
+    def wait_for_disk(
+        self, session: pathlib.Path, lun: int, deadline: deadlines.Deadline
+    ) -> ScsiDevice | None:
+        """The logical unit once it has a block device and a node in /dev.
+
+        Its name is not known before: sd probes in the background.
+
+        :returns: None if the deadline passed first
+        """
+
+        def look() -> ScsiDevice | None:
+            device = self.find(session, lun)
+            if device is None or device.disk is None:
+                return None
+            node = self._root / 'dev' / device.disk
+            return device if node.exists() else None
+
+        def relevant(event: uevents.Uevent) -> bool:
+            return (
+                event.get('SUBSYSTEM') == 'block'
+                and f'/{session.name}/' in event['DEVPATH']
+            )
+
+        return self._uevents.wait_for(look, relevant, deadline)
+
+    def cached_wwn(self, hctl: str) -> str | None:
+        """The identifier that the kernel read when it found the device."""
+        text = sysfs.read(self._device(hctl) / 'wwid')
+        return None if text is None else vpd.from_wwid(text)
+
+    def wwn(self, disk: str, deadline: deadlines.Deadline) -> str | None:
+        """The identifier that the target gives now.
+
+        :returns: None if it has none
+        :raises OSError: it does not answer
+        """
+        page = self._calls.call(
+            self._privileged.inquiry,
+            disk,
+            _VPD_IDENTIFICATION,
+            name='scsi.inquiry',
+            about=disk,
+            deadline=deadline,
+        )
+        return vpd.wwn(bytes(page))
+
+    def remove(self, hctl: str, deadline: deadlines.Deadline) -> bool:
+        """Remove a device; True once the kernel no longer has it."""
+        directory = self._device(hctl)
+        try:
+            self._calls.call(
+                self._privileged.delete,
+                hctl,
+                name='scsi.delete',
+                about=hctl,
+                deadline=deadline,
+            )
+        except OSError:
+            if directory.exists():
+                raise
+
+        def gone() -> bool | None:
+            return None if directory.exists() else True
+
+        def relevant(event: uevents.Uevent) -> bool:
+            return event['DEVPATH'].endswith(f'/{hctl}')
+
+        return bool(self._uevents.wait_for(gone, relevant, deadline))
+
+    def _device(self, hctl: str) -> pathlib.Path:
+        return self._root / 'sys/class/scsi_device' / hctl / 'device'
+
+    @staticmethod
+    def _disk(device: pathlib.Path) -> str | None:
+        disks = sysfs.names(device / 'block')
+        return disks[0] if disks else None

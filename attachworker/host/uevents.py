@@ -1,0 +1,161 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Wait for what the kernel reports, with no polling and nothing missed."""
+
+import contextlib
+import errno
+import os
+import select
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Protocol
+from typing import TypeVar
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar('T')
+Uevent = dict[str, str]
+
+
+class UeventSource(Protocol):
+    """Where uevents come from: the kernel, or a simulated one."""
+
+    def fileno(self) -> int:
+        """Readable when there is something to receive."""
+
+    def receive(self) -> Uevent | None:
+        """The next uevent; None when there is no more for now.
+
+        :raises OSError: ENOBUFS when uevents were lost
+        """
+
+    def close(self) -> None: ...
+
+
+class _Subscription:
+    def __init__(self, relevant: Callable[[Uevent], bool]) -> None:
+        self.relevant = relevant
+        self.signal = threading.Event()
+
+
+class UeventMonitor:
+    """One thread that receives uevents and wakes whoever waits for them.
+
+    :param fallback_interval: seconds after which a waiter looks again even
+        without an event, should one have been lost
+    """
+
+    def __init__(
+        self, source: UeventSource, fallback_interval: float = 1.0
+    ) -> None:
+        self._source = source
+        self._fallback_interval = fallback_interval
+        self._lock = threading.Lock()
+        self._subscriptions: set[_Subscription] = set()
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(
+            target=self._run, name='uevents', daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        os.eventfd_write(self._stop, 1)
+        self._thread.join()
+        self._source.close()
+        os.close(self._stop)
+
+    def wait_for(
+        self,
+        look: Callable[[], T | None],
+        relevant: Callable[[Uevent], bool],
+        deadline: deadlines.Deadline,
+    ) -> T | None:
+        """What ``look`` finds, as soon as it finds something but None.
+
+        ``look`` is asked at once, after each relevant uevent, and now and
+        then in case one was lost. It is the truth; uevents are only hints.
+
+        :returns: None when the deadline has passed
+        """
+        with self._subscribed(relevant) as signal:
+            while True:
+                found = look()
+                if found is not None or deadline.passed:
+                    return found
+                signal.wait(
+                    min(self._fallback_interval, deadline.remaining())
+                )
+                signal.clear()
+
+    @contextlib.contextmanager
+    def _subscribed(
+        self, relevant: Callable[[Uevent], bool]
+    ) -> Iterator[threading.Event]:
+        subscription = _Subscription(relevant)
+        with self._lock:
+            self._subscriptions.add(subscription)
+        try:
+            yield subscription.signal
+        finally:
+            with self._lock:
+                self._subscriptions.discard(subscription)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._stop, select.POLLIN)
+        poll.register(self._source.fileno(), select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if self._stop in ready:
+                return
+            try:
+                self._receive_all()
+            except OSError as error:
+                LOG.error(
+                    'No more uevents (%s); devices are looked for every '
+                    '%.1f s until the worker is started again',
+                    error, self._fallback_interval,
+                )
+                return
+
+    def _receive_all(self) -> None:
+        """Drain the source; after an overrun everybody looks again.
+
+        The overrun shows as POLLERR and as one failing receive; the socket
+        goes on working after that, which pyudev's own observer misses.
+        """
+        while True:
+            try:
+                event = self._source.receive()
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                LOG.info('Uevents were lost; looking at everything again')
+                self._wake(lambda _: True)
+                continue
+            if event is None:
+                return
+            received = event
+            self._wake(lambda waiter: waiter.relevant(received))
+
+    def _wake(self, wanted: Callable[[_Subscription], bool]) -> None:
+        with self._lock:
+            for subscription in self._subscriptions:
+                if wanted(subscription):
+                    subscription.signal.set()

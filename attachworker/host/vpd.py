@@ -1,0 +1,89 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Identifiers in SCSI vital product data (SPC-5, 7.7.6)."""
+
+_DEVICE_IDENTIFICATION = 0x83
+_ASSOCIATION_MASK = 0x30
+_TYPE_MASK = 0x0F
+_ASCII_CODE_SETS = (2, 3)
+
+_T10, _EUI64, _NAA, _NAME = 1, 2, 3, 8
+#: NAA formats from the most to the least specific, as udev's scsi_id ranks.
+_NAA_FORMATS = (6, 5, 3, 2)
+
+
+def wwn(page: bytes) -> str | None:
+    """The identifier of the logical unit as udev and os-brick spell it.
+
+    A digit for the kind (3 NAA, 2 EUI-64, 1 vendor) and the identifier in
+    lower case, for example ``36001405…``.
+
+    :param page: page 0x83 as the device sent it
+    :returns: None if the page has no identifier of the logical unit
+    """
+    if len(page) < 4 or page[1] != _DEVICE_IDENTIFICATION:
+        return None
+    best: tuple[int, str] | None = None
+    for kind, ascii_text, value in _designators(page):
+        ranked = _rank(kind, ascii_text, value)
+        if ranked is not None and (best is None or ranked[0] < best[0]):
+            best = ranked
+    return best[1] if best else None
+
+
+def _designators(page: bytes) -> list[tuple[int, bool, bytes]]:
+    found = []
+    position = 4
+    end = min(len(page), 4 + int.from_bytes(page[2:4], 'big'))
+    while position + 4 <= end:
+        length = page[position + 3]
+        value = page[position + 4 : position + 4 + length]
+        if not page[position + 1] & _ASSOCIATION_MASK:
+            found.append(
+                (
+                    page[position + 1] & _TYPE_MASK,
+                    page[position] & 0x0F in _ASCII_CODE_SETS,
+                    value,
+                )
+            )
+        position += 4 + length
+    return found
+
+
+def _rank(
+    kind: int, ascii_text: bool, value: bytes
+) -> tuple[int, str] | None:
+    if kind == _NAA and value and value[0] >> 4 in _NAA_FORMATS:
+        return _NAA_FORMATS.index(value[0] >> 4), f'3{value.hex()}'
+    if kind == _EUI64 and value:
+        return 10, f'2{value.hex()}'
+    if kind == _T10 and ascii_text:
+        words = value.decode('ascii', 'replace').split()
+        return 20, '1' + '_'.join(words)
+    return None
+
+
+def from_wwid(text: str) -> str | None:
+    """The same spelling from the kernel's ``wwid`` attribute.
+
+    :param text: for example ``naa.6001405…``
+    """
+    kind, _, value = text.partition('.')
+    if kind == 'naa':
+        return f'3{value.lower()}'
+    if kind == 'eui':
+        return f'2{value.lower()}'
+    if kind == 't10':
+        return '1' + '_'.join(value.split())
+    return None

@@ -1,0 +1,162 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The file of the journal: SQLite, one writer, every change on the disk."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+
+from attachworker import exception
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE requests (
+    request_id TEXT PRIMARY KEY,
+    operation TEXT NOT NULL,
+    attachment_id TEXT NOT NULL,
+    digest TEXT NOT NULL,       -- of the content, without credentials
+    body TEXT NOT NULL,         -- JSON, without secrets
+    sealed BLOB,                -- secrets, while unfinished
+    reply_to TEXT,              -- JSON; NULL if nobody waits for a cast
+    boot_id TEXT NOT NULL,
+    accepted REAL NOT NULL,     -- seconds since boot
+    deadline REAL NOT NULL,     -- seconds since boot
+    attempts INTEGER NOT NULL DEFAULT 0,
+    result TEXT,                -- JSON; NULL while unfinished
+    delivered INTEGER NOT NULL DEFAULT 0,
+    created_at TEXT NOT NULL,
+    finished_at TEXT
+) STRICT;
+CREATE INDEX requests_unfinished ON requests (result) WHERE result IS NULL;
+CREATE TABLE attachments (
+    attachment_id TEXT PRIMARY KEY,
+    volume_id TEXT,
+    connection_key TEXT NOT NULL,
+    connection TEXT NOT NULL,   -- JSON, without secrets
+    wwn TEXT,                   -- required from then on
+    state TEXT NOT NULL,
+    device TEXT,                -- JSON
+    last_request TEXT NOT NULL,
+    boot_id TEXT NOT NULL,      -- its devices live until the next boot
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE claims (
+    attachment_id TEXT NOT NULL,
+    portal TEXT NOT NULL,
+    name TEXT NOT NULL,
+    lun TEXT NOT NULL,
+    made_device INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (portal, name, lun, attachment_id)
+) STRICT;
+CREATE TABLE sessions (
+    portal TEXT NOT NULL,
+    name TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    after INTEGER NOT NULL,     -- the last number before our login
+    number INTEGER,             -- NULL until the login has succeeded
+    PRIMARY KEY (portal, name)
+) STRICT;
+"""
+
+
+class Database:
+    """A connection that all threads share, one transaction at a time.
+
+    :param directory: made if missing; belongs to one worker at a time
+    :raises JournalUnavailable: it cannot be used; says why
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.path = directory / 'journal.sqlite'
+        self._lock = threading.RLock()
+        with self._errors():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._owner = self._own(directory / 'lock')
+            self._connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False
+            )
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute('PRAGMA journal_mode = WAL')
+            self._connection.execute('PRAGMA synchronous = FULL')
+            self._connection.execute('PRAGMA secure_delete = ON')
+            os.chmod(self.path, 0o600)
+            self._prepare()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+            os.close(self._owner)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All changes of a with block are on the disk after it, or none.
+
+        :raises JournalUnavailable: they could not be written
+        """
+        with self._lock, self._errors():
+            self._connection.execute('BEGIN IMMEDIATE')
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute('ROLLBACK')
+                raise
+            self._connection.execute('COMMIT')
+
+    def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
+        """All rows of a query.
+
+        :raises JournalUnavailable: they could not be read
+        """
+        with self._lock, self._errors():
+            return self._connection.execute(query, values).fetchall()
+
+    def _prepare(self) -> None:
+        (version,) = self._connection.execute('PRAGMA user_version').fetchone()
+        if version == 0:
+            self._connection.executescript(
+                f'BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};'
+                'COMMIT;'
+            )
+        elif version != SCHEMA_VERSION:
+            raise exception.JournalUnavailable(
+                path=self.path,
+                reason=f'its version is {version}, this worker knows '
+                f'{SCHEMA_VERSION}; start the version that wrote it',
+            )
+
+    def _own(self, path: pathlib.Path) -> int:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise exception.JournalUnavailable(
+                path=self.path, reason='another worker uses it'
+            ) from error
+        return descriptor
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise exception.JournalUnavailable(
+                path=self.path, reason=str(error)
+            ) from error

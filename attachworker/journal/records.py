@@ -1,0 +1,238 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Rows of the journal: requests with their results, and attachments."""
+
+import dataclasses
+import datetime
+import json
+import sqlite3
+from typing import Any
+
+from attachworker.journal import database
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestRecord:
+    """A request that was accepted.
+
+    :ivar digest: of its content; the same request has the same
+    :ivar body: the request as a primitive, without secrets
+    :ivar accepted: seconds since the boot named by ``boot_id``
+    :ivar deadline: likewise
+    :ivar result: the final result as a primitive; None while unfinished
+    """
+
+    request_id: str
+    operation: str
+    attachment_id: str
+    digest: str
+    body: dict[str, Any]
+    reply_to: dict[str, Any] | None
+    boot_id: str
+    accepted: float
+    deadline: float
+    result: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AttachmentRecord:
+    """An attachment that this host has, or is making or removing.
+
+    :ivar connection_key: the same for the same connection
+    :ivar connection: the ConnectionInfo as a primitive, without secrets
+    :ivar wwn: the identifier that its device must have
+    :ivar device: the DeviceInfo as a primitive; None before it is attached
+    :ivar last_request: the request that changed it last
+    :ivar boot_id: of the kernel that has its devices
+    """
+
+    attachment_id: str
+    volume_id: str | None
+    connection_key: str
+    connection: dict[str, Any]
+    state: str
+    last_request: str
+    boot_id: str
+    wwn: str | None = None
+    device: dict[str, Any] | None = None
+    created_at: str = ''
+    updated_at: str = ''
+
+
+class Records:
+    """Reads and writes requests and attachments."""
+
+    def __init__(self, journal: database.Database) -> None:
+        self._journal = journal
+
+    # -- requests
+
+    def request(self, request_id: str) -> RequestRecord | None:
+        rows = self._journal.rows(
+            'SELECT * FROM requests WHERE request_id = ?', request_id
+        )
+        return _request(rows[0]) if rows else None
+
+    def unfinished(self) -> list[RequestRecord]:
+        """Requests without a result, oldest first."""
+        rows = self._journal.rows(
+            'SELECT * FROM requests WHERE result IS NULL ORDER BY rowid'
+        )
+        return [_request(row) for row in rows]
+
+    def undelivered(self) -> list[RequestRecord]:
+        """Results that somebody waits for and has not received."""
+        rows = self._journal.rows(
+            'SELECT * FROM requests WHERE result IS NOT NULL'
+            ' AND reply_to IS NOT NULL AND NOT delivered ORDER BY rowid'
+        )
+        return [_request(row) for row in rows]
+
+    def accept(self, record: RequestRecord) -> None:
+        """From here on the request gets exactly one final result."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                'INSERT INTO requests (request_id, operation, attachment_id,'
+                ' digest, body, reply_to, boot_id, accepted, deadline,'
+                ' created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+                (
+                    record.request_id,
+                    record.operation,
+                    record.attachment_id,
+                    record.digest,
+                    json.dumps(record.body),
+                    json.dumps(record.reply_to) if record.reply_to else None,
+                    record.boot_id,
+                    record.accepted,
+                    record.deadline,
+                    _now(),
+                ),
+            )
+
+    def finish(
+        self,
+        request_id: str,
+        result: dict[str, Any],
+        attachment: AttachmentRecord | None,
+        gone: str | None,
+    ) -> bool:
+        """Write the final result and what it means for the attachment.
+
+        :param attachment: its new state, or None
+        :param gone: the attachment that no longer exists, or None
+        :returns: False if the request had a final result already
+        """
+        with self._journal.transaction() as connection:
+            changed = connection.execute(
+                'UPDATE requests SET result = ?, finished_at = ?,'
+                ' sealed = NULL WHERE request_id = ? AND result IS NULL',
+                (json.dumps(result), _now(), request_id),
+            ).rowcount
+            if changed and attachment is not None:
+                _put(connection, attachment)
+            if changed and gone is not None:
+                connection.execute(
+                    'DELETE FROM attachments WHERE attachment_id = ?',
+                    (gone,),
+                )
+            return bool(changed)
+
+    def mark_delivered(self, request_id: str) -> None:
+        with self._journal.transaction() as connection:
+            connection.execute(
+                'UPDATE requests SET delivered = 1 WHERE request_id = ?',
+                (request_id,),
+            )
+
+    def forget_results(self, retention: float) -> int:
+        """Delete results older than this many seconds; returns how many."""
+        limit = _now(-retention)
+        with self._journal.transaction() as connection:
+            return connection.execute(
+                'DELETE FROM requests WHERE finished_at < ?', (limit,)
+            ).rowcount
+
+    # -- attachments
+
+    def attachment(self, attachment_id: str) -> AttachmentRecord | None:
+        rows = self._journal.rows(
+            'SELECT * FROM attachments WHERE attachment_id = ?', attachment_id
+        )
+        return _attachment(rows[0]) if rows else None
+
+    def attachments(self) -> list[AttachmentRecord]:
+        rows = self._journal.rows(
+            'SELECT * FROM attachments ORDER BY created_at, attachment_id'
+        )
+        return [_attachment(row) for row in rows]
+
+    def put_attachment(self, record: AttachmentRecord) -> None:
+        with self._journal.transaction() as connection:
+            _put(connection, record)
+
+
+def _put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
+    connection.execute(
+        'INSERT INTO attachments (attachment_id, volume_id, connection_key,'
+        ' connection, wwn, state, device, last_request, boot_id, created_at,'
+        ' updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
+        ' ON CONFLICT (attachment_id) DO UPDATE SET wwn = excluded.wwn,'
+        ' connection_key = excluded.connection_key,'
+        ' connection = excluded.connection, volume_id = excluded.volume_id,'
+        ' state = excluded.state, device = excluded.device,'
+        ' last_request = excluded.last_request, boot_id = excluded.boot_id,'
+        ' updated_at = excluded.updated_at',
+        (
+            record.attachment_id,
+            record.volume_id,
+            record.connection_key,
+            json.dumps(record.connection),
+            record.wwn,
+            record.state,
+            json.dumps(record.device) if record.device else None,
+            record.last_request,
+            record.boot_id,
+            record.created_at or _now(),
+            _now(),
+        ),
+    )
+
+
+def _request(row: sqlite3.Row) -> RequestRecord:
+    return RequestRecord(
+        request_id=row['request_id'],
+        operation=row['operation'],
+        attachment_id=row['attachment_id'],
+        digest=row['digest'],
+        body=json.loads(row['body']),
+        reply_to=json.loads(row['reply_to']) if row['reply_to'] else None,
+        boot_id=row['boot_id'],
+        accepted=row['accepted'],
+        deadline=row['deadline'],
+        result=json.loads(row['result']) if row['result'] else None,
+    )
+
+
+def _attachment(row: sqlite3.Row) -> AttachmentRecord:
+    columns = dict(row)
+    for name in ('connection', 'device'):
+        columns[name] = json.loads(columns[name]) if columns[name] else None
+    return AttachmentRecord(**columns)
+
+
+def _now(seconds: float = 0.0) -> str:
+    """UTC in ISO 8601, which sorts as text."""
+    moment = datetime.datetime.now(datetime.UTC)
+    moment += datetime.timedelta(seconds=seconds)
+    return moment.strftime('%Y-%m-%dT%H:%M:%S.%fZ')

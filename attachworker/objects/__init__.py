@@ -1,0 +1,85 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What travels over the bus.
+
+Read :mod:`.request` first, then :mod:`.connection_info` and :mod:`.iscsi`
+for where a volume is, then :mod:`.result`.
+"""
+
+from attachworker.objects.base import AttachWorkerObject
+from attachworker.objects.connection_info import ConnectionInfo
+from attachworker.objects.connection_info import Target
+from attachworker.objects.iscsi import ISCSIConnectionInfo
+from attachworker.objects.iscsi import ISCSITarget
+from attachworker.objects.request import AttachRequest
+from attachworker.objects.request import DetachRequest
+from attachworker.objects.request import Encryption
+from attachworker.objects.request import ExtendRequest
+from attachworker.objects.request import ReplyTo
+from attachworker.objects.result import Attachment
+from attachworker.objects.result import DeviceInfo
+from attachworker.objects.result import OperationError
+from attachworker.objects.result import OperationResult
+from attachworker.objects.result import PathInfo
+from attachworker.objects.rules import normalise_wwn
+
+__all__ = [
+    'HISTORY',
+    'AttachRequest',
+    'AttachWorkerObject',
+    'Attachment',
+    'ConnectionInfo',
+    'DetachRequest',
+    'DeviceInfo',
+    'Encryption',
+    'ExtendRequest',
+    'ISCSIConnectionInfo',
+    'ISCSITarget',
+    'OperationError',
+    'OperationResult',
+    'PathInfo',
+    'ReplyTo',
+    'Target',
+    'normalise_wwn',
+    'register_all',
+]
+
+#: The versions of all objects at each version of the RPC interface: what to
+#: give to ``obj_to_primitive(target_version, version_manifest)`` for a peer
+#: that is that old. A subclass is found under the name of its base by the
+#: library, so it keeps the version of ConnectionInfo.
+HISTORY = {
+    '1.0': {
+        'AttachRequest': '1.0',
+        'Attachment': '1.0',
+        'ConnectionInfo': '1.0',
+        'DetachRequest': '1.0',
+        'DeviceInfo': '1.0',
+        'Encryption': '1.0',
+        'ExtendRequest': '1.0',
+        'ISCSIConnectionInfo': '1.0',
+        'ISCSITarget': '1.0',
+        'OperationError': '1.0',
+        'OperationResult': '1.0',
+        'PathInfo': '1.0',
+        'ReplyTo': '1.0',
+    },
+}
+
+
+def register_all() -> None:
+    """Make every class known to the registry.
+
+    The imports above have done it; a program calls this to say that it
+    needs the classes by name only.
+    """

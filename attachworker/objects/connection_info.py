@@ -1,0 +1,179 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Where a volume is: what all protocols share, and the way in."""
+
+from collections.abc import Mapping
+import re
+from typing import Any
+from typing import NamedTuple
+from typing import Self
+from typing import cast
+
+from attachworker import exception
+from attachworker.objects import base
+from attachworker.objects import fields
+from attachworker.objects import rules
+
+#: The class for each driver_volume_type that is served.
+CLASSES = {
+    'iscsi': 'ISCSIConnectionInfo',
+    'iser': 'ISCSIConnectionInfo',
+}
+
+#: Why the other types that drivers send are not served.
+REASONS = {
+    'aoe': 'ATA over Ethernet is not supported',
+    'fibre_channel': 'Fibre Channel is not supported',
+    'local': 'local devices are not supported by this version',
+    'nfs': 'a file on a network share is not a block device',
+    'nvmeof': 'NVMe over Fabrics is not supported by this version',
+    'rbd': 'Ceph RBD is not supported by this version',
+    'smbfs': 'a file on a network share is not a block device',
+}
+
+
+class Target(NamedTuple):
+    """One way to a volume."""
+
+    #: 'address:port', IPv6 in brackets.
+    portal: str
+    #: Name of the target (an IQN, for example), as the target spells it.
+    name: str
+    #: Number of the volume there, as it goes over the wire.
+    lun: int
+
+    def __str__(self) -> str:
+        return f'{self.portal},{self.name},{self.lun}'
+
+    @property
+    def canonical(self) -> 'Target':
+        """What to compare targets by: their names have no case."""
+        return self._replace(name=self.name.lower())
+
+
+@base.AttachWorkerObjectRegistry.register
+class ConnectionInfo(base.AttachWorkerObject):
+    """Base of one class for each protocol; of no use by itself."""
+
+    # Version 1.0: Initial version
+    #
+    # The version of a subclass follows this one: a nested ConnectionInfo is
+    # backported to the version that the receiver knows of this class.
+    VERSION = '1.0'
+
+    fields = {
+        #: Id of the volume in the caller's world; null if it is not said.
+        'volume_id': fields.IdentifierField(nullable=True),
+        #: Identity that the device must have, as normalise_wwn() gives it;
+        #: null: any.
+        'wwn': fields.WwnField(nullable=True),
+        #: 'rw', or 'ro' for a device that must not be written to.
+        'access_mode': fields.AccessModeField(default='rw'),
+        #: Whether what is stored there is encrypted by the caller's side.
+        'encrypted': fields.FlagField(default=False),
+        #: Whether no multipath map is a failure where one is asked for.
+        'enforce_multipath': fields.FlagField(default=False),
+    }
+
+    #: Name of the protocol and of its connector.
+    protocol = 'unknown'
+
+    #: Fields that _from_data() makes of other keys of the data.
+    MADE: frozenset[str] = frozenset()
+
+    @staticmethod
+    def from_dict(connection_info: Mapping[str, Any]) -> 'ConnectionInfo':
+        """Read what a driver of Cinder sends.
+
+        :param connection_info: nested (``{'driver_volume_type': T, 'data':
+            {...}}``) or flat (the keys of data beside driver_volume_type);
+            it is left as it is. Unknown keys are dropped.
+        :returns: a valid object of the subclass for the protocol
+        :raises: InvalidConnectionInfo naming the key and the rule,
+            UnsupportedProtocol naming the reason. Neither quotes a value.
+        """
+        volume_type, data = _open(connection_info)
+        known = base.AttachWorkerObjectRegistry.obj_classes()
+        chosen = cast(type[ConnectionInfo], known[CLASSES[volume_type]][0])
+        info = chosen._from_data(volume_type, data)
+        info.validate()
+        return info
+
+    @classmethod
+    def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
+        """Make the object of a driver's data; validate() comes after.
+
+        A key with the name of a field is that field's value. Null counts as
+        absent.
+
+        :param volume_type: driver_volume_type in lower case
+        """
+        return cls(
+            **{
+                name: data[name]
+                for name in cls.fields
+                if name not in cls.MADE and data.get(name) is not None
+            }
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {'protocol': self.protocol} | super().as_dict()
+
+    def validate(self) -> None:
+        if self.protocol not in fields.PROTOCOLS:
+            raise exception.UnsupportedProtocol(
+                protocol=self.protocol, reason='the protocol is not said'
+            )
+        super().validate()
+
+    @property
+    def targets(self) -> list[Target]:
+        """What to connect to, in the order of the request."""
+        raise NotImplementedError
+
+    def connection_key(self, multipath: bool) -> str:
+        """One text for each connection, however its request was spelled.
+
+        Protocol, multipath and the set of targets make a connection; the
+        order of targets and the credentials do not.
+        """
+        how = 'multipath' if multipath else 'single'
+        targets = sorted({target.canonical for target in self.targets})
+        return ' '.join([self.protocol, how, *map(str, targets)])
+
+
+def _open(
+    connection_info: Mapping[str, Any],
+) -> tuple[str, Mapping[str, Any]]:
+    if not isinstance(connection_info, Mapping):
+        raise _invalid('connection_info', 'must be an object with keys')
+    volume_type = connection_info.get('driver_volume_type')
+    if volume_type is None:
+        raise _invalid('driver_volume_type', 'is required')
+    volume_type = rules.check('driver_volume_type', rules.text, volume_type)
+    volume_type = volume_type.lower()
+    if volume_type not in CLASSES:
+        # It is quoted in messages and logs, so only if it looks like a type.
+        plain = re.fullmatch('[a-z0-9][a-z0-9_-]{0,31}', volume_type)
+        raise exception.UnsupportedProtocol(
+            protocol=volume_type if plain else 'unknown',
+            reason=REASONS.get(volume_type, 'the type is not known'),
+        )
+    data = connection_info.get('data', connection_info)
+    if not isinstance(data, Mapping):
+        raise _invalid('data', 'must be an object with keys')
+    return volume_type, data
+
+
+def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
+    return exception.InvalidConnectionInfo(key=key, rule=rule)

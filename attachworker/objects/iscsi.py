@@ -1,0 +1,238 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""iSCSI and iSER volumes."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import Self
+
+from oslo_versionedobjects import fields as ovo_fields
+
+from attachworker import exception
+from attachworker.objects import base
+from attachworker.objects import connection_info
+from attachworker.objects import fields
+from attachworker.objects import rules
+
+#: More ways to one volume than this make no sense.
+MAX_TARGETS = 64
+
+# The top two bits of a two-byte LUN choose the addressing method; 01b is
+# "flat space" (SAM-5, 4.7.7), which leaves 14 bits for the number.
+_FLAT_SPACE = 0x4000
+# "Peripheral device" addressing, 00b, holds one byte.
+_PERIPHERAL = 0x100
+
+
+@base.AttachWorkerObjectRegistry.register
+class ISCSITarget(base.AttachWorkerObject):
+    """One portal of a target, and the volume there."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: 'address:port', see rules.portal.
+        'portal': fields.PortalField(),
+        #: iqn., eui. or naa. name, as the target spells it.
+        'name': fields.ISCSINameField(),
+        #: Number as it goes over the wire, addressing_mode applied.
+        'lun': fields.LunField(),
+    }
+
+
+@base.AttachWorkerObjectRegistry.register
+class ISCSIConnectionInfo(connection_info.ConnectionInfo):
+    """A volume behind one or more iSCSI portals."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: 1 to 64 ways to the volume; the property ``targets`` has them as
+        #: tuples.
+        'target_list': ovo_fields.ListOfObjectsField('ISCSITarget'),
+        #: Whether the data named one portal only, in the singular keys: a
+        #: multipath attach may find more by SendTargets discovery.
+        'may_discover': fields.FlagField(default=False),
+        #: How to log in: 'CHAP'; null: without authentication.
+        'auth_method': fields.AuthMethodField(nullable=True),
+        #: Name and secret that this host shows to the target.
+        'auth_username': fields.UserNameField(nullable=True),
+        'auth_password': fields.SecretLineField(nullable=True),
+        #: Name and secret that the target shows to this host (mutual CHAP).
+        'auth_username_in': fields.UserNameField(nullable=True),
+        'auth_password_in': fields.SecretLineField(nullable=True),
+        #: The same for SendTargets discovery, where a target asks for it.
+        'discovery_auth_method': fields.AuthMethodField(nullable=True),
+        'discovery_auth_username': fields.UserNameField(nullable=True),
+        'discovery_auth_password': fields.SecretLineField(nullable=True),
+        #: Name of the open-iscsi iface to go through; null: 'default' (TCP).
+        'transport_iface': fields.TransportIfaceField(nullable=True),
+    }
+
+    NOT_CONTENT = frozenset(
+        {
+            'auth_method',
+            'auth_username',
+            'auth_username_in',
+            'discovery_auth_method',
+            'discovery_auth_username',
+        }
+    )
+
+    MADE = frozenset({'target_list', 'may_discover'})
+
+    protocol = 'iscsi'
+
+    @classmethod
+    def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
+        data = dict(data)
+        for key in ('auth_method', 'discovery_auth_method'):
+            if data.get(key) == '':
+                # One more spelling of "without authentication".
+                del data[key]
+        if volume_type == 'iser' and data.get('transport_iface') is None:
+            data['transport_iface'] = 'iser'
+        info = super()._from_data(volume_type, data)
+        info.target_list = _targets(data)
+        info.may_discover = not data.get('target_portals')
+        return info
+
+    def validate(self) -> None:
+        super().validate()
+        unique: dict[connection_info.Target, ISCSITarget] = {}
+        for each in self.target_list:
+            unique.setdefault(_target(each).canonical, each)
+        if not 1 <= len(unique) <= MAX_TARGETS:
+            raise _invalid(
+                'target_list', f'must have 1 to {MAX_TARGETS} entries'
+            )
+        self.target_list = list(unique.values())
+        self._check_auth('', mutual=True)
+        self._check_auth('discovery_')
+
+    def _check_auth(self, prefix: str, mutual: bool = False) -> None:
+        method = f'{prefix}auth_method'
+        own = [f'{prefix}auth_username', f'{prefix}auth_password']
+        theirs = [f'{name}_in' for name in own] if mutual else []
+        if any(getattr(self, name) for name in theirs):
+            needed = [method, *own, *theirs]
+        elif getattr(self, method):
+            needed = own
+        else:
+            # Credentials without a method are for nothing: forget them.
+            needed = []
+            for name in own:
+                setattr(self, name, None)
+        for name in needed:
+            if getattr(self, name) is None:
+                raise _invalid(name, 'is required by the other auth settings')
+
+    @property
+    def targets(self) -> list[connection_info.Target]:
+        return [_target(each) for each in self.target_list]
+
+
+def _target(target: ISCSITarget) -> connection_info.Target:
+    return connection_info.Target(target.portal, target.name, target.lun)
+
+
+def _targets(data: Mapping[str, Any]) -> list[ISCSITarget]:
+    """Combine portals, names and LUNs of the data.
+
+    A list wins over the single value. Where some lists are missing, the
+    single value stands for each entry.
+    """
+    lists = {
+        key: _list(data, key, rule)
+        for key, rule in (
+            ('target_portals', rules.portal),
+            ('target_iqns', rules.iscsi_name),
+            ('target_luns', rules.lun),
+        )
+    }
+    singles = {
+        'target_portals': _single(data, 'target_portal', rules.portal),
+        'target_iqns': _single(data, 'target_iqn', rules.iscsi_name),
+        'target_luns': _single(data, 'target_lun', rules.lun) or [0],
+    }
+    given = [key for key, values in lists.items() if values]
+    count = len(lists[given[0]]) if given else 1
+    for key in given:
+        if len(lists[key]) != count:
+            raise _invalid(key, f'must have as many entries as {given[0]}')
+    columns = [lists[key] or singles[key] * count for key in lists]
+    for key, column in zip(lists, columns, strict=True):
+        if not column:
+            raise _invalid(key if given else key[:-1], 'is required')
+    luns = _wire_luns(
+        columns[2],
+        data.get('addressing_mode'),
+        'target_luns' if 'target_luns' in given else 'target_lun',
+    )
+    return [
+        ISCSITarget(portal=portal, name=name, lun=lun)
+        for portal, name, lun in zip(columns[0], columns[1], luns, strict=True)
+    ]
+
+
+def _list(
+    data: Mapping[str, Any], key: str, rule: Callable[[object], Any]
+) -> list[Any]:
+    values = data.get(key)
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple):
+        raise _invalid(key, 'must be a list')
+    if len(values) > MAX_TARGETS:
+        raise _invalid(key, f'must have at most {MAX_TARGETS} entries')
+    return [
+        rules.check(f'{key}[{index}]', rule, value)
+        for index, value in enumerate(values)
+    ]
+
+
+def _single(
+    data: Mapping[str, Any], key: str, rule: Callable[[object], Any]
+) -> list[Any]:
+    value = data.get(key)
+    return [] if value is None else [rules.check(key, rule, value)]
+
+
+def _wire_luns(luns: list[int], mode: object, key: str) -> list[int]:
+    """Apply the addressing mode that an array wants.
+
+    SAM-2 and later number LUNs up to 255 by the peripheral method and the
+    others by the flat space method; some arrays want flat space for all. The
+    kernel takes the number with the bits of the method in it.
+    """
+    if mode is None or mode in ('transparent', 'SAM'):
+        return luns
+    if mode not in ('SAM2', 'SAM3-flat'):
+        raise _invalid(
+            'addressing_mode', 'must be transparent, SAM, SAM2 or SAM3-flat'
+        )
+    if any(lun >= _FLAT_SPACE for lun in luns):
+        raise _invalid(
+            key, f'must be below {_FLAT_SPACE} with this addressing_mode'
+        )
+    return [
+        lun + _FLAT_SPACE if lun >= _PERIPHERAL or mode == 'SAM3-flat' else lun
+        for lun in luns
+    ]
+
+
+def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
+    return exception.InvalidConnectionInfo(key=key, rule=rule)

@@ -1,0 +1,209 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What callers ask for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_versionedobjects import fields as ovo_fields
+
+from attachworker import exception
+from attachworker.objects import base
+from attachworker.objects import connection_info
+from attachworker.objects import fields
+
+#: Longest time that a request may be given; seconds.
+MAX_DEADLINE = 86400
+#: As many as a connection may have targets.
+MAX_PATHS = 64
+#: The kernel counts bytes of a block device in a signed 64-bit number.
+MAX_SIZE = 2**63 - 1
+
+
+@base.AttachWorkerObjectRegistry.register
+class ReplyTo(base.AttachWorkerObject):
+    """The caller's own RPC server, which the result is sent to."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: Names on the bus, as oslo.messaging has them.
+        'exchange': fields.IdentifierField(),
+        'topic': fields.IdentifierField(),
+        'server': fields.IdentifierField(),
+    }
+
+
+@base.AttachWorkerObjectRegistry.register
+class Encryption(base.AttachWorkerObject):
+    """How to open a volume that this host encrypts."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: Format: 'luks' (version 1), 'luks2' or 'plain' dm-crypt.
+        'provider': fields.EncryptionProviderField(),
+        #: The passphrase.
+        'key': fields.SecretField(),
+        #: Whether an empty volume may be formatted.
+        'may_format': fields.FlagField(default=False),
+    }
+
+
+class Request(base.AttachWorkerObject):
+    """What the three requests share.
+
+    The constructor takes dicts for the objects in a request: that of a
+    driver for connection_info, the fields for the others.
+    """
+
+    #: A request that is sent again joins the first one, even if it is to be
+    #: answered to somebody else or with less patience.
+    NOT_CONTENT = frozenset({'request_id', 'reply_to', 'deadline_seconds'})
+
+    def __init__(self, context: Any = None, **kwargs: Any) -> None:
+        for name, read in (
+            ('connection_info', connection_info.ConnectionInfo.from_dict),
+            ('encryption', lambda given: Encryption(**given)),
+            ('reply_to', lambda given: ReplyTo(**given)),
+        ):
+            if isinstance(kwargs.get(name), Mapping):
+                kwargs[name] = read(kwargs[name])
+        super().__init__(context, **kwargs)
+
+
+@base.AttachWorkerObjectRegistry.register
+class AttachRequest(Request):
+    """Make a volume usable on this host."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: Chosen by the caller, a new one for each operation; the same again
+        #: means the same operation.
+        'request_id': fields.IdentifierField(),
+        #: Chosen by the caller; names what comes of it in later requests.
+        'attachment_id': fields.IdentifierField(),
+        #: Where the volume is.
+        'connection_info': ovo_fields.ObjectField(
+            'ConnectionInfo', subclasses=True
+        ),
+        #: Id in the caller's world; null: that of connection_info.
+        'volume_id': fields.IdentifierField(nullable=True),
+        #: Whether all paths are wanted, under a multipath map.
+        'multipath': fields.FlagField(default=False),
+        #: Whether no map is a failure; null: as connection_info says.
+        'enforce_multipath': fields.FlagField(nullable=True),
+        #: Identity that the device must have, as normalise_wwn() gives it;
+        #: null: that of connection_info, if any.
+        'expected_wwn': fields.WwnField(nullable=True),
+        #: Paths that must be usable for success.
+        'min_paths': fields.BoundedIntegerField(1, MAX_PATHS, default=1),
+        #: Seconds from acceptance to the end; null: the worker's default.
+        'deadline_seconds': fields.BoundedIntegerField(
+            1, MAX_DEADLINE, nullable=True
+        ),
+        #: How to open the volume; null: the device as it is.
+        'encryption': ovo_fields.ObjectField('Encryption', nullable=True),
+        #: Who is told the result of a cast; null: nobody.
+        'reply_to': ovo_fields.ObjectField('ReplyTo', nullable=True),
+    }
+
+    def validate(self) -> None:
+        """Check everything, and take from the data what was left to it.
+
+        Afterwards volume_id, enforce_multipath and expected_wwn are final.
+        """
+        super().validate()
+        info = self.connection_info
+        if self.volume_id is None:
+            self.volume_id = info.volume_id
+        if self.enforce_multipath is None:
+            self.enforce_multipath = info.enforce_multipath
+        if self.expected_wwn is None:
+            self.expected_wwn = info.wwn
+
+    @property
+    def connection_key(self) -> str:
+        """One text for each connection, see ConnectionInfo."""
+        return self.connection_info.connection_key(self.multipath)
+
+
+@base.AttachWorkerObjectRegistry.register
+class DetachRequest(Request):
+    """Take a volume off this host.
+
+    It is named by its attachment_id or, if somebody else attached it, by its
+    connection_info; with both, attachment_id is tried first.
+    """
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: As for AttachRequest.
+        'request_id': fields.IdentifierField(),
+        #: The attachment; null: what connection_info says.
+        'attachment_id': fields.IdentifierField(nullable=True),
+        #: Where the volume is; null: as the attachment was made.
+        'connection_info': ovo_fields.ObjectField(
+            'ConnectionInfo', subclasses=True, nullable=True
+        ),
+        #: Whether to go on, and lose data, if the device is in use or cannot
+        #: be flushed.
+        'force': fields.FlagField(default=False),
+        #: As for AttachRequest; seconds.
+        'deadline_seconds': fields.BoundedIntegerField(
+            1, MAX_DEADLINE, nullable=True
+        ),
+        #: As for AttachRequest.
+        'reply_to': ovo_fields.ObjectField('ReplyTo', nullable=True),
+    }
+
+    def validate(self) -> None:
+        super().validate()
+        if self.attachment_id is None and self.connection_info is None:
+            raise exception.InvalidConnectionInfo(
+                key='attachment_id',
+                rule='is required where there is no connection_info',
+            )
+
+
+@base.AttachWorkerObjectRegistry.register
+class ExtendRequest(Request):
+    """Make the new size of a volume known to this host."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: As for AttachRequest.
+        'request_id': fields.IdentifierField(),
+        #: The attachment.
+        'attachment_id': fields.IdentifierField(),
+        #: Size that the device must have then, in bytes; null: any.
+        'expected_size': fields.BoundedIntegerField(
+            1, MAX_SIZE, nullable=True
+        ),
+        #: How to open the volume, where resizing needs the key (LUKS2).
+        'encryption': ovo_fields.ObjectField('Encryption', nullable=True),
+        #: As for AttachRequest; seconds.
+        'deadline_seconds': fields.BoundedIntegerField(
+            1, MAX_DEADLINE, nullable=True
+        ),
+        #: As for AttachRequest.
+        'reply_to': ovo_fields.ObjectField('ReplyTo', nullable=True),
+    }

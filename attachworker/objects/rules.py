@@ -1,0 +1,278 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The rules for values that come from outside, one function each.
+
+A rule takes any value and returns its canonical form (the rule applied
+again changes nothing), or raises RuleBroken. The text of RuleBroken completes
+"Invalid value for KEY: ..." and never quotes the value, which may be a
+secret, or very long, or meant to forge a line of a log.
+"""
+
+from collections.abc import Callable
+import ipaddress
+import re
+from typing import TypeVar
+
+from attachworker import exception
+
+T = TypeVar('T')
+
+#: Port of iSCSI, RFC 7143 section 4.2.7.1.
+ISCSI_PORT = 3260
+#: Longest secret, in characters.
+MAX_SECRET = 4096
+#: Longest iSCSI name, in bytes, RFC 7143 section 4.2.7.1.
+MAX_ISCSI_NAME = 223
+#: A LUN field of SCSI has 8 bytes (SAM-5); the kernel takes it as an integer.
+MAX_LUN = 2**64 - 1
+
+# Above the longest host name with brackets, port and tag.
+_MAX_PORTAL = 300
+
+_IDENTIFIER = re.compile(r'(?!-)[!-.0-~]{1,255}')
+_IFACE = re.compile(r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}')
+_ISCSI_NAME = re.compile(
+    r'iqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[a-z0-9-]+(?:\.[a-z0-9-]+)*'
+    r'(?::[a-z0-9.:-]+)?'
+    r'|eui\.[0-9a-f]{16}'
+    r'|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?',
+    re.IGNORECASE | re.ASCII,
+)
+_BRACKETS = re.compile(r'\[([0-9A-Fa-f:.]+)\](?::([0-9]+))?')
+_BARE_IPV6 = re.compile(r'[0-9A-Fa-f:.]+')
+_LABEL = re.compile(r'[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?')
+# The resolver takes '127.1' and 'x.0x7f' for addresses, not for names.
+_NUMBER_LABEL = re.compile(r'[0-9]+|0x[0-9a-f]*')
+_HEX = re.compile(r'[0-9a-f]+')
+_WWN_PREFIX = re.compile(r'(?:mpath-|scsi-|wwn-|naa\.|eui\.|uuid\.|0x)+')
+
+
+class RuleBroken(ValueError):
+    """A value breaks a rule; the text says which, without the value."""
+
+
+def check(key: str, rule: Callable[[object], T], value: object) -> T:
+    """Apply a rule.
+
+    :param key: name of the value in the input, for the error
+    :returns: the canonical form of the value
+    :raises: InvalidConnectionInfo naming the key and the rule
+    """
+    try:
+        return rule(value)
+    except RuleBroken as broken:
+        text = str(broken)
+    # Outside the handler: the error carries no context with the value.
+    raise exception.InvalidConnectionInfo(key=key, rule=text)
+
+
+def flag(value: object) -> bool:
+    """A boolean; 0, 1 and 'True' are none."""
+    if not isinstance(value, bool):
+        raise RuleBroken('must be true or false')
+    return value
+
+
+def text(value: object) -> str:
+    """Text that can be written as UTF-8, without NUL."""
+    if not isinstance(value, str):
+        raise RuleBroken('must be a string')
+    if '\0' in value:
+        raise RuleBroken('must not contain NUL')
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise RuleBroken('must be valid Unicode') from None
+    return value
+
+
+def secret(value: object) -> str:
+    """A password or key: checked for NUL and length only."""
+    value = text(value)
+    if not 1 <= len(value) <= MAX_SECRET:
+        raise RuleBroken(f'must have 1 to {MAX_SECRET} characters')
+    return value
+
+
+def secret_line(value: object) -> str:
+    """A secret that is written into a file of `key = value` lines.
+
+    A line break in it would add settings of the sender's choice to a record
+    of open-iscsi.
+    """
+    value = secret(value)
+    if '\n' in value or '\r' in value:
+        raise RuleBroken('must not contain a line break')
+    return value
+
+
+def user_name(value: object) -> str:
+    """A CHAP name; it too ends up in a file of `key = value` lines."""
+    value = text(value)
+    if not 1 <= len(value) <= 255:
+        raise RuleBroken('must have 1 to 255 characters')
+    if not value.isprintable():
+        raise RuleBroken('must not contain control characters')
+    if value != value.strip():
+        raise RuleBroken('must not begin or end with white space')
+    if value.startswith('-'):
+        raise RuleBroken('must not begin with "-"')
+    return value
+
+
+def identifier(value: object) -> str:
+    """The id of a request, an attachment or a volume, a name on the bus."""
+    value = text(value)
+    if not _IDENTIFIER.fullmatch(value) or value in ('.', '..'):
+        raise RuleBroken(
+            'must be 1 to 255 printable ASCII characters without white space '
+            'or "/", and must not begin with "-"'
+        )
+    return value
+
+
+def transport_iface(value: object) -> str:
+    """The name of an iface record of open-iscsi, a file name there."""
+    value = text(value)
+    if not _IFACE.fullmatch(value):
+        raise RuleBroken(
+            'must be 1 to 64 letters, digits, ".", "_", ":" or "-", and must '
+            'begin with a letter or digit'
+        )
+    return value
+
+
+def iscsi_name(value: object) -> str:
+    """The name of a target: iqn., eui. or naa. (RFC 3720, RFC 3980).
+
+    Upper case is against RFC 3722, and accepted. It is kept: LIO and tgt
+    find a target by the very bytes of its name. To compare names, fold them.
+    """
+    value = text(value)
+    if len(value) > MAX_ISCSI_NAME:
+        raise RuleBroken(f'must have at most {MAX_ISCSI_NAME} characters')
+    if not _ISCSI_NAME.fullmatch(value) or '..' in value:
+        raise RuleBroken(
+            'must be an iSCSI name: iqn.yyyy-mm.reversed.domain[:suffix] of '
+            'letters, digits, ".", ":" and "-", or eui. with 16 or naa. with '
+            '16 or 32 hexadecimal digits'
+        )
+    return value
+
+
+def lun(value: object) -> int:
+    """A logical unit number of any width: an integer or decimal digits."""
+    if isinstance(value, str) and re.fullmatch('[0-9]{1,20}', value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RuleBroken('must be an integer')
+    if not 0 <= value <= MAX_LUN:
+        raise RuleBroken('must be from 0 to 2**64 - 1')
+    return value
+
+
+def portal(value: object) -> str:
+    """An iSCSI portal as 'address:port'.
+
+    One spelling for each meaning: IPv6 is compressed and in brackets, names
+    are lower case, the port is always there, a portal group tag (',1') is
+    not.
+    """
+    value = text(value)
+    if len(value) > _MAX_PORTAL:
+        raise RuleBroken(f'must have at most {_MAX_PORTAL} characters')
+    endpoint, comma, tag = value.partition(',')
+    if comma and not re.fullmatch('[0-9]{1,5}', tag):
+        raise RuleBroken('must have a number as portal group tag')
+    if match := _BRACKETS.fullmatch(endpoint):
+        host, port = _ipv6(match[1]), match[2]
+    elif endpoint.count(':') > 1:
+        host, port = _ipv6(endpoint), None
+    else:
+        name, colon, digits = endpoint.partition(':')
+        host, port = _host(name), digits if colon else None
+    return f'{host}:{ISCSI_PORT if port is None else _port(port)}'
+
+
+def wwn(value: object) -> str:
+    """The identity that a volume must have, normalised."""
+    return identifier(normalise_wwn(text(value)))
+
+
+def normalise_wwn(wwn: str) -> str:
+    """One spelling for each SCSI or NVMe identity, to compare them by.
+
+    Kernel (``naa.6001…``, ``eui.…``), scsi_id and multipath (``36001…``: a
+    digit for the type first), udev (``wwn-0x6001…``), drivers and uuids with
+    dashes all become bare hexadecimal digits in lower case. What is not
+    hexadecimal keeps its text in lower case.
+    """
+    before = None
+    while wwn != before:
+        before, wwn = wwn, wwn.strip().lower()
+        if prefix := _WWN_PREFIX.match(wwn):
+            wwn = wwn[prefix.end() :]
+    digits = re.sub('[-:]', '', wwn)
+    if not _HEX.fullmatch(digits):
+        return wwn
+    # An NAA identity has 16 or 32 digits, an EUI-64 one 16, 24 or 32: the odd
+    # one is the type that scsi_id puts first, 3 for NAA and 2 for EUI-64.
+    if (len(digits) in (17, 33) and digits[0] in '23') or (
+        len(digits) == 25 and digits[0] == '2'
+    ):
+        digits = digits[1:]
+    return digits
+
+
+def _port(digits: str) -> int:
+    if not re.fullmatch('[0-9]{1,5}', digits) or not 0 < int(digits) < 65536:
+        raise RuleBroken('must have a port from 1 to 65535')
+    return int(digits)
+
+
+def _ipv6(text: str) -> str:
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    try:
+        # A zone ('%eth0') means something on one host only.
+        if not _BARE_IPV6.fullmatch(text):
+            raise ValueError
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        raise RuleBroken('must have a valid IPv6 address') from None
+    if address.ipv4_mapped is not None:
+        return _unicast(address.ipv4_mapped)
+    return f'[{_unicast(address)}]'
+
+
+def _host(name: str) -> str:
+    try:
+        return _unicast(ipaddress.IPv4Address(name))
+    except ipaddress.AddressValueError:
+        pass
+    if not name.isascii():
+        raise RuleBroken('must have an IP address or an ASCII host name')
+    name = name.lower().removesuffix('.')
+    labels = name.split('.')
+    if (
+        len(name) > 253
+        or not all(_LABEL.fullmatch(label) for label in labels)
+        or _NUMBER_LABEL.fullmatch(labels[-1])
+    ):
+        raise RuleBroken('must have a valid IP address or host name')
+    return name
+
+
+def _unicast(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    if address.is_unspecified or address.is_multicast:
+        raise RuleBroken('must have the address of one host')
+    return str(address)

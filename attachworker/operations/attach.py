@@ -1,0 +1,236 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Attach: the flow, and what it means for the journal."""
+
+import dataclasses
+from collections.abc import Collection
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.flows import attach
+from attachworker.flows import engine
+from attachworker.journal import AttachmentRecord
+from attachworker.journal import Claims
+from attachworker.journal import RequestRecord
+from attachworker.journal import without_secrets
+from attachworker.operations import handler
+from attachworker.operations.operation import Operation
+from attachworker.tasks.run import Run
+
+LOG = logging.getLogger(__name__)
+
+_PRESENT = ('attached', 'degraded')
+
+
+class AttachHandler(handler.BaseHandler):
+    status = 'attached'
+
+    def attachment_id(self, request: objects.AttachRequest) -> str:
+        return str(request.attachment_id)
+
+    def backend(self, request: objects.AttachRequest) -> str:
+        first = request.connection_info.targets[0]
+        return str(first.portal.rpartition(':')[0])
+
+    def run(self, operation: Operation) -> None:
+        request = operation.request
+        key = request.connection_key
+        known = self.services.records.attachment(request.attachment_id)
+        if known is not None and known.connection_key != key:
+            conflict = exception.AttachmentConflict(
+                what=f'Attachment {request.attachment_id}'
+            )
+            self.conclude(operation, self.failed(operation, conflict))
+        elif known is not None and known.state in _PRESENT:
+            self._attach_again(operation, known)
+        else:
+            self._attach(operation, key)
+
+    def _attach(self, operation: Operation, key: str) -> None:
+        request = operation.request
+        record = AttachmentRecord(
+            attachment_id=request.attachment_id,
+            volume_id=request.volume_id,
+            connection_key=key,
+            connection=without_secrets(request.connection_info),
+            state='attaching',
+            last_request=request.request_id,
+            boot_id=self.services.boot_id,
+        )
+        self.services.records.put_attachment(record)
+        run = self._make_run(operation, request.connection_info.targets)
+        outcome = self.run_flow(operation, attach.build(run))
+        if outcome.error is not None:
+            self._undone(operation, outcome, run, record)
+            return
+        device = outcome.results['device']
+        self.conclude(
+            operation,
+            self.succeeded(operation, outcome, run, device),
+            dataclasses.replace(
+                record,
+                state='degraded' if device.degraded else 'attached',
+                device=device.obj_to_primitive(),
+                wwn=outcome.results['wwn'],
+            ),
+        )
+        self._let_others_go(run, device)
+
+    def _attach_again(
+        self, operation: Operation, known: AttachmentRecord
+    ) -> None:
+        """Find the device that the attachment has; undo nothing of it."""
+        device = objects.DeviceInfo.obj_from_primitive(known.device)
+        run = self._make_run(operation, _used(device), known.wwn)
+        run.keep_all = True
+        outcome = self.run_flow(operation, attach.build(run))
+        if outcome.error is not None:
+            result = self.failed(
+                operation,
+                outcome.error,
+                outcome.step,
+                run.leftovers,
+                outcome.timings,
+            )
+            self.conclude(operation, result)
+            return
+        device = outcome.results['device']
+        result = self.succeeded(operation, outcome, run, device)
+        self.conclude(
+            operation,
+            result,
+            dataclasses.replace(
+                known,
+                device=device.obj_to_primitive(),
+                last_request=operation.request.request_id,
+            ),
+        )
+
+    def _make_run(
+        self,
+        operation: Operation,
+        targets: list[objects.Target],
+        wwn: str | None = None,
+    ) -> Run:
+        request = operation.request
+        return self.make_run(
+            operation,
+            request.connection_info,
+            targets=list(targets),
+            multipath=request.multipath,
+            enforce_multipath=request.multipath
+            and request.enforce_multipath,
+            expected_wwn=request.expected_wwn or wwn,
+        )
+
+    def _undone(
+        self,
+        operation: Operation,
+        outcome: engine.Outcome,
+        run: Run,
+        record: AttachmentRecord,
+    ) -> None:
+        assert outcome.error is not None
+        result = self.failed(
+            operation,
+            outcome.error,
+            outcome.step,
+            run.leftovers,
+            outcome.timings,
+        )
+        if run.leftovers:
+            self.conclude(
+                operation, result, dataclasses.replace(record, state='failed')
+            )
+        else:
+            self.conclude(operation, result, gone=record.attachment_id)
+
+    def _let_others_go(self, run: Run, device: objects.DeviceInfo) -> None:
+        """Put back the targets that were tried and are not used.
+
+        The caller has its answer by now; the attachment's next operation
+        waits for this.
+        """
+        used = _used(device)
+        run.undo_deadline = deadlines.Deadline.after(run.grace)
+        for target in run.targets:
+            if target not in used and (left := run.let_go(target)):
+                LOG.warning('Left over of %s: %s', target, ', '.join(left))
+
+    # -- after a restart
+
+    def undo_unfinished(self, record: RequestRecord) -> None:
+        """Put back what an attach did before the worker was stopped.
+
+        An attachment that was there before stays as it is.
+        """
+        records = self.services.records
+        known = records.attachment(record.attachment_id)
+        if known is not None and known.last_request != record.request_id:
+            known = None
+        left = self._disconnect(known, used=()) if known else []
+        result = objects.OperationResult(
+            request_id=record.request_id,
+            attachment_id=record.attachment_id,
+            operation='attach',
+            status='failed',
+            error=objects.OperationError.from_exception(
+                exception.WorkerRestarted()
+            ),
+            leftovers=left,
+        )
+        failed = known and dataclasses.replace(known, state='failed')
+        records.finish(
+            record.request_id,
+            result.obj_to_primitive(),
+            failed if left else None,
+            known.attachment_id if known and not left else None,
+        )
+
+    def release_unused(self, known: AttachmentRecord) -> None:
+        """Put back targets that an attach tried and did not use."""
+        if known.state in _PRESENT and known.device:
+            device = objects.DeviceInfo.obj_from_primitive(known.device)
+            for left in self._disconnect(known, _used(device)):
+                LOG.warning('Left over: %s', left)
+
+    def _disconnect(
+        self, known: AttachmentRecord, used: Collection[objects.Target]
+    ) -> list[str]:
+        services = self.services
+        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        connector = services.connectors.get(info.protocol)
+        claims = Claims(
+            services.database, known.attachment_id, services.boot_id
+        )
+        deadline = deadlines.Deadline.after(services.grace)
+        return [
+            left
+            for target in map(objects.Target._make, claims.taken())
+            if target not in used
+            for left in connector.disconnect(
+                target, claims, deadline, keep_found=True
+            )
+        ]
+
+
+def _used(device: objects.DeviceInfo) -> list[objects.Target]:
+    return [
+        objects.Target(path.portal, path.target, path.lun)
+        for path in device.paths
+        if path.state == 'connected'
+    ]

@@ -1,0 +1,107 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Detach: the flow, and what it means for the journal."""
+
+import dataclasses
+
+from attachworker import objects
+from attachworker.flows import detach
+from attachworker.journal import AttachmentRecord
+from attachworker.operations import handler
+from attachworker.operations.operation import Operation
+
+#: Steps before the first change: the attachment is as it was.
+_HARMLESS = ('GetConnector', 'FindPaths', 'CheckUnused', 'FlushDevice')
+
+
+class DetachHandler(handler.BaseHandler):
+    status = 'detached'
+
+    def attachment_id(self, request: objects.DetachRequest) -> str:
+        """What was attached by somebody else goes by its connection."""
+        if request.attachment_id:
+            return str(request.attachment_id)
+        return str(request.connection_info.connection_key(multipath=False))
+
+    def backend(self, request: objects.DetachRequest) -> str:
+        info = self._info(request, self._known(request))
+        if info is None:
+            return ''
+        return str(info.targets[0].portal.rpartition(':')[0])
+
+    def run(self, operation: Operation) -> None:
+        request = operation.request
+        known = self._known(request)
+        info = self._info(request, known)
+        if info is None:
+            result = objects.OperationResult(
+                request_id=request.request_id,
+                attachment_id=request.attachment_id,
+                operation=operation.kind,
+                status=self.status,
+                warnings=['nothing to do: the attachment is not known'],
+            )
+            self.conclude(operation, result)
+            return
+        if known is not None:
+            self.services.records.put_attachment(
+                dataclasses.replace(known, state='detaching')
+            )
+        self._detach(operation, info, known)
+
+    def _detach(
+        self,
+        operation: Operation,
+        info: objects.ConnectionInfo,
+        known: AttachmentRecord | None,
+    ) -> None:
+        claims = self.claims(operation)
+        taken = [objects.Target(*target) for target in claims.taken()]
+        run = self.make_run(
+            operation,
+            info,
+            targets=list(dict.fromkeys([*info.targets, *taken])),
+            force=operation.request.force,
+        )
+        outcome = self.run_flow(operation, detach.build(run))
+        if outcome.error is None:
+            result = self.succeeded(operation, outcome, run)
+            gone = known.attachment_id if known else None
+            self.conclude(operation, result, gone=gone)
+            return
+        result = self.failed(
+            operation,
+            outcome.error,
+            outcome.step,
+            run.leftovers,
+            outcome.timings,
+        )
+        if known is not None and outcome.step not in _HARMLESS:
+            known = dataclasses.replace(known, state='failed')
+        self.conclude(operation, result, known)
+
+    def _known(
+        self, request: objects.DetachRequest
+    ) -> AttachmentRecord | None:
+        if not request.attachment_id:
+            return None
+        return self.services.records.attachment(request.attachment_id)
+
+    @staticmethod
+    def _info(
+        request: objects.DetachRequest, known: AttachmentRecord | None
+    ) -> objects.ConnectionInfo | None:
+        if known is not None:
+            return objects.ConnectionInfo.obj_from_primitive(known.connection)
+        return request.connection_info

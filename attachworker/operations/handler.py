@@ -1,0 +1,149 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What attach, detach and extend have in common: run a flow, tell the end."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from taskflow import flow as flows
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import Connectors
+from attachworker.flows import engine
+from attachworker.host import Host
+from attachworker.journal import AttachmentRecord
+from attachworker.journal import Claims
+from attachworker.journal import Database
+from attachworker.journal import Records
+from attachworker.operations.operation import Operation
+from attachworker.tasks.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Services:
+    """The parts of the worker that operations use.
+
+    :ivar boot_id: of the running kernel
+    :ivar executor: threads for flows, shared by all of them
+    :ivar grace: seconds for undoing beyond the deadline
+    :ivar observe: makes the observer of one operation's steps
+    :ivar run_class: tests pass one that fails at a chosen step
+    """
+
+    host: Host
+    connectors: Connectors
+    database: Database
+    records: Records
+    boot_id: str
+    executor: Any
+    grace: float
+    observe: Callable[[Operation], engine.Observer]
+    run_class: type[Run] = Run
+
+
+class BaseHandler:
+    """Runs the flow of an operation and writes down how it ended."""
+
+    status = 'failed'
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    def make_run(
+        self,
+        operation: Operation,
+        info: objects.ConnectionInfo,
+        **values: Any,
+    ) -> Run:
+        services = self.services
+        return services.run_class(
+            info=info,
+            host=services.host,
+            get_connector=services.connectors.get,
+            claims=self.claims(operation),
+            deadline=operation.deadline,
+            grace=services.grace,
+            **values,
+        )
+
+    def claims(self, operation: Operation) -> Claims:
+        services = self.services
+        return Claims(
+            services.database, operation.attachment_id, services.boot_id
+        )
+
+    def run_flow(
+        self, operation: Operation, flow: flows.Flow
+    ) -> engine.Outcome:
+        return engine.run(
+            flow, self.services.executor, self.services.observe(operation)
+        )
+
+    def succeeded(
+        self,
+        operation: Operation,
+        outcome: engine.Outcome,
+        run: Run,
+        device: objects.DeviceInfo | None = None,
+    ) -> objects.OperationResult:
+        return objects.OperationResult(
+            request_id=operation.request.request_id,
+            attachment_id=operation.request.attachment_id,
+            operation=operation.kind,
+            status=self.status,
+            device=device,
+            warnings=run.warnings,
+            timings=outcome.timings,
+        )
+
+    def failed(
+        self,
+        operation: Operation,
+        error: BaseException,
+        step: str | None = None,
+        leftovers: list[str] | None = None,
+        timings: dict[str, float] | None = None,
+    ) -> objects.OperationResult:
+        return objects.OperationResult(
+            request_id=operation.request.request_id,
+            attachment_id=operation.request.attachment_id,
+            operation=operation.kind,
+            status='failed',
+            error=objects.OperationError.from_exception(error, step),
+            leftovers=leftovers or [],
+            timings=timings or {},
+        )
+
+    def conclude(
+        self,
+        operation: Operation,
+        result: objects.OperationResult,
+        attachment: AttachmentRecord | None = None,
+        gone: str | None = None,
+    ) -> None:
+        """Make the result final, then tell it."""
+        self.services.records.finish(
+            operation.request.request_id,
+            result.obj_to_primitive(),
+            attachment,
+            gone,
+        )
+        operation.finish(result)
+
+    def fail(self, operation: Operation) -> None:
+        self.conclude(
+            operation, self.failed(operation, exception.AttachWorkerError())
+        )

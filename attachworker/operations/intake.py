@@ -1,0 +1,136 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Takes requests, each of them once."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.dispatcher import Dispatcher
+from attachworker.journal import Records
+from attachworker.journal import RequestRecord
+from attachworker.journal import without_secrets
+from attachworker.operations.operation import Handler
+from attachworker.operations.operation import Operation
+from attachworker.operations.operation import Request
+
+
+class Operations:
+    """Takes requests, each of them once.
+
+    :param handlers: by kind of operation
+    :param boot_id: of the running kernel
+    :param default_deadline: seconds
+    :param on_finish: is told of each operation that has its final result
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        dispatcher: Dispatcher,
+        handlers: dict[str, Handler],
+        boot_id: str,
+        default_deadline: float,
+        on_finish: Callable[[Operation], None],
+    ) -> None:
+        self._records = records
+        self._dispatcher = dispatcher
+        self._handlers = handlers
+        self._boot_id = boot_id
+        self._default_deadline = default_deadline
+        self._on_finish = on_finish
+        self._lock = threading.Lock()
+        self._running: dict[str, Operation] = {}
+
+    def submit(
+        self, kind: str, request: Request
+    ) -> Operation | objects.OperationResult:
+        """Accept a request, or recognise it.
+
+        :returns: the operation, new or already running; or the result, if
+            there is one already
+        :raises WorkerBusy: nothing was accepted
+        :raises AttachmentConflict: the request_id is known with other content
+        :raises JournalUnavailable: nothing was accepted
+        """
+        with self._lock:
+            known = self._records.request(request.request_id)
+            if known is None:
+                self._dispatcher.check_room()
+                return self._accept(kind, request)
+            if (known.operation, known.digest) != (
+                kind,
+                request.content_digest(),
+            ):
+                raise exception.AttachmentConflict(
+                    what=f'Request {request.request_id}'
+                )
+            if known.result is not None:
+                return result_from(known)
+            return self._running[request.request_id]
+
+    def resume(self, record: RequestRecord) -> None:
+        """Run a request again that an earlier worker accepted."""
+        request = _object(record.body)
+        deadline = deadlines.Deadline(record.deadline)
+        with self._lock:
+            self._queue(record.operation, request, deadline)
+
+    def _accept(self, kind: str, request: Request) -> Operation:
+        accepted = deadlines.now()
+        seconds = request.deadline_seconds or self._default_deadline
+        deadline = deadlines.Deadline(accepted + seconds)
+        self._records.accept(
+            RequestRecord(
+                request_id=request.request_id,
+                operation=kind,
+                attachment_id=self._handlers[kind].attachment_id(request),
+                digest=request.content_digest(),
+                body=without_secrets(request),
+                reply_to=request.reply_to.as_dict()
+                if request.reply_to
+                else None,
+                boot_id=self._boot_id,
+                accepted=accepted,
+                deadline=deadline.at,
+            )
+        )
+        return self._queue(kind, request, deadline)
+
+    def _queue(
+        self, kind: str, request: Request, deadline: deadlines.Deadline
+    ) -> Operation:
+        operation = Operation(
+            kind, request, self._handlers[kind], deadline, self._finished
+        )
+        self._running[request.request_id] = operation
+        self._dispatcher.add(operation)
+        return operation
+
+    def _finished(self, operation: Operation) -> None:
+        with self._lock:
+            self._running.pop(operation.request.request_id, None)
+        self._on_finish(operation)
+
+
+def result_from(record: RequestRecord) -> objects.OperationResult:
+    """The final result that the journal holds."""
+    return _object(record.result)
+
+
+def _object(primitive: Any) -> Any:
+    return objects.AttachWorkerObject.obj_from_primitive(primitive)

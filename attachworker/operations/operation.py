@@ -1,0 +1,131 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""One request while it waits and runs."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+from typing import Protocol
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+
+LOG = logging.getLogger(__name__)
+
+Request = objects.AttachRequest | objects.DetachRequest
+
+
+class Handler(Protocol):
+    """Runs the operations of one kind."""
+
+    def attachment_id(self, request: Any) -> str: ...
+
+    def backend(self, request: Any) -> str: ...
+
+    def run(self, operation: 'Operation') -> None:
+        """Ends with :meth:`Operation.finish`."""
+
+    def fail(self, operation: 'Operation') -> None:
+        """Likewise, where :meth:`run` has broken down."""
+
+
+class Operation:
+    """An accepted request until it has its final result.
+
+    :ivar kind: attach, detach or extend
+    :ivar attachment_id: operations with the same one run one after another
+    :ivar backend: see :class:`attachworker.dispatcher.Job`
+    :ivar deadline: counted from the acceptance
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        request: Request,
+        handler: Handler,
+        deadline: deadlines.Deadline,
+        on_finish: Callable[['Operation'], None],
+    ) -> None:
+        self.kind = kind
+        self.request = request
+        self.attachment_id = handler.attachment_id(request)
+        self.backend = handler.backend(request)
+        self.deadline = deadline
+        self.started = deadlines.now()
+        self._handler = handler
+        self._on_finish = on_finish
+        self._finished = threading.Event()
+        self._broken: exception.JournalUnavailable | None = None
+        self.result: objects.OperationResult | None = None
+
+    def run(self) -> None:
+        LOG.info(
+            '%s of %s starts (request %s)',
+            self.kind,
+            self.attachment_id,
+            self.request.request_id,
+        )
+        try:
+            self._run()
+        except exception.JournalUnavailable as error:
+            # There can be no final result now; the next start finds out.
+            LOG.error('Request %s: %s', self.request.request_id, error)
+            self._broken = error
+            self._finished.set()
+
+    def _run(self) -> None:
+        try:
+            self._handler.run(self)
+        except exception.JournalUnavailable:
+            raise
+        except Exception:
+            LOG.exception('Request %s', self.request.request_id)
+            if self.result is None:
+                self._handler.fail(self)
+
+    def finish(self, result: objects.OperationResult) -> None:
+        """Give the final result, which is in the journal, to who waits."""
+        error = result.error
+        LOG.info(
+            '%s of %s: %s in %.3f s (request %s)%s%s',
+            self.kind,
+            self.attachment_id,
+            result.status,
+            deadlines.now() - self.started,
+            self.request.request_id,
+            f'; {error.code} in {error.step}: {error.message}'
+            if error
+            else '',
+            f'; left over: {", ".join(result.leftovers)}'
+            if result.leftovers
+            else '',
+        )
+        self.result = result
+        self._on_finish(self)
+        self._finished.set()
+
+    def wait(self) -> objects.OperationResult:
+        """Block until there is a final result.
+
+        :raises JournalUnavailable: there can be none before the worker has
+            been started again
+        """
+        self._finished.wait()
+        if self.result is None:
+            assert self._broken is not None
+            raise self._broken
+        return self.result

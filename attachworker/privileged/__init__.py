@@ -1,0 +1,51 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""All that attachworker does with privilege: small verbs, no commands.
+
+The verbs run in a helper process (oslo.privsep) that keeps only the
+capabilities listed here. They take and return primitives, and check what they
+are given once more.
+"""
+
+from oslo_config import cfg
+from oslo_privsep import capabilities
+from oslo_privsep import priv_context
+
+CONFIG_SECTION = 'attachworker_privileged'
+
+default = priv_context.PrivContext(
+    __name__,
+    cfg_section=CONFIG_SECTION,
+    pypath=__name__ + '.default',
+    capabilities=[
+        # mount namespace of a login; iscsid only listens to root
+        capabilities.CAP_SYS_ADMIN,
+        # sysfs and device nodes belong to root
+        capabilities.CAP_DAC_OVERRIDE,
+        # SG_IO for vital product data
+        capabilities.CAP_SYS_RAWIO,
+        # the open files of other users' processes
+        capabilities.CAP_SYS_PTRACE,
+    ],
+)
+
+# A verb that hangs in the kernel keeps its thread: the default of one thread
+# a core would stop the worker at the second dead backend.
+cfg.CONF.set_default('thread_pool_size', 64, group=CONFIG_SECTION)
+
+from attachworker.privileged import block  # noqa: E402
+from attachworker.privileged import iscsi  # noqa: E402
+from attachworker.privileged import scsi  # noqa: E402
+
+__all__ = ['block', 'default', 'iscsi', 'scsi']

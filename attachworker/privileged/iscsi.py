@@ -1,0 +1,175 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Log in to and out of iSCSI targets through iscsid."""
+
+import ctypes
+import os
+import pathlib
+import re
+import subprocess
+import threading
+
+from attachworker import privileged
+
+_CLONE_NEWNS = 0x00020000
+_MS_REC = 0x4000
+_MS_SLAVE = 0x80000
+
+#: Where open-iscsi keeps node records; the first that exists is used.
+_DATABASES = ('/etc/iscsi', '/var/lib/iscsi')
+_LOCK_DIRECTORY = '/run/lock/iscsi'
+
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.:_-]{0,222}')
+_ADDRESS = re.compile(r'[0-9A-Za-z.:%_-]{1,255}')
+_KEY = re.compile(r'[a-z0-9_.\[\]]{1,64}')
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _mount(
+    source: str, target: str, kind: str | None, flags: int, data: str | None
+) -> None:
+    encoded = [
+        None if text is None else text.encode()
+        for text in (source, target, kind, data)
+    ]
+    if _libc.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3]) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f'{os.strerror(number)}: mount on {target}')
+
+
+def _enter_private_database() -> pathlib.Path:
+    """Give the calling thread, and it alone, an empty node database.
+
+    Nothing of it is ever seen by the host or left on it: it is gone with the
+    last process in the mount namespace. iscsid gets the whole record with the
+    login request and does not look for a file; started again, it takes the
+    credentials of running sessions from sysfs.
+    """
+    if _libc.unshare(_CLONE_NEWNS) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f'{os.strerror(number)}: unshare')
+    _mount('none', '/', None, _MS_REC | _MS_SLAVE, None)
+    database = next((d for d in _DATABASES if os.path.isdir(d)), None)
+    if database is None:
+        raise FileNotFoundError(
+            2, 'open-iscsi is not installed: no ' + ' or '.join(_DATABASES)
+        )
+    nodes = os.path.join(database, 'nodes')
+    for directory in (nodes, _LOCK_DIRECTORY):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _mount('attachworker', directory, 'tmpfs', 0, 'mode=0700,size=1m')
+    return pathlib.Path(nodes)
+
+
+def _write_record(
+    nodes: pathlib.Path,
+    target_name: str,
+    address: str,
+    port: int,
+    record: dict[str, str],
+) -> None:
+    directory = nodes / target_name
+    directory.mkdir(mode=0o700)
+    lines = ''.join(f'{key} = {value}\n' for key, value in record.items())
+    descriptor = os.open(
+        directory / f'{address},{port}',
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL,
+        0o600,
+    )
+    with open(descriptor, 'w', encoding='utf-8') as file:
+        file.write(f'# BEGIN RECORD 2.0\n{lines}# END RECORD\n')
+
+
+def _check_login(
+    target_name: str, address: str, port: int, record: dict[str, str]
+) -> None:
+    if not _NAME.fullmatch(target_name) or '..' in target_name:
+        raise ValueError('not an iSCSI name')
+    if not _ADDRESS.fullmatch(address) or not 0 < port < 65536:
+        raise ValueError('not a portal')
+    for key, value in record.items():
+        if not _KEY.fullmatch(key) or re.search(r'[\n\r\0]', value):
+            raise ValueError('not a setting of a node record')
+
+
+def _run(arguments: list[str], timeout: float) -> tuple[int, str]:
+    try:
+        done = subprocess.run(
+            ['iscsiadm', *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+            env={
+                'LC_ALL': 'C',
+                'PATH': '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin',
+            },
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(
+            110, f'iscsiadm has not ended after {timeout:.0f} s'
+        ) from error
+    return done.returncode, done.stdout.decode(errors='replace').strip()
+
+
+@privileged.default.entrypoint
+def login(
+    target_name: str,
+    address: str,
+    port: int,
+    record: dict[str, str],
+    timeout: float,
+) -> tuple[int, str]:
+    """Make one session and return iscsiadm's exit code and output.
+
+    :param address: IP address or host name, IPv6 without brackets
+    :param record: the settings of the node record, iscsiadm's names
+    :param timeout: seconds after which iscsiadm is killed
+    :raises ValueError: an argument could reach beyond its place
+    :raises TimeoutError: iscsiadm was killed
+    """
+    _check_login(target_name, address, port, record)
+    outcome: list[tuple[int, str] | BaseException] = []
+
+    # A thread of its own: the mount namespace ends with it, and the threads
+    # of the helper's pool keep theirs.
+    def body() -> None:
+        try:
+            nodes = _enter_private_database()
+            _write_record(nodes, target_name, address, port, record)
+            portal = f'[{address}]' if ':' in address else address
+            arguments = ['-m', 'node', '-T', target_name]
+            arguments += ['-p', f'{portal}:{port}', '--login']
+            outcome.append(_run(arguments, timeout))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=body, name='iscsi-login')
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+@privileged.default.entrypoint
+def logout(session_id: int, timeout: float) -> tuple[int, str]:
+    """End one session and return iscsiadm's exit code and output.
+
+    :param timeout: seconds after which iscsiadm is killed
+    :raises TimeoutError: iscsiadm was killed
+    """
+    return _run(['-m', 'session', '-r', str(int(session_id)), '-u'], timeout)

@@ -1,0 +1,126 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""SCSI devices: look for one LUN, ask it who it is, take it away."""
+
+import ctypes
+import fcntl
+import os
+import re
+
+from attachworker import privileged
+
+_HCTL = re.compile(r'\d{1,9}:\d{1,9}:\d{1,9}:\d{1,20}')
+_DISK = re.compile(r'sd[a-z]{1,7}')
+
+_SG_IO = 0x2285
+_SG_DXFER_FROM_DEV = -3
+_INQUIRY = 0x12
+_PAGE_LENGTH = 1024
+_TIMEOUT_MS = 10_000
+
+
+class _SgIoHeader(ctypes.Structure):
+    """struct sg_io_hdr of <scsi/sg.h>."""
+
+    _fields_ = (
+        ('interface_id', ctypes.c_int),
+        ('dxfer_direction', ctypes.c_int),
+        ('cmd_len', ctypes.c_ubyte),
+        ('mx_sb_len', ctypes.c_ubyte),
+        ('iovec_count', ctypes.c_ushort),
+        ('dxfer_len', ctypes.c_uint),
+        ('dxferp', ctypes.c_void_p),
+        ('cmdp', ctypes.c_void_p),
+        ('sbp', ctypes.c_void_p),
+        ('timeout', ctypes.c_uint),
+        ('flags', ctypes.c_uint),
+        ('pack_id', ctypes.c_int),
+        ('usr_ptr', ctypes.c_void_p),
+        ('status', ctypes.c_ubyte),
+        ('masked_status', ctypes.c_ubyte),
+        ('msg_status', ctypes.c_ubyte),
+        ('sb_len_wr', ctypes.c_ubyte),
+        ('host_status', ctypes.c_ushort),
+        ('driver_status', ctypes.c_ushort),
+        ('resid', ctypes.c_int),
+        ('duration', ctypes.c_uint),
+        ('info', ctypes.c_uint),
+    )
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+@privileged.default.entrypoint
+def scan(host: int, channel: int, target: int, lun: int) -> None:
+    """Let the kernel probe one LUN; it has done so on return.
+
+    :raises OSError: there is no such SCSI host
+    """
+    _write(
+        f'/sys/class/scsi_host/host{int(host)}/scan',
+        f'{int(channel)} {int(target)} {int(lun)}',
+    )
+
+
+@privileged.default.entrypoint
+def delete(hctl: str) -> None:
+    """Let the kernel remove one SCSI device.
+
+    :raises OSError: there is no such device
+    """
+    if not _HCTL.fullmatch(hctl):
+        raise ValueError('not a SCSI address (H:C:T:L)')
+    _write(f'/sys/class/scsi_device/{hctl}/device/delete', '1')
+
+
+@privileged.default.entrypoint
+def inquiry(device: str, page: int) -> bytes:
+    """A page of vital product data, from the target and not from a cache.
+
+    :param device: kernel name, for example ``sda``
+    :raises OSError: the device does not answer or does not have that page
+    """
+    if not _DISK.fullmatch(device):
+        raise ValueError('not a SCSI disk')
+    command = ctypes.create_string_buffer(
+        bytes((_INQUIRY, 1, page & 0xFF, *divmod(_PAGE_LENGTH, 256), 0)), 6
+    )
+    data = ctypes.create_string_buffer(_PAGE_LENGTH)
+    sense = ctypes.create_string_buffer(32)
+    header = _SgIoHeader(
+        interface_id=ord('S'),
+        dxfer_direction=_SG_DXFER_FROM_DEV,
+        cmd_len=len(command),
+        mx_sb_len=len(sense),
+        dxfer_len=_PAGE_LENGTH,
+        dxferp=ctypes.addressof(data),
+        cmdp=ctypes.addressof(command),
+        sbp=ctypes.addressof(sense),
+        timeout=_TIMEOUT_MS,
+    )
+    descriptor = os.open(f'/dev/{device}', os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.ioctl(descriptor, _SG_IO, header)
+    finally:
+        os.close(descriptor)
+    if header.status or header.host_status or header.driver_status:
+        raise OSError(5, f'{device} did not answer an inquiry')
+    length = 4 + int.from_bytes(data.raw[2:4], 'big')
+    return data.raw[: min(length, _PAGE_LENGTH - header.resid)]

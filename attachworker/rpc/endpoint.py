@@ -1,0 +1,194 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The worker's RPC methods; this module belongs to the worker.
+
+Only what carries ``expose`` can be called. Each method looks up or submits,
+and waits or returns.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import oslo_messaging as messaging
+from oslo_log import log as logging
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.operations.intake import Operations
+from attachworker.operations.inventory import Inventory
+from attachworker.operations.operation import Operation
+from attachworker.operations.operation import Request
+from attachworker.rpc import serializer
+from attachworker.rpc import transport
+
+LOG = logging.getLogger(__name__)
+
+#: What callers can bring about: answered as an RPC error, not as a bug.
+_EXPECTED = (
+    exception.AttachmentNotFound,
+    exception.InvalidConnectionInfo,
+    exception.JournalUnavailable,
+    exception.RequestNotFound,
+    exception.UnsupportedProtocol,
+)
+
+
+def _exposed(method: Any) -> Any:
+    return messaging.expose(messaging.expected_exceptions(*_EXPECTED)(method))
+
+
+class Endpoint:
+    """Version history is that of :class:`attachworker.rpcapi`.
+
+    :param waiting_calls: how many calls may wait for their operation; more
+        are told that the worker is busy, so that other methods always find
+        a thread
+    :param deliver: sends a result to a reply_to
+    """
+
+    target = messaging.Target(version=transport.VERSION)
+
+    def __init__(
+        self,
+        operations: Operations,
+        inventory: Inventory,
+        properties: Callable[[bool | None, bool], dict[str, Any]],
+        ping: Callable[[], dict[str, Any]],
+        deliver: Callable[[str, Any, objects.OperationResult], None],
+        waiting_calls: int,
+    ) -> None:
+        self._operations = operations
+        self._inventory = inventory
+        self._properties = properties
+        self._ping = ping
+        self._deliver = deliver
+        self._places = threading.BoundedSemaphore(waiting_calls)
+
+    @_exposed
+    def attach_volume(self, ctxt: Any, request: Any) -> Any:
+        return self._operate('attach', objects.AttachRequest, request)
+
+    @_exposed
+    def detach_volume(self, ctxt: Any, request: Any) -> Any:
+        return self._operate('detach', objects.DetachRequest, request)
+
+    @_exposed
+    def get_connector_properties(
+        self,
+        ctxt: Any,
+        multipath: bool | None = None,
+        enforce_multipath: bool = False,
+    ) -> Any:
+        return self._properties(multipath, enforce_multipath)
+
+    @_exposed
+    def get_attachment(self, ctxt: Any, attachment_id: str) -> Any:
+        return self._inventory.attachment(attachment_id)
+
+    @_exposed
+    def list_attachments(self, ctxt: Any) -> Any:
+        return self._inventory.attachments()
+
+    @_exposed
+    def get_result(self, ctxt: Any, request_id: str) -> Any:
+        return self._inventory.result(request_id)
+
+    @_exposed
+    def ping(self, ctxt: Any) -> Any:
+        return self._ping()
+
+    def _operate(self, kind: str, expected: type[Any], primitive: Any) -> Any:
+        request = self._decode(kind, expected, primitive)
+        if not self._places.acquire(blocking=False):
+            return _refused(kind, request, exception.WorkerBusy())
+        try:
+            accepted = self._operations.submit(kind, request)
+            if not isinstance(accepted, Operation):
+                return accepted
+            return accepted.wait() if is_call() else None
+        except (exception.WorkerBusy, exception.AttachmentConflict) as error:
+            return _refused(kind, request, error)
+        finally:
+            self._places.release()
+
+    def _decode(
+        self, kind: str, expected: type[Any], primitive: Any
+    ) -> Request:
+        try:
+            request: Request = serializer.from_wire(
+                primitive, expected, 'request'
+            )
+            request.validate()
+            return request
+        except (
+            exception.InvalidConnectionInfo,
+            exception.UnsupportedProtocol,
+        ) as error:
+            self._refuse_cast(kind, primitive, error)
+            raise
+
+    def _refuse_cast(
+        self, kind: str, primitive: Any, error: exception.AttachWorkerError
+    ) -> None:
+        """Tell who sent a cast that it cannot be used, if that is legible."""
+        LOG.warning('A request to %s cannot be used: %s', kind, error)
+        if is_call():
+            return
+        try:
+            data = primitive['versioned_object.data']
+            reply_to = data['reply_to']['versioned_object.data']
+            result = objects.OperationResult(
+                request_id=data['request_id'],
+                operation=kind,
+                status='failed',
+                error=objects.OperationError.from_exception(error),
+            )
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            exception.InvalidConnectionInfo,
+        ):
+            return  # it does not say to whom
+        self._deliver(result.request_id, reply_to, result)
+
+
+def _refused(
+    kind: str, request: Request, error: exception.AttachWorkerError
+) -> objects.OperationResult:
+    LOG.info('Request %s is refused: %s', request.request_id, error)
+    return objects.OperationResult(
+        request_id=request.request_id,
+        attachment_id=request.attachment_id,
+        operation=kind,
+        status='failed',
+        error=objects.OperationError.from_exception(error),
+    )
+
+
+_message = threading.local()
+
+
+def is_call() -> bool:
+    """Whether somebody waits for what the running method returns."""
+    return bool(getattr(_message, 'is_call', True))
+
+
+class CallAwareDispatcher(messaging.RPCDispatcher):  # type: ignore[misc]
+    """Lets endpoint methods know whether they were called or cast."""
+
+    def dispatch(self, incoming: Any) -> Any:
+        _message.is_call = getattr(incoming, 'msg_id', None) is not None
+        return super().dispatch(incoming)

@@ -1,0 +1,97 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Objects to primitives and back, on both sides of the bus.
+
+Every object that leaves a process passes :meth:`ObjectSerializer.to_wire`,
+every one that enters passes :func:`from_wire`: whatever has to happen to
+secrets on the wire happens in these two.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from typing import TypeVar
+
+import oslo_messaging as messaging
+from oslo_versionedobjects import exception as ovo_exception
+
+from attachworker import exception
+from attachworker.objects import base
+
+_Object = TypeVar('_Object', bound=base.AttachWorkerObject)
+_NAME_KEY = f'{base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.name'
+
+
+class ObjectSerializer(messaging.NoOpSerializer):
+    """The caller's side: sends objects and gets objects."""
+
+    def serialize_entity(self, ctxt: Any, entity: Any) -> Any:
+        """Turn objects into primitives, also within lists and dicts."""
+        if isinstance(entity, base.AttachWorkerObject):
+            return self.to_wire(ctxt, entity)
+        return _each(entity, lambda item: self.serialize_entity(ctxt, item))
+
+    def deserialize_entity(self, ctxt: Any, entity: Any) -> Any:
+        """Turn primitives into objects, also within lists and dicts."""
+        if isinstance(entity, dict) and _NAME_KEY in entity:
+            return from_wire(entity, base.AttachWorkerObject, 'result')
+        return _each(entity, lambda item: self.deserialize_entity(ctxt, item))
+
+    def to_wire(self, ctxt: Any, entity: base.AttachWorkerObject) -> Any:
+        """Return the primitive that travels for one object."""
+        return entity.obj_to_primitive()
+
+
+class WorkerSerializer(ObjectSerializer):
+    """The worker's side: arguments stay primitives.
+
+    oslo.messaging can do nothing about an argument that cannot be decoded
+    but raise, and a cast has nobody to raise to. So the endpoint decodes,
+    by :func:`from_wire`, and answers.
+    """
+
+    def deserialize_entity(self, ctxt: Any, entity: Any) -> Any:
+        return entity
+
+
+def from_wire(primitive: Any, expected: type[_Object], name: str) -> _Object:
+    """Decode what somebody sent; the content is not validated yet.
+
+    :param expected: the class it must be, or a subclass of which.
+    :param name: what an error calls it: 'request', 'connection_info', ...
+    :raises InvalidConnectionInfo: it is no such object, or of a version
+        that this side does not know. No value is quoted.
+    """
+    if not isinstance(primitive, dict) or _NAME_KEY not in primitive:
+        raise _invalid(name, f'must be a serialised {expected.__name__}')
+    try:
+        decoded = base.AttachWorkerObject.obj_from_primitive(primitive)
+    except ovo_exception.VersionedObjectsException as error:
+        # No "from error": its text may quote what was sent.
+        raise _invalid(
+            name, f'cannot be decoded ({type(error).__name__})'
+        ) from None
+    if not isinstance(decoded, expected):
+        raise _invalid(name, f'must be a serialised {expected.__name__}')
+    return decoded
+
+
+def _invalid(name: str, rule: str) -> exception.InvalidConnectionInfo:
+    return exception.InvalidConnectionInfo(key=name, rule=rule)
+
+
+def _each(entity: Any, convert: Any) -> Any:
+    if isinstance(entity, Mapping):
+        return {key: convert(value) for key, value in entity.items()}
+    if isinstance(entity, (list, tuple, set, frozenset)):
+        return [convert(value) for value in entity]
+    return entity

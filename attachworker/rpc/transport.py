@@ -1,0 +1,230 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The transport: which buses are accepted, and the settings they get.
+
+Everything that both sides of the bus must agree on is here: exchange, topic,
+version, durability. A process may have several transports at a time.
+"""
+
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log
+import oslo_messaging as messaging
+from oslo_messaging import transport as oslo_transport
+from oslo_messaging._drivers import amqp as driver_amqp
+from oslo_messaging._drivers import common as driver_common
+from oslo_messaging._drivers import impl_rabbit
+from oslo_messaging._metrics import client as metrics
+from oslo_messaging._tracing import client as tracing
+
+from attachworker import exception
+
+LOG = log.getLogger(__name__)
+
+#: Our own exchange: one that is shared with other services may exist as
+#: non-durable, and oslo.messaging then makes our queues non-durable, too.
+EXCHANGE = 'attachworker'
+TOPIC = 'attachworker'
+VERSION = '1.0'
+NOTIFICATION_TOPIC = 'attachworker_notifications'
+
+#: The broker for production, and the bus inside one process for tests.
+SCHEMES = ('rabbit', 'kombu+memory')
+
+#: Exceptions of these modules reach the caller as themselves.
+ALLOWED_REMOTE_EXMODS = (
+    'attachworker.exception',
+    'oslo_messaging.rpc.dispatcher',
+    'oslo_versionedobjects.exception',
+)
+
+#: How often a publication or a first connection is tried again before it
+#: fails. Without a limit a caller hangs for as long as the broker is down:
+#: the time-out of a call counts from the moment it is sent. Not 0: then a
+#: pooled connection that has broken is never opened again.
+PUBLISH_RETRIES = 1
+
+#: A message nobody would receive is an error at once, not a time-out.
+TRANSPORT_OPTIONS = messaging.TransportOptions(at_least_once=True)
+
+_GROUP = 'oslo_messaging_rabbit'
+# Our defaults for options of oslo.messaging. They hold for our transports
+# only: other transports of the process keep theirs.
+_DEFAULTS = {
+    # Seconds. A frozen broker is noticed after about twice this time.
+    'heartbeat_timeout_threshold': '15',
+    # Seconds. The back-off grows to this while the broker is away.
+    'rabbit_interval_max': '5',
+}
+
+
+class BusConnection(impl_rabbit.Connection):
+    """oslo.messaging's connection, but it leaves foreign exchanges alone."""
+
+    def topic_send(
+        self,
+        exchange_name: str,
+        topic: str,
+        msg: Any,
+        timeout: float | None = None,
+        retry: int | None = None,
+        transport_options: Any = None,
+    ) -> None:
+        """Publish; only our own exchange is declared on the way.
+
+        The stock method declares the exchange of a caller with our notion
+        of durability. A caller with another one could then never start its
+        server again after the broker has lost the exchange.
+        """
+        exchange = impl_rabbit.kombu.entity.Exchange(
+            name=exchange_name,
+            type='topic',
+            durable=self.durable,
+            auto_delete=self.amqp_auto_delete,
+            passive=exchange_name != EXCHANGE,
+        )
+        self._ensure_publishing(
+            self._publish,
+            exchange,
+            msg,
+            routing_key=topic,
+            timeout=timeout,
+            retry=retry,
+            transport_options=transport_options,
+        )
+
+
+class BusDriver(impl_rabbit.RabbitDriver):
+    """oslo.messaging's driver, but no call waits for ever to connect."""
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, url: messaging.TransportURL, **kwargs: Any
+    ) -> None:
+        super().__init__(conf, url, **kwargs)
+        self._connection_pool.connection_cls = BusConnection
+
+    def _get_reply_q(self) -> Any:
+        # The stock driver connects for its reply queue without any limit,
+        # whatever the time-out and the retries of the call. So prove first
+        # that the broker is there. The connection goes to the pool, from
+        # where this very call takes it: nothing is done twice.
+        if self._reply_q is None:
+            with self._get_connection(
+                driver_common.PURPOSE_SEND, PUBLISH_RETRIES
+            ):
+                pass
+        return super()._get_reply_q()
+
+
+def get_transport(
+    conf: cfg.ConfigOpts,
+    url: str | None = None,
+    driver_class: type[BusDriver] = BusDriver,
+) -> oslo_transport.RPCTransport:
+    """Return a transport for RPC; nothing is connected yet.
+
+    :param conf: the configuration; its ``transport_url`` serves when there
+        is no ``url``, and its group ``oslo_messaging_rabbit`` sets what
+        this module leaves open (TLS, quorum queues, ...).
+    :param url: ``rabbit://user:password@host:port/vhost`` or
+        ``kombu+memory://``; options of the driver may follow as a query.
+    :param driver_class: the worker's own driver.
+    :raises ConfigurationError: another kind of bus, or a URL or an option
+        that makes no sense. The URL is not quoted: it holds a password.
+    """
+    return oslo_transport.RPCTransport(_driver(conf, url, driver_class))
+
+
+def get_notification_transport(
+    conf: cfg.ConfigOpts, url: str | None = None
+) -> oslo_transport.NotificationTransport:
+    """Return a transport for notifications, on the same exchange."""
+    return oslo_transport.NotificationTransport(_driver(conf, url, BusDriver))
+
+
+def is_in_process(conf: cfg.ConfigOpts, url: str | None = None) -> bool:
+    """Whether a URL (or the configured one) means the bus in one process.
+
+    :raises ConfigurationError: as of :func:`get_transport`.
+    """
+    return bool(_parse(conf, url).transport == 'kombu+memory')
+
+
+def get_target(host: str | None = None) -> messaging.Target:
+    """Return the address of the worker of ``host``, or of any worker."""
+    return messaging.Target(
+        exchange=EXCHANGE, topic=TOPIC, version=VERSION, server=host
+    )
+
+
+def _driver(
+    conf: cfg.ConfigOpts, url: str | None, driver_class: type[BusDriver]
+) -> BusDriver:
+    _register_private_options(conf)
+    parsed = _parse(conf, url)
+    conf.register_opts(driver_amqp.amqp_opts, group=_GROUP)
+    conf.register_opts(impl_rabbit.rabbit_opts, group=_GROUP)
+    for name, value in _DEFAULTS.items():
+        if _is_default(conf, name):
+            parsed.query.setdefault(name, value)
+    # Not a default: both sides declare the exchange, and a side that
+    # declares it otherwise spoils it for all. Quorum queues are durable.
+    parsed.query['amqp_durable_queues'] = 'true'
+    try:
+        return driver_class(
+            conf,
+            parsed,
+            default_exchange=EXCHANGE,
+            allowed_remote_exmods=ALLOWED_REMOTE_EXMODS,
+        )
+    except (cfg.Error, AttributeError, ValueError, RuntimeError) as error:
+        raise exception.ConfigurationError(
+            option='transport_url or group oslo_messaging_rabbit',
+            reason=str(error),
+        ) from None
+
+
+def _parse(conf: cfg.ConfigOpts, url: str | None) -> messaging.TransportURL:
+    try:
+        parsed = messaging.TransportURL.parse(conf, url)
+    except (messaging.InvalidTransportURL, ValueError):
+        # No "from error": the text of the error may hold the URL.
+        raise exception.ConfigurationError(
+            option='transport_url',
+            reason='it is not a URL of the form '
+            'rabbit://user:password@host:port/vhost',
+        ) from None
+    if parsed.transport not in SCHEMES:
+        raise exception.ConfigurationError(
+            option='transport_url',
+            reason=f'{parsed.transport}:// is not '
+            f'supported, only {":// and ".join(SCHEMES)}://',
+        )
+    return parsed
+
+
+def _is_default(conf: cfg.ConfigOpts, name: str) -> bool:
+    location = conf.get_location(name, _GROUP)
+    return location is None or location.location is cfg.Locations.opt_default
+
+
+def _register_private_options(conf: cfg.ConfigOpts) -> None:
+    # oslo.messaging 18.3 reads these groups from whatever configuration a
+    # transport has, but registers them with the global one only.
+    conf.register_opts(
+        tracing.oslo_messaging_tracing, group='oslo_messaging_tracing'
+    )
+    conf.register_opts(
+        metrics.oslo_messaging_metrics, group='oslo_messaging_metrics'
+    )

@@ -1,0 +1,285 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The worker's RPC interface, as its callers see it.
+
+Importing this module loads nothing that works on a host.
+"""
+
+from collections.abc import Iterator
+import contextlib
+from typing import Any
+
+import amqp  # type: ignore[import-untyped]
+from kombu import exceptions as kombu_exceptions
+import oslo_messaging as messaging
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.rpc import serializer
+from attachworker.rpc import transport as bus
+
+#: Seconds that methods which only look may take.
+TIMEOUT = 60
+#: Seconds without a sign of life after which a worker counts as dead while
+#: a caller waits for an operation.
+CALL_MONITOR_TIMEOUT = 30
+#: What a worker takes as deadline of a request that has none; seconds.
+DEFAULT_DEADLINE = 300
+#: Seconds that an answer may come after the deadline: the grace for rolling
+#: back, and some time on the bus.
+ANSWER_GRACE = 60
+
+Context = dict[str, Any]
+
+
+def answer_time(request: Any) -> float:
+    """Return the seconds within which a worker has answered a request."""
+    return float(request.deadline_seconds or DEFAULT_DEADLINE) + ANSWER_GRACE
+
+
+class AttachWorkerAPI:
+    """Calls the worker of a host.
+
+    Every method takes a context (a dict, may be empty) and the name of the
+    host. A method blocks until the worker has answered; a ``cast_`` method
+    returns as soon as the broker has the request, and the result comes to
+    the ``reply_to`` of the request or is fetched by :meth:`get_result`.
+
+    Raised by every method, beside what the worker raises:
+
+    * ``HostNotFound``: no worker has ever listened under this name;
+    * ``BusUnavailable``: the broker cannot be reached; whether it has the
+      request is not known, so send it again with the same request_id;
+    * ``oslo_messaging.MessagingTimeout``: no answer in time; the same;
+    * ``oslo_messaging.UnsupportedVersion``, ``RemoteError``.
+
+    RPC API version history:
+
+    * 1.0 - Initial version.
+
+    :param transport: from :func:`attachworker.rpc.transport.get_transport`.
+    :param timeout: seconds for methods that only look.
+    :param call_monitor_timeout: seconds (whole, at least 2) after which a
+        worker that gives no sign of life is given up.
+    """
+
+    VERSION = bus.VERSION
+
+    def __init__(
+        self,
+        transport: Any,
+        timeout: float = TIMEOUT,
+        call_monitor_timeout: int = CALL_MONITOR_TIMEOUT,
+    ) -> None:
+        self._call_monitor_timeout = call_monitor_timeout
+        self._client = messaging.get_rpc_client(
+            transport,
+            bus.get_target(),
+            timeout=timeout,
+            version_cap=self.VERSION,
+            serializer=serializer.ObjectSerializer(),
+            retry=bus.PUBLISH_RETRIES,
+            transport_options=bus.TRANSPORT_OPTIONS,
+        )
+
+    def get_connector_properties(
+        self,
+        ctxt: Context,
+        host: str,
+        multipath: bool | None = None,
+        enforce_multipath: bool = False,
+    ) -> dict[str, Any]:
+        """Return what the storage has to know about the host.
+
+        :param multipath: whether maps are wanted; None: what the host can.
+        """
+        properties: dict[str, Any] = self._call(
+            ctxt,
+            host,
+            'get_connector_properties',
+            multipath=multipath,
+            enforce_multipath=enforce_multipath,
+        )
+        return properties
+
+    def attach_volume(
+        self,
+        ctxt: Context,
+        host: str,
+        request: objects.AttachRequest,
+        timeout: float | None = None,
+    ) -> objects.OperationResult:
+        """Attach a volume.
+
+        :param timeout: seconds to wait for the answer; by default as long
+            as the worker may take by the deadline of the request.
+        """
+        return self._operate(ctxt, host, 'attach_volume', request, timeout)
+
+    def detach_volume(
+        self,
+        ctxt: Context,
+        host: str,
+        request: objects.DetachRequest,
+        timeout: float | None = None,
+    ) -> objects.OperationResult:
+        """Detach a volume; ``timeout`` as in :meth:`attach_volume`."""
+        return self._operate(ctxt, host, 'detach_volume', request, timeout)
+
+    def extend_volume(
+        self,
+        ctxt: Context,
+        host: str,
+        request: objects.ExtendRequest,
+        timeout: float | None = None,
+    ) -> objects.OperationResult:
+        """Take over a volume's new size; ``timeout`` as in attach_volume."""
+        return self._operate(ctxt, host, 'extend_volume', request, timeout)
+
+    def cast_attach_volume(
+        self, ctxt: Context, host: str, request: objects.AttachRequest
+    ) -> None:
+        """Have a volume attached."""
+        self._cast(ctxt, host, 'attach_volume', request)
+
+    def cast_detach_volume(
+        self, ctxt: Context, host: str, request: objects.DetachRequest
+    ) -> None:
+        """Have a volume detached."""
+        self._cast(ctxt, host, 'detach_volume', request)
+
+    def cast_extend_volume(
+        self, ctxt: Context, host: str, request: objects.ExtendRequest
+    ) -> None:
+        """Have a volume's new size taken over."""
+        self._cast(ctxt, host, 'extend_volume', request)
+
+    def get_attachment(
+        self, ctxt: Context, host: str, attachment_id: str
+    ) -> objects.Attachment:
+        """Return one attachment.
+
+        :raises AttachmentNotFound: the host does not know it.
+        """
+        attachment: objects.Attachment = self._call(
+            ctxt, host, 'get_attachment', attachment_id=attachment_id
+        )
+        return attachment
+
+    def list_attachments(
+        self, ctxt: Context, host: str
+    ) -> list[objects.Attachment]:
+        """Return all attachments of the host."""
+        attachments: list[objects.Attachment] = self._call(
+            ctxt, host, 'list_attachments'
+        )
+        return attachments
+
+    def get_result(
+        self, ctxt: Context, host: str, request_id: str
+    ) -> objects.OperationResult | None:
+        """Return the result of a request; None while it is under way.
+
+        :raises RequestNotFound: the host does not know the request, or its
+            result is older than the worker keeps them.
+        """
+        result: objects.OperationResult | None = self._call(
+            ctxt, host, 'get_result', request_id=request_id
+        )
+        return result
+
+    def get_volume_paths(
+        self, ctxt: Context, host: str, connection_info: objects.ConnectionInfo
+    ) -> list[str]:
+        """Return the paths of the devices of a volume on the host."""
+        paths: list[str] = self._call(
+            ctxt, host, 'get_volume_paths', connection_info=connection_info
+        )
+        return paths
+
+    def cancel(self, ctxt: Context, host: str, request_id: str) -> bool:
+        """Cancel an attach; True if it will be rolled back."""
+        return bool(self._call(ctxt, host, 'cancel', request_id=request_id))
+
+    def audit(self, ctxt: Context, host: str) -> Any:
+        """Compare what is recorded with what is there; changes nothing."""
+        return self._call(ctxt, host, 'audit', monitored=True)
+
+    def ping(self, ctxt: Context, host: str) -> dict[str, Any]:
+        """Return ``{version, host, ready}`` of the worker."""
+        answer: dict[str, Any] = self._call(ctxt, host, 'ping')
+        return answer
+
+    def _operate(
+        self,
+        ctxt: Context,
+        host: str,
+        method: str,
+        request: Any,
+        timeout: float | None,
+    ) -> objects.OperationResult:
+        if timeout is None:
+            timeout = answer_time(request)
+        result: objects.OperationResult = self._call(
+            ctxt,
+            host,
+            method,
+            timeout=timeout,
+            monitored=True,
+            request=request,
+        )
+        return result
+
+    def _call(
+        self,
+        ctxt: Context,
+        host: str,
+        method: str,
+        *,
+        timeout: float | None = None,
+        monitored: bool = False,
+        **arguments: Any,
+    ) -> Any:
+        options: dict[str, Any] = {'server': host}
+        if timeout is not None:
+            options['timeout'] = timeout
+        if monitored:
+            options['call_monitor_timeout'] = self._call_monitor_timeout
+        with _clear_errors(host):
+            return self._client.prepare(**options).call(
+                ctxt, method, **arguments
+            )
+
+    def _cast(
+        self, ctxt: Context, host: str, method: str, request: Any
+    ) -> None:
+        with _clear_errors(host):
+            self._client.prepare(server=host).cast(
+                ctxt, method, request=request
+            )
+
+
+@contextlib.contextmanager
+def _clear_errors(host: str) -> Iterator[None]:
+    """Name what is wrong; three libraries report it in as many ways."""
+    try:
+        yield
+    except messaging.MessageUndeliverable:
+        # No "from": the exception carries the whole message.
+        raise exception.HostNotFound(host=host) from None
+    except (
+        messaging.MessageDeliveryFailure,
+        amqp.AMQPError,
+        kombu_exceptions.OperationalError,
+    ) as error:
+        raise exception.BusUnavailable(reason=str(error)) from error

@@ -1,0 +1,251 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The worker: makes all parts from the configuration and starts them."""
+
+import pathlib
+import threading
+from importlib import metadata
+from typing import Any
+
+import futurist
+import oslo_messaging as messaging
+from oslo_config import cfg
+from oslo_log import log as logging
+from oslo_messaging.rpc import server as rpc_server
+
+from attachworker import exception
+from attachworker import recovery
+from attachworker import rpcapi
+from attachworker.connectors import Connectors
+from attachworker.dispatcher import Dispatcher
+from attachworker.flows import engine
+from attachworker.host import Host
+from attachworker.host import system
+from attachworker.journal import Database
+from attachworker.journal import Records
+from attachworker.operations.attach import AttachHandler
+from attachworker.operations.detach import DetachHandler
+from attachworker.operations.handler import Services
+from attachworker.operations.intake import Operations
+from attachworker.operations.inventory import Inventory
+from attachworker.operations.operation import Operation
+from attachworker.rpc import endpoint
+from attachworker.rpc import replies
+from attachworker.rpc import serializer
+from attachworker.rpc import transport as bus
+from attachworker.tasks.run import Run
+from attachworker.telemetry import progress
+
+LOG = logging.getLogger(__name__)
+
+#: Threads of the RPC server beyond those that wait for operations.
+_QUICK_CALLS = 16
+#: Targets of one attach that are connected by the same flow at once.
+_FLOW_THREADS = 8
+#: Seconds in which another worker of our name would answer.
+_NAMESAKE_TIMEOUT = 2
+
+
+class Worker:
+    """One host's worker.
+
+    :param conf: the configuration
+    :param host: the machine
+    :param run_class: tests pass one that fails at a chosen step
+    """
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        host: Host,
+        run_class: type[Run] = Run,
+    ) -> None:
+        self._conf = conf
+        self._host = host
+        self.ready = threading.Event()
+        self._transport = bus.get_transport(conf)
+        self._database = Database(pathlib.Path(conf.state_path))
+        self._records = Records(self._database)
+        self._replies = replies.ReplySender(
+            self._transport,
+            self._records.mark_delivered,
+            retention=conf.result_retention,
+            timeout=conf.rpc.reply_timeout,
+            retry_first=conf.rpc.reply_retry_first,
+            retry_max=conf.rpc.reply_retry_max,
+            threads=conf.rpc.reply_threads,
+        )
+        self._notifications = progress.Notifications(
+            messaging.Notifier(
+                bus.get_notification_transport(conf),
+                publisher_id=f'attachworker.{conf.host}',
+                driver='messagingv2',
+                topics=[bus.NOTIFICATION_TOPIC],
+                retry=0,
+            ),
+            conf.host,
+        )
+        self._dispatcher = Dispatcher(
+            conf.max_running, conf.max_running_per_backend, conf.max_queued
+        )
+        self._executor = futurist.ThreadPoolExecutor(
+            max_workers=conf.max_running * _FLOW_THREADS
+        )
+        self._connectors = Connectors(host, conf)
+        self._make_operations(run_class)
+        self._make_server()
+
+    def _make_operations(self, run_class: type[Run]) -> None:
+        conf = self._conf
+        services = Services(
+            host=self._host,
+            connectors=self._connectors,
+            database=self._database,
+            records=self._records,
+            boot_id=self._host.boot_id,
+            executor=self._executor,
+            grace=conf.rollback_grace,
+            observe=self._observe,
+            run_class=run_class,
+        )
+        self._attach = AttachHandler(services)
+        self._operations = Operations(
+            self._records,
+            self._dispatcher,
+            {'attach': self._attach, 'detach': DetachHandler(services)},
+            self._host.boot_id,
+            conf.default_deadline,
+            self._finished,
+        )
+
+    def _make_server(self) -> None:
+        conf = self._conf
+        waiting = conf.max_running + conf.max_queued
+        api = endpoint.Endpoint(
+            self._operations,
+            Inventory(self._records, self._host.boot_id),
+            self.connector_properties,
+            self.ping,
+            self._replies.deliver,
+            waiting,
+        )
+        self._pool_size = waiting + _QUICK_CALLS
+        self._server = rpc_server.RPCServer(
+            self._transport,
+            bus.get_target(conf.host),
+            endpoint.CallAwareDispatcher(
+                [api],
+                serializer.WorkerSerializer(),
+                messaging.ExplicitRPCAccessPolicy,
+            ),
+            executor='threading',
+        )
+
+    def start(self) -> None:
+        """Finish what is unfinished, then take requests.
+
+        Blocks while the broker is away.
+
+        :raises ConfigurationError: another worker has this host's name
+        """
+        self._refuse_namesake()
+        self._records.forget_results(self._conf.result_retention)
+        self._notifications.start()
+        self._replies.start()
+        self._dispatcher.start()
+        recovery.run(
+            self._records,
+            self._attach,
+            self._operations,
+            self._replies.deliver,
+        )
+        self._server.start(override_pool_size=self._pool_size)
+        self.ready.set()
+        LOG.info('Taking requests for host %s', self._conf.host)
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Take no more requests and finish the running ones.
+
+        What is not finished in time, or still waits, is in the journal.
+
+        :param timeout: seconds
+        """
+        self.ready.clear()
+        self._server.stop()
+        if not self._dispatcher.stop(timeout):
+            LOG.warning('Some operations go on; the next start ends them')
+        self._replies.stop()
+        self._notifications.stop(1.0)
+        self._executor.shutdown(wait=False)
+        self._transport.cleanup()
+        self._host.close()
+        self._database.close()
+
+    def ping(self) -> dict[str, Any]:
+        return {
+            'version': metadata.version('attachworker'),
+            'host': self._conf.host,
+            'ready': self.ready.is_set(),
+        }
+
+    def connector_properties(
+        self, multipath: bool | None, enforce_multipath: bool
+    ) -> dict[str, Any]:
+        """What storage has to know of this host, os-brick's keys.
+
+        :param multipath: None: whether this host can make multipath maps
+        """
+        return {
+            **system.properties(self._host.root),
+            **self._connectors.properties(),
+            'ip': self._conf.my_ip,
+            'host': self._conf.host,
+            'multipath': bool(multipath),
+            'enforce_multipath': bool(enforce_multipath),
+            'attachworker': {
+                'version': metadata.version('attachworker'),
+                'rpc_version': bus.VERSION,
+                'protocols': self._connectors.availability(),
+            },
+        }
+
+    def _observe(self, operation: Operation) -> engine.Observer:
+        return progress.Progress(self._notifications, operation)
+
+    def _finished(self, operation: Operation) -> None:
+        progress.send_end(self._notifications, operation)
+        if operation.request.reply_to is not None:
+            self._replies.deliver(
+                operation.request.request_id,
+                operation.request.reply_to,
+                operation.result,
+            )
+
+    def _refuse_namesake(self) -> None:
+        api = rpcapi.AttachWorkerAPI(
+            self._transport, timeout=_NAMESAKE_TIMEOUT
+        )
+        try:
+            api.ping({}, self._conf.host)
+        except (
+            exception.HostNotFound,
+            exception.BusUnavailable,
+            messaging.MessagingTimeout,
+        ):
+            return
+        raise exception.ConfigurationError(
+            option='host',
+            reason=f'another worker answers as {self._conf.host}; stop it '
+            'or choose another name',
+        )

@@ -1,0 +1,104 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Connecting several targets at once, and leaving when enough have come."""
+
+import threading
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base
+
+LOG = logging.getLogger(__name__)
+
+
+class Attempts:
+    """The attempts of one attach; each has a thread of its own.
+
+    An attempt may outlive the wait for it: a portal that does not answer
+    delays nobody once enough others have.
+
+    :param wanted: how many paths are enough
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._changed = threading.Condition()
+        self._outcomes: dict[base.Target, base.PathOutcome] = {}
+        self._abandoned: dict[base.Target, threading.Event] = {}
+
+    def start(
+        self,
+        connector: base.Connector,
+        info: objects.ConnectionInfo,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        """Begin to connect a target."""
+        abandoned = self._abandoned[target] = threading.Event()
+
+        def body() -> None:
+            outcome = base.PathOutcome(target, error=exception.AttachWorkerError())
+            try:
+                path = connector.connect(
+                    info, target, claims, deadline, abandoned
+                )
+                outcome = base.PathOutcome(target, path=path)
+            except exception.AttachWorkerError as error:
+                outcome = base.PathOutcome(target, error=error)
+            except OSError as error:
+                failure = exception.HostToolFailed(
+                    tool=f'Connecting {target}', reason=str(error)
+                )
+                outcome = base.PathOutcome(target, error=failure)
+            except Exception:
+                LOG.exception('Connecting %s', target)
+            finally:
+                with self._changed:
+                    self._outcomes[target] = outcome
+                    self._changed.notify_all()
+
+        threading.Thread(
+            target=body, name=f'connect {target}', daemon=True
+        ).start()
+
+    def wait(
+        self, target: base.Target, deadline: deadlines.Deadline
+    ) -> base.PathOutcome:
+        """The outcome of one attempt, or that it is not needed any more."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: target in self._outcomes or self._enough(),
+                deadline.remaining(),
+            )
+            return self._outcomes.get(target, base.PathOutcome(target))
+
+    def abandon(
+        self, target: base.Target, deadline: deadlines.Deadline
+    ) -> bool:
+        """Stop an attempt; True once nothing of it goes on."""
+        if target not in self._abandoned:
+            return True
+        self._abandoned[target].set()
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: target in self._outcomes, deadline.remaining()
+            )
+
+    def _enough(self) -> bool:
+        good = [one for one in self._outcomes.values() if one.path]
+        return len(good) >= self._wanted

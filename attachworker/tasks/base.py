@@ -1,0 +1,78 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The rules that every task follows."""
+
+import functools
+from typing import Any
+
+import taskflow.task
+from oslo_log import log as logging
+
+from attachworker.tasks import run as runs
+
+LOG = logging.getLogger(__name__)
+
+
+class Task(taskflow.task.Task):  # type: ignore[misc]
+    """One change on one thing, with its undo.
+
+    Subclasses write ``execute`` and, where there is something to undo,
+    ``revert``. Both are wrapped as the class is made; a template method would
+    not do, because TaskFlow passes what their own signatures ask for:
+
+    * ``execute`` does not start, and does not succeed, once the run has to
+      end;
+    * ``revert`` never raises: TaskFlow would stop there, leave the earlier
+      tasks undone and report the revert's error instead of the cause.
+
+    :param run: what the tasks of this operation share
+    :param of: what the task acts on; makes its name unique in the flow
+    """
+
+    def __init__(
+        self, run: runs.Run, of: object = None, **kwargs: Any
+    ) -> None:
+        name = type(self).__name__
+        super().__init__(name if of is None else f'{name}:{of}', **kwargs)
+        self.run = run
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if 'execute' in vars(cls):
+            cls.execute = _bounded(cls.execute)
+        if 'revert' in vars(cls):
+            cls.revert = _collected(cls.revert)
+
+
+def _bounded(execute: Any) -> Any:
+    @functools.wraps(execute)
+    def wrapper(self: Task, *args: Any, **kwargs: Any) -> Any:
+        self.run.before(self.name)
+        result = execute(self, *args, **kwargs)
+        self.run.after(self.name)
+        return result
+
+    return wrapper
+
+
+def _collected(revert: Any) -> Any:
+    @functools.wraps(revert)
+    def wrapper(self: Task, *args: Any, **kwargs: Any) -> None:
+        try:
+            revert(self, *args, **kwargs)
+        except Exception as error:
+            LOG.exception('Undoing %s', self.name)
+            self.run.leftovers.append(f'{self.name}: {error}')
+
+    return wrapper

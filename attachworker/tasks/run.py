@@ -1,0 +1,90 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What the tasks of one operation share."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from attachworker import deadline as deadlines
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.host import Host
+from attachworker.tasks import attempts
+
+
+@dataclasses.dataclass
+class Run:
+    """One operation while its flow runs.
+
+    :ivar info: what to connect to; read only
+    :ivar targets: the ways to it, in the order of the request
+    :ivar multipath: whether the caller asked for a multipath map
+    :ivar wanted_paths: how many paths decide the attach
+    :ivar expected_wwn: the identifier that the volume must have, normalised;
+        None if nobody knows it yet
+    :ivar keep_all: undo nothing: all of it belongs to an attachment that
+        existed before
+    :ivar force: go on where data or a user may be lost
+    :ivar grace: seconds that undoing may take after the deadline
+    :ivar leftovers: what could not be put back
+    :ivar warnings: what the caller should know of a success
+    """
+
+    info: objects.ConnectionInfo
+    targets: list[base.Target]
+    host: Host
+    get_connector: Callable[[str], base.Connector]
+    claims: base.Claims
+    deadline: deadlines.Deadline
+    multipath: bool = False
+    enforce_multipath: bool = False
+    wanted_paths: int = 1
+    expected_wwn: str | None = None
+    keep_all: bool = False
+    force: bool = False
+    grace: float = 30.0
+    leftovers: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    @functools.cached_property
+    def attempts(self) -> attempts.Attempts:
+        return attempts.Attempts(self.wanted_paths)
+
+    @functools.cached_property
+    def undo_deadline(self) -> deadlines.Deadline:
+        """When undoing gives up, counted from the first thing undone."""
+        return self.deadline.extended(self.grace)
+
+    def before(self, step: str) -> None:
+        """Called as each task starts; raises if the run must end."""
+        self.deadline.check(step)
+
+    def after(self, step: str) -> None:
+        """Called as each task ends; raises if the run must end."""
+        self.deadline.check(step)
+
+    def let_go(self, target: base.Target) -> list[str]:
+        """Stop connecting a target and put its part of the host back.
+
+        :returns: what could not be put back
+        """
+        connector = self.get_connector(self.info.protocol)
+        if not self.attempts.abandon(target, self.undo_deadline):
+            return [f'connecting {target} has not returned']
+        if self.keep_all:
+            return []
+        return connector.disconnect(
+            target, self.claims, self.undo_deadline, keep_found=True
+        )
