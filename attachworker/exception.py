@@ -44,41 +44,53 @@ class UnsupportedProtocol(AttachWorkerError):
 
 class TargetUnreachable(AttachWorkerError):
     code = 'target_unreachable'
-    msg_fmt = ('Portal %(portal)s does not answer (%(reason)s); check the '
-               'network between this host and the storage.')
+    msg_fmt = (
+        'Portal %(portal)s does not answer (%(reason)s); check the '
+        'network between this host and the storage.'
+    )
     retryable = True
 
 
 class LoginFailed(AttachWorkerError):
     code = 'login_failed'
-    msg_fmt = ('Login to %(target)s at %(portal)s failed (%(reason)s); check '
-               'that the target exists and admits this initiator.')
+    msg_fmt = (
+        'Login to %(target)s at %(portal)s failed (%(reason)s); check '
+        'that the target exists and admits this initiator.'
+    )
     retryable = True
 
 
 class AuthFailed(AttachWorkerError):
     code = 'auth_failed'
-    msg_fmt = ('%(target)s at %(portal)s refused the credentials; check the '
-               'CHAP settings of both sides.')
+    msg_fmt = (
+        '%(target)s at %(portal)s refused the credentials; check the '
+        'CHAP settings of both sides.'
+    )
 
 
 class DeviceNotFound(AttachWorkerError):
     code = 'device_not_found'
-    msg_fmt = ('LUN %(lun)s of %(target)s at %(portal)s did not appear; check '
-               'that the volume is mapped to this initiator.')
+    msg_fmt = (
+        'LUN %(lun)s of %(target)s at %(portal)s did not appear; check '
+        'that the volume is mapped to this initiator.'
+    )
     retryable = True
 
 
 class WwnNotFound(AttachWorkerError):
     code = 'wwn_not_found'
-    msg_fmt = ('Device %(device)s reports no usable identifier (VPD page '
-               '0x83); the volume cannot be told from others.')
+    msg_fmt = (
+        'Device %(device)s reports no usable identifier (VPD page '
+        '0x83); the volume cannot be told from others.'
+    )
 
 
 class IdentityMismatch(AttachWorkerError):
     code = 'identity_mismatch'
-    msg_fmt = ('Device %(device)s is %(found)s, not the wanted %(expected)s; '
-               'it was left alone. Check for a stale or wrong LUN mapping.')
+    msg_fmt = (
+        'Device %(device)s is %(found)s, not the wanted %(expected)s; '
+        'it was left alone. Check for a stale or wrong LUN mapping.'
+    )
 
 
 class MultipathFailed(AttachWorkerError):
@@ -94,15 +106,19 @@ class NotEnoughPaths(AttachWorkerError):
 
 class DeviceInUse(AttachWorkerError):
     code = 'in_use'
-    msg_fmt = ('Device %(device)s is in use by %(users)s; stop its users '
-               'first, or force the detach.')
+    msg_fmt = (
+        'Device %(device)s is in use by %(users)s; stop its users '
+        'first, or force the detach.'
+    )
     retryable = True
 
 
 class FlushFailed(AttachWorkerError):
     code = 'flush_failed'
-    msg_fmt = ('Device %(device)s could not be flushed (%(reason)s); nothing '
-               'was removed. Mend its paths, or force the detach.')
+    msg_fmt = (
+        'Device %(device)s could not be flushed (%(reason)s); nothing '
+        'was removed. Mend its paths, or force the detach.'
+    )
     retryable = True
 
 
@@ -157,8 +173,10 @@ class HostToolFailed(AttachWorkerError):
 
 
 class WorkerRestarted(AttachWorkerError):
-    msg_fmt = ('The worker was started again during the attach, which was '
-               'undone; send a new request.')
+    msg_fmt = (
+        'The worker was started again during the attach, which was '
+        'undone; send a new request.'
+    )
     retryable = True
 
 
@@ -183,16 +201,20 @@ class JournalUnavailable(AttachWorkerError):
 class HostNotFound(AttachWorkerError):
     """Raised to the caller: no worker has ever listened under this name."""
 
-    msg_fmt = ('No attachworker serves host %(host)s: check the name, and '
-               'that the worker of that host has been started.')
+    msg_fmt = (
+        'No attachworker serves host %(host)s: check the name, and '
+        'that the worker of that host has been started.'
+    )
     retryable = True
 
 
 class BusUnavailable(AttachWorkerError):
     """Raised to the caller: the request did not reach the broker."""
 
-    msg_fmt = ('The message bus cannot be reached (%(reason)s); check '
-               'transport_url and the broker.')
+    msg_fmt = (
+        'The message bus cannot be reached (%(reason)s); check '
+        'transport_url and the broker.'
+    )
     retryable = True
 
 
@@ -202,7 +224,8 @@ class OperationFailed(AttachWorkerError):
     :ivar result: the OperationResult, with code, step and leftovers.
     """
 
-    def __init__(self, message: str | None = None, result: Any = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, message: str | None = None, result: Any = None, **kwargs: Any
+    ) -> None:
         self.result = result
         super().__init__(message, **kwargs)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import contextlib
 from typing import Any
 
-import amqp  # type: ignore[import-untyped]
+import amqp
 from kombu import exceptions as kombu_exceptions
 import oslo_messaging as messaging
 

@@ -13,15 +13,15 @@
 
 """The worker: makes all parts from the configuration and starts them."""
 
+from importlib import metadata
 import pathlib
 import threading
-from importlib import metadata
 from typing import Any
 
 import futurist
-import oslo_messaging as messaging
 from oslo_config import cfg
 from oslo_log import log as logging
+import oslo_messaging as messaging
 from oslo_messaging.rpc import server as rpc_server
 
 from attachworker import exception
@@ -40,6 +40,7 @@ from attachworker.operations.handler import Services
 from attachworker.operations.intake import Operations
 from attachworker.operations.inventory import Inventory
 from attachworker.operations.operation import Operation
+from attachworker.privileged import helper
 from attachworker.rpc import endpoint
 from attachworker.rpc import replies
 from attachworker.rpc import serializer
@@ -55,6 +56,24 @@ _QUICK_CALLS = 16
 _FLOW_THREADS = 8
 #: Seconds in which another worker of our name would answer.
 _NAMESAKE_TIMEOUT = 2
+
+
+def start_helper(conf: cfg.ConfigOpts) -> None:
+    """Start the privileged helper; to be called before there is any thread.
+
+    :raises ConfigurationError: option user names nobody
+    """
+    try:
+        helper.start(conf.user)
+    except KeyError as error:
+        raise exception.ConfigurationError(
+            option='user', reason=f'there is no user {conf.user}'
+        ) from error
+
+
+def this_host(conf: cfg.ConfigOpts) -> Host:
+    """The machine that this process runs on."""
+    return Host.real(conf.event_fallback_interval)
 
 
 class Worker:
@@ -86,13 +105,14 @@ class Worker:
             retry_max=conf.rpc.reply_retry_max,
             threads=conf.rpc.reply_threads,
         )
+        self._notification_transport = bus.get_notification_transport(conf)
         self._notifications = progress.Notifications(
             messaging.Notifier(
-                bus.get_notification_transport(conf),
+                self._notification_transport,
                 publisher_id=f'attachworker.{conf.host}',
                 driver='messagingv2',
                 topics=[bus.NOTIFICATION_TOPIC],
-                retry=0,
+                retry=bus.PUBLISH_RETRIES,
             ),
             conf.host,
         )
@@ -183,12 +203,15 @@ class Worker:
         """
         self.ready.clear()
         self._server.stop()
-        if not self._dispatcher.stop(timeout):
+        if self._dispatcher.stop(timeout):
+            self._server.wait()
+        else:
             LOG.warning('Some operations go on; the next start ends them')
         self._replies.stop()
         self._notifications.stop(1.0)
         self._executor.shutdown(wait=False)
         self._transport.cleanup()
+        self._notification_transport.cleanup()
         self._host.close()
         self._database.close()
 
@@ -233,6 +256,8 @@ class Worker:
             )
 
     def _refuse_namesake(self) -> None:
+        if bus.is_in_process(self._conf):
+            return
         api = rpcapi.AttachWorkerAPI(
             self._transport, timeout=_NAMESAKE_TIMEOUT
         )

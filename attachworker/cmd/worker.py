@@ -13,27 +13,22 @@
 
 """``attachworker``: the worker daemon."""
 
-import grp
+from collections.abc import Sequence
+from importlib import metadata
 import logging as stdlib_logging
 import os
-import pwd
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from importlib import metadata
 
 from oslo_config import cfg
 from oslo_log import log as logging
-from oslo_privsep import priv_context
 
 from attachworker import exception
-from attachworker import privileged
 from attachworker import service
 from attachworker.conf import CONF
-from attachworker.host import Host
 
 LOG = logging.getLogger(__name__)
 
@@ -60,40 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     logging.setup(CONF, 'attachworker')
     try:
-        _start_helper()
+        service.start_helper(CONF)
         return _Main().run()
     except exception.AttachWorkerError as error:
         LOG.critical('The worker cannot start: %s', error)
         return 1
 
 
-def _start_helper() -> None:
-    """Start the privileged helper; drop our own privilege if we had any."""
-    if os.geteuid() != 0:
-        privileged.default.start(priv_context.Method.ROOTWRAP)
-        return
-    privileged.default.start(priv_context.Method.FORK)
-    if CONF.user:
-        try:
-            entry = pwd.getpwnam(CONF.user)
-        except KeyError:
-            raise exception.ConfigurationError(
-                option='user', reason=f'there is no user {CONF.user}'
-            ) from None
-        groups = [one.gr_gid for one in grp.getgrall()
-                  if CONF.user in one.gr_mem]
-        os.setgroups([*groups, entry.pw_gid])
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
-
-
 class _Main:
     """The main thread: starts the worker and takes signals."""
 
     def __init__(self) -> None:
-        self._worker = service.Worker(
-            CONF, Host.real(CONF.event_fallback_interval)
-        )
+        self._worker = service.Worker(CONF, service.this_host(CONF))
         self._failure: exception.AttachWorkerError | None = None
         usec = os.environ.get('WATCHDOG_USEC', '')
         self._interval = int(usec) / 2e6 if usec.isdigit() else _IDLE

@@ -45,9 +45,7 @@ class Connectors:
             )
             conf.register_group(group)
             conf.register_opts(found.plugin.options(), group=group)
-            self._connectors[found.name] = found.plugin(
-                host, conf[found.name]
-            )
+            self._connectors[found.name] = found.plugin(host, conf[found.name])
 
     def get(self, protocol: str) -> base.Connector:
         """The connector for a protocol, fit for use on this host.
@@ -83,7 +81,5 @@ class Connectors:
         return found
 
     def _failed(self, manager: Any, entry_point: Any, error: Any) -> None:
-        LOG.error(
-            'Connector %s cannot be loaded: %s', entry_point.name, error
-        )
+        LOG.error('Connector %s cannot be loaded: %s', entry_point.name, error)
         self._broken[entry_point.name] = f'it cannot be loaded ({error})'

@@ -24,7 +24,6 @@ from attachworker import exception
 from attachworker import host as host_layer
 from attachworker import objects
 
-
 #: One way to a volume: portal, name and LUN; its text identifies it.
 Target = objects.Target
 

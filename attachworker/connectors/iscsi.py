@@ -95,6 +95,7 @@ class ISCSIConnector(base.Connector):
         deadline: deadlines.Deadline,
         abandoned: threading.Event,
     ) -> base.Path:
+        assert isinstance(info, objects.ISCSIConnectionInfo)
         claims.take(target)
         address, port = _split(target.portal)
         if not self._sessions(target):
@@ -135,9 +136,7 @@ class ISCSIConnector(base.Connector):
                 found.append(base.Path(target, device.disk, device.hctl))
         return found
 
-    def identify(
-        self, path: base.Path, deadline: deadlines.Deadline
-    ) -> str:
+    def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         try:
             wwn = self._host.scsi.wwn(path.disk, deadline)
         except OSError as error:
@@ -153,7 +152,7 @@ class ISCSIConnector(base.Connector):
 
     def _logged_in(
         self,
-        info: objects.ConnectionInfo,
+        info: objects.ISCSIConnectionInfo,
         target: base.Target,
         claims: base.Claims,
         deadline: deadlines.Deadline,
@@ -161,9 +160,7 @@ class ISCSIConnector(base.Connector):
         for session in self._sessions(target):
             return self._wait_for_reconnect(session, target, deadline)
         timeout = self._login_timeout(deadline)
-        record = iscsi_record.build(
-            info, target, timeout, self._host.iscsi.settings()
-        )
+        record = iscsi_record.build(info, target, timeout)
         claims.intend_session(target, self._host.iscsi.last_sid())
         made = self._host.iscsi.login(
             target.name,
@@ -288,8 +285,9 @@ class ISCSIConnector(base.Connector):
                 return
             self._host.uevents.wait_for(
                 look,
-                lambda event: f'/{session.directory.name}/'
-                in event['DEVPATH'],
+                lambda event: (
+                    f'/{session.directory.name}/' in event['DEVPATH']
+                ),
                 _sooner(deadline, 1.0),
             )
         raise _not_found(target)

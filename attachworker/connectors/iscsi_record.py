@@ -23,33 +23,23 @@ def build(
     info: objects.ISCSIConnectionInfo,
     target: base.Target,
     login_timeout: int,
-    defaults: dict[str, str],
 ) -> dict[str, str]:
     """The node record for one login.
 
+    What it does not say is as the operator has it in iscsid.conf.
+
     :param login_timeout: seconds
-    :param defaults: the operator's settings from iscsid.conf, which ours
-        override
     """
     address, _, port = target.portal.rpartition(':')
-    record = dict(defaults)
-    if info.auth_method:
-        # Whatever iscsid.conf says of credentials is not for this target.
-        record = {
-            key: value
-            for key, value in record.items()
-            if not key.startswith(_AUTH)
-        }
-    record |= {
+    interface = info.transport_iface or 'default'
+    record = {
         'node.name': target.name,
         'node.tpgt': '-1',
         'node.startup': 'manual',
-        'node.leading_login': 'No',
-        'iface.iscsi_ifacename': info.transport_iface or 'default',
-        'iface.transport_name': 'tcp',
+        'iface.iscsi_ifacename': interface,
+        'iface.transport_name': 'iser' if interface == 'iser' else 'tcp',
         'node.conn[0].address': address.strip('[]'),
         'node.conn[0].port': port,
-        'node.conn[0].startup': 'manual',
         # Only the wanted LUN is to appear.
         'node.session.scan': 'manual',
         'node.session.nr_sessions': '1',
@@ -58,16 +48,9 @@ def build(
         'node.conn[0].timeo.login_timeout': str(login_timeout),
     }
     if info.auth_method:
-        record |= _credentials(info)
+        record[f'{_AUTH}authmethod'] = info.auth_method
+        for key in ('username', 'password', 'username_in', 'password_in'):
+            value = getattr(info, f'auth_{key}')
+            if value:
+                record[f'{_AUTH}{key}'] = value
     return record
-
-
-def _credentials(info: objects.ISCSIConnectionInfo) -> dict[str, str]:
-    fields = {
-        'username': info.auth_username,
-        'password': info.auth_password,
-        'username_in': info.auth_username_in,
-        'password_in': info.auth_password_in,
-    }
-    found = {f'{_AUTH}{key}': value for key, value in fields.items() if value}
-    return {f'{_AUTH}authmethod': info.auth_method} | found

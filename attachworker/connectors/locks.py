@@ -13,9 +13,9 @@
 
 """Locks by name that give up at a deadline."""
 
+from collections.abc import Iterator
 import contextlib
 import threading
-from collections.abc import Iterator
 
 from attachworker import deadline as deadlines
 from attachworker import exception

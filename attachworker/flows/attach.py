@@ -23,9 +23,7 @@ from attachworker.tasks.run import Run
 
 def build(run: Run) -> flow.Flow:
     targets = unordered_flow.Flow('targets')
-    targets.add(
-        *(attach.ConnectTarget(run, target) for target in run.targets)
-    )
+    targets.add(*(attach.ConnectTarget(run, target) for target in run.targets))
     return linear_flow.Flow('attach').add(
         attach.GetConnector(run),
         targets,

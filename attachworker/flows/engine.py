@@ -53,7 +53,7 @@ class Outcome:
     timings: dict[str, float]
 
 
-class _Listener(base.Listener):  # type: ignore[misc]
+class _Listener(base.Listener):
     """Notes the time of each step and the first failure."""
 
     def __init__(self, engine: Any, observer: Observer) -> None:

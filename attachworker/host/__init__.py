@@ -48,9 +48,7 @@ class Host:
         self.verbs = verbs.Verbs()
         self.uevents = uevents.UeventMonitor(uevent_source, fallback_interval)
         self.iscsi = iscsi.ISCSI(root, privileged.iscsi, self.verbs)
-        self.scsi = scsi.SCSI(
-            root, privileged.scsi, self.verbs, self.uevents
-        )
+        self.scsi = scsi.SCSI(root, privileged.scsi, self.verbs, self.uevents)
         self.block = block.Block(root, privileged.block, self.verbs)
 
     @classmethod

@@ -87,9 +87,7 @@ class Block:
         )
         return data
 
-    def _openers(
-        self, disk: str, deadline: deadlines.Deadline
-    ) -> list[str]:
+    def _openers(self, disk: str, deadline: deadlines.Deadline) -> list[str]:
         try:
             found = self._calls.call(
                 self._privileged.openers,

@@ -26,9 +26,12 @@ from attachworker.host import verbs
 # Exit codes of iscsiadm (its manual page, section EXIT STATUS).
 _OK = 0
 _SESSION_EXISTS = 15
-_NOT_FOUND = 21
+_NO_DAEMON = 20
 _AUTH_FAILED = 24
-_UNREACHABLE = {4: 'connection failed', 8: 'no answer in time'}
+_UNREACHABLE = {
+    4: 'connection failed',
+    8: 'no login in time; the target may not exist there',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +86,6 @@ class ISCSI:
         """The highest session number in use; 0 if there is no session."""
         return max(self._sids(), default=0)
 
-    def settings(self) -> dict[str, str]:
-        """The operator's defaults for sessions, from iscsid.conf."""
-        text = sysfs.read(self._root / 'etc/iscsi/iscsid.conf') or ''
-        pairs = (
-            line.partition('=')
-            for line in text.splitlines()
-            if line.lstrip().startswith('node.')
-        )
-        return {key.strip(): value.strip() for key, _, value in pairs}
-
     def login(
         self,
         target_name: str,
@@ -128,6 +121,10 @@ class ISCSI:
             raise exception.TargetUnreachable(
                 portal=portal, reason=_UNREACHABLE[code]
             )
+        if code == _NO_DAEMON:
+            raise exception.HostToolFailed(
+                tool='iscsiadm', reason='iscsid is not running; start it'
+            )
         raise exception.LoginFailed(
             target=target_name,
             portal=portal,
@@ -149,7 +146,7 @@ class ISCSI:
             about=f'session{session.sid}',
             deadline=deadline,
         )
-        if code not in (_OK, _NOT_FOUND) and session.directory.exists():
+        if code != _OK and session.directory.exists():
             raise exception.HostToolFailed(
                 tool='iscsiadm (logout)',
                 reason=f'exit code {code}: {_last_line(message)}',

@@ -13,13 +13,13 @@
 
 """Wait for what the kernel reports, with no polling and nothing missed."""
 
+from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import errno
 import os
 import select
 import threading
-from collections.abc import Callable
-from collections.abc import Iterator
 from typing import Protocol
 from typing import TypeVar
 
@@ -98,9 +98,7 @@ class UeventMonitor:
                 found = look()
                 if found is not None or deadline.passed:
                     return found
-                signal.wait(
-                    min(self._fallback_interval, deadline.remaining())
-                )
+                signal.wait(min(self._fallback_interval, deadline.remaining()))
                 signal.clear()
 
     @contextlib.contextmanager
@@ -130,7 +128,8 @@ class UeventMonitor:
                 LOG.error(
                     'No more uevents (%s); devices are looked for every '
                     '%.1f s until the worker is started again',
-                    error, self._fallback_interval,
+                    error,
+                    self._fallback_interval,
                 )
                 return
 

@@ -13,10 +13,10 @@
 
 """Calls of privileged verbs that cannot hold up the caller for ever."""
 
-import contextlib
-import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+import contextlib
+import threading
 from typing import Any
 
 from attachworker import deadline as deadlines

@@ -61,9 +61,7 @@ def _designators(page: bytes) -> list[tuple[int, bool, bytes]]:
     return found
 
 
-def _rank(
-    kind: int, ascii_text: bool, value: bytes
-) -> tuple[int, str] | None:
+def _rank(kind: int, ascii_text: bool, value: bytes) -> tuple[int, str] | None:
     if kind == _NAA and value and value[0] >> 4 in _NAA_FORMATS:
         return _NAA_FORMATS.index(value[0] >> 4), f'3{value.hex()}'
     if kind == _EUI64 and value:

@@ -20,8 +20,8 @@ what was asked for, and about what on this host is ours.
 from attachworker.journal.claims import Claims
 from attachworker.journal.database import Database
 from attachworker.journal.records import AttachmentRecord
-from attachworker.journal.records import RequestRecord
 from attachworker.journal.records import Records
+from attachworker.journal.records import RequestRecord
 from attachworker.journal.secrets import without_secrets
 
 __all__ = [

@@ -13,13 +13,13 @@
 
 """The file of the journal: SQLite, one writer, every change on the disk."""
 
+from collections.abc import Iterator
 import contextlib
 import fcntl
 import os
 import pathlib
 import sqlite3
 import threading
-from collections.abc import Iterator
 
 from attachworker import exception
 
@@ -142,7 +142,9 @@ class Database:
             )
 
     def _own(self, path: pathlib.Path) -> int:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

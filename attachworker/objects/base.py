@@ -33,10 +33,10 @@ class AttachWorkerObjectRegistry(base.VersionedObjectRegistry):
 class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
     """A small value with a version.
 
-    Every field that has a default or may be null has a value from the start;
-    the others are required; None given to the constructor is no value. A value is checked when it is assigned, also when
-    it comes from a primitive; :meth:`validate` checks what one value alone
-    cannot show.
+    A field that has a default or may be null has a value from the start, the
+    others are required; None given to the constructor is no value. Values
+    are checked when they are assigned, those from a primitive too;
+    :meth:`validate` checks what one value alone cannot show.
 
     How to change a class: a new field makes a new minor version, gets a
     default, a ``# Version 1.1: ...`` comment and a branch in

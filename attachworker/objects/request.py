@@ -74,13 +74,16 @@ class Request(base.AttachWorkerObject):
     NOT_CONTENT = frozenset({'request_id', 'reply_to', 'deadline_seconds'})
 
     def __init__(self, context: Any = None, **kwargs: Any) -> None:
-        for name, read in (
-            ('connection_info', connection_info.ConnectionInfo.from_dict),
-            ('encryption', lambda given: Encryption(**given)),
-            ('reply_to', lambda given: ReplyTo(**given)),
+        given = kwargs.get('connection_info')
+        if given is not None and not isinstance(
+            given, base.AttachWorkerObject
         ):
+            kwargs['connection_info'] = (
+                connection_info.ConnectionInfo.from_dict(given)
+            )
+        for name, cls in (('encryption', Encryption), ('reply_to', ReplyTo)):
             if isinstance(kwargs.get(name), Mapping):
-                kwargs[name] = read(kwargs[name])
+                kwargs[name] = cls(**kwargs[name])
         super().__init__(context, **kwargs)
 
 

@@ -206,7 +206,10 @@ def portal(value: object) -> str:
 
 def wwn(value: object) -> str:
     """The identity that a volume must have, normalised."""
-    return identifier(normalise_wwn(text(value)))
+    value = text(value)
+    if len(value) > 255:
+        raise RuleBroken('must have 1 to 255 characters')
+    return identifier(normalise_wwn(value))
 
 
 def normalise_wwn(wwn: str) -> str:

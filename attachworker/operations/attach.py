@@ -13,8 +13,8 @@
 
 """Attach: the flow, and what it means for the journal."""
 
-import dataclasses
 from collections.abc import Collection
+import dataclasses
 
 from oslo_log import log as logging
 
@@ -132,8 +132,7 @@ class AttachHandler(handler.BaseHandler):
             request.connection_info,
             targets=list(targets),
             multipath=request.multipath,
-            enforce_multipath=request.multipath
-            and request.enforce_multipath,
+            enforce_multipath=request.multipath and request.enforce_multipath,
             expected_wwn=request.expected_wwn or wwn,
         )
 

@@ -13,8 +13,8 @@
 
 """What attach, detach and extend have in common: run a flow, tell the end."""
 
-import dataclasses
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 from taskflow import flow as flows

@@ -13,8 +13,8 @@
 
 """Takes requests, each of them once."""
 
-import threading
 from collections.abc import Callable
+import threading
 from typing import Any
 
 from attachworker import deadline as deadlines
@@ -129,7 +129,8 @@ class Operations:
 
 def result_from(record: RequestRecord) -> objects.OperationResult:
     """The final result that the journal holds."""
-    return _object(record.result)
+    result: objects.OperationResult = _object(record.result)
+    return result
 
 
 def _object(primitive: Any) -> Any:

@@ -13,8 +13,8 @@
 
 """One request while it waits and runs."""
 
-import threading
 from collections.abc import Callable
+import threading
 from typing import Any
 from typing import Protocol
 
@@ -55,7 +55,7 @@ class Operation:
     def __init__(
         self,
         kind: str,
-        request: Request,
+        request: Any,
         handler: Handler,
         deadline: deadlines.Deadline,
         on_finish: Callable[['Operation'], None],

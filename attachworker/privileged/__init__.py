@@ -24,7 +24,7 @@ from oslo_privsep import priv_context
 
 CONFIG_SECTION = 'attachworker_privileged'
 
-default = priv_context.PrivContext(
+default: priv_context.PrivContext = priv_context.PrivContext(
     __name__,
     cfg_section=CONFIG_SECTION,
     pypath=__name__ + '.default',

@@ -17,12 +17,12 @@ Only what carries ``expose`` can be called. Each method looks up or submits,
 and waits or returns.
 """
 
-import threading
 from collections.abc import Callable
+import threading
 from typing import Any
 
-import oslo_messaging as messaging
 from oslo_log import log as logging
+import oslo_messaging as messaging
 
 from attachworker import exception
 from attachworker import objects
@@ -186,9 +186,24 @@ def is_call() -> bool:
     return bool(getattr(_message, 'is_call', True))
 
 
-class CallAwareDispatcher(messaging.RPCDispatcher):  # type: ignore[misc]
+class CallAwareDispatcher(messaging.RPCDispatcher):
     """Lets endpoint methods know whether they were called or cast."""
 
     def dispatch(self, incoming: Any) -> Any:
         _message.is_call = getattr(incoming, 'msg_id', None) is not None
+        if not self._is_served(incoming.message):
+            # oslo.messaging 18.3 would send signs of life for ever after it
+            # has answered that there is no such method or version.
+            incoming.client_timeout = None
         return super().dispatch(incoming)
+
+    def _is_served(self, message: dict[str, Any]) -> bool:
+        method = message.get('method')
+        version = message.get('version', '1.0')
+        return any(
+            self._is_compatible(endpoint.target, version)
+            and isinstance(method, str)
+            and hasattr(endpoint, method)
+            and self.access_policy.is_allowed(endpoint, method)
+            for endpoint in self.endpoints
+        )

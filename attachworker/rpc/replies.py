@@ -226,7 +226,7 @@ def _target(reply_to: Any) -> messaging.Target | None:
                 if isinstance(reply_to, Mapping)
                 else getattr(reply_to, key, None)
             )
-        except Exception:  # an object whose field was never set
+        except NotImplementedError:  # a field that was never set
             return None
         if not isinstance(value, str) or not value:
             return None

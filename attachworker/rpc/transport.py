@@ -104,6 +104,21 @@ class BusConnection(impl_rabbit.Connection):
             transport_options=transport_options,
         )
 
+    def notify_send(
+        self,
+        exchange_name: str,
+        topic: str,
+        msg: Any,
+        retry: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Publish a notification; no queue is declared on the way.
+
+        The stock method declares a durable one, which fills the broker's
+        disk where nobody consumes notifications. Who does declares its own.
+        """
+        self.topic_send(exchange_name, topic, msg, retry=retry)
+
 
 class BusDriver(impl_rabbit.RabbitDriver):
     """oslo.messaging's driver, but no call waits for ever to connect."""

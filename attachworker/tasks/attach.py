@@ -109,9 +109,7 @@ class FindWwn(base.Task):
             found = connector.identify(path, self.run.deadline)
             if expected is None:
                 expected = found
-            if objects.normalise_wwn(found) != objects.normalise_wwn(
-                expected
-            ):
+            if objects.normalise_wwn(found) != objects.normalise_wwn(expected):
                 raise exception.IdentityMismatch(
                     device=path.disk, found=found, expected=expected
                 )
@@ -139,9 +137,7 @@ class VerifyDevice(base.Task):
                 portal=path.target.portal,
             )
         try:
-            self.run.host.block.read_first_block(
-                path.disk, self.run.deadline
-            )
+            self.run.host.block.read_first_block(path.disk, self.run.deadline)
         except OSError as error:
             raise exception.HostToolFailed(
                 tool=f'Reading {path.disk}', reason=str(error)

@@ -52,7 +52,9 @@ class Attempts:
         abandoned = self._abandoned[target] = threading.Event()
 
         def body() -> None:
-            outcome = base.PathOutcome(target, error=exception.AttachWorkerError())
+            outcome = base.PathOutcome(
+                target, error=exception.AttachWorkerError()
+            )
             try:
                 path = connector.connect(
                     info, target, claims, deadline, abandoned

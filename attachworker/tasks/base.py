@@ -16,15 +16,15 @@
 import functools
 from typing import Any
 
-import taskflow.task
 from oslo_log import log as logging
+import taskflow.task
 
 from attachworker.tasks import run as runs
 
 LOG = logging.getLogger(__name__)
 
 
-class Task(taskflow.task.Task):  # type: ignore[misc]
+class Task(taskflow.task.Task):
     """One change on one thing, with its undo.
 
     Subclasses write ``execute`` and, where there is something to undo,

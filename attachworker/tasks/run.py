@@ -13,9 +13,9 @@
 
 """What the tasks of one operation share."""
 
+from collections.abc import Callable
 import dataclasses
 import functools
-from collections.abc import Callable
 
 from attachworker import deadline as deadlines
 from attachworker import objects

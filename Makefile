@@ -1,0 +1,22 @@
+# Two commands for people in a hurry; tox.ini has all the others.
+
+HOST ?= kernel
+
+.PHONY: help demo test
+
+help:
+	@echo 'make demo                 attach, look, detach on a real kernel'
+	@echo 'make demo HOST=simulated  the same without root or packages'
+	@echo 'make test                 all tests'
+
+demo:
+ifeq ($(HOST),simulated)
+	tools/setup.sh --no-packages
+else
+	tools/setup.sh
+endif
+	HOST=$(HOST) .venv/bin/python -m tools.demo
+
+test:
+	tools/setup.sh
+	tools/test.sh

@@ -1,0 +1,140 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What every test bed offers: a host, and storage that it can attach."""
+
+import abc
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import os
+import pathlib
+from typing import TYPE_CHECKING
+from typing import Any
+
+if TYPE_CHECKING:
+    from attachworker import host as hosts
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """A volume that a target exports.
+
+    :ivar target: IQN
+    :ivar portals: for example ``127.0.0.1:3260``
+    :ivar wwn: as sysfs ``wwid`` gives it, without ``naa.``
+    :ivar size: bytes
+    :ivar pattern: its first 4096 bytes, unique to it
+    :ivar chap: user name and password
+    """
+
+    name: str
+    target: str
+    portals: tuple[str, ...]
+    lun: int
+    wwn: str
+    size: int
+    pattern: bytes
+    chap: tuple[str, str] | None
+
+    def connection_info(self, multipath: bool = False) -> dict[str, Any]:
+        """A fresh dict in the nested shape of Cinder's LIO driver."""
+        data: dict[str, Any] = {
+            'target_discovered': False,
+            'target_portal': self.portals[0],
+            'target_iqn': self.target,
+            'target_lun': self.lun,
+            'volume_id': self.name.removeprefix('volume-'),
+            'encrypted': False,
+            'qos_specs': None,
+            'access_mode': 'rw',
+            'cacheable': False,
+            'discard': True,
+        }
+        if self.chap is not None:
+            data['auth_method'] = 'CHAP'
+            data['auth_username'], data['auth_password'] = self.chap
+        if multipath or len(self.portals) > 1:
+            count = len(self.portals)
+            data['target_portals'] = list(self.portals)
+            data['target_iqns'] = [self.target] * count
+            data['target_luns'] = [self.lun] * count
+        return {'driver_volume_type': 'iscsi', 'data': data}
+
+
+class Bed(abc.ABC):
+    """A host with storage to attach: simulated or a real kernel."""
+
+    #: Holds sys, proc, dev and etc; ``/`` on the kernel.
+    root: pathlib.Path
+
+    @abc.abstractmethod
+    def host(self) -> 'hosts.Host':
+        """A new Host on this bed."""
+
+    @abc.abstractmethod
+    def create_volume(
+        self,
+        *,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: Volume | None = None,
+        chap: tuple[str, str] | None = None,
+        lun: int | None = None,
+    ) -> Volume:
+        """A new volume, mapped on a target.
+
+        :param on: share this volume's target, at the next free LUN
+        """
+
+    @abc.abstractmethod
+    def remove_volume(self, volume: Volume) -> None:
+        """Unmap the LUN on the target; the host is not told."""
+
+    @abc.abstractmethod
+    def stop_portal(self, portal: str) -> None:
+        """Refuse connections."""
+
+    @abc.abstractmethod
+    def start_portal(self, portal: str) -> None:
+        """Take connections again."""
+
+    @abc.abstractmethod
+    def read(
+        self, path: str | os.PathLike[str], length: int = 4096, offset: int = 0
+    ) -> bytes:
+        """Read through the attached device."""
+
+    @abc.abstractmethod
+    def write(
+        self, path: str | os.PathLike[str], data: bytes, offset: int = 0
+    ) -> None:
+        """Write through the attached device."""
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator[None]:
+        """Keep an attached device open for the length of a with block."""
+        with open(self.root / path.lstrip('/'), 'rb'):
+            yield
+
+    @abc.abstractmethod
+    def snapshot(self) -> dict[str, Any]:
+        """A picture of the host that goes into JSON; it waits for nothing.
+
+        Sessions (target, portal), node records, SCSI and block devices, maps,
+        links in /dev/disk, files that iscsiadm and multipath keep, stray
+        children. Without the kernel's growing numbers.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give everything back."""

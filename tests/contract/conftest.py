@@ -1,0 +1,62 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The same tests on the simulated host and on a real kernel.
+
+``ATTACHWORKER_BED`` chooses: ``simulator`` (the default) or ``kernel``, which
+only works inside the lab.
+"""
+
+from collections.abc import Iterator
+import os
+
+import pytest
+
+from tests import harness
+from tests.contract import bed as beds
+
+
+@pytest.fixture(scope='session')
+def shared_bed() -> Iterator[beds.Bed]:
+    if os.environ.get('ATTACHWORKER_BED', 'simulator') == 'kernel':
+        from tests.kernel.bed import KernelBed as Bed
+    else:
+        from tests.simulator.bed import SimulatedBed as Bed
+    bed = Bed()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture(scope='session')
+def shared_worker(shared_bed: beds.Bed) -> Iterator[harness.Harness]:
+    with harness.Harness(
+        shared_bed, iscsi={'login_timeout': 5, 'scan_attempts': 2}
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def bed(shared_bed: beds.Bed) -> Iterator[beds.Bed]:
+    """A bed that is, after the test, as it was before."""
+    before = shared_bed.snapshot()
+    yield shared_bed
+    assert shared_bed.snapshot() == before
+
+
+@pytest.fixture
+def worker(
+    bed: beds.Bed, shared_worker: harness.Harness
+) -> Iterator[harness.Harness]:
+    """A worker that has, after the test, nothing attached."""
+    yield shared_worker
+    assert shared_worker.attachments() == []

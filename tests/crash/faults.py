@@ -1,0 +1,76 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Runs that fail at a chosen step, one of four ways."""
+
+import enum
+import threading
+
+from attachworker.tasks.run import Run
+
+
+class Mode(enum.Enum):
+    """How a step goes wrong."""
+
+    RAISES_BEFORE = 'raises before its side effect'
+    RAISES_AFTER = 'raises after its side effect'
+    HANGS = 'hangs past the deadline'
+    EXPIRES = 'ends when the deadline has passed'
+
+
+class InjectedError(RuntimeError):
+    """No error of ours: what a bug in a step would raise."""
+
+
+class FailingRun(Run):
+    """Base of the runs made here."""
+
+    step: str | None = None
+
+    @classmethod
+    def arm(cls, step: str) -> None:
+        """The next atom of this class goes wrong, and no other."""
+        cls.step = step
+
+
+def failing(mode: Mode) -> type[FailingRun]:
+    """A Run in which the step that is armed goes wrong."""
+    lock = threading.Lock()
+
+    class Failing(FailingRun):
+        def _is_it(self, name: str) -> bool:
+            cls = type(self)
+            with lock:
+                found = name.partition(':')[0] == cls.step
+                if found:
+                    cls.step = None
+                return found
+
+        def _sit_out(self) -> None:
+            threading.Event().wait(self.deadline.remaining() + 0.1)
+
+        def before(self, name: str) -> None:
+            if mode is Mode.HANGS and self._is_it(name):
+                self._sit_out()
+            if mode is Mode.RAISES_BEFORE and self._is_it(name):
+                raise InjectedError(name)
+            super().before(name)
+
+        def after(self, name: str) -> None:
+            if mode is Mode.EXPIRES and self._is_it(name):
+                self._sit_out()
+            if mode is Mode.RAISES_AFTER and self._is_it(name):
+                raise InjectedError(name)
+            super().after(name)
+
+    return Failing

@@ -1,0 +1,158 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Every step of both flows goes wrong in every way.
+
+Whatever it is: one result, with the code and the step of the cause; and the
+host is as it was before the request.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import time
+import types
+
+import pytest
+from taskflow import flow
+
+from attachworker import objects
+from attachworker.flows import attach
+from attachworker.flows import detach
+from tests import harness
+from tests.contract import bed as beds
+from tests.crash import faults
+from tests.simulator.bed import SimulatedBed
+
+
+def steps(build: Callable[..., flow.Flow]) -> list[str]:
+    """The task classes of a flow, taken from the flow itself."""
+    target = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:one', 0)
+    graph = build(types.SimpleNamespace(targets=[target]))
+    names = [type(task).__name__ for task, _ in graph.iter_nodes()]
+    return [name for name in names if name != 'Flow']
+
+
+DEADLINE = 2
+
+_CODES = {
+    faults.Mode.RAISES_BEFORE: 'internal',
+    faults.Mode.RAISES_AFTER: 'internal',
+    faults.Mode.HANGS: 'deadline_exceeded',
+    faults.Mode.EXPIRES: 'deadline_exceeded',
+}
+
+
+@pytest.fixture(scope='module')
+def bed() -> Iterator[beds.Bed]:
+    bed = SimulatedBed()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture(
+    scope='module', params=list(faults.Mode), ids=lambda mode: mode.name
+)
+def mode(request: pytest.FixtureRequest) -> faults.Mode:
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def run_class(mode: faults.Mode) -> type[faults.FailingRun]:
+    return faults.failing(mode)
+
+
+@pytest.fixture(scope='module')
+def worker(
+    bed: beds.Bed, run_class: type[faults.FailingRun]
+) -> Iterator[harness.Harness]:
+    with harness.Harness(bed, run_class=run_class) as running:
+        yield running
+
+
+@pytest.mark.parametrize('portals', [1, 2])
+@pytest.mark.parametrize('step', steps(attach.build))
+def test_attach(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    run_class: type[faults.FailingRun],
+    mode: faults.Mode,
+    step: str,
+    portals: int,
+) -> None:
+    # Given a neighbour on the same target that must not be harmed
+    neighbour = bed.create_volume(portals=portals)
+    volume = bed.create_volume(on=neighbour)
+    path = worker.attach(neighbour).device.path
+    settled(bed, 1)
+    before = bed.snapshot()
+    # When a step of the attach goes wrong
+    run_class.arm(step)
+    started = time.monotonic()
+    result = worker.attach(volume, deadline_seconds=DEADLINE)
+    elapsed = time.monotonic() - started
+    # Then there is one result, and it says what and where
+    assert run_class.step is None, 'the fault did not strike'
+    assert result.status == 'failed', result.as_dict()
+    assert result.error.code == _CODES[mode]
+    assert result.error.step.partition(':')[0] == step
+    assert result.leftovers == []
+    assert elapsed < DEADLINE + 30
+    stored = worker.api.get_result({}, worker.name, result.request_id)
+    assert stored.as_dict() == result.as_dict()
+    # And the host is as it was
+    assert bed.snapshot() == before
+    assert worker.attachments() == [f'{neighbour.name} attached']
+    assert bed.read(path) == neighbour.pattern
+    assert worker.detach(neighbour.name).status == 'detached'
+    assert bed.snapshot()['sessions'] == []
+
+
+@pytest.mark.parametrize('step', steps(detach.build))
+def test_detach(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    run_class: type[faults.FailingRun],
+    mode: faults.Mode,
+    step: str,
+) -> None:
+    # Given an attached volume
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    attached = worker.attach(volume)
+    assert attached.status == 'attached', attached.as_dict()
+    settled(bed, 1)
+    # When a step of the detach goes wrong
+    run_class.arm(step)
+    result = worker.detach(volume.name, deadline_seconds=DEADLINE)
+    # Then there is one result, and it says what and where
+    assert run_class.step is None, 'the fault did not strike'
+    assert result.status == 'failed', result.as_dict()
+    assert result.error.code == _CODES[mode]
+    assert result.error.step.partition(':')[0] == step
+    assert len(worker.attachments()) == 1
+    # And the next attempt goes on from there
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert worker.attachments() == []
+    assert bed.snapshot() == before
+
+
+def settled(bed: beds.Bed, sessions: int) -> None:
+    """Wait until the paths that were not needed are let go."""
+    until = time.monotonic() + 20
+    while True:
+        picture = bed.snapshot()
+        if len(picture['sessions']) == sessions and not picture['children']:
+            return
+        assert time.monotonic() < until, picture
+        time.sleep(0.02)

@@ -1,0 +1,257 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A private RabbitMQ node for the tests.
+
+The node listens on loopback only, keeps everything below one directory of
+its own and has its own port mapper, so that it meets no other node of the
+machine. It can be killed, frozen and started again under the same name, to
+see what callers and workers make of it.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from typing import Self
+
+#: Not /usr/sbin/rabbitmq-server: that one drops to the user rabbitmq.
+SERVER = pathlib.Path('/usr/lib/rabbitmq/bin/rabbitmq-server')
+#: A node that is not up after this many seconds will not come up at all.
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 30.0
+_POLL = 0.05
+_AMQP_HEADER = b'AMQP\x00\x00\x09\x01'
+
+
+def is_installed() -> bool:
+    """Whether a broker can be started on this machine."""
+    return SERVER.exists() and shutil.which('erl') is not None
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RabbitMQNode:
+    """One broker: start it, hand out its URL, hurt it, stop it.
+
+    :param directory: where the node keeps its data and its logs; by default
+        a new temporary directory, which stop() removes.
+    """
+
+    def __init__(self, directory: pathlib.Path | None = None) -> None:
+        self._owns_directory = directory is None
+        self.directory = directory or pathlib.Path(
+            tempfile.mkdtemp(prefix='attachworker-rabbitmq-')
+        )
+        self.port = free_port()
+        self._epmd_port = free_port()
+        self._dist_port = free_port()
+        self._name = f'attachworker-{os.getpid()}-{self.port}'
+        self._server: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The transport URL of the node."""
+        return f'rabbit://guest:guest@127.0.0.1:{self.port}/'
+
+    @property
+    def data(self) -> pathlib.Path:
+        """Where the broker keeps messages: to be searched for secrets."""
+        return self.directory / 'mnesia'
+
+    @property
+    def log(self) -> str:
+        """What the node has printed so far."""
+        path = self.directory / 'console'
+        return path.read_text(errors='replace') if path.exists() else ''
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the node and return when it takes connections.
+
+        :raises RuntimeError: it did not come up.
+        """
+        for name in ('mnesia', 'log', 'home'):
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        if self._epmd is None:
+            self._start_epmd()
+        with open(self.directory / 'console', 'ab') as console:
+            self._server = subprocess.Popen(
+                [str(SERVER)],
+                env=self._environment(),
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                # The server is a shell that waits for the Erlang machine:
+                # signals have to reach both.
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self.is_ready():
+            if self._server.poll() is not None:
+                raise RuntimeError(f'the broker ended:\n{self.log}')
+            if time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f'the broker is not up:\n{self.log}')
+            time.sleep(_POLL)
+
+    def stop(self) -> None:
+        """End the node and its port mapper; forget their directory."""
+        if self._server is not None:
+            self.thaw()
+            # The node ends in an orderly way at SIGTERM.
+            self._signal(signal.SIGTERM)
+            try:
+                self._server.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                pass
+            self.kill()
+        if self._epmd is not None:
+            self._epmd.terminate()
+            self._epmd.wait()
+            self._epmd = None
+        if self._owns_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self) -> None:
+        """kill -9: the node has no chance to write or say anything."""
+        if self._server is None:
+            return
+        self._signal(signal.SIGKILL)
+        self._server.wait()
+        self._server = None
+        while self._is_bound():
+            time.sleep(_POLL)
+
+    def restart(self) -> None:
+        """Kill the node and start it again: same port, same data."""
+        self.kill()
+        self.start()
+
+    def restart_later(self, delay: float) -> threading.Timer:
+        """Start a killed node again after ``delay`` seconds; join() it."""
+        timer = threading.Timer(delay, self.start)
+        timer.start()
+        return timer
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: go on after freeze()."""
+        self._signal(signal.SIGCONT)
+
+    def is_ready(self) -> bool:
+        """Whether the node speaks AMQP now."""
+        try:
+            with socket.create_connection(
+                ('127.0.0.1', self.port), timeout=1
+            ) as connection:
+                connection.sendall(_AMQP_HEADER)
+                # Frame type 1 (method): Connection.Start.
+                return connection.recv(1) == b'\x01'
+        except OSError:
+            return False
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._server.pid, number)
+
+    def _is_bound(self) -> bool:
+        try:
+            socket.create_connection(
+                ('127.0.0.1', self.port), timeout=1
+            ).close()
+        except OSError:
+            return False
+        return True
+
+    def _start_epmd(self) -> None:
+        self._epmd = subprocess.Popen(
+            ['epmd', '-port', str(self._epmd_port), '-address', '127.0.0.1'],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(
+                    ('127.0.0.1', self._epmd_port), timeout=1
+                ).close()
+                return
+            except OSError:
+                time.sleep(_POLL)
+        raise RuntimeError('the port mapper of the broker is not up')
+
+    def _environment(self) -> dict[str, str]:
+        files = {
+            'enabled_plugins': '[].\n',
+            'rabbitmq.conf': (
+                f'listeners.tcp.local = 127.0.0.1:{self.port}\n'
+                'log.console = true\n'
+                'log.console.level = warning\n'
+                'log.file = false\n'
+                # A small disk of a test machine must not
+                # block the publishers.
+                'disk_free_limit.absolute = 1MB\n'
+                'vm_memory_high_watermark.absolute = 1GB\n'
+            ),
+            'rabbitmq-env.conf': '',
+        }
+        for name, text in files.items():
+            (self.directory / name).write_text(text)
+        return {
+            'PATH': os.environ.get('PATH', '/usr/bin:/bin'),
+            'LANG': 'C.UTF-8',
+            'HOME': str(self.directory / 'home'),
+            'ERL_EPMD_PORT': str(self._epmd_port),
+            'RABBITMQ_NODENAME': f'{self._name}@localhost',
+            'RABBITMQ_DIST_PORT': str(self._dist_port),
+            'RABBITMQ_MNESIA_BASE': str(self.directory / 'mnesia'),
+            'RABBITMQ_LOG_BASE': str(self.directory / 'log'),
+            'RABBITMQ_PID_FILE': str(self.directory / 'pid'),
+            'RABBITMQ_ENABLED_PLUGINS_FILE': str(
+                self.directory / 'enabled_plugins'
+            ),
+            'RABBITMQ_CONFIG_FILE': str(self.directory / 'rabbitmq.conf'),
+            'RABBITMQ_CONF_ENV_FILE': str(
+                self.directory / 'rabbitmq-env.conf'
+            ),
+            # One scheduler is enough, and it leaves the other core to the
+            # tests. Distribution stays on loopback.
+            'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': (
+                '+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}'
+            ),
+        }

@@ -1,0 +1,138 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""A worker on a bed, and a caller that speaks to it over the bus."""
+
+import pathlib
+import shutil
+import tempfile
+from types import TracebackType
+from typing import Any
+import uuid
+
+from oslo_config import cfg
+
+from attachworker import objects
+from attachworker import rpcapi
+from attachworker import service
+from attachworker.conf import rpc as rpc_options
+from attachworker.conf import worker as worker_options
+from attachworker.rpc import transport
+from attachworker.tasks.run import Run
+from tests.contract import bed as beds
+
+BUS = 'kombu+memory://'
+
+
+def configuration(url: str = BUS, **options: Any) -> cfg.ConfigOpts:
+    """Options of one worker, independent of all others.
+
+    :param options: by name, those of a group as ``group__name``
+    """
+    conf = cfg.ConfigOpts()
+    worker_options.register(conf)
+    rpc_options.register(conf)
+    conf(args=[], default_config_files=[], default_config_dirs=[])
+    transport.get_transport(conf, url)  # registers transport_url
+    conf.set_override('transport_url', url)
+    for name, value in options.items():
+        group, _, option = name.rpartition('__')
+        conf.set_override(option, value, group=group or None)
+    return conf
+
+
+class Harness:
+    """Starts a worker in this process; stopped by leaving the with block.
+
+    :param run_class: see :class:`attachworker.service.Worker`
+    :param state_path: a new one if None, removed at the end
+    """
+
+    def __init__(
+        self,
+        bed: beds.Bed,
+        url: str = BUS,
+        host: Any = None,
+        run_class: type[Run] = Run,
+        state_path: pathlib.Path | None = None,
+        iscsi: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.bed = bed
+        self.name = f'host-{uuid.uuid4()}'
+        self._own = None
+        if state_path is None:
+            self._own = tempfile.mkdtemp(prefix='attachworker-')
+            state_path = pathlib.Path(self._own)
+        self.conf = configuration(
+            url, host=self.name, state_path=str(state_path), **options
+        )
+        self.worker = service.Worker(
+            self.conf, host or bed.host(), run_class=run_class
+        )
+        for name, value in (iscsi or {}).items():
+            self.conf.set_override(name, value, group='iscsi')
+        self._transport = transport.get_transport(self.conf)
+        self.api = rpcapi.AttachWorkerAPI(self._transport)
+
+    def __enter__(self) -> 'Harness':
+        self.worker.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.worker.stop(10.0)
+        self._transport.cleanup()
+        if self._own:
+            shutil.rmtree(self._own)
+
+    def attach(
+        self,
+        volume: beds.Volume,
+        attachment_id: str | None = None,
+        **values: Any,
+    ) -> objects.OperationResult:
+        """Attach and wait; the attachment is named like the volume."""
+        return self.api.attach_volume(
+            {}, self.name, attach_request(volume, attachment_id, **values)
+        )
+
+    def detach(
+        self, attachment_id: str, **values: Any
+    ) -> objects.OperationResult:
+        request = objects.DetachRequest(
+            request_id=str(uuid.uuid4()),
+            attachment_id=attachment_id,
+            **values,
+        )
+        return self.api.detach_volume({}, self.name, request)
+
+    def attachments(self) -> list[str]:
+        """What list_attachments shows, as 'id state'."""
+        found = self.api.list_attachments({}, self.name)
+        return sorted(f'{one.attachment_id} {one.state}' for one in found)
+
+
+def attach_request(
+    volume: beds.Volume, attachment_id: str | None = None, **values: Any
+) -> objects.AttachRequest:
+    values.setdefault('request_id', str(uuid.uuid4()))
+    values.setdefault('connection_info', volume.connection_info())
+    values.setdefault('deadline_seconds', 60)
+    return objects.AttachRequest(
+        attachment_id=attachment_id or volume.name, **values
+    )

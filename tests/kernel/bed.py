@@ -1,0 +1,200 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A real kernel with LIO as its storage. Runs only inside the lab."""
+
+import mmap
+import os
+import pathlib
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+from typing import Any
+import uuid
+
+from tests.contract import bed
+from tests.kernel import daemons
+from tests.kernel import lio
+from tests.kernel import picture
+
+if TYPE_CHECKING:
+    from attachworker import host as hosts
+
+PATTERN_LENGTH = 4096
+
+
+class KernelBed(bed.Bed):
+    """This machine as initiator and target."""
+
+    def __init__(self) -> None:
+        if 'LAB_INSIDE' not in os.environ:
+            # It would change the kernel of whoever's machine this is.
+            raise RuntimeError(
+                'not in the lab: python -m tests.kernel.lab run -- COMMAND'
+            )
+        self.root = pathlib.Path('/')
+        self._targets: dict[str, lio.Target] = {}
+        self._files: dict[tuple[str, int], lio.BackingFile] = {}
+        self._portals: dict[str, set[str]] = {}
+        self._stopped: set[str] = set()
+        self._hanging: dict[str, socket.socket] = {}
+
+    def host(self) -> 'hosts.Host':
+        from attachworker import host as hosts
+
+        return hosts.Host.real()
+
+    def create_volume(
+        self,
+        *,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: bed.Volume | None = None,
+        chap: tuple[str, str] | None = None,
+        lun: int | None = None,
+    ) -> bed.Volume:
+        serial = uuid.uuid4()
+        name = f'volume-{serial}'
+        wwn = lio.wwn_of(serial)
+        line = f'{name} {wwn}\n'.encode()
+        pattern = (line * PATTERN_LENGTH)[:PATTERN_LENGTH]
+        if on is None:
+            addresses = lio.ADDRESSES[:portals]
+            target = self._create_target(
+                f'iqn.2010-10.org.openstack:{name}', addresses, chap
+            )
+            listens = tuple(lio.portal(address) for address in addresses)
+        else:
+            target, listens, chap = (
+                self._targets[on.target],
+                on.portals,
+                on.chap,
+            )
+        if lun is None:
+            lun = target.next_lun()
+        file = lio.BackingFile(name, serial, size, pattern)
+        target.map(lun, file)
+        self._files[target.name, lun] = file
+        return bed.Volume(
+            name=name,
+            target=target.name,
+            portals=listens,
+            lun=lun,
+            wwn=wwn,
+            size=size,
+            pattern=pattern,
+            chap=chap,
+        )
+
+    def _create_target(
+        self,
+        name: str,
+        addresses: tuple[str, ...],
+        chap: tuple[str, str] | None,
+    ) -> lio.Target:
+        target = lio.Target(name, chap)
+        self._targets[name] = target
+        self._portals[name] = set(addresses)
+        for address in addresses:
+            if address not in self._stopped:
+                target.listen(address)
+        return target
+
+    def remove_volume(self, volume: bed.Volume) -> None:
+        self._targets[volume.target].unmap(volume.lun)
+        self._files.pop((volume.target, volume.lun)).delete()
+
+    def stop_portal(self, portal: str) -> None:
+        address = portal.rpartition(':')[0]
+        self._stopped.add(address)
+        for target in self._targets.values():
+            target.refuse(address)
+
+    def start_portal(self, portal: str) -> None:
+        address = portal.rpartition(':')[0]
+        if address in self._hanging:
+            self._hanging.pop(address).close()
+        if address not in self._stopped:
+            return
+        self._stopped.remove(address)
+        for name, target in self._targets.items():
+            if address in self._portals[name]:
+                target.listen(address)
+
+    def hang_portal(self, portal: str) -> None:
+        """Connections to the portal are made, but nobody answers."""
+        self.stop_portal(portal)
+        address = portal.rpartition(':')[0]
+        silent = socket.create_server((address, lio.PORT))
+        self._hanging[address] = silent
+
+    def break_connections(self, volume: bed.Volume) -> None:
+        """The target closes all connections; it takes them again."""
+        self._targets[volume.target].break_connections()
+
+    def restart_iscsid(self) -> None:
+        daemons.kill('iscsid')
+        daemons.start('iscsid')
+
+    def drop_session(self, volume: bed.Volume, portal: str) -> None:
+        """Somebody else on the host logs out."""
+        for session, *place in picture.sessions():
+            if place == [volume.target, portal]:
+                log_out(session)
+
+    def read(
+        self, path: str | os.PathLike[str], length: int = 4096, offset: int = 0
+    ) -> bytes:
+        """Read past the kernel's cache."""
+        skipped = offset % mmap.PAGESIZE
+        pages = -(-(skipped + length) // mmap.PAGESIZE)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        try:
+            # An anonymous map is aligned, as O_DIRECT wants it.
+            with mmap.mmap(-1, pages * mmap.PAGESIZE) as buffer:
+                count = os.preadv(descriptor, [buffer], offset - skipped)
+                return buffer[skipped : min(skipped + length, count)]
+        finally:
+            os.close(descriptor)
+
+    def write(
+        self, path: str | os.PathLike[str], data: bytes, offset: int = 0
+    ) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, data, offset)
+        finally:
+            os.close(descriptor)
+
+    def snapshot(self) -> dict[str, Any]:
+        return picture.take()
+
+    def close(self) -> None:
+        """End what a test left, then take the storage away."""
+        for portal in list(self._hanging):
+            self.start_portal(lio.portal(portal))
+        for session, target_name, _portal in picture.sessions():
+            if target_name in self._targets:
+                log_out(session)
+        for target in self._targets.values():
+            target.delete()
+        for file in self._files.values():
+            file.delete()
+
+
+def log_out(session: str) -> None:
+    subprocess.run(
+        ['iscsiadm', '-m', 'session', '-r', session, '-u'],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )

@@ -1,0 +1,121 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What is on this host, in words that two runs have in common."""
+
+from collections.abc import Iterator
+import pathlib
+from typing import Any
+
+_SYS = pathlib.Path('/sys')
+_ROOT = pathlib.Path('/')
+_DIRECTORIES = ('etc/iscsi/nodes', 'etc/iscsi/send_targets', 'run/lock/iscsi')
+_WWIDS = pathlib.Path('/etc/multipath/wwids')
+#: Programs that the worker starts and that end before it answers.
+_CHILDREN = frozenset(('iscsiadm', 'multipath', 'dmsetup', 'nvme', 'rbd'))
+
+
+def take() -> dict[str, Any]:
+    """A picture of the machine, without growing numbers."""
+    return {
+        'sessions': sorted(
+            _session(path) for path in _entries('iscsi_session')
+        ),
+        'node_records': _files('etc/iscsi/nodes'),
+        'scsi_devices': sorted(
+            _device(path / 'device') for path in _entries('scsi_device')
+        ),
+        'block_devices': sorted(
+            _device(path / 'device')
+            for path in _entries('block')
+            if (path / 'device/wwid').exists()
+        ),
+        'maps': sorted(
+            _text(path / 'dm/uuid')
+            for path in _entries('block')
+            if path.name.startswith('dm-')
+        ),
+        'links': sorted(_links()),
+        'files': [name for place in _DIRECTORIES for name in _files(place)],
+        'wwids': sorted(
+            line
+            for line in _text(_WWIDS).splitlines()
+            if line and not line.startswith('#')
+        ),
+        'children': sorted(_children()),
+    }
+
+
+def sessions() -> list[tuple[str, str, str]]:
+    """Number, target and portal of each iSCSI session."""
+    return [
+        (path.name.removeprefix('session'), *_session(path)[:2])
+        for path in _entries('iscsi_session')
+    ]
+
+
+def _entries(kind: str) -> list[pathlib.Path]:
+    directory = _SYS / 'class' / kind
+    return list(directory.iterdir()) if directory.exists() else []
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ''
+
+
+def _session(path: pathlib.Path) -> list[str]:
+    number = path.name.removeprefix('session')
+    connection = _SYS / f'class/iscsi_connection/connection{number}:0'
+    address = _text(connection / 'persistent_address')
+    if ':' in address:
+        address = f'[{address}]'
+    portal = f'{address}:{_text(connection / "persistent_port")}'
+    return [_text(path / 'targetname'), portal, _text(path / 'state')]
+
+
+def _device(path: pathlib.Path) -> list[str]:
+    """A logical unit: its session, LUN and identity."""
+    directory = path.resolve()
+    session = next(
+        (p.name for p in directory.parents if p.name.startswith('session')),
+        '',
+    )
+    owner = _session(_SYS / 'class/iscsi_session' / session) if session else []
+    lun = directory.name.rpartition(':')[2]
+    return [*owner, lun, _text(directory / 'wwid')]
+
+
+def _links() -> Iterator[str]:
+    """udev's names of disks and maps; each disk gets a new by-diskseq."""
+    for path in pathlib.Path('/dev/disk').glob('by-*/*'):
+        if path.parent.name == 'by-diskseq':
+            continue
+        if path.readlink().name.startswith(('sd', 'dm-')):
+            yield str(path)
+
+
+def _children() -> Iterator[str]:
+    for path in pathlib.Path('/proc').glob('[0-9]*/comm'):
+        command = _text(path)
+        if command in _CHILDREN:
+            yield command
+
+
+def _files(place: str) -> list[str]:
+    return sorted(
+        str(path.relative_to(_ROOT))
+        for path in (_ROOT / place).rglob('*')
+        if not path.is_dir()
+    )

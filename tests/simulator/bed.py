@@ -1,0 +1,234 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A simulated host with storage to attach, for tests."""
+
+from collections.abc import Mapping
+import errno
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+from typing import Any
+
+from tests.contract import bed
+from tests.simulator import client
+from tests.simulator import faults
+from tests.simulator import picture
+
+if TYPE_CHECKING:
+    from attachworker import host as hosts
+
+_PROJECT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class RemoteFault:
+    """A fault armed in the simulator's process."""
+
+    def __init__(self, control: client.Control, index: int) -> None:
+        self._control = control
+        self._index = index
+
+    @property
+    def fired(self) -> int:
+        """How often it has struck."""
+        count: int = self._control('fired', index=self._index)
+        return count
+
+    def wait(self, timeout: float = 10.0) -> bool:
+        """Until it has struck once; False if it did not in time."""
+        struck: bool = self._control(
+            'wait_fired', index=self._index, timeout=timeout
+        )
+        return struck
+
+    def release(self) -> None:
+        """Let go what hangs on it, now and later."""
+        self._control('release', index=self._index)
+
+
+class SimulatedBed(bed.Bed):
+    """Starts the simulator on a temporary directory.
+
+    The simulator ends with :meth:`close`, and with this process.
+    """
+
+    def __init__(self) -> None:
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix='simulated-'))
+        self.control = client.Control(self.root)
+        self.verbs = client.Verbs(self.root)
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                '-m',
+                'tests.simulator.server',
+                str(self.root),
+                '--parent',
+                str(os.getpid()),
+            ],
+            cwd=_PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            self.close()
+            raise RuntimeError('the simulator did not start')
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def uevent_source(self) -> client.UeventSource:
+        return client.UeventSource(self.root)
+
+    def host(self) -> 'hosts.Host':
+        from attachworker import host as hosts
+
+        return hosts.Host(self.root, self.verbs, self.uevent_source())
+
+    def create_volume(
+        self,
+        *,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: bed.Volume | None = None,
+        chap: tuple[str, str] | None = None,
+        lun: int | None = None,
+    ) -> bed.Volume:
+        made = self.control(
+            'create_volume',
+            size=size,
+            portals=portals,
+            target=on.target if on else None,
+            chap=chap,
+            lun=lun,
+        )
+        made['portals'] = tuple(made['portals'])
+        made['chap'] = tuple(made['chap']) if made['chap'] else None
+        return bed.Volume(**made)
+
+    def remove_volume(self, volume: bed.Volume) -> None:
+        self.control('remove_volume', target=volume.target, lun=volume.lun)
+
+    def stop_portal(self, portal: str) -> None:
+        self.control('set_portal', portal=portal, state='stopped')
+
+    def start_portal(self, portal: str) -> None:
+        self.control('set_portal', portal=portal, state='listening')
+
+    def hang_portal(self, portal: str) -> None:
+        """Connections to the portal are neither accepted nor refused."""
+        self.control('set_portal', portal=portal, state='hanging')
+
+    def restart_host(self) -> None:
+        """Reboot the host: no session, no device, another boot id.
+
+        What was the worker must be dead by then, as after a real one.
+        """
+        self.control('reboot')
+
+    def arm(
+        self,
+        kind: faults.Fault,
+        verb: str = '',
+        *,
+        times: int | None = 1,
+        match: Mapping[str, Any] | None = None,
+        exit_code: int = 8,
+        seconds: float = 0.0,
+        number: int = errno.EIO,
+    ) -> RemoteFault:
+        """Arm a fault in the simulator: it strikes in any process.
+
+        For the parameters see :meth:`faults.FaultPlan.arm`.
+        """
+        index = self.control(
+            'arm',
+            kind=kind.value,
+            verb=verb,
+            times=times,
+            match=dict(match or {}),
+            exit_code=exit_code,
+            seconds=seconds,
+            number=number,
+        )
+        return RemoteFault(self.control, index)
+
+    def unfired(self) -> list[str]:
+        """Faults that never struck: a test that armed them shows nothing."""
+        found: list[str] = self.control('unfired')
+        return found
+
+    def mount(self, device: str, directory: str) -> None:
+        """Show a device, for example ``sda``, as mounted."""
+        self.control('mount', device=device, directory=directory)
+
+    def unmount(self, directory: str) -> None:
+        self.control('unmount', directory=directory)
+
+    def add_holder(self, device: str, holder: str) -> None:
+        """Show a block device, for example ``dm-0``, on top of another."""
+        self.control('add_holder', device=device, holder=holder)
+
+    def remove_holder(self, device: str, holder: str) -> None:
+        self.control('remove_holder', device=device, holder=holder)
+
+    def drop_session(self, volume: bed.Volume, portal: str) -> None:
+        """Somebody else on the host logs out."""
+        self.control('drop_session', target=volume.target, portal=portal)
+
+    def release(self) -> None:
+        """Let everything go that hangs."""
+        self.control('release')
+
+    def read(
+        self, path: str | os.PathLike[str], length: int = 4096, offset: int = 0
+    ) -> bytes:
+        descriptor = self._open(path, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
+
+    def write(
+        self, path: str | os.PathLike[str], data: bytes, offset: int = 0
+    ) -> None:
+        descriptor = self._open(path, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, data, offset)
+        finally:
+            os.close(descriptor)
+
+    def node(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """Where a device is in this file system: ``/dev/sda`` → a file."""
+        found = pathlib.Path(path)
+        if found.is_relative_to(self.root):
+            return found
+        return self.root / found.relative_to(found.anchor)
+
+    def snapshot(self) -> dict[str, Any]:
+        return picture.of(self.root, self.control('children'))
+
+    def _open(self, path: str | os.PathLike[str], flags: int) -> int:
+        descriptor = os.open(self.node(path), flags | os.O_CLOEXEC)
+        if os.fstat(descriptor).st_size == 0:
+            # nothing is mapped there (any more)
+            os.close(descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return descriptor

@@ -1,0 +1,157 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the worker under test uses in place of a kernel."""
+
+import errno
+import os
+import pathlib
+import socket
+from typing import Any
+import uuid
+
+from tests.simulator import wire
+
+
+class ISCSI:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def login(
+        self,
+        target_name: str,
+        address: str,
+        port: int,
+        record: dict[str, str],
+        timeout: float,
+    ) -> tuple[int, str]:
+        code, message = wire.call(
+            self._root,
+            'iscsi.login',
+            target_name=target_name,
+            address=address,
+            port=port,
+            record=record,
+            timeout=timeout,
+        )
+        return code, message
+
+    def logout(self, session_id: int, timeout: float) -> tuple[int, str]:
+        code, message = wire.call(
+            self._root, 'iscsi.logout', session_id=session_id, timeout=timeout
+        )
+        return code, message
+
+
+class SCSI:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def scan(self, host: int, channel: int, target: int, lun: int) -> None:
+        wire.call(
+            self._root,
+            'scsi.scan',
+            host=host,
+            channel=channel,
+            target=target,
+            lun=lun,
+        )
+
+    def delete(self, hctl: str) -> None:
+        wire.call(self._root, 'scsi.delete', hctl=hctl)
+
+    def inquiry(self, device: str, page: int) -> bytes:
+        data: bytes = wire.call(
+            self._root, 'scsi.inquiry', device=device, page=page
+        )
+        return data
+
+
+class Block:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def flush(self, device: str) -> None:
+        wire.call(self._root, 'block.flush', device=device)
+
+    def openers(self, device: str) -> list[tuple[int, str]]:
+        found = wire.call(self._root, 'block.openers', device=device)
+        return [(pid, command) for pid, command in found]
+
+    def read(self, device: str, offset: int, length: int) -> bytes:
+        data: bytes = wire.call(
+            self._root,
+            'block.read',
+            device=device,
+            offset=offset,
+            length=length,
+        )
+        return data
+
+
+class Verbs:
+    """The privileged verbs of one simulated host; a connection a call."""
+
+    def __init__(self, root: pathlib.Path | str) -> None:
+        path = pathlib.Path(root)
+        self.iscsi = ISCSI(path)
+        self.scsi = SCSI(path)
+        self.block = Block(path)
+
+
+class UeventSource:
+    """A socket that receives the uevents of one simulated host.
+
+    Whatever the server emits after the constructor has returned arrives.
+    """
+
+    def __init__(self, root: pathlib.Path | str) -> None:
+        name = f'{os.getpid()}-{uuid.uuid4().hex[:8]}'
+        self._path = pathlib.Path(root) / wire.UEVENTS / name
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(str(self._path))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def receive(self) -> dict[str, str] | None:
+        """The next uevent; None when there is no more for now.
+
+        :raises OSError: ENOBUFS when uevents were lost
+        """
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return None
+        event: dict[str, str] = wire.load(data)
+        if wire.OVERRUN in event:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        return event
+
+    def close(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._socket.close()
+
+
+class Control:
+    """What a test may do to the simulated world.
+
+    For example ``Control(root)('set_portal', portal=..., state='stopped')``;
+    the names are the methods of ``control.Controls``.
+    """
+
+    def __init__(self, root: pathlib.Path | str) -> None:
+        self._root = pathlib.Path(root)
+
+    def __call__(self, name: str, **arguments: Any) -> Any:
+        return wire.call(self._root, f'control.{name}', **arguments)

@@ -1,0 +1,194 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What tests may do to the simulated world, beyond the verbs."""
+
+import collections
+from collections.abc import Iterator
+import contextlib
+import errno
+import os
+import threading
+from typing import Any
+
+from tests.simulator import faults
+from tests.simulator import machine as machines
+from tests.simulator import portals
+from tests.simulator import verbs
+
+
+class Running:
+    """The verbs that run now."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._verbs: collections.Counter[str] = collections.Counter()
+
+    @contextlib.contextmanager
+    def counted(self, verb: str) -> Iterator[None]:
+        with self._lock:
+            self._verbs[verb] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._verbs[verb] -= 1
+
+    def verbs(self) -> list[str]:
+        with self._lock:
+            return sorted(self._verbs.elements())
+
+
+class Controls:
+    """Every public method is a control command of the server."""
+
+    def __init__(
+        self,
+        machine: machines.Machine,
+        plan: faults.FaultPlan,
+        running: Running,
+    ) -> None:
+        self._machine = machine
+        self._plan = plan
+        self._armed: list[faults.ArmedFault] = []
+        self._running = running
+
+    # Storage.
+
+    def create_volume(
+        self,
+        size: int,
+        portals: int = 1,
+        target: str | None = None,
+        chap: list[str] | None = None,
+        lun: int | None = None,
+    ) -> dict[str, Any]:
+        """Make a volume, on a new target unless one is named."""
+        if target is None:
+            names = [self._machine.portals.create() for _ in range(portals)]
+            pair = (chap[0], chap[1]) if chap else None
+            found = self._machine.storage.create_target(tuple(names), pair)
+        else:
+            known = self._machine.storage.target(target)
+            if known is None:
+                raise ValueError(f'no such target: {target}')
+            found = known
+        volume, number = self._machine.storage.create_volume(found, lun, size)
+        return {
+            'name': volume.name,
+            'target': found.name,
+            'portals': found.portals,
+            'lun': number,
+            'wwn': volume.wwn,
+            'size': volume.size,
+            'pattern': volume.pattern(),
+            'chap': found.chap,
+        }
+
+    def remove_volume(self, target: str, lun: int) -> None:
+        """Unmap a volume and forget its data; the host is not told."""
+        self._machine.storage.remove_volume(target, lun)
+
+    def set_portal(self, portal: str, state: str) -> None:
+        """:param state: ``listening``, ``stopped`` or ``hanging``"""
+        self._machine.portals.set(portal, portals.PortalState(state))
+
+    # The host.
+
+    def reboot(self) -> None:
+        self._machine.boot()
+
+    def drop_session(self, target: str, portal: str) -> None:
+        """Somebody else on the host logs out."""
+        session = self._machine.sessions.by_portal(target, portal)
+        if session is not None:
+            self._machine.iscsi.drop(session)
+
+    def mount(self, device: str, directory: str) -> None:
+        """Show a device as mounted."""
+        number = self._machine.block.open(device)[0].number
+        path = self._machine.tree.root / machines.MOUNTS
+        line = f'36 22 {number} / {directory} rw - ext4 /dev/{device} rw\n'
+        self._machine.tree.write(machines.MOUNTS, path.read_text() + line)
+
+    def unmount(self, directory: str) -> None:
+        path = self._machine.tree.root / machines.MOUNTS
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.split()[4] != directory]
+        self._machine.tree.write(machines.MOUNTS, ''.join(kept))
+
+    def add_holder(self, device: str, holder: str) -> None:
+        """Show another block device as one on top of a device."""
+        directory = self._machine.block.open(device)[0].directory
+        self._machine.tree.symlink(
+            f'sys/{directory}/holders/{holder}',
+            f'sys/devices/virtual/block/{holder}',
+        )
+
+    def remove_holder(self, device: str, holder: str) -> None:
+        directory = self._machine.block.open(device)[0].directory
+        self._machine.tree.unlink(f'sys/{directory}/holders/{holder}')
+
+    def children(self) -> list[str]:
+        """The iscsiadm processes that run now, by their verb."""
+        running = self._running.verbs()
+        return [verb for verb in running if verb.startswith('iscsi.')]
+
+    # Faults.
+
+    def arm(
+        self,
+        kind: str,
+        verb: str = '',
+        times: int | None = 1,
+        match: dict[str, Any] | None = None,
+        exit_code: int = verbs.LOGIN_TIMED_OUT,
+        seconds: float = 0.0,
+        number: int = errno.EIO,
+    ) -> int:
+        """Arm a fault and return its index for the commands below."""
+        fault = self._plan.arm(
+            faults.Fault(kind),
+            verb,
+            times=times,
+            match=match,
+            exit_code=exit_code,
+            seconds=seconds,
+            number=number,
+        )
+        self._armed.append(fault)
+        return len(self._armed) - 1
+
+    def fired(self, index: int) -> int:
+        return self._armed[index].fired
+
+    def wait_fired(self, index: int, timeout: float) -> bool:
+        return self._armed[index].wait(timeout)
+
+    def release(self, index: int | None = None) -> None:
+        """Let go what hangs on one fault, or on any."""
+        if index is None:
+            self._plan.release()
+        else:
+            self._armed[index].release()
+
+    def clear_faults(self) -> None:
+        self._plan.clear()
+
+    def unfired(self) -> list[str]:
+        return [
+            f'{fault.kind.value} {fault.verb}'.strip()
+            for fault in self._plan.unfired()
+        ]
+
+    def pid(self) -> int:
+        return os.getpid()

@@ -1,0 +1,80 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Verbs that go wrong as planned, over simulated or real ones."""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+from typing import cast
+
+from tests.simulator import faults
+from tests.simulator import verbs as verb_names
+
+
+class FaultyVerbs:
+    """The same verbs, with the faults of a plan at their seam.
+
+    :param verbs: any object with all verbs: the simulator's client, or the
+        package attachworker.privileged
+    """
+
+    def __init__(
+        self, verbs: verb_names.Verbs, plan: faults.FaultPlan
+    ) -> None:
+        self.plan = plan
+        self.iscsi = cast(verb_names.ISCSIVerbs, _Group('iscsi', verbs, plan))
+        self.scsi = cast(verb_names.SCSIVerbs, _Group('scsi', verbs, plan))
+        self.block = cast(verb_names.BlockVerbs, _Group('block', verbs, plan))
+
+
+class _Group:
+    def __init__(
+        self, name: str, verbs: verb_names.Verbs, plan: faults.FaultPlan
+    ) -> None:
+        self._name = name
+        self._verbs = verbs
+        self._plan = plan
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        verb = f'{self._name}.{name}'
+        if verb not in verb_names.SIGNATURES:
+            raise AttributeError(name)
+        return functools.partial(call, self._verbs, self._plan, verb)
+
+
+def call(
+    verbs: verb_names.Verbs,
+    plan: faults.FaultPlan,
+    verb: str,
+    /,
+    *positional: Any,
+    **keywords: Any,
+) -> Any:
+    """Call a verb with at most one fault before and one after it."""
+    arguments = verb_names.bind(verb, positional, keywords)
+    fault = plan.take(faults.BEFORE, verb, arguments)
+    if fault is not None:
+        if fault.kind is faults.Fault.FAIL_BEFORE:
+            raise fault.error()
+        if fault.kind is faults.Fault.FAIL_EXIT:
+            return fault.exit_code, 'injected'
+        fault.hold()
+    # positional: what oslo.privsep passes on is positional or by keyword,
+    # and both must work
+    result = verb_names.function(verbs, verb)(*positional, **keywords)
+    fault = plan.take(faults.AFTER, verb, arguments)
+    if fault is not None:
+        if fault.kind is faults.Fault.FAIL_AFTER:
+            raise fault.error()
+        fault.hold()
+    return result

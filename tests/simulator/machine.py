@@ -1,0 +1,129 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The simulated machine: all its parts, and its start."""
+
+import pathlib
+import threading
+from typing import Any
+import uuid
+
+from tests.simulator import disks
+from tests.simulator import faults
+from tests.simulator import iscsid
+from tests.simulator import portals
+from tests.simulator import scsi
+from tests.simulator import sessions
+from tests.simulator import storage
+from tests.simulator import tree as trees
+from tests.simulator import uevents
+from tests.simulator import wire
+
+BOOT_ID = 'proc/sys/kernel/random/boot_id'
+#: A tool is there if its file is.
+ISCSIADM = 'usr/sbin/iscsiadm'
+INITIATOR_NAME = 'etc/iscsi/initiatorname.iscsi'
+MOUNTS = 'proc/self/mountinfo'
+NODES = 'etc/iscsi/nodes'
+SEND_TARGETS = 'etc/iscsi/send_targets'
+LOCKS = 'run/lock/iscsi'
+
+_VOLUMES = 'run/volumes'
+_CLASSES = (
+    'block',
+    'iscsi_connection',
+    'iscsi_host',
+    'iscsi_session',
+    'scsi_device',
+    'scsi_host',
+)
+
+
+class Machine:
+    """A host and the storage that it can reach.
+
+    ``iscsi``, ``scsi`` and ``block`` are the privileged verbs.
+
+    :param root: an existing directory, resolved
+    """
+
+    def __init__(self, root: pathlib.Path, plan: faults.FaultPlan) -> None:
+        self._lock = threading.RLock()
+        self.tree = trees.Tree(root)
+        self.tree.clear(_VOLUMES)
+        for directory in (_VOLUMES, wire.UEVENTS):
+            (root / directory).mkdir(parents=True, exist_ok=True)
+        initiator_name = f'iqn.1993-08.org.debian:01:{uuid.uuid4().hex[:12]}'
+        events = uevents.Uevents(root / wire.UEVENTS, plan)
+        self.portals = portals.Portals()
+        self.storage = storage.Storage(
+            root / _VOLUMES,
+            lambda target, lun: self.block.mapping_changed(target, lun),
+        )
+        self.sessions = sessions.Sessions(self.tree, events, initiator_name)
+        self.block = disks.Disks(self._lock, self.tree, events, self.storage)
+        self.scsi = scsi.Bus(
+            self._lock,
+            self.tree,
+            events,
+            self.storage,
+            self.sessions,
+            self.block,
+        )
+        self.iscsi = iscsid.Iscsid(
+            self._lock,
+            self.storage,
+            self.portals,
+            self.sessions,
+            self.scsi,
+        )
+        self.boot()
+        self.tree.write(ISCSIADM, '')
+        self.tree.write(INITIATOR_NAME, f'InitiatorName={initiator_name}\n')
+
+    def boot(self) -> None:
+        """Start (again): no session, no device, another boot id."""
+        with self._lock:
+            self.iscsi.clear()
+            self.scsi.clear()
+            self.block.clear()
+            self.sessions.clear()
+            self.tree.clear('sys', 'proc', 'dev', LOCKS)
+            directories = [f'sys/class/{name}' for name in _CLASSES]
+            directories += ['sys/devices/platform', 'dev']
+            directories += [NODES, SEND_TARGETS, LOCKS]
+            for directory in directories:
+                path = self.tree.root / directory
+                path.mkdir(parents=True, exist_ok=True)
+            self.tree.write(BOOT_ID, f'{uuid.uuid4()}\n')
+            self.tree.write(
+                MOUNTS, '22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n'
+            )
+
+    def vanish(self, verb: str, arguments: dict[str, Any]) -> None:
+        """Take away, unasked, what a verb was about."""
+        if verb == 'iscsi.login':
+            portal = portals.key(arguments['address'], arguments['port'])
+            with self._lock:
+                session = self.sessions.by_portal(
+                    arguments['target_name'], portal
+                )
+                if session is not None:
+                    self.iscsi.drop(session)
+            return
+        if verb == 'scsi.scan':
+            names = ('host', 'channel', 'target', 'lun')
+            hctl: str | None = ':'.join(str(arguments[n]) for n in names)
+        else:
+            hctl = self.scsi.hctl_of(arguments['device'])
+        if hctl is not None:
+            self.scsi.vanish(hctl)

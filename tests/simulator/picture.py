@@ -1,0 +1,83 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What is on a simulated host, in words that two runs have in common."""
+
+import pathlib
+from typing import Any
+
+from tests.simulator import portals
+
+_DIRECTORIES = ('etc/iscsi/nodes', 'etc/iscsi/send_targets', 'run/lock/iscsi')
+
+
+def of(root: pathlib.Path, children: list[str]) -> dict[str, Any]:
+    """A picture of the tree below ``root``, without growing numbers."""
+    sys = root / 'sys'
+    return {
+        'sessions': sorted(
+            _session(path) for path in (sys / 'class/iscsi_session').iterdir()
+        ),
+        'node_records': _files(root, 'etc/iscsi/nodes'),
+        'scsi_devices': sorted(
+            _device(path / 'device')
+            for path in (sys / 'class/scsi_device').iterdir()
+        ),
+        'block_devices': sorted(
+            _device(path / 'device')
+            for path in (sys / 'class/block').iterdir()
+        ),
+        'maps': [],
+        'links': [],
+        'files': [
+            name for place in _DIRECTORIES for name in _files(root, place)
+        ],
+        'wwids': [],
+        'children': children,
+    }
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ''
+
+
+def _session(path: pathlib.Path) -> list[str]:
+    number = path.name.removeprefix('session')
+    connection = path.parents[1] / f'iscsi_connection/connection{number}:0'
+    address = _text(connection / 'persistent_address')
+    port = _text(connection / 'persistent_port')
+    portal = portals.key(address, int(port)) if port else ''
+    return [_text(path / 'targetname'), portal, _text(path / 'state')]
+
+
+def _device(path: pathlib.Path) -> list[str]:
+    """A logical unit: its session, LUN and identity."""
+    directory = path.resolve()
+    session = next(
+        (p.name for p in directory.parents if p.name.startswith('session')),
+        '',
+    )
+    sys = next(p for p in path.parents if p.name == 'class')
+    owner = _session(sys / 'iscsi_session' / session) if session else []
+    lun = directory.name.rpartition(':')[2]
+    return [*owner, lun, _text(directory / 'wwid')]
+
+
+def _files(root: pathlib.Path, place: str) -> list[str]:
+    return sorted(
+        str(path.relative_to(root))
+        for path in (root / place).rglob('*')
+        if not path.is_dir()
+    )

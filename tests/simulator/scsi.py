@@ -1,0 +1,203 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The SCSI midlayer: logical units come by a scan and go by a delete."""
+
+import dataclasses
+import errno
+import os
+import threading
+
+from tests.simulator import disks
+from tests.simulator import sessions
+from tests.simulator import storage
+from tests.simulator import tree as trees
+from tests.simulator import uevents
+from tests.simulator import vpd
+
+#: From a device's first sight to the start of sd's probe of it.
+PROBE_SECONDS = 0.005
+
+
+def failure(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+@dataclasses.dataclass
+class Device:
+    """A logical unit, with what the kernel remembers of it."""
+
+    session: sessions.Session
+    lun: int
+    disk: disks.Disk | None = None
+    removed: bool = False
+
+    @property
+    def hctl(self) -> str:
+        host = self.session.host
+        return f'{host}:0:{sessions.TARGET_ID}:{self.lun}'
+
+    @property
+    def target_directory(self) -> str:
+        host = self.session.host
+        name = f'target{host}:0:{sessions.TARGET_ID}'
+        return f'{self.session.directory}/{name}'
+
+    @property
+    def directory(self) -> str:
+        return f'{self.target_directory}/{self.hctl}'
+
+
+class Bus:
+    """All logical units; its methods include the verbs of ``scsi``."""
+
+    def __init__(
+        self,
+        lock: threading.RLock,
+        tree: trees.Tree,
+        events: uevents.Uevents,
+        targets: storage.Storage,
+        known: sessions.Sessions,
+        block: disks.Disks,
+    ) -> None:
+        self._lock = lock
+        self._tree = tree
+        self._events = events
+        self._storage = targets
+        self._sessions = known
+        self._disks = block
+        self._devices: dict[str, Device] = {}
+
+    def clear(self) -> None:
+        """Forget all, as a reboot does."""
+        for device in self._devices.values():
+            device.removed = True
+        self._devices.clear()
+
+    def scan(self, host: int, channel: int, target: int, lun: int) -> None:
+        with self._lock:
+            session = self._sessions.by_host(host)
+            if session is None:
+                raise failure(errno.ENOENT)
+            if (channel, target) == (0, sessions.TARGET_ID):
+                self.probe(session, lun)
+
+    def delete(self, hctl: str) -> None:
+        with self._lock:
+            device = self._devices.get(hctl)
+            if device is None:
+                raise failure(errno.ENOENT)
+            self._remove(device)
+
+    def inquiry(self, device: str, page: int) -> bytes:
+        disk, volume = self._disks.open(device)
+        try:
+            return vpd.page(volume, disk.target_name, page)
+        except KeyError:
+            raise failure(errno.EIO) from None
+
+    def probe(self, session: sessions.Session, lun: int) -> None:
+        """Look for a logical unit; sd takes it up a little later."""
+        device = Device(session, lun)
+        volume = self._storage.volume(session.target_name, lun)
+        if (
+            device.hctl in self._devices
+            or volume is None
+            or not session.logged_in
+        ):
+            return
+        if not self._on_target(device):
+            self._tree.place(f'sys/{device.target_directory}', {})
+            self._emit('add', device.target_directory, 'scsi', 'scsi_target')
+        self._devices[device.hctl] = device
+        self._tree.place(
+            f'sys/{device.directory}', self._contents(device, volume)
+        )
+        self._emit('add', device.directory, 'scsi', 'scsi_device')
+        attributes = f'{device.directory}/scsi_device/{device.hctl}'
+        self._tree.symlink(
+            f'sys/class/scsi_device/{device.hctl}', f'sys/{attributes}'
+        )
+        self._emit('add', attributes, 'scsi_device')
+        timer = threading.Timer(PROBE_SECONDS, self._attach_disk, (device,))
+        timer.daemon = True
+        timer.start()
+
+    def remove_all(self, session: sessions.Session) -> None:
+        for device in list(self._devices.values()):
+            if device.session is session:
+                self._remove(device)
+
+    def vanish(self, hctl: str) -> None:
+        """Remove a device, if there is one, without being asked to."""
+        with self._lock:
+            if hctl in self._devices:
+                self._remove(self._devices[hctl])
+
+    def hctl_of(self, disk: str) -> str | None:
+        with self._lock:
+            for device in self._devices.values():
+                if device.disk is not None and device.disk.name == disk:
+                    return device.hctl
+        return None
+
+    def _attach_disk(self, device: Device) -> None:
+        with self._lock:
+            if not device.removed:
+                device.disk = self._disks.add(
+                    device.directory, device.session.target_name, device.lun
+                )
+
+    def _remove(self, device: Device) -> None:
+        device.removed = True
+        del self._devices[device.hctl]
+        self._tree.write(f'sys/{device.directory}/state', 'cancel\n')
+        self._tree.remove(f'sys/class/scsi_device/{device.hctl}')
+        attributes = f'{device.directory}/scsi_device/{device.hctl}'
+        self._emit('remove', attributes, 'scsi_device')
+        if device.disk is not None:
+            self._disks.remove(device.disk)
+        # the kernel reports first and removes the directory then
+        self._emit('remove', device.directory, 'scsi', 'scsi_device')
+        self._tree.remove(f'sys/{device.directory}')
+        if not self._on_target(device):
+            self._emit(
+                'remove', device.target_directory, 'scsi', 'scsi_target'
+            )
+            self._tree.remove(f'sys/{device.target_directory}')
+
+    def _on_target(self, device: Device) -> bool:
+        return any(
+            other.session is device.session for other in self._devices.values()
+        )
+
+    def _emit(
+        self, action: str, path: str, subsystem: str, devtype: str = ''
+    ) -> None:
+        more = {'DEVTYPE': devtype} if devtype else {}
+        self._events.emit(action, subsystem, f'/{path}', **more)
+
+    @staticmethod
+    def _contents(device: Device, volume: storage.Volume) -> trees.Contents:
+        target = device.session.target_name
+        return {
+            'wwid': f'naa.{volume.wwn}\n',
+            'vpd_pg83': vpd.page(volume, target, vpd.DEVICE_IDENTIFICATION),
+            'vpd_pg80': vpd.page(volume, target, vpd.UNIT_SERIAL_NUMBER),
+            'state': 'running\n',
+            'type': '0\n',
+            'vendor': f'{vpd.VENDOR:8}\n',
+            'model': f'{vpd.MODEL:16}\n',
+            f'scsi_device/{device.hctl}/device': trees.Link(
+                f'../../../{device.hctl}'
+            ),
+        }

@@ -1,0 +1,108 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The privileged verbs by name: what they take and what they return."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import inspect
+from typing import Any
+from typing import Protocol
+
+#: What iscsiadm exits with.
+OK = 0
+LOGIN_TIMED_OUT = 8
+SESSION_EXISTS = 15
+LOGIN_FAILED = 19
+NOT_FOUND = 21
+AUTH_FAILED = 24
+
+
+class ISCSIVerbs(Protocol):
+    def login(
+        self,
+        target_name: str,
+        address: str,
+        port: int,
+        record: dict[str, str],
+        timeout: float,
+    ) -> tuple[int, str]: ...
+
+    def logout(self, session_id: int, timeout: float) -> tuple[int, str]: ...
+
+
+class SCSIVerbs(Protocol):
+    def scan(self, host: int, channel: int, target: int, lun: int) -> None: ...
+
+    def delete(self, hctl: str) -> None: ...
+
+    def inquiry(self, device: str, page: int) -> bytes: ...
+
+
+class BlockVerbs(Protocol):
+    def flush(self, device: str) -> None: ...
+
+    def openers(self, device: str) -> list[tuple[int, str]]: ...
+
+    def read(self, device: str, offset: int, length: int) -> bytes: ...
+
+
+class Verbs(Protocol):
+    """All of them; the package attachworker.privileged is one, too."""
+
+    @property
+    def iscsi(self) -> ISCSIVerbs: ...
+
+    @property
+    def scsi(self) -> SCSIVerbs: ...
+
+    @property
+    def block(self) -> BlockVerbs: ...
+
+
+_GROUPS: dict[str, Any] = {
+    'iscsi': ISCSIVerbs,
+    'scsi': SCSIVerbs,
+    'block': BlockVerbs,
+}
+
+#: Every verb, ``group.name``, with its signature.
+SIGNATURES: dict[str, inspect.Signature] = {
+    f'{group}.{name}': inspect.signature(function)
+    for group, protocol in _GROUPS.items()
+    for name, function in vars(protocol).items()
+    if inspect.isfunction(function) and not name.startswith('_')
+}
+
+
+def bind(
+    verb: str, positional: Sequence[Any], keywords: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A call's arguments by name.
+
+    :raises TypeError: they do not fit the verb
+    """
+    bound = SIGNATURES[verb].bind(None, *positional, **keywords)
+    return {k: v for k, v in bound.arguments.items() if k != 'self'}
+
+
+def function(verbs: Verbs, verb: str) -> Callable[..., Any]:
+    """The verb itself, out of an object that has them all.
+
+    :param verb: for example ``iscsi.login``
+    """
+    if verb not in SIGNATURES:
+        raise ValueError(f'no such verb: {verb}')
+    group, name = verb.split('.')
+    found: Callable[..., Any] = getattr(getattr(verbs, group), name)
+    return found

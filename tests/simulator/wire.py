@@ -1,0 +1,89 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Calls over the simulator's Unix socket: a line of JSON each way."""
+
+import base64
+import json
+import os
+import pathlib
+import socket
+from typing import Any
+
+SOCKET = 'run/simulator.sock'
+UEVENTS = 'run/uevents'
+#: The one key of the datagram that stands for lost uevents.
+OVERRUN = 'OVERRUN'
+
+
+class SimulatorGone(Exception):
+    """The server is not there or broke down: the test's fault.
+
+    Not an OSError: that is what verbs raise, and a worker would handle it.
+    """
+
+
+def dump(value: Any) -> bytes:
+    """One line; bytes travel as base64."""
+
+    def encode(other: Any) -> Any:
+        if isinstance(other, bytes | bytearray):
+            return {'$bytes': base64.b64encode(other).decode('ascii')}
+        raise TypeError(f'{type(other).__name__} does not travel')
+
+    return json.dumps(value, default=encode).encode() + b'\n'
+
+
+def load(line: bytes) -> Any:
+    def decode(value: dict[str, Any]) -> Any:
+        if value.keys() == {'$bytes'}:
+            return base64.b64decode(value['$bytes'])
+        return value
+
+    return json.loads(line, object_hook=decode)
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """The answer that makes :func:`call` raise the same."""
+    if isinstance(error, OSError) and error.errno is not None:
+        text = error.strerror or os.strerror(error.errno)
+        return {'errno': error.errno, 'message': text}
+    if isinstance(error, ValueError):
+        return {'value': str(error)}
+    return {'broken': f'{type(error).__name__}: {error}'}
+
+
+def call(root: pathlib.Path, name: str, **arguments: Any) -> Any:
+    """Call the server below a root and return what it answers.
+
+    :raises OSError: as the verb did, with its errno
+    :raises ValueError: the verb refused its arguments
+    :raises SimulatorGone: there is no answer
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        try:
+            stream.connect(str(root / SOCKET))
+            stream.sendall(dump({'call': name, 'arguments': arguments}))
+            with stream.makefile('rb') as file:
+                line = file.readline()
+        except OSError as error:
+            raise SimulatorGone(f'{name}: {error}') from error
+    if not line.endswith(b'\n'):
+        raise SimulatorGone(f'{name}: the server has ended')
+    answer = load(line)
+    if 'errno' in answer:
+        raise OSError(answer['errno'], answer['message'])
+    if 'value' in answer:
+        raise ValueError(answer['value'])
+    if 'broken' in answer:
+        raise SimulatorGone(f'{name}: {answer["broken"]}')
+    return answer['result']

@@ -1,0 +1,55 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Tables: what people see."""
+
+from attachworker.cmd import tables
+
+LONG = 'iqn.2010-10.org.openstack:volume-' + 'x' * 100
+
+
+def test_nothing_is_wider_than_80_columns() -> None:
+    rows = [{'attachment_id': LONG, 'state': 'attached', 'device': LONG}]
+    for text in (
+        tables.listing(('attachment_id', 'state', 'device'), rows),
+        tables.details(
+            {
+                'device': {
+                    'path': LONG,
+                    'paths': [
+                        {'target': LONG, 'lun': 1},
+                        {'target': LONG, 'lun': 2},
+                    ],
+                }
+            }
+        ),
+    ):
+        assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_empty_values_are_left_out() -> None:
+    text = tables.details(
+        {
+            'error': None,
+            'leftovers': [],
+            'old_size': 0,
+            'device': {'degraded': False},
+        }
+    )
+    assert 'error' not in text
+    assert 'leftovers' not in text
+    assert 'old_size' in text
+    assert 'device.degraded | no' in text
+
+
+def test_text_cannot_steer_the_terminal() -> None:
+    assert tables.one_line('a\x1b[2Jb\r\nc\u202ed') == 'a [2Jb c d'

@@ -1,0 +1,215 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Each check of tools/lint finds what it bans and nothing else."""
+
+import pathlib
+import textwrap
+
+import pytest
+
+from tools import lint
+from tools.lint import checks
+
+TOP = pathlib.Path(__file__).parents[3]
+
+
+def codes(text: str, path: str = 'attachworker/tasks/sample.py') -> list[str]:
+    """What all checks say about a file with a licence and this text."""
+    text = checks.LICENCE + textwrap.dedent(text)
+    return [
+        finding.code for finding in lint.run([lint.Source.parse(path, text)])
+    ]
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'import time\ntime.sleep(1)\n',
+        'import time as clock\nclock.sleep(1)\n',
+        'from time import sleep\n',
+    ],
+)
+def test_sleep_in_the_package_is_found(text: str) -> None:
+    assert codes(text) == ['AW102']
+
+
+def test_waiting_for_an_event_is_fine() -> None:
+    assert codes('import time\ntime.monotonic()\nevent.wait(1)\n') == []
+
+
+def test_a_test_may_sleep() -> None:
+    assert codes('import time\ntime.sleep(1)\n', 'tests/unit/test_a.py') == []
+
+
+@pytest.mark.parametrize(
+    'path', ['attachworker/service.py', 'tests/test_a.py']
+)
+@pytest.mark.parametrize(
+    'text', ['import eventlet\n', 'from eventlet import green\n']
+)
+def test_eventlet_is_found_everywhere(path: str, text: str) -> None:
+    assert codes(text, path) == ['AW103']
+
+
+@pytest.mark.parametrize(
+    'clause',
+    [
+        'except:',
+        'except Exception:',
+        'except BaseException as error:',
+        'except (OSError, Exception):',
+    ],
+)
+def test_a_broad_except_is_found(clause: str) -> None:
+    assert codes(f'try:\n    run()\n{clause}\n    pass\n') == ['AW104']
+
+
+def test_a_narrow_except_is_fine() -> None:
+    text = 'try:\n    run()\nexcept (OSError, ValueError):\n    pass\n'
+    assert codes(text) == []
+
+
+def test_a_broad_except_that_raises_again_is_fine() -> None:
+    text = 'try:\n    run()\nexcept BaseException:\n    undo()\n    raise\n'
+    assert codes(text) == []
+
+
+def test_a_broad_except_that_raises_something_else_is_found() -> None:
+    text = 'try:\n    run()\nexcept Exception:\n    raise OSError\n'
+    assert codes(text) == ['AW104']
+
+
+def test_a_broad_except_is_allowed_in_its_function_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a table that names one method of a class
+    path = 'attachworker/dispatcher.py'
+    monkeypatch.setitem(checks.BROAD_EXCEPT, path, frozenset({'Worker.run'}))
+    # When two methods catch everything
+    text = """
+    class Worker:
+        def run(self):
+            try:
+                work()
+            except Exception:
+                log()
+
+        def other(self):
+            try:
+                work()
+            except Exception:
+                log()
+    """
+    # Then only the one that is not named is reported
+    assert codes(text, path) == ['AW104']
+
+
+def test_every_allowed_broad_except_exists() -> None:
+    for path, names in checks.BROAD_EXCEPT.items():
+        text = (TOP / path).read_text(encoding='utf-8')
+        source = lint.Source.parse(path, text)
+        found = {name for name, _ in checks.handlers(source.tree)}
+        assert names <= found, f'{path}: remove what is gone from the table'
+
+
+def test_a_task_without_reversion_strategy_is_found() -> None:
+    text = '''
+    class Connect(base.Task):
+        """Connect one target."""
+
+    class Slowly(Connect):
+        pass
+    '''
+    assert codes(text) == ['AW105', 'AW105']
+
+
+def test_a_task_with_reversion_strategy_is_fine() -> None:
+    text = '''
+    class Connect(task.Task[int]):
+        """Connect one target.
+
+        Reversion strategy: disconnect it.
+        """
+
+    class Path:
+        """No task at all."""
+    '''
+    assert codes(text) == []
+
+
+def test_a_long_file_is_found() -> None:
+    room = checks.MAX_LINES - checks.LICENCE.count('\n')
+    assert codes('x = 1\n' * room) == []
+    assert codes('x = 1\n' * (room + 1)) == ['AW106']
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        'attachworker/utils.py',
+        'attachworker/host/helpers.py',
+        'attachworker/rpc/common/transport.py',
+        'tests/unit/misc.py',
+    ],
+)
+def test_a_name_that_says_nothing_is_found(path: str) -> None:
+    assert 'AW107' in codes('', path)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'from attachworker.conf import CONF\n',
+        'from oslo_config.cfg import CONF\n',
+        'from oslo_config import cfg\n\nhost = cfg.CONF.host\n',
+    ],
+)
+def test_reading_the_configuration_is_found(text: str) -> None:
+    path = 'attachworker/host/sample.py'
+    assert 'AW108' in codes(text, path)
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        'attachworker/cmd/worker.py',
+        'attachworker/conf/opts.py',
+        'attachworker/connectors/__init__.py',
+        'attachworker/service.py',
+        'tests/unit/test_conf.py',
+    ],
+)
+def test_some_may_read_the_configuration(path: str) -> None:
+    text = 'from oslo_config import cfg\n\nhost = cfg.CONF.host\n'
+    assert codes(text, path) == []
+
+
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [
+        ('', []),
+        (checks.LICENCE, []),
+        ('#!/usr/bin/env python3\n' + checks.LICENCE, []),
+        ('x = 1\n', ['AW109']),
+        ('# Copyright somebody\n' + checks.LICENCE, ['AW109']),
+        (checks.LICENCE.replace('2.0', '1.1'), ['AW109']),
+    ],
+)
+def test_the_licence_comes_first(text: str, found: list[str]) -> None:
+    source = lint.Source.parse('tests/unit/test_a.py', text)
+    assert [finding.code for finding in lint.run([source])] == found
+
+
+def test_hacking_explains_every_code() -> None:
+    text = (TOP / 'HACKING.rst').read_text(encoding='utf-8')
+    assert [code for code in lint.CHECKS if f'``{code}``' not in text] == []

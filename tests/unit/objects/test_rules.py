@@ -1,0 +1,130 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Canonical forms."""
+
+import pytest
+
+from attachworker import objects
+from attachworker.objects import rules
+
+
+@pytest.mark.parametrize(
+    ('spelling', 'canonical'),
+    [
+        ('192.0.2.5:3260', '192.0.2.5:3260'),
+        ('192.0.2.5', '192.0.2.5:3260'),
+        ('192.0.2.5:3260,1', '192.0.2.5:3260'),
+        ('192.0.2.5,1', '192.0.2.5:3260'),
+        ('192.0.2.5:03260', '192.0.2.5:3260'),
+        ('192.0.2.5:860', '192.0.2.5:860'),
+        ('[2001:db8::1]:3260', '[2001:db8::1]:3260'),
+        ('[2001:DB8:0:0::1]:3260,1', '[2001:db8::1]:3260'),
+        ('[2001:db8::1]', '[2001:db8::1]:3260'),
+        ('2001:0db8:0000:0000:0000:0000:0000:0001', '[2001:db8::1]:3260'),
+        # Without brackets there is no port: this is an address.
+        ('2001:db8::1:3260', '[2001:db8::1:3260]:3260'),
+        ('[fe80::1]:3260', '[fe80::1]:3260'),
+        ('[::ffff:192.0.2.5]:3260', '192.0.2.5:3260'),
+        ('Storage-1.Example.COM', 'storage-1.example.com:3260'),
+        ('storage.example.com.:860', 'storage.example.com:860'),
+        ('7.storage', '7.storage:3260'),
+        ('localhost', 'localhost:3260'),
+        ('x' * 63 + ':1', 'x' * 63 + ':1'),
+    ],
+)
+def test_portals_have_one_spelling(spelling, canonical):
+    assert rules.portal(spelling) == canonical
+    assert rules.portal(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'iqn.2003-01.org.linux-iscsi.host.x8664:sn.0123456789ab',
+        'iqn.2001-04.com.example',
+        'iqn.1992-08.com.netapp:sn.84269319:vs.3',
+        'iqn.2010-10.org.openstack:volume-6f1d2f0e',
+        'IQN.2010-10.org.openstack:Volume-1',
+        'iqn.2001-04.com.example:' + 'x' * 199,
+        'eui.02004567A425678D',
+        'naa.52004567BA64678D',
+        'naa.62004567BA64678D0123456789ABCDEF',
+    ],
+)
+def test_iscsi_names_that_are_good(name):
+    assert rules.iscsi_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ('value', 'lun'),
+    [(0, 0), ('0', 0), ('007', 7), (256, 256), (2**64 - 1, 2**64 - 1)],
+)
+def test_luns_have_any_width(value, lun):
+    assert rules.lun(value) == lun
+
+
+@pytest.mark.parametrize(
+    'value', ['a', '6f1d2f0e-2d1c-4b9d-9f3e-5a1c3f0e7d11', 'x' * 255, '~!..']
+)
+def test_identifiers_that_are_good(value):
+    assert rules.identifier(value) == value
+
+
+@pytest.mark.parametrize(
+    'value', ['x', '-x', ' x ', 'a\tb', 'ключ', '#', "'; rm", 'x' * 4096]
+)
+def test_a_secret_may_be_nearly_anything(value):
+    assert rules.secret(value) == value
+    assert rules.secret_line(value) == value
+
+
+def test_a_key_may_have_lines():
+    assert rules.secret('a\nb') == 'a\nb'
+
+
+NAA = '60014051234567890123456789abcdef'
+
+
+@pytest.mark.parametrize(
+    ('spelling', 'normal'),
+    [
+        (f'naa.{NAA}', NAA),
+        (f'3{NAA}', NAA),
+        (NAA.upper(), NAA),
+        (f'wwn-0x{NAA}', NAA),
+        (f'0x{NAA}', NAA),
+        (f'scsi-3{NAA}', NAA),
+        (f'mpath-3{NAA}', NAA),
+        (
+            '3624a9370000000000000000000011223',
+            '624a9370000000000000000000011223',
+        ),
+        ('35000c500a1b2c3d4', '5000c500a1b2c3d4'),
+        ('naa.5000c500a1b2c3d4', '5000c500a1b2c3d4'),
+        # NAA type 3 is a first digit too, of a whole identity.
+        ('naa.3000c500a1b2c3d4', '3000c500a1b2c3d4'),
+        ('50:00:c5:00:a1:b2:c3:d4', '5000c500a1b2c3d4'),
+        ('eui.0025385b71b0a1c2', '0025385b71b0a1c2'),
+        ('20025385b71b0a1c2', '0025385b71b0a1c2'),
+        ('2' + '0025385b71b0a1c2' + '01234567', '0025385b71b0a1c201234567'),
+        (
+            'uuid.6F1D2F0E-2D1C-4B9D-9F3E-5A1C3F0E7D11',
+            '6f1d2f0e2d1c4b9d9f3e5a1c3f0e7d11',
+        ),
+        ('t10.ATA     QEMU', 't10.ata     qemu'),
+        ('', ''),
+    ],
+)
+def test_identities_have_one_spelling(spelling, normal):
+    assert objects.normalise_wwn(spelling) == normal
+    assert objects.normalise_wwn(normal) == normal

@@ -1,0 +1,86 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The worker's own Host works on a simulated one."""
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from tests.simulator import bed as beds
+from tests.simulator.faults import Fault
+from tests.unit.simulator import view
+
+
+def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
+    volume = bed.create_volume(chap=('user', 'secret-of-user'))
+    before = bed.snapshot()
+    address, _, port = volume.portals[0].rpartition(':')
+    deadline = deadlines.Deadline.after(10)
+    host = bed.host()
+    try:
+        assert host.iscsi.login(
+            volume.target,
+            address,
+            int(port),
+            view.record(volume),
+            5.0,
+            deadline,
+        )
+        (session,) = host.iscsi.sessions(volume.target, address, int(port))
+        host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
+        device = host.scsi.wait_for_disk(
+            session.directory, volume.lun, deadline
+        )
+        assert device is not None
+        assert device.disk is not None
+        assert host.scsi.cached_wwn(device.hctl) == f'3{volume.wwn}'
+        assert host.scsi.wwn(device.disk, deadline) == f'3{volume.wwn}'
+        assert host.block.size(device.disk) == volume.size
+        assert (
+            host.block.read_first_block(device.disk, deadline)
+            == volume.pattern
+        )
+
+        bed.mount(device.disk, '/mnt')
+        assert host.block.users(device.disk, deadline) == ['mount /mnt']
+        bed.unmount('/mnt')
+        assert host.scsi.remove(device.hctl, deadline)
+        host.iscsi.logout(session, 5.0, deadline)
+    finally:
+        host.close()
+    assert bed.snapshot() == before
+
+
+def test_hanging_verb_costs_the_host_its_deadline(
+    bed: beds.SimulatedBed,
+) -> None:
+    volume = bed.create_volume()
+    address, _, port = volume.portals[0].rpartition(':')
+    fault = bed.arm(Fault.HANG_BEFORE, 'iscsi.login')
+    host = bed.host()
+    try:
+        with pytest.raises(exception.DeadlineExceeded):
+            host.iscsi.login(
+                volume.target,
+                address,
+                int(port),
+                view.record(volume),
+                5.0,
+                deadlines.Deadline.after(0.2),
+            )
+        assert fault.fired == 1
+        fault.release()
+        about = f'{volume.portals[0]},{volume.target}'
+        view.until(lambda: not host.verbs.unfinished(about))
+    finally:
+        host.close()

@@ -1,0 +1,69 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Errors: one class for each code, with a text that can be made."""
+
+import re
+
+import pytest
+
+from attachworker import exception
+from attachworker.objects import fields
+
+CLASSES = [
+    value
+    for value in vars(exception).values()
+    if isinstance(value, type)
+    and issubclass(value, exception.AttachWorkerError)
+]
+
+
+def keys(cls):
+    return re.findall(r'%\((\w+)\)s', cls.msg_fmt)
+
+
+def test_each_code_has_its_class():
+    codes = [cls.code for cls in CLASSES if 'code' in vars(cls)]
+
+    assert sorted(codes) == sorted(fields.ERROR_CODES)
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_the_text_is_a_sentence_with_all_values(cls):
+    given = {key: f'<{key} 100%s>' for key in keys(cls)}
+
+    error = cls(**given)
+
+    assert all(value in str(error) for value in given.values())
+    assert str(error)[0].isupper() or str(error).startswith(('<', '%'))
+    assert str(error).endswith('.')
+    assert error.kwargs == given
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_the_class_says_what_it_is_for(cls):
+    assert cls.__doc__ or cls.msg_fmt != exception.AttachWorkerError.msg_fmt
+    assert isinstance(cls.retryable, bool)
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_an_error_can_be_made_again_from_its_text(cls):
+    """As oslo.messaging does for the caller."""
+    error = cls(**dict.fromkeys(keys(cls), 'x'))
+
+    again = cls(*error.args, **error.kwargs)
+
+    assert str(again) == str(error)
+
+
+def test_a_text_may_be_given():
+    assert str(exception.HostToolFailed('100% broken')) == '100% broken'

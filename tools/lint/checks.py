@@ -1,0 +1,265 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The checks of one file each, and the loop that runs them."""
+
+import ast
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+from tools.lint.layers import check_layers
+from tools.lint.layers import imported
+from tools.lint.source import Finding
+from tools.lint.source import Source
+
+MAX_LINES = 400
+
+#: Names that say nothing about what is inside.
+BANNED_NAMES = frozenset(
+    {'common', 'helper', 'helpers', 'manager', 'misc', 'util', 'utils'}
+)
+
+#: Where a broad ``except`` may stand: file, then qualified function names.
+#: The top of a thread, where an escaping error would be lost, the wrapper
+#: around reverts, which must never raise, and the decoder of hostile input.
+BROAD_EXCEPT: dict[str, frozenset[str]] = {
+    # The thread that shows steps: without it the command still works.
+    'attachworker/cmd/steps.py': frozenset({'StepWatcher._run'}),
+    # The top of each thread of the pool.
+    'attachworker/dispatcher.py': frozenset({'Dispatcher._work'}),
+    # The top of an operation: even a bug must end in a result.
+    'attachworker/operations/operation.py': frozenset({'Operation._run'}),
+    # The top of a flow: whatever a task raised becomes its outcome.
+    'attachworker/flows/engine.py': frozenset({'run'}),
+    # Hands the error of a thread that may hang to whoever waits for it.
+    'attachworker/host/verbs.py': frozenset({'Verbs.call.body'}),
+    # Same for the thread that has a mount namespace of its own.
+    'attachworker/privileged/iscsi.py': frozenset({'login.body'}),
+    # The top of the sending thread; and whatever a receiver may raise.
+    'attachworker/rpc/replies.py': frozenset(
+        {'ReplySender._run', 'ReplySender._attempt'}
+    ),
+    # The thread that sends notifications: one that fails is dropped.
+    'attachworker/telemetry/progress.py': frozenset({'Notifications._run'}),
+    # A library decodes what anybody may have sent; the text of its errors
+    # may quote a secret.
+    'attachworker/rpc/serializer.py': frozenset({'from_wire'}),
+    # One target's thread: its waiter must always get an outcome.
+    'attachworker/tasks/attempts.py': frozenset({'Attempts.start.body'}),
+    # The revert wrapper.
+    'attachworker/tasks/base.py': frozenset({'_collected.wrapper'}),
+}
+
+#: The only readers of the configuration; everything else is given values.
+CONF_READERS = (
+    'attachworker/cmd/',
+    'attachworker/conf/',
+    'attachworker/service.py',
+    'attachworker/connectors/__init__.py',
+    # The helper process has no composition root; it sets a default of
+    # oslo.privsep and reads nothing.
+    'attachworker/privileged/__init__.py',
+)
+
+REVERSION = 'Reversion strategy:'
+
+LICENCE = """\
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""
+
+
+def check_sleep(source: Source) -> Iterator[Finding]:
+    """AW102: nothing sleeps; it waits for the event that matters."""
+    if not source.in_package:
+        return
+    names = {'time'}
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            names |= {
+                alias.asname
+                for alias in node.names
+                if alias.name == 'time' and alias.asname
+            }
+    lines = [line for line, name in imported(source) if name == 'time.sleep']
+    lines += [
+        node.lineno
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == 'sleep'
+        and isinstance(node.value, ast.Name)
+        and node.value.id in names
+    ]
+    for line in lines:
+        yield source.finding(
+            line, 'AW102', 'wait for an event with a deadline, do not sleep'
+        )
+
+
+def check_eventlet(source: Source) -> Iterator[Finding]:
+    """AW103: threads, not eventlet."""
+    for line, name in imported(source):
+        if name.split('.')[0] == 'eventlet':
+            yield source.finding(line, 'AW103', 'eventlet is not used here')
+
+
+def _is_broad(node: ast.expr | None) -> bool:
+    if isinstance(node, ast.Tuple):
+        return any(_is_broad(member) for member in node.elts)
+    return node is None or (
+        isinstance(node, ast.Name)
+        and node.id in ('Exception', 'BaseException')
+    )
+
+
+def handlers(
+    node: ast.AST, name: str = ''
+) -> Iterator[tuple[str, ast.ExceptHandler]]:
+    """Yield each handler with the qualified name of its function."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ExceptHandler):
+            yield name, child
+        inner = name
+        if isinstance(
+            child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ):
+            inner = f'{name}.{child.name}' if name else child.name
+        yield from handlers(child, inner)
+
+
+def _swallows(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    return not (isinstance(last, ast.Raise) and last.exc is None)
+
+
+def check_broad_except(source: Source) -> Iterator[Finding]:
+    """AW104: a broad except only at thread tops and around reverts."""
+    if not source.in_package:
+        return
+    allowed = BROAD_EXCEPT.get(str(source.path), frozenset())
+    for name, handler in handlers(source.tree):
+        if not _is_broad(handler.type) or not _swallows(handler):
+            continue
+        if name not in allowed:
+            yield source.finding(
+                handler.lineno,
+                'AW104',
+                'catch the errors that you expect; a thread top or the '
+                'revert wrapper goes into BROAD_EXCEPT',
+            )
+
+
+def _last_name(node: ast.expr) -> str:
+    if isinstance(node, ast.Subscript):
+        return _last_name(node.value)
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ''
+
+
+def check_reversion(source: Source) -> Iterator[Finding]:
+    """AW105: the docstring of a task says how it is undone."""
+    if not source.in_package:
+        return
+    tasks = set()
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        bases = {_last_name(base) for base in node.bases}
+        if not any(base.endswith('Task') or base in tasks for base in bases):
+            continue
+        tasks.add(node.name)
+        if node.name == 'Task':  # the base of them all changes nothing
+            continue
+        if REVERSION not in (ast.get_docstring(node) or ''):
+            yield source.finding(
+                node.lineno,
+                'AW105',
+                f'end the docstring of task {node.name} with "{REVERSION} …"',
+            )
+
+
+def check_length(source: Source) -> Iterator[Finding]:
+    """AW106: a file is short enough to be read in one go."""
+    lines = source.text.count('\n')
+    if lines > MAX_LINES:
+        yield source.finding(
+            1, 'AW106', f'{lines} lines are more than {MAX_LINES}: split it'
+        )
+
+
+def check_name(source: Source) -> Iterator[Finding]:
+    """AW107: a file is named after what is in it."""
+    for part in source.path.with_suffix('').parts:
+        if part in BANNED_NAMES:
+            yield source.finding(
+                1, 'AW107', f'"{part}" does not say what is inside'
+            )
+
+
+def check_conf(source: Source) -> Iterator[Finding]:
+    """AW108: only the composition root and the loader read CONF."""
+    if not source.in_package or str(source.path).startswith(CONF_READERS):
+        return
+    lines = {
+        line for line, name in imported(source) if name.endswith('.CONF')
+    } | {
+        node.lineno
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute) and node.attr == 'CONF'
+    }
+    for line in sorted(lines):
+        yield source.finding(
+            line, 'AW108', 'take values as arguments, do not read CONF'
+        )
+
+
+def check_licence(source: Source) -> Iterator[Finding]:
+    """AW109: every file that has content starts with the licence."""
+    text = source.text
+    if text.startswith('#!'):
+        text = text.partition('\n')[2]
+    if text and not text.startswith(LICENCE):
+        yield source.finding(1, 'AW109', 'begin with the licence header')
+
+
+CHECKS: dict[str, Callable[[Source], Iterator[Finding]]] = {
+    'AW101': check_layers,
+    'AW102': check_sleep,
+    'AW103': check_eventlet,
+    'AW104': check_broad_except,
+    'AW105': check_reversion,
+    'AW106': check_length,
+    'AW107': check_name,
+    'AW108': check_conf,
+    'AW109': check_licence,
+}
+
+
+def run(sources: Iterable[Source]) -> list[Finding]:
+    """Return what all checks find, sorted by place."""
+    return sorted(
+        finding
+        for source in sources
+        for check in CHECKS.values()
+        for finding in check(source)
+    )

@@ -1,0 +1,146 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Who may import whom: downward only (AW101).
+
+The table is the one of doc/source/contributor/architecture.rst. A new module
+at the top of the package needs a row here; a new edge needs a reason.
+"""
+
+import ast
+from collections.abc import Iterator
+
+from tools.lint.source import PACKAGE
+from tools.lint.source import Finding
+from tools.lint.source import Source
+
+#: What every layer but the lowest ones may use.
+EVERYWHERE = frozenset({'exception', 'deadline'})
+
+#: What both sides of the bus share.
+BUS = frozenset({'rpc.transport', 'rpc.serializer', 'objects'})
+
+#: A layer, and the layers that it may import besides itself and EVERYWHERE.
+#: The longest name that fits a module is its layer.
+LAYERS: dict[str, frozenset[str]] = {
+    # The command line checks its input and prints results by itself.
+    'cmd': BUS | {'service', 'rpcapi', 'client', 'conf'},
+    # The composition root builds all parts.
+    'service': BUS
+    | {'conf', 'connectors', 'connectors.base', 'connectors.locks'}
+    | {'dispatcher', 'flows', 'host', 'journal', 'operations', 'privileged'}
+    | {'recovery', 'rpc', 'rpcapi', 'tasks', 'telemetry'},
+    # Callers load the transport and the serializer: their package must load
+    # nothing else.
+    'rpc.__init__': frozenset(),
+    'rpc': BUS | {'journal', 'dispatcher', 'operations'},
+    'rpc.serializer': frozenset({'objects'}),
+    'rpc.transport': frozenset({'objects'}),
+    'recovery': frozenset({'operations', 'flows', 'journal', 'objects'}),
+    # A handler fills a flow with what the run of its tasks shares.
+    'operations': frozenset({'dispatcher', 'flows', 'journal', 'objects'})
+    | {'connectors', 'connectors.base', 'host', 'tasks'},
+    'dispatcher': frozenset({'flows', 'journal', 'objects'}),
+    'flows': frozenset({'tasks', 'telemetry', 'objects'}),
+    'tasks': frozenset({'connectors.base', 'host', 'objects'}),
+    # The loader of the plugins.
+    'connectors.__init__': frozenset({'connectors.base', 'host', 'conf'}),
+    'connectors.base': frozenset({'host', 'objects'}),
+    'connectors.locks': frozenset(),
+    'connectors': frozenset(
+        {'connectors.base', 'connectors.locks', 'host', 'objects'}
+    ),
+    'telemetry': frozenset({'objects'}),
+    # Keeps the claims that connectors ask for.
+    'journal': frozenset({'connectors.base', 'objects'}),
+    'host': frozenset({'privileged'}),
+    # The caller's side.
+    'rpcapi': BUS,
+    'client': BUS | {'rpcapi'},
+    'brick': BUS | {'rpcapi', 'client'},
+    # The lowest layers.
+    'objects': frozenset({'exception'}),
+    'privileged': frozenset(),
+    'conf': frozenset(),
+    'exception': frozenset(),
+    'deadline': frozenset({'exception'}),
+}
+
+#: Layers that EVERYWHERE does not reach: they import what their row says.
+LOWEST = frozenset({'objects', 'privileged', 'conf', 'exception', 'deadline'})
+
+#: Layers whose members never import each other. A member is a module, with
+#: what has its name and an underscore in front: iscsi and iscsi_record.
+ISOLATED = frozenset({'connectors'})
+
+
+def layer_of(name: str) -> str | None:
+    """Return the layer of a dotted name below the package, or None."""
+    parts = name.split('.')
+    for length in range(len(parts), 0, -1):
+        layer = '.'.join(parts[:length])
+        if layer in LAYERS:
+            return layer
+    return None
+
+
+def imported(source: Source) -> Iterator[tuple[int, str]]:
+    """Yield line and dotted name of whatever the source imports."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ''
+            if node.level:
+                above = source.module.split('.')[: -node.level]
+                base = '.'.join([*above, base] if base else above)
+            for alias in node.names:
+                yield node.lineno, f'{base}.{alias.name}'
+
+
+def _member(name: str) -> str:
+    return name.split('.')[1].partition('_')[0]
+
+
+def _allowed(layer: str, module: str, other: str, target: str) -> bool:
+    if other == layer:
+        return layer not in ISOLATED or _member(module) == _member(target)
+    if other in EVERYWHERE and layer not in LOWEST:
+        return True
+    return other in LAYERS[layer]
+
+
+def check_layers(source: Source) -> Iterator[Finding]:
+    """AW101: a layer imports only the layers below it."""
+    if not source.in_package:
+        return
+    module = source.module.removeprefix(f'{PACKAGE}.')
+    layer = layer_of(module)
+    if layer is None and module != '__init__':
+        yield source.finding(
+            1,
+            'AW101',
+            f'{module} is in no layer: give it a row in tools/lint/layers.py',
+        )
+        return
+    for line, name in imported(source):
+        if not name.startswith(f'{PACKAGE}.'):
+            continue
+        target = name.removeprefix(f'{PACKAGE}.')
+        other = layer_of(target)
+        if other is None:
+            continue
+        if layer is None or not _allowed(layer, module, other, target):
+            yield source.finding(
+                line, 'AW101', f'{layer or PACKAGE} may not import {target}'
+            )

@@ -1,0 +1,59 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What a check reads (a source) and what it says (a finding)."""
+
+import ast
+import dataclasses
+import pathlib
+
+PACKAGE = 'attachworker'
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Finding:
+    """A broken rule: where, which, and what to do about it."""
+
+    path: str
+    line: int
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f'{self.path}:{self.line}: {self.code} {self.message}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One Python file; ``path`` is relative to the top of the project."""
+
+    path: pathlib.PurePosixPath
+    text: str
+    tree: ast.Module
+
+    @classmethod
+    def parse(cls, path: str, text: str) -> 'Source':
+        """Parse ``text``; raise SyntaxError if it is no Python."""
+        return cls(pathlib.PurePosixPath(path), text, ast.parse(text, path))
+
+    @property
+    def in_package(self) -> bool:
+        """Whether the file is part of what gets installed."""
+        return self.path.parts[0] == PACKAGE
+
+    @property
+    def module(self) -> str:
+        """Dotted name; that of a package ends with ``__init__``."""
+        return '.'.join(self.path.with_suffix('').parts)
+
+    def finding(self, line: int, code: str, message: str) -> Finding:
+        return Finding(str(self.path), line, code, message)
