@@ -40,7 +40,7 @@ from attachworker.operations.handler import Services
 from attachworker.operations.intake import Operations
 from attachworker.operations.inventory import Inventory
 from attachworker.operations.operation import Operation
-from attachworker.privileged import helper
+from attachworker.privileged import process
 from attachworker.rpc import endpoint
 from attachworker.rpc import replies
 from attachworker.rpc import serializer
@@ -64,7 +64,7 @@ def start_helper(conf: cfg.ConfigOpts) -> None:
     :raises ConfigurationError: option user names nobody
     """
     try:
-        helper.start(conf.user)
+        process.start(conf.user)
     except KeyError as error:
         raise exception.ConfigurationError(
             option='user', reason=f'there is no user {conf.user}'

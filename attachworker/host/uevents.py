@@ -146,15 +146,15 @@ class UeventMonitor:
                 if error.errno != errno.ENOBUFS:
                     raise
                 LOG.info('Uevents were lost; looking at everything again')
-                self._wake(lambda _: True)
+                self._wake(None)
                 continue
             if event is None:
                 return
-            received = event
-            self._wake(lambda waiter: waiter.relevant(received))
+            self._wake(event)
 
-    def _wake(self, wanted: Callable[[_Subscription], bool]) -> None:
+    def _wake(self, event: Uevent | None) -> None:
+        """Wake who waits for an event; None: whoever waits."""
         with self._lock:
             for subscription in self._subscriptions:
-                if wanted(subscription):
+                if event is None or subscription.relevant(event):
                     subscription.signal.set()

@@ -94,6 +94,7 @@ class AttachHandler(handler.BaseHandler):
         self, operation: Operation, known: AttachmentRecord
     ) -> None:
         """Find the device that the attachment has; undo nothing of it."""
+        assert known.device is not None
         device = objects.DeviceInfo.obj_from_primitive(known.device)
         run = self._make_run(operation, _used(device), known.wwn)
         run.keep_all = True
@@ -229,7 +230,7 @@ class AttachHandler(handler.BaseHandler):
 
 def _used(device: objects.DeviceInfo) -> list[objects.Target]:
     return [
-        objects.Target(path.portal, path.target, path.lun)
+        objects.Target._make((path.portal, path.target, path.lun))
         for path in device.paths
         if path.state == 'connected'
     ]

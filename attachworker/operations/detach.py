@@ -32,7 +32,9 @@ class DetachHandler(handler.BaseHandler):
         """What was attached by somebody else goes by its connection."""
         if request.attachment_id:
             return str(request.attachment_id)
-        return str(request.connection_info.connection_key(multipath=False))
+        info = request.connection_info
+        assert info is not None  # validated: one of the two is there
+        return info.connection_key(multipath=False)
 
     def backend(self, request: objects.DetachRequest) -> str:
         info = self._info(request, self._known(request))
