@@ -28,10 +28,8 @@ _OK = 0
 _SESSION_EXISTS = 15
 _NO_DAEMON = 20
 _AUTH_FAILED = 24
-_UNREACHABLE = {
-    4: 'connection failed',
-    8: 'no login in time; the target may not exist there',
-}
+_NOT_IN_TIME = 8
+_UNREACHABLE = {4: 'connection failed', 11: 'no answer to a login'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +123,8 @@ class ISCSI:
             raise exception.HostToolFailed(
                 tool='iscsiadm', reason='iscsid is not running; start it'
             )
+        if code == _NOT_IN_TIME:
+            message = 'no login in time; the target may not exist there'
         raise exception.LoginFailed(
             target=target_name,
             portal=portal,
