@@ -31,12 +31,14 @@ def run(
     records: Records,
     attach: AttachHandler,
     operations: Operations,
+    clean_later: Callable[[str], None],
     deliver: Callable[[str, Any, objects.OperationResult], None],
 ) -> None:
     """Undo unfinished attaches, go on with detaches, send results again.
 
     Runs once, before new requests are taken.
 
+    :param clean_later: has what is left of a failed attach put back
     :param deliver: sends the result of a cast to where it is wanted
     """
     unfinished = records.unfinished()
@@ -51,6 +53,7 @@ def run(
             attach.undo_unfinished(record)
     for attachment in records.attachments():
         attach.release_unused(attachment)
+        clean_later(attachment.attachment_id)
     for record in records.undelivered():
         deliver(record.request_id, record.reply_to, result_from(record))
     for record in unfinished:

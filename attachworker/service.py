@@ -35,6 +35,7 @@ from attachworker.host import system
 from attachworker.journal import Database
 from attachworker.journal import Records
 from attachworker.operations.attach import AttachHandler
+from attachworker.operations.cleanup import Cleanup
 from attachworker.operations.detach import DetachHandler
 from attachworker.operations.handler import Services
 from attachworker.operations.intake import Operations
@@ -137,9 +138,11 @@ class Worker:
             executor=self._executor,
             grace=conf.rollback_grace,
             observe=self._observe,
+            clean_later=lambda name: self._cleanup.later(name),
             run_class=run_class,
         )
         self._attach = AttachHandler(services)
+        self._cleanup = Cleanup(self._dispatcher, self._attach.clean)
         self._operations = Operations(
             self._records,
             self._dispatcher,
@@ -188,8 +191,10 @@ class Worker:
             self._records,
             self._attach,
             self._operations,
+            self._cleanup.later,
             self._replies.deliver,
         )
+        self._cleanup.start()
         self._server.start(override_pool_size=self._pool_size)
         self.ready.set()
         LOG.info('Taking requests for host %s', self._conf.host)
@@ -203,6 +208,7 @@ class Worker:
         """
         self.ready.clear()
         self._server.stop()
+        self._cleanup.stop()
         if self._dispatcher.stop(timeout):
             self._server.wait()
         else:

@@ -135,45 +135,45 @@ fi
 
 # --- the virtual environment ---
 
-python=${PYTHON:-python3}
-command -v "$python" >/dev/null || lacking "there is no '$python'."
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || lacking \
-    "'$python' is older than Python 3.11; set PYTHON to a newer one."
+pip_install() {
+    .venv/bin/python -m pip install -qq --disable-pip-version-check "$@"
+}
 
-inputs=(requirements.txt test-requirements.txt setup.cfg setup.py
-    pyproject.toml)
-stamp=.venv/setup.stamp
-state=$("$python" -c 'import sys; print(sys.base_prefix, sys.version)' &&
-    pwd && sha256sum "${inputs[@]}")
-
-if [[ ! -x .venv/bin/python || ! -e $stamp || $(<"$stamp") != "$state" ]]
-then
+# An environment that works is kept, whatever python3 is today.
+if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    python=${PYTHON:-python3}
+    command -v "$python" >/dev/null || lacking "there is no '$python'."
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        lacking "'$python' is older than Python 3.11; set PYTHON to a newer" \
+            "one."
     "$python" -c 'import ensurepip, venv' 2>/dev/null || lacking \
         "'$python' cannot make virtual environments (no ensurepip);" \
         "install the python3-venv package."
     say "making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-        -r requirements.txt -r test-requirements.txt --editable .
+fi
+
+stamp=.venv/setup.stamp
+state=$(pwd && sha256sum requirements.txt test-requirements.txt setup.cfg \
+    setup.py pyproject.toml)
+if [[ ! -e $stamp || $(<"$stamp") != "$state" ]]; then
+    say "installing requirements.txt, test-requirements.txt and the project"
+    pip_install -r requirements.txt -r test-requirements.txt --editable .
     printf '%s\n' "$state" >"$stamp"
 fi
 
 # --- the kernel of the kernel tests ---
 
-if [[ -n $packages ]]; then
-    trial=.venv/kernel.stamp
-    if [[ -z $qemu && ! -e $trial ]]; then
-        if .venv/bin/python -m tests.kernel.lab probe; then
-            touch "$trial"
-        else
-            qemu=yes
-        fi
+trial=.venv/kernel.stamp
+if [[ -n $packages && (-n $qemu || ! -e $trial) ]]; then
+    if [[ -z $qemu ]] && ! .venv/bin/python -m tests.kernel.lab \
+        --kernel uml probe; then
+        qemu=yes
     fi
     if [[ -n $qemu ]]; then
         ensure_packages emulator
-        .venv/bin/python -m pip install --quiet \
-            --disable-pip-version-check virtme-ng
-        touch "$trial"
+        pip_install virtme-ng
     fi
+    touch "$trial"
 fi
 say "ready: $PWD/.venv"

@@ -177,6 +177,13 @@ class Records:
         )
         return [_attachment(row) for row in rows]
 
+    def forget_attachment(self, attachment_id: str) -> None:
+        with self._journal.transaction() as connection:
+            connection.execute(
+                'DELETE FROM attachments WHERE attachment_id = ?',
+                (attachment_id,),
+            )
+
     def put_attachment(self, record: AttachmentRecord) -> None:
         with self._journal.transaction() as connection:
             _put(connection, record)

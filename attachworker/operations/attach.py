@@ -34,6 +34,8 @@ from attachworker.tasks.run import Run
 LOG = logging.getLogger(__name__)
 
 _PRESENT = ('attached', 'degraded')
+#: An attach failed and could not put everything back.
+_LEFT = 'failed'
 
 
 class AttachHandler(handler.BaseHandler):
@@ -153,9 +155,9 @@ class AttachHandler(handler.BaseHandler):
             outcome.timings,
         )
         if run.leftovers:
-            self.conclude(
-                operation, result, dataclasses.replace(record, state='failed')
-            )
+            failed = dataclasses.replace(record, state=_LEFT)
+            self.conclude(operation, result, failed)
+            self.services.clean_later(record.attachment_id)
         else:
             self.conclude(operation, result, gone=record.attachment_id)
 
@@ -171,7 +173,20 @@ class AttachHandler(handler.BaseHandler):
             if target not in used and (left := run.let_go(target)):
                 LOG.warning('Left over of %s: %s', target, ', '.join(left))
 
-    # -- after a restart
+    # -- later
+
+    def clean(self, attachment_id: str) -> bool:
+        """Put back what a failed attach has left; True if nothing is."""
+        known = self.services.records.attachment(attachment_id)
+        if known is None or known.state != _LEFT or known.device is not None:
+            return True
+        left = self._disconnect(known, used=())
+        if left:
+            LOG.info('Still left of %s: %s', attachment_id, ', '.join(left))
+            return False
+        LOG.info('Nothing is left of %s any more', attachment_id)
+        self.services.records.forget_attachment(attachment_id)
+        return True
 
     def undo_unfinished(self, record: RequestRecord) -> None:
         """Put back what an attach did before the worker was stopped.
@@ -193,7 +208,7 @@ class AttachHandler(handler.BaseHandler):
             ),
             leftovers=left,
         )
-        failed = known and dataclasses.replace(known, state='failed')
+        failed = known and dataclasses.replace(known, state=_LEFT)
         records.finish(
             record.request_id,
             result.obj_to_primitive(),

@@ -40,6 +40,7 @@ class Services:
     :ivar executor: threads for flows, shared by all of them
     :ivar grace: seconds for undoing beyond the deadline
     :ivar observe: makes the observer of one operation's steps
+    :ivar clean_later: has what is left of an attachment put back later
     :ivar run_class: tests pass one that fails at a chosen step
     """
 
@@ -51,6 +52,7 @@ class Services:
     executor: Any
     grace: float
     observe: Callable[[Operation], engine.Observer]
+    clean_later: Callable[[str], None]
     run_class: type[Run] = Run
 
 

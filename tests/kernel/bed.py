@@ -176,6 +176,9 @@ class KernelBed(bed.Bed):
             os.close(descriptor)
 
     def snapshot(self) -> dict[str, Any]:
+        # udevd makes and removes its links after the kernel's events; that
+        # they follow is its promise, not the worker's.
+        subprocess.run(['udevadm', 'settle', '--timeout=30'], check=True)
         return picture.take()
 
     def close(self) -> None:

@@ -1,0 +1,246 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Every verb that an attach or a detach uses fails, hangs or lies.
+
+The verbs are the whole seam to the kernel. The simulator's faults strike
+outside the worker's process.
+"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from attachworker import objects
+from tests import harness
+from tests.simulator.bed import SimulatedBed
+from tests.simulator.faults import Fault
+
+DEADLINE = 2
+GRACE = 2
+
+
+@pytest.fixture(scope='module')
+def bed() -> Iterator[SimulatedBed]:
+    bed = SimulatedBed()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture(scope='module')
+def worker(bed: SimulatedBed) -> Iterator[harness.Harness]:
+    options = {'login_timeout': 1, 'scan_attempts': 1, 'device_timeout': 1}
+    with harness.Harness(bed, rollback_grace=GRACE, iscsi=options) as running:
+        yield running
+
+
+def until(look: object, seconds: float = 20.0) -> None:
+    """Wait until a look at the host succeeds."""
+    limit = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < limit, 'it did not happen'
+        time.sleep(0.02)
+
+
+#: Verb, fault, exit code; then error code and step of the result.
+ATTACH = [
+    ('iscsi.login', Fault.FAIL_BEFORE, 0, 'host_tool_failed', 'ConnectTarget'),
+    ('iscsi.login', Fault.FAIL_AFTER, 0, 'host_tool_failed', 'ConnectTarget'),
+    ('iscsi.login', Fault.FAIL_EXIT, 8, 'login_failed', 'ConnectTarget'),
+    (
+        'iscsi.login',
+        Fault.FAIL_EXIT,
+        11,
+        'target_unreachable',
+        'ConnectTarget',
+    ),
+    ('iscsi.login', Fault.FAIL_EXIT, 24, 'auth_failed', 'ConnectTarget'),
+    ('iscsi.login', Fault.FAIL_EXIT, 20, 'host_tool_failed', 'ConnectTarget'),
+    ('iscsi.login', Fault.VANISH, 0, 'login_failed', 'ConnectTarget'),
+    ('scsi.scan', Fault.FAIL_BEFORE, 0, 'host_tool_failed', 'ConnectTarget'),
+    ('scsi.scan', Fault.FAIL_AFTER, 0, 'host_tool_failed', 'ConnectTarget'),
+    ('scsi.scan', Fault.VANISH, 0, 'device_not_found', 'ConnectTarget'),
+    ('scsi.inquiry', Fault.FAIL_BEFORE, 0, 'device_not_found', 'FindWwn'),
+    ('block.read', Fault.FAIL_BEFORE, 0, 'host_tool_failed', 'VerifyDevice'),
+]
+
+
+@pytest.mark.parametrize(
+    ('verb', 'fault', 'exit_code', 'code', 'step'), ATTACH
+)
+def test_attach_undoes(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    verb: str,
+    fault: Fault,
+    exit_code: int,
+    code: str,
+    step: str,
+) -> None:
+    # Given a verb that goes wrong
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    armed = bed.arm(fault, verb, exit_code=exit_code)
+    # When a volume is attached
+    result = worker.attach(volume, deadline_seconds=DEADLINE)
+    assert armed.fired == 1
+    # Then the result says what and where, and nothing is left
+    assert result.status == 'failed', result.as_dict()
+    assert (result.error.code, step_of(result)) == (code, step)
+    assert result.leftovers == []
+    assert worker.attachments() == []
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('fault', [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+@pytest.mark.parametrize(
+    ('verb', 'step'),
+    [
+        ('iscsi.login', 'ConnectTarget'),
+        ('scsi.scan', 'ConnectTarget'),
+        ('scsi.inquiry', 'FindWwn'),
+        ('block.read', 'VerifyDevice'),
+    ],
+)
+def test_attach_does_not_hang(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    verb: str,
+    step: str,
+    fault: Fault,
+) -> None:
+    # Given a verb that does not return
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    armed = bed.arm(fault, verb)
+    # When a volume is attached
+    started = time.monotonic()
+    result = worker.attach(volume, deadline_seconds=DEADLINE)
+    elapsed = time.monotonic() - started
+    # Then the caller is told in time, and what cannot be put back is named
+    assert armed.fired == 1
+    assert elapsed < DEADLINE + GRACE + 5
+    assert result.error.code == 'deadline_exceeded', result.as_dict()
+    assert step_of(result) == step
+    if verb == 'iscsi.login':
+        assert result.leftovers != []
+        assert worker.attachments() == [f'{volume.name} failed']
+    # And other volumes are served meanwhile
+    other = bed.create_volume()
+    assert worker.attach(other).status == 'attached'
+    assert worker.detach(other.name).status == 'detached'
+    # And once the verb has returned, all is put back without being asked
+    armed.release()
+    until(lambda: bed.snapshot() == before)
+    until(lambda: worker.attachments() == [])
+
+
+@pytest.mark.parametrize('verb', ['scsi.delete', 'iscsi.logout'])
+def test_undo_that_fails_is_told_and_tried_again(
+    bed: SimulatedBed, worker: harness.Harness, verb: str
+) -> None:
+    # Given an attach that fails, and an undo that fails too
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    broken = bed.arm(Fault.FAIL_BEFORE, 'block.read')
+    armed = bed.arm(Fault.FAIL_BEFORE, verb, times=2)
+    result = worker.attach(volume)
+    assert broken.fired == 1
+    # Then the result has the first cause, and names what is left
+    assert result.error.code == 'host_tool_failed'
+    assert step_of(result) == 'VerifyDevice'
+    assert result.leftovers != [], result.as_dict()
+    # And the undo goes on until nothing is left
+    until(lambda: bed.snapshot() == before)
+    until(lambda: worker.attachments() == [])
+    assert armed.fired == 2
+
+
+@pytest.mark.parametrize(
+    ('verb', 'code', 'step'),
+    [
+        ('block.openers', 'internal', 'CheckUnused'),
+        ('block.flush', 'flush_failed', 'FlushDevice'),
+        ('scsi.delete', 'host_tool_failed', 'VerifyGone'),
+        ('iscsi.logout', 'host_tool_failed', 'VerifyGone'),
+    ],
+)
+def test_detach_goes_on_from_there(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    verb: str,
+    code: str,
+    step: str,
+) -> None:
+    # Given an attached volume, and a verb that fails once
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    assert worker.attach(volume).status == 'attached'
+    armed = bed.arm(Fault.FAIL_BEFORE, verb)
+    # When it is detached
+    result = worker.detach(volume.name)
+    # Then the result says so
+    assert armed.fired == 1
+    assert result.status == 'failed', result.as_dict()
+    assert (result.error.code, step_of(result)) == (code, step)
+    assert bool(result.leftovers) == (step == 'VerifyGone')
+    # And the next attempt succeeds
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert worker.attachments() == []
+    assert bed.snapshot() == before
+
+
+def test_forced_detach_passes_a_flush_that_fails(
+    bed: SimulatedBed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    worker.attach(volume)
+    bed.arm(Fault.FAIL_BEFORE, 'block.flush')
+    result = worker.detach(volume.name, force=True)
+    assert result.status == 'detached', result.as_dict()
+    assert 'may be lost' in result.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ('fault', 'values'),
+    [
+        (Fault.LATE_EVENTS, {'times': None, 'seconds': 0.5}),
+        (Fault.LOST_EVENTS, {'times': None}),
+        (Fault.OVERRUN, {'times': 3}),
+    ],
+)
+def test_events_are_hints(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    fault: Fault,
+    values: dict[str, object],
+) -> None:
+    # Given uevents that come late, or never, or too many at once
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    armed = bed.arm(fault, **values)
+    # When a volume is attached and detached, then it is as ever
+    result = worker.attach(volume)
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(result.device.path) == volume.pattern
+    assert worker.detach(volume.name).status == 'detached'
+    assert armed.fired > 0
+    armed.release()
+    bed.control('clear_faults')
+    assert bed.snapshot() == before
+
+
+def step_of(result: objects.OperationResult) -> str:
+    return result.error.step.partition(':')[0]

@@ -1,0 +1,161 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""One boot of a guest: started, listened to, ended."""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+#: Where a guest sees the results directory.
+GUEST_RESULTS = '/run/lab/results'
+#: What the command may know of the environment it was called from.
+PASSED_ON = ('ATTACHWORKER_', 'HYPOTHESIS_', 'LAB_', 'PYTEST_')
+PASSED_ON_EXACTLY = ('CI', 'COLUMNS', 'LANG', 'LC_ALL', 'TERM')
+
+EXIT_TIMEOUT = 124
+EXIT_NO_GUEST = 125
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def say(message: str) -> None:
+    print(f'lab: {message}', file=sys.stderr, flush=True)
+
+
+def die_with_parent() -> None:
+    """Called in the child: no guest outlives a lab that is killed."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Guest:
+    """One boot.
+
+    :param command: what to run inside
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        results: pathlib.Path,
+    ) -> None:
+        self.command = command
+        self.results = results.resolve()
+        self.control = pathlib.Path(tempfile.mkdtemp(prefix='attachworker-'))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.copier: threading.Thread | None = None
+        self.ended = threading.Event()
+
+    def environment(self) -> dict[str, str]:
+        passed = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(PASSED_ON) or name in PASSED_ON_EXACTLY
+        }
+        venv = CHECKOUT / '.venv'
+        if sys.prefix != sys.base_prefix:
+            venv = pathlib.Path(sys.prefix)
+        return passed | {
+            'LAB_CHECKOUT': str(CHECKOUT),
+            'LAB_RESULTS': GUEST_RESULTS,
+            'LAB_RESULTS_ON_HOST': str(self.results),
+            'LAB_VENV': str(venv),
+        }
+
+    def start(self, argv: list[str]) -> None:
+        """Boot.
+
+        :param argv: the program that is the machine
+        """
+        self.results.mkdir(parents=True, exist_ok=True)
+        init = self.control / 'init'
+        shutil.copy(pathlib.Path(__file__).with_name('guest_init.sh'), init)
+        init.chmod(0o755)
+        (self.control / 'command').write_text(
+            f'exec {shlex.join(self.command)}\n'
+        )
+        assignments = (
+            f'{name}={shlex.quote(value)}\n'
+            for name, value in self.environment().items()
+        )
+        (self.control / 'environment').write_text(''.join(assignments))
+        output = self.control / 'output'
+        output.touch()
+        path = pathlib.Path(sys.executable).parent
+        with open(self.results / 'console.log', 'wb') as console:
+            self.process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+                # The parts of virtme-ng find each other by it.
+                env=os.environ | {'PATH': f'{path}:{os.environ["PATH"]}'},
+            )
+        self.copier = threading.Thread(
+            target=copy, daemon=True, args=(output, self.ended)
+        )
+        self.copier.start()
+
+    def wait(self, timeout: float) -> int:
+        """The exit code of the command, EXIT_TIMEOUT or EXIT_NO_GUEST."""
+        assert self.process is not None
+        assert self.copier is not None
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            say(f'the guest was stopped after {timeout:g} s')
+            return EXIT_TIMEOUT
+        finally:
+            self.kill()
+            self.ended.set()
+            self.copier.join()
+        try:
+            return int((self.control / 'exit_code').read_text())
+        except (OSError, ValueError):
+            say(f'the guest ended early; see {self.results}/console.log')
+            return EXIT_NO_GUEST
+
+    def kill(self) -> None:
+        """End all processes of the guest; each is one of the host's too."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.control, ignore_errors=True)
+
+
+def copy(source: pathlib.Path, ended: threading.Event) -> None:
+    """Pass on what the command prints, as it comes, until the end."""
+    with open(source, 'rb', buffering=0) as output:
+        last = False
+        while not last:
+            # Looked at before the read: what came until then is read.
+            last = ended.wait(0.05)
+            while chunk := output.read(65536):
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
