@@ -36,6 +36,8 @@ class Observer(Protocol):
         self, step: str, elapsed: float, error: BaseException | None
     ) -> None: ...
 
+    def step_undone(self, step: str) -> None: ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -80,6 +82,8 @@ class _Listener(base.Listener):
                 error = details['result'].exception
                 self.first = self.first or (step, error)
             self._observer.step_ended(step, elapsed, error)
+        elif state == states.REVERTED:
+            self._observer.step_undone(step)
 
 
 def run(flow: flows.Flow, executor: Any, observer: Observer) -> Outcome:

@@ -114,8 +114,9 @@ class SCSI:
 
     def cached_wwn(self, hctl: str) -> str | None:
         """The identifier that the kernel read when it found the device."""
-        text = sysfs.read(self._device(hctl) / 'wwid')
-        return None if text is None else vpd.from_wwid(text)
+        # Not the attribute "wwid": the kernel chooses it otherwise.
+        page = sysfs.read_bytes(self._device(hctl) / 'vpd_pg83')
+        return None if page is None else vpd.wwn(page)
 
     def wwn(self, disk: str, deadline: deadlines.Deadline) -> str | None:
         """The identifier that the target gives now.

@@ -25,6 +25,14 @@ def read(path: pathlib.Path) -> str | None:
         return None
 
 
+def read_bytes(path: pathlib.Path) -> bytes | None:
+    """The attribute as it is; None if it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
 def read_int(path: pathlib.Path) -> int | None:
     """The attribute's number; None if it is gone or not a number."""
     text = read(path)

@@ -46,8 +46,11 @@ class Verbs:
 
         :param name: the verb, for messages
         :param about: what it acts on: a target or a device
-        :raises DeadlineExceeded: it has not returned in time
+        :raises DeadlineExceeded: it has not returned in time; after the
+            deadline it is not even started
         """
+        if deadline.passed:
+            raise exception.DeadlineExceeded(step=f'{name} of {about}')
         outcome: list[Any] = []
         error: list[BaseException] = []
         done = threading.Event()

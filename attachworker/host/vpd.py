@@ -49,6 +49,8 @@ def _designators(page: bytes) -> list[tuple[int, bool, bytes]]:
     while position + 4 <= end:
         length = page[position + 3]
         value = page[position + 4 : position + 4 + length]
+        if position + 4 + length > end:
+            break  # cut off: what is left of it may be like another's
         if not page[position + 1] & _ASSOCIATION_MASK:
             found.append(
                 (
@@ -69,19 +71,4 @@ def _rank(kind: int, ascii_text: bool, value: bytes) -> tuple[int, str] | None:
     if kind == _T10 and ascii_text:
         words = value.decode('ascii', 'replace').split()
         return 20, '1' + '_'.join(words)
-    return None
-
-
-def from_wwid(text: str) -> str | None:
-    """The same spelling from the kernel's ``wwid`` attribute.
-
-    :param text: for example ``naa.6001405…``
-    """
-    kind, _, value = text.partition('.')
-    if kind == 'naa':
-        return f'3{value.lower()}'
-    if kind == 'eui':
-        return f'2{value.lower()}'
-    if kind == 't10':
-        return '1' + '_'.join(value.split())
     return None

@@ -77,9 +77,21 @@ class Bed(abc.ABC):
     #: Holds sys, proc, dev and etc; ``/`` on the kernel.
     root: pathlib.Path
 
+    #: The privileged verbs of this host.
+    verbs: Any
+
     @abc.abstractmethod
-    def host(self) -> 'hosts.Host':
-        """A new Host on this bed."""
+    def uevent_source(self) -> Any:
+        """A new source of this host's uevents."""
+
+    def host(self, verbs: Any = None) -> 'hosts.Host':
+        """A new Host on this bed.
+
+        :param verbs: instead of this host's own; some that go wrong, say
+        """
+        from attachworker import host as hosts
+
+        return hosts.Host(self.root, verbs or self.verbs, self.uevent_source())
 
     @abc.abstractmethod
     def create_volume(

@@ -17,8 +17,8 @@ The verbs are the whole seam to the kernel. The simulator's faults strike
 outside the worker's process.
 """
 
-import time
 from collections.abc import Iterator
+import time
 
 import pytest
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Fixtures: the broker, and workers that only pretend."""
+"""Fixtures: the broker, workers that only pretend, and the real one."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -18,8 +18,11 @@ from collections.abc import Iterator
 import pytest
 
 from attachworker import client
+from tests import harness
+from tests.functional import caller
 from tests.functional import fake_worker
 from tests.functional import rabbitmq
+from tests.simulator.bed import SimulatedBed
 
 
 @pytest.fixture(scope='session')
@@ -44,18 +47,47 @@ Start = Callable[..., fake_worker.FakeWorker]
 Connect = Callable[[str], client.AttachWorkerClient]
 
 
+class FakeWorkers:
+    """Pretended workers by host; making and ending one takes seconds."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, str], fake_worker.FakeWorker] = {}
+
+    def start(self, url: str, host: str) -> fake_worker.FakeWorker:
+        worker = self._running.get((url, host))
+        if worker is None:
+            worker = fake_worker.FakeWorker(url, host)
+            self._running[url, host] = worker
+        worker.reset()
+        return worker
+
+    def stop(self, keep: str | None = None) -> None:
+        for url, host in list(self._running):
+            if url != keep:
+                self._running.pop((url, host)).stop()
+
+
+@pytest.fixture(scope='session')
+def fake_workers(broker: rabbitmq.RabbitMQNode) -> Iterator[FakeWorkers]:
+    workers = FakeWorkers()
+    yield workers
+    workers.stop()
+
+
 @pytest.fixture
-def start(broker: rabbitmq.RabbitMQNode) -> Iterator[Start]:
-    """Start pretended workers; they end with the test."""
-    workers = []
+def start(
+    broker: rabbitmq.RabbitMQNode, fake_workers: FakeWorkers
+) -> Iterator[Start]:
+    """Start pretended workers; they have no memory of other tests.
+
+    Who stops one gives it a host name of its own.
+    """
 
     def start_one(host: str, url: str = broker.url) -> fake_worker.FakeWorker:
-        workers.append(fake_worker.FakeWorker(url, host))
-        return workers[-1]
+        return fake_workers.start(url, host)
 
     yield start_one
-    for worker in workers:
-        worker.stop()
+    fake_workers.stop(keep=broker.url)
 
 
 @pytest.fixture
@@ -70,3 +102,60 @@ def connect(broker: rabbitmq.RabbitMQNode) -> Iterator[Connect]:
     yield connect_one
     for each in clients:
         each.close()
+
+
+@pytest.fixture(scope='session')
+def shared_bed() -> Iterator[SimulatedBed]:
+    bed = SimulatedBed()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture(scope='session')
+def shared_worker(
+    broker: rabbitmq.RabbitMQNode, shared_bed: SimulatedBed
+) -> Iterator[harness.Harness]:
+    with harness.Harness(
+        shared_bed,
+        broker.url,
+        iscsi={'scan_attempts': 2},
+        rpc__reply_timeout=2.0,
+        rpc__reply_retry_first=0.1,
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def bed(shared_bed: SimulatedBed) -> Iterator[SimulatedBed]:
+    """A simulated host that is, after the test, as it was before."""
+    before = shared_bed.snapshot()
+    yield shared_bed
+    shared_bed.control('clear_faults')
+    caller.until(lambda: shared_bed.snapshot() == before)
+
+
+@pytest.fixture
+def worker(
+    bed: SimulatedBed, shared_worker: harness.Harness
+) -> Iterator[harness.Harness]:
+    """The real worker; it has, after the test, nothing attached."""
+    yield shared_worker
+    assert shared_worker.attachments() == []
+
+
+@pytest.fixture
+def raw(
+    broker: rabbitmq.RabbitMQNode, worker: harness.Harness
+) -> Iterator[caller.RawClient]:
+    client = caller.RawClient(broker.url, worker.name)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def receiver(broker: rabbitmq.RabbitMQNode) -> Iterator[caller.Receiver]:
+    """Takes results; it runs already."""
+    made = caller.Receiver(broker.url)
+    made.server.start()
+    yield made
+    made.stop()

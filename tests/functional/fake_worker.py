@@ -64,6 +64,7 @@ class FakeWorker:
         self.release = threading.Event()
         self.transport = bus.get_transport(cfg.CONF, url)
         self.delivered: list[str] = []
+        self._stopped = False
         self.replies = replies.ReplySender(
             self.transport,
             self.delivered.append,
@@ -80,7 +81,17 @@ class FakeWorker:
         self.server.start()
         self.replies.start()
 
+    def reset(self) -> None:
+        """Forget what was; for the next test."""
+        self.release.clear()
+        self.attached.clear()
+        self.seen.clear()
+        self.delivered.clear()
+
     def stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
         self.release.set()
         self.replies.stop()
         self.server.stop()

@@ -25,8 +25,8 @@ import pytest
 from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
-from attachworker.rpc import serializer
 from attachworker.rpc import transport as bus
+from tests.functional import caller
 from tests.functional import conftest
 from tests.functional import fake_worker
 from tests.functional import rabbitmq
@@ -41,38 +41,6 @@ def attach_request(
         connection_info=fake_worker.connection_info(name),
         **fields,
     )
-
-
-class Receiver:
-    """A caller's own RPC server; like most, it is not durable."""
-
-    target = messaging.Target(version='1.0')
-
-    def __init__(self, url: str, refuse: int = 0) -> None:
-        self.results: list[objects.OperationResult] = []
-        self.refuse = refuse
-        self.got = threading.Event()
-        name = f'caller-{uuid.uuid4()}'
-        self.reply_to = {'exchange': name, 'topic': name, 'server': 'me'}
-        self.transport = messaging.get_rpc_transport(cfg.CONF, url)
-        self.server = messaging.get_rpc_server(
-            self.transport,
-            messaging.Target(**self.reply_to),
-            [self],
-            serializer=serializer.ObjectSerializer(),
-        )
-
-    def operation_finished(self, ctxt: Any, result: Any) -> None:
-        if self.refuse:
-            self.refuse -= 1
-            raise RuntimeError('not now')
-        self.results.append(result)
-        self.got.set()
-
-    def stop(self) -> None:
-        self.server.stop()
-        self.server.wait()
-        self.transport.cleanup()
 
 
 def test_call_returns_objects(
@@ -152,10 +120,10 @@ def test_two_callers_get_their_own_answers(
         threading.Thread(target=attach, args=(name,))
         for name in ('first', 'second')
     ]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
 
     assert wrong == []
 
@@ -249,12 +217,12 @@ def test_dead_worker_is_noticed_by_the_monitor(
     broker: rabbitmq.RabbitMQNode, start: conftest.Start
 ) -> None:
     # The queue of a stopped worker goes on to exist.
-    start('one').stop()
+    start('dead').stop()
     transport = bus.get_transport(cfg.CONF, broker.url)
     api = rpcapi.AttachWorkerAPI(transport, call_monitor_timeout=2)
     began = time.monotonic()
     with pytest.raises(messaging.MessagingTimeout):
-        api.attach_volume({}, 'one', attach_request())
+        api.attach_volume({}, 'dead', attach_request())
     assert time.monotonic() - began < 5
     transport.cleanup()
 
@@ -265,7 +233,7 @@ def test_cast_is_answered_until_confirmed(
     connect: conftest.Connect,
 ) -> None:
     worker = start('one')
-    receiver = Receiver(broker.url, refuse=2)
+    receiver = caller.Receiver(broker.url, refuse=2)
     receiver.server.start()
     request = attach_request(reply_to=receiver.reply_to)
 
@@ -285,7 +253,7 @@ def test_caller_may_come_back_later(
     connect: conftest.Connect,
 ) -> None:
     worker = start('one')
-    receiver = Receiver(broker.url)
+    receiver = caller.Receiver(broker.url)
     request = attach_request(reply_to=receiver.reply_to)
 
     # The caller is gone, its queue and its exchange with it.
@@ -304,11 +272,11 @@ def test_caller_may_come_back_later(
 def test_results_for_nobody_hurt_nobody(
     broker: rabbitmq.RabbitMQNode, start: conftest.Start
 ) -> None:
-    worker = start('one')
+    worker = start('hurt')
     result = objects.OperationResult(
         request_id='good', operation='detach', status='detached'
     )
-    receiver = Receiver(broker.url)
+    receiver = caller.Receiver(broker.url)
     receiver.server.start()
     for number, reply_to in enumerate(
         (

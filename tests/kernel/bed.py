@@ -17,17 +17,15 @@ import os
 import pathlib
 import socket
 import subprocess
-from typing import TYPE_CHECKING
 from typing import Any
 import uuid
 
+from attachworker import privileged
+from attachworker.host import netlink
 from tests.contract import bed
 from tests.kernel import daemons
 from tests.kernel import lio
 from tests.kernel import picture
-
-if TYPE_CHECKING:
-    from attachworker import host as hosts
 
 PATTERN_LENGTH = 4096
 
@@ -45,13 +43,12 @@ class KernelBed(bed.Bed):
         self._targets: dict[str, lio.Target] = {}
         self._files: dict[tuple[str, int], lio.BackingFile] = {}
         self._portals: dict[str, set[str]] = {}
+        self.verbs = privileged
         self._stopped: set[str] = set()
         self._hanging: dict[str, socket.socket] = {}
 
-    def host(self) -> 'hosts.Host':
-        from attachworker import host as hosts
-
-        return hosts.Host.real()
+    def uevent_source(self) -> netlink.NetlinkSource:
+        return netlink.NetlinkSource()
 
     def create_volume(
         self,

@@ -101,7 +101,7 @@ class Qemu(Machine):
 
     def check(self) -> None:
         if not os.access(self.vng, os.X_OK):
-            raise CannotBoot('there is no virtme-ng in the environment')
+            raise CannotBoot('virtme-ng is missing (tools/setup.sh --qemu)')
         if shutil.which(f'qemu-system-{platform.machine()}') is None:
             raise CannotBoot('there is no QEMU')
         if self.kernel() is None:

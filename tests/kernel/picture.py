@@ -57,10 +57,11 @@ def take() -> dict[str, Any]:
 
 def sessions() -> list[tuple[str, str, str]]:
     """Number, target and portal of each iSCSI session."""
-    return [
-        (path.name.removeprefix('session'), *_session(path)[:2])
-        for path in _entries('iscsi_session')
-    ]
+    found = []
+    for path in _entries('iscsi_session'):
+        target, portal, _state = _session(path)
+        found.append((path.name.removeprefix('session'), target, portal))
+    return found
 
 
 def _entries(kind: str) -> list[pathlib.Path]:

@@ -20,16 +20,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING
 from typing import Any
 
 from tests.contract import bed
 from tests.simulator import client
 from tests.simulator import faults
 from tests.simulator import picture
-
-if TYPE_CHECKING:
-    from attachworker import host as hosts
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -96,11 +92,6 @@ class SimulatedBed(bed.Bed):
 
     def uevent_source(self) -> client.UeventSource:
         return client.UeventSource(self.root)
-
-    def host(self) -> 'hosts.Host':
-        from attachworker import host as hosts
-
-        return hosts.Host(self.root, self.verbs, self.uevent_source())
 
     def create_volume(
         self,

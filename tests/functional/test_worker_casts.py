@@ -1,0 +1,228 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Casts to the real worker, and the delivery of their results."""
+
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from attachworker import objects
+from tests import harness
+from tests.functional import caller
+from tests.functional import rabbitmq
+from tests.functional.test_worker import DATA
+from tests.functional.test_worker import primitive
+from tests.simulator.bed import SimulatedBed
+from tests.simulator.faults import Fault
+
+#: Seconds after which no second delivery would come any more.
+_QUIET = 0.5
+
+
+def one_result(receiver: caller.Receiver) -> objects.OperationResult:
+    """The result that a receiver got; it must not get another one."""
+    assert receiver.got.wait(15)
+    time.sleep(_QUIET)
+    [result] = receiver.results
+    return result
+
+
+def test_result_of_a_cast_is_delivered(
+    bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
+) -> None:
+    volume = bed.create_volume()
+    request = harness.attach_request(volume, reply_to=receiver.reply_to)
+
+    worker.api.cast_attach_volume({}, worker.name, request)
+
+    result = one_result(receiver)
+    assert result.request_id == request.request_id
+    assert result.status == 'attached'
+    assert bed.read(result.device.path) == volume.pattern
+    stored = worker.api.get_result({}, worker.name, request.request_id)
+    assert stored.as_dict() == result.as_dict()
+    detach = objects.DetachRequest(
+        request_id='detach-' + request.request_id,
+        attachment_id=volume.name,
+        reply_to=receiver.reply_to,
+    )
+    worker.api.cast_detach_volume({}, worker.name, detach)
+    caller.until(lambda: len(receiver.results) == 2)
+    assert receiver.results[1].status == 'detached'
+
+
+def test_failed_attach_is_delivered(
+    bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
+) -> None:
+    volume = bed.create_volume()
+    bed.stop_portal(volume.portals[0])
+    request = harness.attach_request(volume, reply_to=receiver.reply_to)
+    worker.api.cast_attach_volume({}, worker.name, request)
+    result = one_result(receiver)
+    assert result.error.code == 'target_unreachable'
+    assert result.leftovers == []
+
+
+def test_receiver_that_fails_gets_it_again(
+    bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
+) -> None:
+    receiver.refuse = 2
+    volume = bed.create_volume()
+    worker.api.cast_attach_volume(
+        {},
+        worker.name,
+        harness.attach_request(volume, reply_to=receiver.reply_to),
+    )
+    assert one_result(receiver).status == 'attached'
+    assert receiver.asked == 3
+    worker.detach(volume.name)
+
+
+def test_receiver_may_come_later(
+    broker: rabbitmq.RabbitMQNode, bed: SimulatedBed, worker: harness.Harness
+) -> None:
+    receiver = caller.Receiver(broker.url)
+    volume = bed.create_volume()
+    request = harness.attach_request(volume, reply_to=receiver.reply_to)
+    worker.api.cast_attach_volume({}, worker.name, request)
+    caller.until(
+        lambda: worker.attachments() == [f'{volume.name} attached']
+    )
+    time.sleep(0.3)
+    receiver.server.start()
+    assert one_result(receiver).status == 'attached'
+    receiver.stop()
+    worker.detach(volume.name)
+
+
+def test_cast_without_reply_to_has_its_result_kept(
+    bed: SimulatedBed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    request = harness.attach_request(volume)
+    worker.api.cast_attach_volume({}, worker.name, request)
+    caller.until(
+        lambda: worker.attachments() == [f'{volume.name} attached']
+    )
+    result = worker.api.get_result({}, worker.name, request.request_id)
+    assert result.status == 'attached'
+    worker.detach(volume.name)
+
+
+def test_cast_that_is_sent_again_is_answered_again(
+    bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
+) -> None:
+    volume = bed.create_volume()
+    request = harness.attach_request(volume, reply_to=receiver.reply_to)
+    worker.api.cast_attach_volume({}, worker.name, request)
+    first = one_result(receiver)
+    # The caller has crashed and does not know that it had its answer.
+    worker.api.cast_attach_volume({}, worker.name, request)
+    caller.until(lambda: len(receiver.results) == 2)
+    assert receiver.results[1].as_dict() == first.as_dict()
+    worker.detach(volume.name)
+
+
+def test_cast_that_is_refused_is_told(
+    bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
+) -> None:
+    volume = bed.create_volume()
+    first = worker.attach(volume)
+    other = harness.attach_request(
+        bed.create_volume(),
+        request_id=first.request_id,
+        reply_to=receiver.reply_to,
+    )
+    worker.api.cast_attach_volume({}, worker.name, other)
+    assert one_result(receiver).error.code == 'attachment_conflict'
+    # What was stored is untouched.
+    stored = worker.api.get_result({}, worker.name, first.request_id)
+    assert stored.as_dict() == first.as_dict()
+    worker.detach(volume.name)
+
+
+def test_bad_object_is_told_to_who_is_legible(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    raw: caller.RawClient,
+    receiver: caller.Receiver,
+) -> None:
+    request, info = primitive(bed, reply_to=receiver.reply_to)
+    info['auth_password'] = 'CANARY-secret\0'
+    raw.cast('attach_volume', request=request)
+    result = one_result(receiver)
+    assert result.request_id == request[DATA]['request_id']
+    assert result.status == 'failed'
+    assert result.error.code == 'invalid_connection_info'
+    assert 'auth_password' in result.error.message
+    assert 'NUL' in result.error.message
+    assert 'CANARY' not in str(result.as_dict())
+
+
+@pytest.mark.parametrize(
+    'reply_to', [None, 'text', {}, {DATA: None}, {DATA: {'topic': 7}}]
+)
+def test_bad_object_that_nobody_waits_for_is_logged(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    raw: caller.RawClient,
+    caplog: pytest.LogCaptureFixture,
+    reply_to: Any,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    request, info = primitive(bed)
+    info['target_list'] = ['CANARY-in-the-body']
+    request[DATA]['reply_to'] = reply_to
+    raw.cast('attach_volume', request=request)
+    caller.until(lambda: 'cannot be used' in caplog.text)
+    worker.api.ping({}, worker.name)
+    assert 'CANARY' not in caplog.text
+
+
+def test_cast_to_a_method_that_is_none_is_dropped(
+    worker: harness.Harness, raw: caller.RawClient
+) -> None:
+    raw.cast('no_such_method', secret='CANARY')
+    raw.cast('ping', version='9.0')
+    assert worker.api.ping({}, worker.name)['ready']
+
+
+def test_busy_is_told_to_a_cast(
+    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed,
+    receiver: caller.Receiver,
+) -> None:
+    fault = bed.arm(Fault.HANG_BEFORE, 'iscsi.login')
+    with harness.Harness(
+        bed, broker.url, max_running=1, max_queued=1
+    ) as small:
+        volumes = [bed.create_volume() for _ in range(3)]
+        requests = [
+            harness.attach_request(volume, reply_to=receiver.reply_to)
+            for volume in volumes
+        ]
+        small.api.cast_attach_volume({}, small.name, requests[0])
+        assert fault.wait()
+        for request in requests[1:]:
+            small.api.cast_attach_volume({}, small.name, request)
+        assert one_result(receiver).error.code == 'busy'
+        # It is not stored: the same request may be tried again
+        fault.release()
+        caller.until(lambda: len(receiver.results) == 3)
+        small.api.cast_attach_volume({}, small.name, requests[2])
+        caller.until(lambda: len(receiver.results) == 4)
+        assert receiver.results[3].status == 'attached'
+        for volume in volumes:
+            small.detach(volume.name)

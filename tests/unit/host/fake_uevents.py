@@ -1,0 +1,51 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A source of uevents that a test feeds."""
+
+import collections
+import os
+
+
+class FakeSource:
+    """Hands over what was put in, in order; exceptions are raised."""
+
+    def __init__(self) -> None:
+        self._waiting: collections.deque[dict[str, str] | OSError] = (
+            collections.deque()
+        )
+        self._event = os.eventfd(0, os.EFD_NONBLOCK)
+        self.closed = False
+
+    def put(self, *things: dict[str, str] | OSError) -> None:
+        self._waiting.extend(things)
+        os.eventfd_write(self._event, 1)
+
+    def fileno(self) -> int:
+        return self._event
+
+    def receive(self) -> dict[str, str] | None:
+        if not self._waiting:
+            try:
+                os.eventfd_read(self._event)
+            except BlockingIOError:
+                return None
+            if not self._waiting:
+                return None
+        found = self._waiting.popleft()
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    def close(self) -> None:
+        self.closed = True
+        os.close(self._event)

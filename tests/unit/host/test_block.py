@@ -1,0 +1,116 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Block devices: who uses them, and their data."""
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import host as hosts
+from tests.simulator import bed as beds
+from tests.simulator import faults
+from tests.unit.host import test_scsi
+
+
+@pytest.fixture
+def disk(bed: beds.SimulatedBed, host: hosts.Host) -> str:
+    _, device = test_scsi.connected(host, bed.create_volume())
+    assert device.disk is not None
+    return device.disk
+
+
+def test_nobody_uses_a_new_disk(
+    host: hosts.Host, disk: str, deadline: deadlines.Deadline
+) -> None:
+    assert host.block.users(disk, deadline) == []
+
+
+def test_users_are_named(
+    bed: beds.SimulatedBed,
+    host: hosts.Host,
+    disk: str,
+    deadline: deadlines.Deadline,
+) -> None:
+    # Given a disk under a device, mounted, and open in this process
+    bed.control('mount', device=disk, directory='/mnt/data')
+    bed.control('add_holder', device=disk, holder='dm-3')
+    with bed.opened(f'/dev/{disk}'):
+        holder, mount, process = host.block.users(disk, deadline)
+    # Then each of them is told
+    assert holder == 'device dm-3'
+    assert mount == 'mount /mnt/data'
+    assert process.startswith('process ')
+    # And when they are gone, nobody is
+    bed.control('unmount', directory='/mnt/data')
+    bed.control('remove_holder', device=disk, holder='dm-3')
+    assert host.block.users(disk, deadline) == []
+
+
+def test_a_mount_of_a_partition_uses_the_disk(
+    bed: beds.SimulatedBed,
+    host: hosts.Host,
+    disk: str,
+    deadline: deadlines.Deadline,
+) -> None:
+    # Given a disk with a partition that is mounted
+    name = f'{disk}1'
+    partition = (bed.root / 'sys/class/block' / disk).resolve() / name
+    partition.mkdir()
+    (partition / 'partition').write_text('1\n')
+    (partition / 'dev').write_text('8:17\n')
+    (bed.root / 'sys/class/block' / name).symlink_to(partition)
+    table = bed.root / 'proc/self/mountinfo'
+    table.write_text('40 22 8:17 / /srv rw - ext4 /dev/x rw\n')
+    # Then the disk is in use
+    assert host.block.users(disk, deadline) == ['mount /srv']
+
+
+def test_a_disk_that_is_gone(
+    host: hosts.Host, deadline: deadlines.Deadline
+) -> None:
+    assert host.block.size('sdzz') is None
+    assert host.block.users('sdzz', deadline) == []
+
+
+def test_data_comes_from_the_device(
+    bed: beds.SimulatedBed,
+    host: hosts.Host,
+    disk: str,
+    deadline: deadlines.Deadline,
+) -> None:
+    bed.write(f'/dev/{disk}', b'x' * 4096)
+    host.block.flush(disk, deadline)
+    assert host.block.read_first_block(disk, deadline) == b'x' * 4096
+
+
+@pytest.mark.parametrize('verb', ['block.flush', 'block.read'])
+def test_a_device_that_fails(
+    host: hosts.Host,
+    plan: faults.FaultPlan,
+    disk: str,
+    deadline: deadlines.Deadline,
+    verb: str,
+) -> None:
+    plan.arm(faults.Fault.FAIL_BEFORE, verb)
+    with pytest.raises(OSError, match='injected'):
+        if verb == 'block.flush':
+            host.block.flush(disk, deadline)
+        else:
+            host.block.read_first_block(disk, deadline)
+
+
+def test_size_is_in_bytes(
+    bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    volume = bed.create_volume(size=3 * 1024 * 1024)
+    _, device = test_scsi.connected(host, volume)
+    assert host.block.size(device.disk) == 3 * 1024 * 1024

@@ -1,0 +1,79 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Whether a portal answers, on loopback."""
+
+from collections.abc import Iterator
+import socket
+
+import pytest
+
+from attachworker import exception
+from attachworker.host import network
+
+TIMEOUT = 10.0
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(('127.0.0.1', 0)) as made:
+        yield made
+
+
+def test_a_portal_that_answers(listener: socket.socket) -> None:
+    network.probe('127.0.0.1', listener.getsockname()[1], TIMEOUT)
+    # and the connection is closed again, so that none is left of it
+    connection, _ = listener.accept()
+    with connection:
+        connection.settimeout(TIMEOUT)
+        assert connection.recv(1) == b''
+
+
+def test_a_portal_that_refuses(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    listener.close()
+    with pytest.raises(exception.TargetUnreachable) as caught:
+        network.probe('127.0.0.1', port, TIMEOUT)
+    assert f'127.0.0.1:{port}' in str(caught.value)
+    assert 'refused' in str(caught.value)
+    assert caught.value.retryable
+
+
+def test_a_portal_that_says_nothing() -> None:
+    # Given a socket whose queue is full: the kernel drops what comes
+    with socket.socket() as full:
+        full.bind(('127.0.0.1', 0))
+        full.listen(0)
+        address = full.getsockname()
+        with socket.create_connection(address, TIMEOUT):
+            with pytest.raises(exception.TargetUnreachable) as caught:
+                network.probe(*address, 0.1)
+    assert 'no answer' in str(caught.value)
+
+
+def test_a_name_that_nobody_knows() -> None:
+    name = 'no.such.host.invalid'
+    with pytest.raises(exception.TargetUnreachable) as caught:
+        network.probe(name, 3260, TIMEOUT)
+    assert f'{name}:3260' in str(caught.value)
+
+
+def test_ipv6_is_told_in_brackets() -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(('::1', 0))
+        except OSError:
+            pytest.skip('no IPv6 here')
+        port = probe.getsockname()[1]
+    with pytest.raises(exception.TargetUnreachable) as caught:
+        network.probe('::1', port, TIMEOUT)
+    assert f'[::1]:{port}' in str(caught.value)

@@ -1,0 +1,105 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Privileged verbs that return late, or never."""
+
+import threading
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker.host import verbs
+
+PATIENCE = 10.0
+
+
+def call(calls: verbs.Verbs, verb: object, *values: object) -> object:
+    return calls.call(
+        verb,
+        *values,
+        name='block.flush',
+        about='sda',
+        deadline=deadlines.Deadline.after(PATIENCE),
+    )
+
+
+def test_result_of_the_verb() -> None:
+    assert call(verbs.Verbs(), lambda one, two: one + two, 1, 2) == 3
+
+
+def test_error_of_the_verb() -> None:
+    error = OSError(5, 'Input/output error')
+
+    def verb() -> None:
+        raise error
+
+    with pytest.raises(OSError, match='Input/output') as caught:
+        call(verbs.Verbs(), verb)
+    assert caught.value is error
+
+
+def test_a_verb_that_hangs_costs_no_more_than_the_deadline() -> None:
+    # Given a verb that is stuck in the kernel
+    calls = verbs.Verbs()
+    release, ended = threading.Event(), threading.Event()
+
+    def verb() -> None:
+        release.wait(PATIENCE)
+        ended.set()
+
+    # When it is called
+    with pytest.raises(exception.DeadlineExceeded) as caught:
+        calls.call(
+            verb,
+            name='block.flush',
+            about='sda',
+            deadline=deadlines.Deadline.after(0.05),
+        )
+    # Then the error says what hangs, and it is known to go on
+    assert 'block.flush of sda' in str(caught.value)
+    assert calls.unfinished('sda') == ['block.flush']
+    assert calls.unfinished('sdb') == []
+    # And others can be called meanwhile
+    assert call(calls, lambda: 'done') == 'done'
+    # And once it has returned, nothing goes on
+    release.set()
+    assert ended.wait(PATIENCE)
+    for thread in threading.enumerate():
+        if thread.name == 'block.flush':
+            thread.join(PATIENCE)
+    assert calls.unfinished('sda') == []
+
+
+def test_nothing_is_unfinished_once_a_call_has_returned() -> None:
+    calls = verbs.Verbs()
+    for _ in range(100):
+        call(calls, lambda: None)
+        assert calls.unfinished('sda') == []
+
+
+def test_no_verb_starts_after_the_deadline() -> None:
+    # Given a deadline that has passed
+    began = threading.Event()
+    # When a verb is called all the same
+    with pytest.raises(exception.DeadlineExceeded):
+        verbs.Verbs().call(
+            began.set,
+            name='iscsi.login',
+            about='target',
+            deadline=deadlines.Deadline.after(-1.0),
+        )
+    # Then it has not been started: nobody would undo what it does
+    for thread in threading.enumerate():
+        if thread.name == 'iscsi.login':
+            thread.join(PATIENCE)
+    assert not began.is_set()

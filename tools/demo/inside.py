@@ -1,0 +1,27 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The part of the demo that runs inside the lab."""
+
+import sys
+
+from oslo_privsep import priv_context
+
+from attachworker import privileged
+from tests.kernel.bed import KernelBed
+from tools.demo import scenario
+
+if __name__ == '__main__':
+    # forked before there are threads, as the daemon does it
+    privileged.default.start(priv_context.Method.FORK)
+    sys.exit(scenario.run(KernelBed(), 'a real kernel'))
