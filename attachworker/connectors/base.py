@@ -53,6 +53,42 @@ class PathOutcome:
     error: exception.AttachWorkerError | None = None
 
 
+class Interest:
+    """Whether somebody still wants what an attempt to connect may bring."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lost = False
+        self._committed = False
+
+    def commit(self, step: str) -> None:
+        """To be called before the first change of the host.
+
+        :raises OperationCancelled: nobody wants the path any more
+        """
+        self.check(step)
+        with self._lock:
+            self._committed = not self._lost
+        self.check(step)
+
+    def check(self, step: str) -> None:
+        """To be called between changes.
+
+        :raises OperationCancelled: nobody wants the path any more
+        """
+        if self._lost:
+            raise exception.OperationCancelled(step=step)
+
+    def lose(self) -> bool:
+        """Give up the path.
+
+        :returns: True if nothing was changed for it, and nothing will be
+        """
+        with self._lock:
+            self._lost = True
+            return not self._committed
+
+
 class Claims(Protocol):
     """What the journal remembers for one attachment.
 
@@ -120,12 +156,11 @@ class Connector(abc.ABC):
         target: Target,
         claims: Claims,
         deadline: deadlines.Deadline,
-        abandoned: threading.Event,
+        interest: Interest,
     ) -> Path:
         """Bring one target's device to this host, or find it here.
 
-        :param abandoned: set when nobody wants the path any more; the
-            attempt ends soon after with an exception
+        :param interest: tells when nobody wants the path any more
         :raises AttachWorkerError: it could not be connected
         """
 

@@ -13,7 +13,6 @@
 
 """iSCSI: a session per target and portal, a SCSI device per LUN."""
 
-import threading
 from typing import Any
 
 from oslo_config import cfg
@@ -93,17 +92,17 @@ class ISCSIConnector(base.Connector):
         target: base.Target,
         claims: base.Claims,
         deadline: deadlines.Deadline,
-        abandoned: threading.Event,
+        interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.ISCSIConnectionInfo)
-        claims.take(target)
         address, port = _split(target.portal)
         if not self._sessions(target):
             network.probe(address, port, self._login_timeout(deadline))
         with self._session_locks.hold(_session_key(target), deadline):
-            _stop_if(abandoned, target)
+            interest.commit(f'login to {target}')
+            claims.take(target)
             session = self._logged_in(info, target, claims, deadline)
-        _stop_if(abandoned, target)
+        interest.check(f'scan of {target}')
         device = self._device(session, target, claims, deadline)
         assert device.disk is not None
         return base.Path(target, device.disk, device.hctl)
@@ -369,11 +368,6 @@ def _sooner(
     deadline: deadlines.Deadline, seconds: float
 ) -> deadlines.Deadline:
     return deadlines.Deadline(min(deadline.at, deadlines.now() + seconds))
-
-
-def _stop_if(abandoned: threading.Event, target: base.Target) -> None:
-    if abandoned.is_set():
-        raise exception.OperationCancelled(step=f'connecting {target}')
 
 
 def _not_found(target: base.Target) -> exception.DeviceNotFound:

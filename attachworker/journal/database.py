@@ -86,18 +86,21 @@ class Database:
     def __init__(self, directory: pathlib.Path) -> None:
         self.path = directory / 'journal.sqlite'
         self._lock = threading.RLock()
-        with self._errors():
+        with self._errors(), contextlib.ExitStack() as on_error:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._owner = self._own(directory / 'lock')
+            on_error.callback(os.close, self._owner)
             self._connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False
             )
+            on_error.callback(self._connection.close)
             self._connection.row_factory = sqlite3.Row
             self._connection.execute('PRAGMA journal_mode = WAL')
             self._connection.execute('PRAGMA synchronous = FULL')
             self._connection.execute('PRAGMA secure_delete = ON')
             os.chmod(self.path, 0o600)
             self._prepare()
+            on_error.pop_all()
 
     def close(self) -> None:
         with self._lock:
@@ -114,10 +117,11 @@ class Database:
             self._connection.execute('BEGIN IMMEDIATE')
             try:
                 yield self._connection
+                self._connection.execute('COMMIT')
             except BaseException:
-                self._connection.execute('ROLLBACK')
+                if self._connection.in_transaction:  # SQLite may have ended it
+                    self._connection.execute('ROLLBACK')
                 raise
-            self._connection.execute('COMMIT')
 
     def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         """All rows of a query.

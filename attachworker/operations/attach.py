@@ -135,6 +135,7 @@ class AttachHandler(handler.BaseHandler):
             request.connection_info,
             targets=list(targets),
             multipath=request.multipath,
+            encrypted=request.encryption is not None,
             enforce_multipath=request.multipath and request.enforce_multipath,
             expected_wwn=request.expected_wwn or wwn,
         )

@@ -13,9 +13,9 @@
 
 """Goes on with what a failed attach could not put back in time."""
 
+from collections.abc import Callable
 import dataclasses
 import threading
-from collections.abc import Callable
 
 from attachworker import deadline as deadlines
 from attachworker.dispatcher import Dispatcher
@@ -25,7 +25,7 @@ _FIRST = 1.0
 _LONGEST = 60.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Job:
     attachment_id: str
     run: Callable[[], None]

@@ -30,6 +30,11 @@ class GetConnector(base.Task):
     default_provides = 'connector'
 
     def execute(self) -> connectors.Connector:
+        if self.run.encrypted:
+            raise exception.EncryptionFailed(
+                device='the volume',
+                reason='this version cannot open encrypted volumes',
+            )
         if self.run.enforce_multipath:
             raise exception.MultipathFailed(
                 reason='this version cannot make multipath maps'

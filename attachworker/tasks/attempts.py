@@ -38,7 +38,7 @@ class Attempts:
         self._wanted = wanted
         self._changed = threading.Condition()
         self._outcomes: dict[base.Target, base.PathOutcome] = {}
-        self._abandoned: dict[base.Target, threading.Event] = {}
+        self._interests: dict[base.Target, base.Interest] = {}
 
     def start(
         self,
@@ -49,7 +49,7 @@ class Attempts:
         deadline: deadlines.Deadline,
     ) -> None:
         """Begin to connect a target."""
-        abandoned = self._abandoned[target] = threading.Event()
+        interest = self._interests[target] = base.Interest()
 
         def body() -> None:
             outcome = base.PathOutcome(
@@ -57,7 +57,7 @@ class Attempts:
             )
             try:
                 path = connector.connect(
-                    info, target, claims, deadline, abandoned
+                    info, target, claims, deadline, interest
                 )
                 outcome = base.PathOutcome(target, path=path)
             except exception.AttachWorkerError as error:
@@ -93,9 +93,9 @@ class Attempts:
         self, target: base.Target, deadline: deadlines.Deadline
     ) -> bool:
         """Stop an attempt; True once nothing of it goes on."""
-        if target not in self._abandoned:
+        interest = self._interests.get(target)
+        if interest is None or interest.lose():
             return True
-        self._abandoned[target].set()
         with self._changed:
             return self._changed.wait_for(
                 lambda: target in self._outcomes, deadline.remaining()

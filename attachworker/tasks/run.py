@@ -31,6 +31,7 @@ class Run:
     :ivar info: what to connect to; read only
     :ivar targets: the ways to it, in the order of the request
     :ivar multipath: whether the caller asked for a multipath map
+    :ivar encrypted: whether the caller asked for the device to be opened
     :ivar wanted_paths: how many paths decide the attach
     :ivar expected_wwn: the identifier that the volume must have, normalised;
         None if nobody knows it yet
@@ -50,6 +51,7 @@ class Run:
     deadline: deadlines.Deadline
     multipath: bool = False
     enforce_multipath: bool = False
+    encrypted: bool = False
     wanted_paths: int = 1
     expected_wwn: str | None = None
     keep_all: bool = False

@@ -13,7 +13,10 @@
 """Which targets an attachment uses, and which sessions are ours."""
 
 from collections.abc import Callable
+import pathlib
+import tempfile
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 from hypothesis.stateful import invariant
@@ -180,13 +183,8 @@ class Sharing(RuleBasedStateMachine):
     """Whatever order attachments come and go in: a device that we made is
     known to be ours as long as somebody uses it, and not longer."""
 
-    attachments = st.sampled_from(['a', 'b', 'c'])
-
     def __init__(self) -> None:
         super().__init__()
-        import pathlib
-        import tempfile
-
         self._directory = tempfile.TemporaryDirectory()
         self._database = Database(pathlib.Path(self._directory.name))
         self._users: set[str] = set()
@@ -199,7 +197,7 @@ class Sharing(RuleBasedStateMachine):
     def _of(self, name: str) -> Claims:
         return Claims(self._database, name, 'boot')
 
-    @rule(name=attachments)
+    @rule(name=st.sampled_from('abc'))
     def attach(self, name: str) -> None:
         claims = self._of(name)
         claims.take(HERE)
@@ -208,7 +206,7 @@ class Sharing(RuleBasedStateMachine):
             self._ours = True
         self._users.add(name)
 
-    @rule(name=attachments)
+    @rule(name=st.sampled_from('abc'))
     def detach(self, name: str) -> None:
         claims = self._of(name)
         if name in self._users and self._users == {name}:
@@ -224,6 +222,6 @@ class Sharing(RuleBasedStateMachine):
 
 
 TestSharing = Sharing.TestCase
-TestSharing.settings = __import__('hypothesis').settings(
+TestSharing.settings = settings(
     max_examples=20, stateful_step_count=15, deadline=None
 )

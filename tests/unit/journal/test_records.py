@@ -1,0 +1,209 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Requests with their one final result, and attachments."""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+
+import pytest
+
+from attachworker import exception
+from attachworker.journal import Database
+from attachworker.journal import Records
+from tests.unit.journal import rows
+
+
+@pytest.fixture
+def records(database: Database) -> Records:
+    return Records(database)
+
+
+def ids(found: list[object]) -> list[str]:
+    return [one.request_id for one in found]
+
+
+# -- requests
+
+
+def test_a_request_comes_back_as_it_was(records: Records) -> None:
+    given = rows.request(reply_to=rows.REPLY_TO)
+    records.accept(given)
+    assert records.request('request') == given
+    assert records.request('another') is None
+
+
+def test_a_request_outlives_the_worker(directory: pathlib.Path) -> None:
+    given = rows.request()
+    database = Database(directory)
+    Records(database).accept(given)
+    database.close()
+    database = Database(directory)
+    assert Records(database).unfinished() == [given]
+    database.close()
+
+
+def test_a_request_is_accepted_once(records: Records) -> None:
+    records.accept(rows.request())
+    with pytest.raises(exception.JournalUnavailable):
+        records.accept(rows.request(digest='other'))
+    assert records.request('request').digest == 'digest'
+
+
+def test_unfinished_requests_oldest_first(records: Records) -> None:
+    names = ['c', 'a', 'b']
+    for name in names:
+        records.accept(rows.request(name))
+    assert ids(records.unfinished()) == names
+    records.finish('a', {'is': 'done'}, None, None)
+    assert ids(records.unfinished()) == ['c', 'b']
+
+
+def test_there_is_one_final_result(records: Records) -> None:
+    # Given a request with a result
+    records.accept(rows.request())
+    first = {'is': 'the first'}
+    assert records.finish('request', first, None, None) is True
+    # When somebody comes with another one, and what it would mean
+    records.put_attachment(rows.attachment('kept'))
+    assert (
+        records.finish(
+            'request', {'is': 'another'}, rows.attachment('new'), 'kept'
+        )
+        is False
+    )
+    # Then nothing changes
+    assert records.request('request').result == first
+    assert records.attachment('new') is None
+    assert records.attachment('kept') is not None
+
+
+def test_of_many_at_once_one_result_is_final(records: Records) -> None:
+    records.accept(rows.request())
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        won = list(
+            threads.map(
+                lambda n: records.finish('request', {'n': n}, None, None),
+                range(8),
+            )
+        )
+    assert won.count(True) == 1
+    assert records.request('request').result == {'n': won.index(True)}
+
+
+def test_no_result_for_a_request_that_was_not_accepted(
+    records: Records,
+) -> None:
+    found = rows.attachment()
+    assert records.finish('request', {}, found, None) is False
+    assert records.request('request') is None
+    assert records.attachments() == []
+
+
+def test_result_and_attachment_change_together(records: Records) -> None:
+    records.accept(rows.request())
+    found = rows.attachment(state='attached', device={'path': '/dev/sda'})
+    records.finish('request', {'is': 'done'}, found, None)
+    assert records.attachment('attachment').device == {'path': '/dev/sda'}
+    records.accept(rows.request('detach'))
+    records.finish('detach', {'is': 'done'}, None, 'attachment')
+    assert records.attachment('attachment') is None
+
+
+def test_an_attachment_that_cannot_be_written_takes_the_result_with_it(
+    records: Records,
+) -> None:
+    records.accept(rows.request())
+    broken = dataclasses.replace(rows.attachment(), state=None)
+    with pytest.raises(exception.JournalUnavailable):
+        records.finish('request', {'is': 'done'}, broken, None)
+    assert ids(records.unfinished()) == ['request']
+
+
+# -- delivery
+
+
+def test_results_that_somebody_waits_for(records: Records) -> None:
+    # Given a cast and a call, finished, and a cast that is not
+    records.accept(rows.request('cast', reply_to=rows.REPLY_TO))
+    records.accept(rows.request('call'))
+    records.accept(rows.request('running', reply_to=rows.REPLY_TO))
+    for name in ('cast', 'call'):
+        records.finish(name, {'of': name}, None, None)
+    # Then one result has to be sent
+    (found,) = records.undelivered()
+    assert found.request_id == 'cast'
+    assert found.result == {'of': 'cast'}
+    assert found.reply_to == rows.REPLY_TO
+    # until it has been
+    records.mark_delivered('cast')
+    assert records.undelivered() == []
+    assert records.request('cast').result == {'of': 'cast'}
+
+
+# -- retention
+
+
+def test_old_results_are_forgotten_and_nothing_else(
+    records: Records,
+) -> None:
+    # Given a result and a request that has none yet
+    records.accept(rows.request('done', reply_to=rows.REPLY_TO))
+    records.accept(rows.request('running'))
+    records.finish('done', {}, rows.attachment(), None)
+    # When the result is young, then it stays
+    assert records.forget_results(60.0) == 0
+    assert records.request('done') is not None
+    # When it is old, then it goes, and the rest stays
+    assert records.forget_results(-1.0) == 1
+    assert records.request('done') is None
+    assert records.undelivered() == []
+    assert ids(records.unfinished()) == ['running']
+    assert records.attachment('attachment') is not None
+
+
+# -- attachments
+
+
+def test_an_attachment_comes_back_as_it_was(records: Records) -> None:
+    given = rows.attachment(wwn='36001', device={'path': '/dev/sda'})
+    records.put_attachment(given)
+    found = records.attachment('attachment')
+    assert found == dataclasses.replace(
+        given, created_at=found.created_at, updated_at=found.updated_at
+    )
+    assert found.created_at
+    assert records.attachment('another') is None
+
+
+def test_a_change_keeps_when_it_was_made(records: Records) -> None:
+    records.put_attachment(rows.attachment())
+    first = records.attachment('attachment')
+    for changed in (
+        rows.attachment(state='failed', boot_id='another', wwn='36001'),
+        rows.attachment(volume_id=None, connection={}, last_request='two'),
+    ):
+        records.put_attachment(changed)
+        found = records.attachment('attachment')
+        assert found.created_at == first.created_at
+        assert found.updated_at > first.updated_at
+        assert found == dataclasses.replace(
+            changed, created_at=found.created_at, updated_at=found.updated_at
+        )
+
+
+def test_attachments_oldest_first(records: Records) -> None:
+    for name in ('c', 'a', 'b', 'c'):
+        records.put_attachment(rows.attachment(name))
+    found = [one.attachment_id for one in records.attachments()]
+    assert found == ['c', 'a', 'b']
