@@ -14,6 +14,7 @@
 """Decides which operation runs next, and how many run at once."""
 
 import collections
+import concurrent.futures
 import threading
 from typing import Protocol
 
@@ -51,38 +52,38 @@ class Dispatcher:
     def __init__(
         self, max_running: int, max_running_per_backend: int, max_queued: int
     ) -> None:
+        self._max_running = max_running
         self._max_running_per_backend = max_running_per_backend
         self._max_queued = max_queued
-        self._changed = threading.Condition()
-        self._queue: collections.deque[Job] = collections.deque()
+        self._idle = threading.Condition()
+        self._queue: list[Job] = []
         self._attachments: set[str] = set()
         self._backends: collections.Counter[str] = collections.Counter()
-        self._stopped = False
-        self._threads = [
-            threading.Thread(
-                target=self._work, name=f'operation-{number}', daemon=True
-            )
-            for number in range(max_running)
-        ]
+        self._running = False
+        self._executor = concurrent.futures.ThreadPoolExecutor(
+            max_running, thread_name_prefix='operation'
+        )
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        """Begin to run jobs; some may have been added before."""
+        with self._idle:
+            self._running = True
+            self._start_jobs()
 
     def check_room(self) -> None:
         """Raise if the queue is full.
 
         :raises WorkerBusy: nothing was taken
         """
-        with self._changed:
-            if self._stopped or len(self._queue) >= self._max_queued:
+        with self._idle:
+            if not self._running or len(self._queue) >= self._max_queued:
                 raise exception.WorkerBusy()
 
     def add(self, job: Job) -> None:
         """Queue a job; it was accepted, so it is never refused here."""
-        with self._changed:
+        with self._idle:
             self._queue.append(job)
-            self._changed.notify_all()
+            self._start_jobs()
 
     def stop(self, timeout: float) -> bool:
         """Start no more jobs, and wait for those that run.
@@ -90,43 +91,36 @@ class Dispatcher:
         :param timeout: seconds
         :returns: True if none runs any more
         """
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-            return self._changed.wait_for(
-                lambda: not self._attachments, timeout
-            )
+        with self._idle:
+            self._running = False
+            done = self._idle.wait_for(lambda: not self._attachments, timeout)
+        self._executor.shutdown(wait=False)
+        return done
 
-    def _work(self) -> None:
-        while (job := self._take()) is not None:
-            try:
-                job.run()
-            except Exception:
-                LOG.exception('Operation on %s', job.attachment_id)
-            finally:
-                self._give_back(job)
-
-    def _take(self) -> Job | None:
-        with self._changed:
-            while not self._stopped:
-                job = next(filter(self._may_run, self._queue), None)
-                if job is None:
-                    self._changed.wait()
-                    continue
-                self._queue.remove(job)
-                self._attachments.add(job.attachment_id)
-                self._backends[job.backend] += 1
-                return job
-        return None
-
-    def _give_back(self, job: Job) -> None:
-        with self._changed:
-            self._attachments.discard(job.attachment_id)
-            self._backends[job.backend] -= 1
-            self._changed.notify_all()
+    def _start_jobs(self) -> None:
+        while self._running and len(self._attachments) < self._max_running:
+            job = next(filter(self._may_run, self._queue), None)
+            if job is None:
+                return
+            self._queue.remove(job)
+            self._attachments.add(job.attachment_id)
+            self._backends[job.backend] += 1
+            self._executor.submit(self._work, job)
 
     def _may_run(self, job: Job) -> bool:
         return (
             job.attachment_id not in self._attachments
             and self._backends[job.backend] < self._max_running_per_backend
         )
+
+    def _work(self, job: Job) -> None:
+        try:
+            job.run()
+        except Exception:
+            LOG.exception('Operation on %s', job.attachment_id)
+        finally:
+            with self._idle:
+                self._attachments.discard(job.attachment_id)
+                self._backends[job.backend] -= 1
+                self._start_jobs()
+                self._idle.notify_all()

@@ -13,12 +13,12 @@
 
 """The worker: makes all parts from the configuration and starts them."""
 
+import concurrent.futures
 from importlib import metadata
 import pathlib
 import threading
 from typing import Any
 
-import futurist
 from oslo_config import cfg
 from oslo_log import log as logging
 import oslo_messaging as messaging
@@ -120,8 +120,10 @@ class Worker:
         self._dispatcher = Dispatcher(
             conf.max_running, conf.max_running_per_backend, conf.max_queued
         )
-        self._executor = futurist.ThreadPoolExecutor(
-            max_workers=conf.max_running * _FLOW_THREADS
+        # Not futurist's, whose idle threads wake up every second.
+        self._executor = concurrent.futures.ThreadPoolExecutor(
+            max_workers=conf.max_running * _FLOW_THREADS,
+            thread_name_prefix='flow',
         )
         self._connectors = Connectors(host, conf)
         self._make_operations(run_class)

@@ -40,12 +40,20 @@ class Connectors:
             on_load_failure_callback=self._failed,
         )
         for found in manager:
-            group = cfg.OptGroup(
-                found.name, title=f'Connector for {found.name} volumes'
-            )
-            conf.register_group(group)
-            conf.register_opts(found.plugin.options(), group=group)
-            self._connectors[found.name] = found.plugin(host, conf[found.name])
+            try:
+                self._load(found, host, conf)
+            except Exception as error:
+                self._failed(manager, found, error)
+
+    def _load(
+        self, found: Any, host: host_layer.Host, conf: cfg.ConfigOpts
+    ) -> None:
+        group = cfg.OptGroup(
+            found.name, title=f'Connector for {found.name} volumes'
+        )
+        conf.register_group(group)
+        conf.register_opts(found.plugin.options(), group=group)
+        self._connectors[found.name] = found.plugin(host, conf[found.name])
 
     def get(self, protocol: str) -> base.Connector:
         """The connector for a protocol, fit for use on this host.

@@ -41,6 +41,8 @@ class ISCSIConnector(base.Connector):
     def __init__(self, host: Any, settings: Any) -> None:
         super().__init__(host, settings)
         self._session_locks = locks.NamedLocks()
+        # Who looks whether a device is shared, and who makes it so.
+        self._device_locks = locks.NamedLocks()
 
     @classmethod
     def options(cls) -> list[Any]:
@@ -98,16 +100,27 @@ class ISCSIConnector(base.Connector):
         address, port = _split(target.portal)
         if not self._sessions(target):
             network.probe(address, port, self._login_timeout(deadline))
-        with self._session_locks.hold(_session_key(target), deadline):
-            interest.commit(f'login to {target}')
-            claims.take(target)
-            session = self._logged_in(info, target, claims, deadline)
-        interest.check(f'scan of {target}')
-        device = self._device(session, target, claims, deadline)
+        with self._device_locks.hold(str(target), deadline):
+            with self._session_locks.hold(_session_key(target), deadline):
+                interest.commit(f'login to {target}')
+                claims.take(target)
+                session = self._logged_in(info, target, claims, deadline)
+            interest.check(f'scan of {target}')
+            device = self._device(session, target, claims, deadline)
         assert device.disk is not None
         return base.Path(target, device.disk, device.hctl)
 
     def disconnect(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        keep_found: bool,
+    ) -> list[str]:
+        with self._device_locks.hold(str(target), deadline):
+            return self._disconnect(target, claims, deadline, keep_found)
+
+    def _disconnect(
         self,
         target: base.Target,
         claims: base.Claims,
@@ -161,15 +174,22 @@ class ISCSIConnector(base.Connector):
         timeout = self._login_timeout(deadline)
         record = iscsi_record.build(info, target, timeout)
         claims.intend_session(target, self._host.iscsi.last_sid())
-        made = self._host.iscsi.login(
-            target.name,
-            *_split(target.portal),
-            record,
-            2 * timeout + _IPC_MARGIN,
-            deadline,
-        )
+        try:
+            made = self._host.iscsi.login(
+                target.name,
+                *_split(target.portal),
+                record,
+                2 * timeout + _IPC_MARGIN,
+                deadline,
+            )
+        except host_iscsi.REFUSALS:
+            if not self._sessions(target):
+                # what comes later is somebody else's
+                claims.forget_session(target)
+            raise
         sessions = self._sessions(target)
         if not sessions:
+            claims.forget_session(target)
             raise exception.LoginFailed(
                 target=target.name,
                 portal=target.portal,

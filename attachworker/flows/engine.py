@@ -86,15 +86,17 @@ class _Listener(base.Listener):
             self._observer.step_undone(step)
 
 
-def run(flow: flows.Flow, executor: Any, observer: Observer) -> Outcome:
+def run(flow: flows.Flow, executor: Any | None, observer: Observer) -> Outcome:
     """Run a flow; a failed one has been undone on return.
 
     The flow lives in memory: what must survive is in the journal.
 
     :param executor: threads for steps that go on at the same time, shared by
-        all flows
+        all flows; None if there are none
     """
-    engine = engines.load(flow, engine='parallel', executor=executor)
+    # Handing each step to another thread costs more than most steps do.
+    kind = 'serial' if executor is None else 'parallel'
+    engine = engines.load(flow, engine=kind, executor=executor)
     with _Listener(engine, observer) as listener:
         try:
             engine.run()

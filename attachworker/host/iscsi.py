@@ -31,6 +31,13 @@ _AUTH_FAILED = 24
 _NOT_IN_TIME = 8
 _UNREACHABLE = {4: 'connection failed', 11: 'no answer to a login'}
 
+#: iscsid has said no; after other errors it may still be at it.
+REFUSALS = (
+    exception.AuthFailed,
+    exception.LoginFailed,
+    exception.TargetUnreachable,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Session:

@@ -75,7 +75,7 @@ class AttachHandler(handler.BaseHandler):
         )
         self.services.records.put_attachment(record)
         run = self._make_run(operation, request.connection_info.targets)
-        outcome = self.run_flow(operation, attach.build(run))
+        outcome = self.run_flow(operation, attach.build(run), run)
         if outcome.error is not None:
             self._undone(operation, outcome, run, record)
             return
@@ -100,7 +100,7 @@ class AttachHandler(handler.BaseHandler):
         device = objects.DeviceInfo.obj_from_primitive(known.device)
         run = self._make_run(operation, _used(device), known.wwn)
         run.keep_all = True
-        outcome = self.run_flow(operation, attach.build(run))
+        outcome = self.run_flow(operation, attach.build(run), run)
         if outcome.error is not None:
             result = self.failed(
                 operation,

@@ -76,7 +76,7 @@ class DetachHandler(handler.BaseHandler):
             targets=list(dict.fromkeys([*info.targets, *taken])),
             force=operation.request.force,
         )
-        outcome = self.run_flow(operation, detach.build(run))
+        outcome = self.run_flow(operation, detach.build(run), run)
         if outcome.error is None:
             result = self.succeeded(operation, outcome, run)
             gone = known.attachment_id if known else None

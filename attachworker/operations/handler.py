@@ -88,10 +88,13 @@ class BaseHandler:
         )
 
     def run_flow(
-        self, operation: Operation, flow: flows.Flow
+        self, operation: Operation, flow: flows.Flow, run: Run
     ) -> engine.Outcome:
+        several = len(run.targets) > 1
         return engine.run(
-            flow, self.services.executor, self.services.observe(operation)
+            flow,
+            self.services.executor if several else None,
+            self.services.observe(operation),
         )
 
     def succeeded(

@@ -31,7 +31,11 @@ _BYSTANDERS = frozenset(('systemd-udevd', '(udev-worker)', 'multipathd'))
 def _node(device: str) -> str:
     if not _DEVICE.fullmatch(device):
         raise ValueError('not the kernel name of a block device')
-    return f'/dev/{device}'
+    node = f'/dev/{device}'
+    # to open some of the other nodes is an act: a watchdog starts
+    if not stat.S_ISBLK(os.stat(node).st_mode):
+        raise ValueError('not the kernel name of a block device')
+    return node
 
 
 def _open(device: str, flags: int) -> int:

@@ -97,7 +97,7 @@ def _check_login(
 ) -> None:
     if not _NAME.fullmatch(target_name) or '..' in target_name:
         raise ValueError('not an iSCSI name')
-    if not _ADDRESS.fullmatch(address) or not 0 < port < 65536:
+    if not _ADDRESS.fullmatch(address) or port not in range(1, 65536):
         raise ValueError('not a portal')
     for key, value in record.items():
         if not _KEY.fullmatch(key) or re.search(r'[\n\r\0]', value):

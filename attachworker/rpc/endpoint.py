@@ -55,7 +55,7 @@ class Endpoint:
     :param waiting_calls: how many calls may wait for their operation; more
         are told that the worker is busy, so that other methods always find
         a thread
-    :param deliver: sends a result to a reply_to
+    :param deliver: see :meth:`attachworker.rpc.replies.ReplySender.deliver`
     """
 
     target = messaging.Target(version=transport.VERSION)
@@ -66,7 +66,7 @@ class Endpoint:
         inventory: Inventory,
         properties: Callable[[bool | None, bool], dict[str, Any]],
         ping: Callable[[], dict[str, Any]],
-        deliver: Callable[[str, Any, objects.OperationResult], None],
+        deliver: Callable[..., None],
         waiting_calls: int,
     ) -> None:
         self._operations = operations
@@ -111,17 +111,34 @@ class Endpoint:
 
     def _operate(self, kind: str, expected: type[Any], primitive: Any) -> Any:
         request = self._decode(kind, expected, primitive)
-        if not self._places.acquire(blocking=False):
+        if is_call() and not self._places.acquire(blocking=False):
             return _refused(kind, request, exception.WorkerBusy())
         try:
             accepted = self._operations.submit(kind, request)
+            if not is_call():
+                # The operation itself tells its end to who sent a cast.
+                if not isinstance(accepted, Operation):
+                    self._tell(request, accepted, final=True)
+                return None
             if not isinstance(accepted, Operation):
                 return accepted
-            return accepted.wait() if is_call() else None
+            return accepted.wait()
         except (exception.WorkerBusy, exception.AttachmentConflict) as error:
-            return _refused(kind, request, error)
+            result = _refused(kind, request, error)
+            if not is_call():
+                self._tell(request, result, final=False)
+            return result
         finally:
-            self._places.release()
+            if is_call():
+                self._places.release()
+
+    def _tell(
+        self, request: Request, result: objects.OperationResult, final: bool
+    ) -> None:
+        if request.reply_to is not None:
+            self._deliver(
+                request.request_id, request.reply_to, result, final=final
+            )
 
     def _decode(
         self, kind: str, expected: type[Any], primitive: Any
@@ -162,7 +179,7 @@ class Endpoint:
             exception.InvalidConnectionInfo,
         ):
             return  # it does not say to whom
-        self._deliver(result.request_id, reply_to, result)
+        self._deliver(result.request_id, reply_to, result, final=False)
 
 
 def _refused(
@@ -190,7 +207,8 @@ class CallAwareDispatcher(messaging.RPCDispatcher):
     """Lets endpoint methods know whether they were called or cast."""
 
     def dispatch(self, incoming: Any) -> Any:
-        _message.is_call = getattr(incoming, 'msg_id', None) is not None
+        # Not msg_id: oslo.messaging makes one up for a cast.
+        _message.is_call = getattr(incoming, 'orig_msg_id', None) is not None
         if not self._is_served(incoming.message):
             # oslo.messaging 18.3 would send signs of life for ever after it
             # has answered that there is no such method or version.

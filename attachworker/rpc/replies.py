@@ -44,6 +44,7 @@ class _Reply:
     result: Any
     expires: float
     pause: float
+    final: bool
     attempts: int = 0
 
 
@@ -113,13 +114,21 @@ class ReplySender:
                 thread.join(max(0.0, until - time.monotonic()))
 
     def deliver(
-        self, request_id: str, reply_to: Any, result: Any, age: float = 0.0
+        self,
+        request_id: str,
+        reply_to: Any,
+        result: Any,
+        age: float = 0.0,
+        final: bool = True,
     ) -> None:
         """Have a result sent; returns at once.
 
         :param reply_to: a ReplyTo, or a mapping with the same keys. One
             that names no receiver is logged and otherwise ignored.
         :param age: seconds since the result became final.
+        :param final: whether it is the one result of an accepted request.
+            A refusal is not: it must neither stand for that result nor be
+            marked as delivered.
         """
         target = _target(reply_to)
         if target is None:
@@ -136,11 +145,14 @@ class ReplySender:
             result,
             pause=self._retry_first,
             expires=now + self._retention - age,
+            final=final,
         )
         with self._changed:
-            if request_id not in self._known:
+            if final and request_id in self._known:
+                return
+            if final:
                 self._known.add(request_id)
-                self._push(now, reply)
+            self._push(now, reply)
 
     def _push(self, due: float, reply: _Reply) -> None:
         heapq.heappush(self._waiting, (due, next(self._order), reply))
@@ -192,6 +204,8 @@ class ReplySender:
             )
             self._again(reply)
             return
+        if not reply.final:
+            return
         with self._changed:
             self._known.discard(reply.request_id)
             if self._stopped:
@@ -203,10 +217,10 @@ class ReplySender:
         reply.pause = min(reply.pause * 2, self._retry_max)
         with self._changed:
             if due < reply.expires:
-                self._known.add(reply.request_id)
                 self._push(due, reply)
                 return
-            self._known.discard(reply.request_id)
+            if reply.final:
+                self._known.discard(reply.request_id)
         LOG.error(
             'Request %s: its result was not confirmed in %d attempts '
             'and is not sent any more; it can be fetched with '

@@ -140,7 +140,11 @@ def worker(
 ) -> Iterator[harness.Harness]:
     """The real worker; it has, after the test, nothing attached."""
     yield shared_worker
-    assert shared_worker.attachments() == []
+    shared_worker.bed.control('clear_faults')
+    left = shared_worker.attachments()
+    for one in left:
+        shared_worker.detach(one.partition(' ')[0], force=True)
+    assert left == []
 
 
 @pytest.fixture

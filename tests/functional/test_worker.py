@@ -126,7 +126,7 @@ def test_nothing_else_can_be_called(
         ('auth_password', 'CANARY-secret\0', 'auth_password', 'NUL'),
         ('auth_method', 'KRB5', 'auth_method', 'must be CHAP'),
         ('target_list', [], 'target', ''),
-        ('target_list', None, 'target', ''),
+        ('target_list', None, 'ISCSIConnectionInfo', 'well-formed'),
         ('encrypted', 'yes', 'encrypted', 'true or false'),
     ],
 )

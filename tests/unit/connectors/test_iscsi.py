@@ -1,0 +1,189 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What is ours and what is not, when others act at the same time."""
+
+from collections.abc import Iterator
+import concurrent.futures
+import pathlib
+
+import pytest
+
+from attachworker import deadline as deadlines
+from tests import harness
+from tests.contract import bed as contract
+from tests.simulator import bed as beds
+from tests.simulator import faults
+
+PATIENCE = 20.0
+
+
+@pytest.fixture(scope='module')
+def shared_bed() -> Iterator[beds.SimulatedBed]:
+    bed = beds.SimulatedBed()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture(scope='module')
+def worker(shared_bed: beds.SimulatedBed) -> Iterator[harness.Harness]:
+    options = {'login_timeout': 1, 'scan_attempts': 1, 'device_timeout': 5}
+    with harness.Harness(shared_bed, iscsi=options) as running:
+        yield running
+
+
+@pytest.fixture
+def bed(shared_bed: beds.SimulatedBed) -> Iterator[beds.SimulatedBed]:
+    yield shared_bed
+    assert shared_bed.control('unfired') == []
+    shared_bed.control('clear_faults')
+
+
+def log_in(bed: beds.SimulatedBed, volume: contract.Volume) -> None:
+    """Somebody else on this host logs in."""
+    address, _, port = volume.portals[0].rpartition(':')
+    code, _ = bed.verbs.iscsi.login(
+        volume.target,
+        address,
+        int(port),
+        {'node.session.scan': 'manual'},
+        PATIENCE,
+    )
+    assert code == 0
+
+
+def test_a_session_that_was_found_stays(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    log_in(bed, volume)
+    before = bed.snapshot()
+    assert worker.attach(volume).status == 'attached'
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_a_login_that_failed_owns_no_later_session(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    """Only the session that our own login made is ours to end."""
+    # Given a login of ours that was refused
+    volume = bed.create_volume()
+    bed.arm(faults.Fault.FAIL_EXIT, 'iscsi.login', exit_code=24)
+    assert worker.attach(volume).error.code == 'auth_failed'
+    # And somebody else who has logged in since
+    log_in(bed, volume)
+    before = bed.snapshot()
+    # When a volume is attached and detached there
+    assert worker.attach(volume).status == 'attached'
+    assert worker.detach(volume.name).status == 'detached'
+    # Then the session of the other is still there
+    assert bed.snapshot() == before
+
+
+def test_a_detach_takes_no_device_from_an_attach(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    """Who attaches while another one detaches the same volume."""
+    # Given a detach that is about to remove the device
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    assert worker.attach(volume, 'first').status == 'attached'
+    armed = bed.arm(faults.Fault.HANG_BEFORE, 'scsi.delete')
+    with concurrent.futures.ThreadPoolExecutor() as callers:
+        detaching = callers.submit(worker.detach, 'first')
+        assert armed.wait(PATIENCE)
+        # When another attachment of the same volume is made meanwhile
+        attaching = callers.submit(worker.attach, volume, 'second')
+        concurrent.futures.wait([attaching], timeout=0.3)
+        armed.release()
+        assert detaching.result(PATIENCE).status == 'detached'
+        result = attaching.result(PATIENCE)
+    # Then it has a device in the end, whatever the order
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(result.device.path) == volume.pattern
+    assert worker.detach('second').status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_volumes_of_one_target_do_not_wait_for_a_removal(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given the removal of a device, which hangs
+    volume = bed.create_volume()
+    other = bed.create_volume(on=volume)
+    before = bed.snapshot()
+    assert worker.attach(volume).status == 'attached'
+    armed = bed.arm(faults.Fault.HANG_BEFORE, 'scsi.delete')
+    with concurrent.futures.ThreadPoolExecutor() as callers:
+        detaching = callers.submit(worker.detach, volume.name)
+        assert armed.wait(PATIENCE)
+        # When another volume of the target is attached, it is at once
+        result = callers.submit(worker.attach, other).result(PATIENCE)
+        assert result.status == 'attached', result.as_dict()
+        assert not detaching.done()
+        armed.release()
+        assert detaching.result(PATIENCE).status == 'detached'
+    assert worker.detach(other.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_the_session_goes_with_its_last_volume(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    volumes = [bed.create_volume()]
+    volumes += [bed.create_volume(on=volumes[0]) for _ in range(3)]
+    before = bed.snapshot()
+    for volume in volumes:
+        assert worker.attach(volume).status == 'attached'
+    for volume in volumes:
+        assert len(bed.snapshot()['sessions']) > len(before['sessions'])
+        assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_a_device_that_was_found_stays_after_a_failed_attach(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given a device that somebody else has brought here
+    volume = bed.create_volume()
+    log_in(bed, volume)
+    host = bed.host()
+    address, _, port = volume.portals[0].rpartition(':')
+    (session,) = host.iscsi.sessions(volume.target, address, int(port))
+    deadline = deadlines.Deadline.after(PATIENCE)
+    host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
+    assert host.scsi.wait_for_disk(session.directory, volume.lun, deadline)
+    host.close()
+    before = bed.snapshot()
+    # When an attach of it fails
+    result = worker.attach(volume, expected_wwn='naa.6' + '0' * 31)
+    assert result.error.code == 'identity_mismatch'
+    # Then it is as it was
+    assert bed.snapshot() == before
+
+
+def test_a_host_without_open_iscsi(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    tool = pathlib.Path(bed.root) / 'usr/sbin/iscsiadm'
+    name = pathlib.Path(bed.root) / 'etc/iscsi/initiatorname.iscsi'
+    for path, word in ((tool, 'iscsiadm'), (name, 'initiator name')):
+        hidden = path.rename(path.with_suffix('.hidden'))
+        try:
+            result = worker.attach(volume)
+        finally:
+            hidden.rename(path)
+        assert result.error.code == 'host_tool_missing'
+        assert word in result.error.message
+        assert 'install open-iscsi' in result.error.message

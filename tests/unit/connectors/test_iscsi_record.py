@@ -1,0 +1,116 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The settings that a session is made with."""
+
+from typing import Any
+
+import pytest
+
+from attachworker import objects
+from attachworker.connectors import iscsi_record
+from attachworker.privileged import iscsi as privileged
+from tests.unit.objects import shapes
+
+
+def record(info: dict[str, Any], number: int = 0) -> dict[str, str]:
+    given = objects.ConnectionInfo.from_dict(info)
+    return iscsi_record.build(given, given.targets[number], 15)
+
+
+def auth(found: dict[str, str]) -> dict[str, str]:
+    prefix = 'node.session.auth.'
+    return {
+        key.removeprefix(prefix): value
+        for key, value in found.items()
+        if key.startswith(prefix)
+    }
+
+
+def test_without_authentication() -> None:
+    assert record(
+        shapes.lio(auth_method=None, auth_username=None, auth_password=None)
+    ) == {
+        'node.name': shapes.IQN,
+        'node.tpgt': '-1',
+        'node.startup': 'manual',
+        'iface.iscsi_ifacename': 'default',
+        'iface.transport_name': 'tcp',
+        'node.conn[0].address': '192.0.2.5',
+        'node.conn[0].port': '3260',
+        'node.session.scan': 'manual',
+        'node.session.nr_sessions': '1',
+        'node.session.initial_login_retry_max': '1',
+        'node.conn[0].timeo.login_timeout': '15',
+    }
+
+
+def test_chap() -> None:
+    assert auth(record(shapes.lio())) == {
+        'authmethod': 'CHAP',
+        'username': 'u',
+        'password': shapes.CANARY,
+    }
+
+
+def test_mutual_chap() -> None:
+    info = shapes.lio(auth_username_in='them', auth_password_in='theirs')
+    assert auth(record(info)) == {
+        'authmethod': 'CHAP',
+        'username': 'u',
+        'password': shapes.CANARY,
+        'username_in': 'them',
+        'password_in': 'theirs',
+    }
+
+
+def test_credentials_for_discovery_stay_out() -> None:
+    """They are for another service of the target."""
+    info = shapes.lio(
+        auth_method=None,
+        auth_username=None,
+        auth_password=None,
+        discovery_auth_method='CHAP',
+        discovery_auth_username='d',
+        discovery_auth_password=shapes.CANARY,
+    )
+    assert shapes.CANARY not in str(record(info))
+
+
+def test_credentials_without_a_method_stay_out() -> None:
+    found = record(shapes.lio(auth_method=None))
+    assert auth(found) == {}
+    assert shapes.CANARY not in str(found)
+
+
+def test_ipv6_has_no_brackets() -> None:
+    found = record(shapes.netapp())
+    assert found['node.conn[0].address'] == '2001:db8::1'
+    assert found['node.conn[0].port'] == '3260'
+
+
+def test_each_target_has_its_own_record() -> None:
+    names = [record(shapes.pure(), n)['node.name'] for n in range(4)]
+    assert names == [shapes.IQN] * 2 + [shapes.OTHER_IQN] * 2
+
+
+@pytest.mark.parametrize('shape', shapes.ALL, ids=lambda one: one.__name__)
+def test_the_privileged_side_takes_every_record(shape: Any) -> None:
+    given = objects.ConnectionInfo.from_dict(shape())
+    for number, target in enumerate(given.targets):
+        found = record(shape(), number)
+        privileged._check_login(
+            target.name,
+            found['node.conn[0].address'],
+            int(found['node.conn[0].port']),
+            found,
+        )

@@ -1,0 +1,128 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Connectors that are installed by somebody else, sound or not."""
+
+from collections.abc import Callable
+import pathlib
+import sys
+import textwrap
+import types
+
+from oslo_config import cfg
+import pytest
+from stevedore import extension
+
+from attachworker import connectors
+from attachworker import exception
+
+SOUND = """
+from oslo_config import cfg
+class Connector:
+    def __init__(self, host, settings):
+        self.host, self.settings = host, settings
+    @classmethod
+    def options(cls):
+        return [cfg.IntOpt('patience', default=7)]
+    def unavailable(self):
+        return None
+    def properties(self):
+        return {'sound': self.settings.patience}
+"""
+MISSING = SOUND.replace('return None', "return 'a tool is missing; get it'")
+BROKEN = {
+    'import': 'import no_such_module_anywhere\n',
+    'syntax': 'def\n',
+    'name': 'Other = None\n',
+    'options': SOUND.replace('return [', 'raise OSError("no")\n        ['),
+    'constructor': SOUND.replace('self.host, self', 'raise OSError("no") #'),
+    'no connector': 'Connector = 5\n',
+}
+
+Load = Callable[[dict[str, str]], connectors.Connectors]
+
+
+@pytest.fixture
+def load(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Load:
+    """Install packages with one connector each, and load them all.
+
+    The packages are real ones on the path: entry points and modules.
+    """
+
+    def install(sources: dict[str, str]) -> connectors.Connectors:
+        lines = []
+        for number, (name, source) in enumerate(sources.items()):
+            module = f'{tmp_path.name.replace("-", "_")}_{number}'
+            file = tmp_path / f'{module}.py'
+            file.write_text(textwrap.dedent(source))
+            lines.append(f'{name} = {module}:Connector\n')
+        metadata = tmp_path / 'plugins-1.0.dist-info'
+        metadata.mkdir()
+        (metadata / 'METADATA').write_text('Name: plugins\nVersion: 1.0\n')
+        (metadata / 'entry_points.txt').write_text(
+            f'[{connectors.NAMESPACE}]\n' + ''.join(lines)
+        )
+        # stevedore keeps what it finds by path, in memory and on the disk
+        monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+        monkeypatch.setattr(
+            extension.ExtensionManager, 'ENTRY_POINT_CACHE', {}
+        )
+        monkeypatch.setattr(sys, 'path', [str(tmp_path), *sys.path])
+        conf = cfg.ConfigOpts()
+        conf(args=[], default_config_files=[], default_config_dirs=[])
+        host = types.SimpleNamespace(
+            iscsi=types.SimpleNamespace(initiator_name=lambda: 'iqn.this'),
+            tool=lambda name: pathlib.Path('/usr/sbin') / name,
+        )
+        return connectors.Connectors(host, conf)  # type: ignore[arg-type]
+
+    return install
+
+
+def test_a_connector_of_somebody_else(load: Load) -> None:
+    found = load({'sound': SOUND})
+    connector = found.get('sound')
+    assert connector.settings.patience == 7
+    assert found.availability() == {'iscsi': None, 'sound': None}
+    assert found.properties() == {'initiator': 'iqn.this', 'sound': 7}
+    assert found.get('iscsi') is not connector
+
+
+@pytest.mark.parametrize('kind', BROKEN)
+def test_a_broken_connector_stops_none(load: Load, kind: str) -> None:
+    # Given a connector that is broken, and one that is not
+    found = load({'broken': BROKEN[kind], 'sound': SOUND})
+    # Then the others work
+    assert found.get('iscsi').unavailable() is None
+    assert found.get('sound').unavailable() is None
+    assert found.properties()['sound'] == 7
+    # And who asks for the broken one is told why it is not there
+    with pytest.raises(exception.UnsupportedProtocol) as caught:
+        found.get('broken')
+    assert 'cannot be loaded' in str(caught.value)
+    reason = found.availability()['broken']
+    assert reason is not None
+    assert 'cannot be loaded' in reason
+
+
+def test_a_connector_that_lacks_something(load: Load) -> None:
+    found = load({'lacking': MISSING})
+    with pytest.raises(exception.HostToolMissing, match='get it'):
+        found.get('lacking')
+    assert found.availability()['lacking'] == 'a tool is missing; get it'
+
+
+def test_a_protocol_that_nobody_serves(load: Load) -> None:
+    with pytest.raises(exception.UnsupportedProtocol, match='no connector'):
+        load({}).get('fibre_channel')

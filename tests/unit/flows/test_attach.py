@@ -1,0 +1,71 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The order in which an attach does things, and undoes them."""
+
+from attachworker import exception
+from attachworker.flows import attach
+from tests.unit.flows import capture
+from tests.unit.tasks import runs
+
+CONNECT = f'ConnectTarget:{runs.ONE}.t'
+
+
+def test_success() -> None:
+    assert capture.states(attach.build(runs.make())) == [
+        'attach.f RUNNING',
+        'GetConnector.t RUNNING',
+        'GetConnector.t SUCCESS',
+        f'{CONNECT} RUNNING',
+        f'{CONNECT} SUCCESS',
+        'GatherPaths.t RUNNING',
+        'GatherPaths.t SUCCESS',
+        'FindWwn.t RUNNING',
+        'FindWwn.t SUCCESS',
+        'VerifyDevice.t RUNNING',
+        'VerifyDevice.t SUCCESS',
+        'attach.f SUCCESS',
+    ]
+
+
+def test_failure() -> None:
+    connector = runs.FakeConnector()
+    connector.errors[runs.ONE] = exception.TargetUnreachable(
+        portal=runs.ONE.portal, reason='dead'
+    )
+    run = runs.make(connector=connector)
+    assert capture.states(attach.build(run)) == [
+        'attach.f RUNNING',
+        'GetConnector.t RUNNING',
+        'GetConnector.t SUCCESS',
+        f'{CONNECT} RUNNING',
+        f'{CONNECT} SUCCESS',
+        'GatherPaths.t RUNNING',
+        'GatherPaths.t FAILURE',
+        'GatherPaths.t REVERTING',
+        'GatherPaths.t REVERTED',
+        f'{CONNECT} REVERTING',
+        f'{CONNECT} REVERTED',
+        'GetConnector.t REVERTING',
+        'GetConnector.t REVERTED',
+        'attach.f REVERTED',
+        'raised TargetUnreachable',
+    ]
+    assert connector.disconnected == [(runs.ONE, True)]
+
+
+def test_targets_are_tried_at_the_same_time() -> None:
+    """None of them begins only after another one has ended."""
+    run = runs.make(runs.ONE, runs.TWO, runs.THREE)
+    (_, targets, *_), _ = zip(*attach.build(run).iter_nodes(), strict=True)
+    assert len(targets) == 3
+    assert list(targets.iter_links()) == []

@@ -1,0 +1,79 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The order in which a detach does things."""
+
+from attachworker.connectors import base as connectors
+from attachworker.flows import detach
+from tests.unit.flows import capture
+from tests.unit.tasks import runs
+
+DISCONNECT = f'DisconnectTarget:{runs.ONE}.t'
+
+
+def attached() -> tuple[runs.FakeConnector, runs.Watched]:
+    connector = runs.FakeConnector()
+    run = runs.make(connector=connector)
+    connector.connect(
+        run.info, runs.ONE, run.claims, run.deadline, connectors.Interest()
+    )
+    return connector, run
+
+
+def test_success() -> None:
+    connector, run = attached()
+    assert capture.states(detach.build(run)) == [
+        'detach.f RUNNING',
+        'GetConnector.t RUNNING',
+        'GetConnector.t SUCCESS',
+        'FindPaths.t RUNNING',
+        'FindPaths.t SUCCESS',
+        'CheckUnused.t RUNNING',
+        'CheckUnused.t SUCCESS',
+        'FlushDevice.t RUNNING',
+        'FlushDevice.t SUCCESS',
+        f'{DISCONNECT} RUNNING',
+        f'{DISCONNECT} SUCCESS',
+        'VerifyGone.t RUNNING',
+        'VerifyGone.t SUCCESS',
+        'detach.f SUCCESS',
+    ]
+    assert connector.connected == {}
+
+
+def test_failure() -> None:
+    """The reverts of TaskFlow run and do nothing: it is finished later."""
+    connector, run = attached()
+    connector.left[runs.ONE] = ['device sd1']
+    found = capture.states(detach.build(run))
+    undone = [
+        f'{name} {state}'
+        for name in (
+            'VerifyGone.t',
+            DISCONNECT,
+            'FlushDevice.t',
+            'CheckUnused.t',
+            'FindPaths.t',
+            'GetConnector.t',
+        )
+        for state in ('REVERTING', 'REVERTED')
+    ]
+    assert found[found.index(f'{DISCONNECT} RUNNING') :] == [
+        f'{DISCONNECT} RUNNING',
+        f'{DISCONNECT} SUCCESS',
+        'VerifyGone.t RUNNING',
+        'VerifyGone.t FAILURE',
+        *undone,
+        'detach.f REVERTED',
+        'raised HostToolFailed',
+    ]
+    assert connector.began == [runs.ONE]

@@ -1,0 +1,74 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the privileged side refuses of block devices."""
+
+from collections.abc import Callable
+import os
+from typing import Any
+
+import pytest
+
+from attachworker.privileged import block
+
+VERBS = [
+    block.flush,
+    block.openers,
+    lambda device: block.read(device, 0, 4096),
+]
+
+
+@pytest.mark.parametrize('verb', VERBS)
+@pytest.mark.parametrize(
+    'device',
+    [
+        '',
+        '.',
+        '..',
+        '../etc/passwd',
+        '/dev/sda',
+        'mapper/x',
+        'sda\n',
+        'sda\0',
+        'sda b',
+        '-sda',
+        'SDA',
+        '1sda',
+        'a' * 33,
+    ],
+)
+def test_names(verb: Callable[[str], Any], device: str) -> None:
+    with pytest.raises(ValueError, match='not the kernel name'):
+        verb(device)
+
+
+@pytest.mark.parametrize('verb', VERBS)
+def test_a_device_that_is_not_there(verb: Callable[[str], Any]) -> None:
+    with pytest.raises(FileNotFoundError):
+        verb('sdzzzzzz')
+
+
+@pytest.mark.parametrize('verb', VERBS)
+def test_what_is_no_block_device_is_not_opened(
+    verb: Callable[[str], Any],
+) -> None:
+    """To open some of what is in /dev is an act: a watchdog starts."""
+    with pytest.raises(ValueError, match='not the kernel name'):
+        verb('null')
+
+
+def test_nothing_stays_open() -> None:
+    before = len(os.listdir('/proc/self/fd'))
+    for device in ('null', 'sdzzzzzz', '..'):
+        with pytest.raises((ValueError, OSError)):
+            block.read(device, 0, 4096)
+    assert len(os.listdir('/proc/self/fd')) == before

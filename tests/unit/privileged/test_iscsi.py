@@ -1,0 +1,162 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the privileged side refuses, whoever asks."""
+
+import subprocess
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+import pytest
+
+from attachworker.privileged import iscsi
+
+NAME = 'iqn.2026-01.example:one'
+RECORD = {'node.session.auth.password': 'a secret word'}
+
+HOSTILE_NAMES = [
+    '',
+    '-T',
+    '--op=delete',
+    '..',
+    '../../etc',
+    'iqn/../..',
+    'iqn..x',
+    'a/b',
+    'a\n',
+    'a\nb',
+    'a\0b',
+    'a b',
+    'iqn;reboot',
+    'ïqn',
+    'a' * 224,
+]
+HOSTILE_ADDRESSES = [
+    '',
+    '../x',
+    'a/b',
+    'a\n',
+    'a b',
+    'a\0',
+    '[::1]',
+    '10.0.0.1,1',
+    'ü',
+    'a' * 256,
+]
+HOSTILE_PORTS = [0, -1, 65536, 10**9]
+HOSTILE_RECORDS = [
+    {'node.startup': 'manual\nnode.startup = automatic'},
+    {'node.startup': 'a\rb'},
+    {'node.startup': 'a\0b'},
+    {'node.startup\n': 'manual'},
+    {'node.startup = x\n': 'manual'},
+    {'': 'manual'},
+    {'# END RECORD': 'x'},
+    {'NODE': 'x'},
+    {'a' * 65: 'x'},
+]
+
+
+def refused(*arguments: Any) -> None:
+    """A login that must end before it has begun."""
+    with pytest.raises(ValueError, match=r'^not ') as caught:
+        iscsi.login(*arguments, 1.0)
+    # and nothing of what was handed over is told
+    assert 'secret' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', HOSTILE_NAMES)
+def test_names(name: str) -> None:
+    refused(name, '192.0.2.1', 3260, RECORD)
+
+
+@pytest.mark.parametrize('address', HOSTILE_ADDRESSES)
+def test_addresses(address: str) -> None:
+    refused(NAME, address, 3260, RECORD)
+
+
+@pytest.mark.parametrize('port', HOSTILE_PORTS)
+def test_ports(port: int) -> None:
+    refused(NAME, '192.0.2.1', port, RECORD)
+
+
+@pytest.mark.parametrize('record', HOSTILE_RECORDS)
+def test_records(record: dict[str, str]) -> None:
+    refused(NAME, '192.0.2.1', 3260, RECORD | record)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        (5, '192.0.2.1', 3260, {}),
+        (NAME, None, 3260, {}),
+        (NAME, '192.0.2.1', '3260', {}),
+        (NAME, '192.0.2.1', 3260.5, {}),
+        (NAME, '192.0.2.1', 3260, {'node.startup': 5}),
+        (NAME, '192.0.2.1', 3260, {5: 'x'}),
+        (NAME, '192.0.2.1', 3260, ['node.startup']),
+    ],
+)
+def test_types(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        iscsi._check_login(*arguments)
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_line_can_be_slipped_into_a_record(key: str, value: str) -> None:
+    """One setting is one line of the file, however it is spelled."""
+    try:
+        iscsi._check_login(NAME, '192.0.2.1', 3260, {key: value})
+    except ValueError:
+        return
+    text = f'{key} = {value}\n'
+    assert text.encode().count(b'\n') == 1
+    assert b'\r' not in text.encode()
+    assert '=' not in key
+    assert '#' not in key
+
+
+@pytest.mark.parametrize(
+    ('name', 'address'),
+    [
+        (NAME, '192.0.2.1'),
+        ('eui.02004567A425678D', '2001:db8::1'),
+        ('naa.52004567BA64678D', 'storage-1.example.org'),
+        ('iqn.2010-10.org.openstack:volume-6f1d_x', 'fe80::1%eth0'),
+    ],
+)
+def test_what_is_sound_passes(name: str, address: str) -> None:
+    iscsi._check_login(name, address, 3260, {'node.conn[0].address': 'x'})
+
+
+@pytest.mark.parametrize('number', ['5; reboot', '-u', '../5', '', None])
+def test_a_session_is_a_number(number: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        iscsi.logout(number, 1.0)
+
+
+def test_no_secret_is_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is started, and with what, is seen by every user of the host."""
+    seen: list[Any] = []
+
+    def run(*arguments: Any, **keywords: Any) -> Any:
+        seen.append((arguments, keywords))
+        return subprocess.CompletedProcess([], 21, b'iscsiadm: none\n')
+
+    # the seam to the operating system, not one of ours
+    monkeypatch.setattr(subprocess, 'run', run)
+    assert iscsi.logout(5, 1.0) == (21, 'iscsiadm: none')
+    ((arguments, keywords),) = seen
+    assert arguments == (['iscsiadm', '-m', 'session', '-r', '5', '-u'],)
+    assert set(keywords['env']) == {'LC_ALL', 'PATH'}
+    assert keywords['timeout'] == 1.0

@@ -1,0 +1,224 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A run of a flow with a connector that does what a test says."""
+
+import collections
+from collections.abc import Callable
+import functools
+import threading
+import types
+from typing import Any
+
+import futurist
+
+from attachworker import deadline as deadlines
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.flows import engine
+from attachworker.tasks.run import Run
+from tests.unit.objects import shapes
+
+PATIENCE = 10.0
+GOOD = '36001405' + 25 * '0'
+
+ONE = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:one', 0)
+TWO = objects.Target('192.0.2.2:3260', 'iqn.2026-01.example:one', 0)
+THREE = objects.Target('192.0.2.3:3260', 'iqn.2026-01.example:one', 0)
+
+
+class FakeConnector:
+    """Connects what it is told to, and notes what it was asked.
+
+    :ivar begun: by target, is set once it may have changed something
+    :ivar errors: by target, what connecting it raises
+    :ivar before: by target, what an attempt waits for before it has changed
+        anything
+    :ivar during: by target, what an attempt waits for after that
+    :ivar wwns: by disk, other identifiers than GOOD
+    :ivar left: by target, what cannot be taken away
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[base.Target, BaseException] = {}
+        self.before: dict[base.Target, threading.Event] = {}
+        self.during: dict[base.Target, threading.Event] = {}
+        self.wwns: dict[str, str] = {}
+        self.left: dict[base.Target, list[str]] = {}
+        self.connected: dict[base.Target, base.Path] = {}
+        self.begun = collections.defaultdict[base.Target, threading.Event](
+            threading.Event
+        )
+        self.began: list[base.Target] = []
+        self.disconnected: list[tuple[base.Target, bool]] = []
+
+    def connect(
+        self,
+        info: objects.ConnectionInfo,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        interest: base.Interest,
+    ) -> base.Path:
+        self.began.append(target)
+        if target in self.before:
+            self.before[target].wait(PATIENCE)
+        interest.commit(f'connecting {target}')
+        self.begun[target].set()
+        if target in self.during:
+            self.during[target].wait(PATIENCE)
+        interest.check(f'connecting {target}')
+        if target in self.errors:
+            raise self.errors[target]
+        path = base.Path(target, f'sd{target.portal[8]}', 'address')
+        self.connected[target] = path
+        return path
+
+    def disconnect(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        keep_found: bool,
+    ) -> list[str]:
+        self.disconnected.append((target, keep_found))
+        if target in self.left:
+            return self.left[target]
+        self.connected.pop(target, None)
+        return []
+
+    def paths(self, target: base.Target) -> list[base.Path]:
+        return [p for p in [self.connected.get(target)] if p is not None]
+
+    def identify(self, path: base.Path, deadline: Any) -> str:
+        return self.wwns.get(path.disk, GOOD)
+
+
+class FakeBlock:
+    """Block devices without data.
+
+    :ivar busy: by disk, its users
+    :ivar broken: by disk, what reading or flushing it raises
+    """
+
+    def __init__(self) -> None:
+        self.bytes: int | None = 4096
+        self.busy: dict[str, list[str]] = {}
+        self.broken: dict[str, OSError] = {}
+        self.flushed: list[str] = []
+
+    def size(self, disk: str) -> int | None:
+        return self.bytes
+
+    def users(self, disk: str, deadline: Any) -> list[str]:
+        return self.busy.get(disk, [])
+
+    def flush(self, disk: str, deadline: Any) -> None:
+        if disk in self.broken:
+            raise self.broken[disk]
+        self.flushed.append(disk)
+
+    def read_first_block(self, disk: str, deadline: Any) -> bytes:
+        if disk in self.broken:
+            raise self.broken[disk]
+        return bytes(4096)
+
+
+class FakeClaims:
+    """Targets in ``others`` are used by other attachments."""
+
+    def __init__(self) -> None:
+        self.others: set[base.Target] = set()
+
+    def shared(self, target: base.Target) -> bool:
+        return target in self.others
+
+
+class Watched(Run):
+    """Calls what a test has put there, as each step starts and ends."""
+
+    def before(self, step: str) -> None:
+        self.hooks.get(('before', step), lambda: None)()
+        super().before(step)
+
+    def after(self, step: str) -> None:
+        self.hooks.get(('after', step), lambda: None)()
+        super().after(step)
+
+    @property
+    def hooks(self) -> dict[tuple[str, str], Callable[[], None]]:
+        found: dict[tuple[str, str], Callable[[], None]] = (
+            self.__dict__.setdefault('_hooks', {})
+        )
+        return found
+
+    def fails_after(self, step: str, error: BaseException) -> None:
+        def fail() -> None:
+            raise error
+
+        self.hooks['after', step] = fail
+
+
+def make(
+    *targets: base.Target,
+    connector: FakeConnector | None = None,
+    seconds: float = PATIENCE,
+    **values: Any,
+) -> Watched:
+    """A run whose parts are all fakes; see the classes above."""
+    chosen = connector or FakeConnector()
+    run = Watched(
+        info=objects.ConnectionInfo.from_dict(shapes.lio()),
+        targets=list(targets) or [ONE],
+        host=types.SimpleNamespace(block=FakeBlock()),  # type: ignore[arg-type]
+        get_connector=lambda protocol: chosen,  # type: ignore[arg-type,return-value]
+        claims=FakeClaims(),  # type: ignore[arg-type]
+        deadline=deadlines.Deadline.after(seconds),
+        **values,
+    )
+    run.grace = PATIENCE
+    return run
+
+
+class Steps:
+    """Notes each step and how it ended, as an observer of the engine."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.started: list[str] = []
+        self.undone: list[str] = []
+        self.ended: list[tuple[str, str]] = []
+
+    def step_started(self, step: str) -> None:
+        with self._lock:
+            self.started.append(step)
+
+    def step_ended(
+        self, step: str, elapsed: float, error: BaseException | None
+    ) -> None:
+        with self._lock:
+            self.ended.append((step, type(error).__name__ if error else 'ok'))
+
+    def step_undone(self, step: str) -> None:
+        with self._lock:
+            self.undone.append(step)
+
+
+def drive(flow: Any, observer: Any = None) -> engine.Outcome:
+    """Run a flow as the worker does."""
+    return engine.run(flow, _executor(), observer or Steps())
+
+
+@functools.cache
+def _executor() -> futurist.ThreadPoolExecutor:
+    """One for all tests: it takes a second to end."""
+    return futurist.ThreadPoolExecutor(max_workers=8)

@@ -1,0 +1,282 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Which operation runs next, and how many run at once."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import itertools
+import threading
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import pytest
+
+from attachworker import dispatcher as dispatchers
+from attachworker import exception
+
+PATIENCE = 10.0
+
+
+class Job:
+    """Runs until it is told to end."""
+
+    def __init__(
+        self,
+        attachment_id: str,
+        backend: str = 'backend',
+        act: Callable[[], None] | None = None,
+    ) -> None:
+        self.attachment_id = attachment_id
+        self.backend = backend
+        self._act = act
+        self._begun = threading.Event()
+        self._end = threading.Event()
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        self._begun.set()
+        try:
+            if self._act is not None:
+                self._act()
+            else:
+                assert self._end.wait(PATIENCE)
+        finally:
+            self.ended.set()
+
+    def begun(self) -> None:
+        """Wait until it runs."""
+        assert self._begun.wait(PATIENCE)
+
+    @property
+    def waits(self) -> bool:
+        return not self._begun.is_set()
+
+    def end(self) -> None:
+        self._end.set()
+        assert self.ended.wait(PATIENCE)
+
+
+Make = Callable[..., dispatchers.Dispatcher]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """A dispatcher that has been started; stopped after the test."""
+    made: list[dispatchers.Dispatcher] = []
+
+    def start(
+        running: int = 4, per_backend: int = 4, queued: int = 100
+    ) -> dispatchers.Dispatcher:
+        new = dispatchers.Dispatcher(running, per_backend, queued)
+        new.start()
+        made.append(new)
+        return new
+
+    yield start
+    for each in made:
+        assert each.stop(PATIENCE)
+
+
+def add(dispatcher: dispatchers.Dispatcher, *jobs: Job) -> None:
+    for job in jobs:
+        dispatcher.add(job)
+
+
+def settle(dispatcher: dispatchers.Dispatcher) -> None:
+    """Return when every job that was added before and may run does so.
+
+    A witness that has been added later runs after all of them.
+    """
+    witness = Job(f'witness-{id(object())}', 'witness', lambda: None)
+    dispatcher.add(witness)
+    assert witness.ended.wait(PATIENCE)
+
+
+def test_of_one_attachment_one_operation_runs(make: Make) -> None:
+    # Given two operations of one attachment and one of another
+    dispatcher = make()
+    first, second, other = Job('one'), Job('one'), Job('two')
+    add(dispatcher, first, second, other)
+    # Then the first and the other run, and the second waits
+    first.begun()
+    other.begun()
+    settle(dispatcher)
+    assert second.waits
+    # until the first has ended
+    first.end()
+    second.begun()
+    second.end()
+    other.end()
+
+
+def test_operations_of_an_attachment_keep_their_order(make: Make) -> None:
+    dispatcher = make(running=4)
+    order: list[int] = []
+    jobs = [
+        Job('one', act=lambda number=number: order.append(number))
+        for number in range(50)
+    ]
+    add(dispatcher, *jobs)
+    for job in jobs:
+        assert job.ended.wait(PATIENCE)
+    assert order == list(range(50))
+
+
+def test_no_more_run_than_there_are_places(make: Make) -> None:
+    dispatcher = make(running=2)
+    jobs = [Job(name) for name in 'abc']
+    add(dispatcher, *jobs)
+    jobs[0].begun()
+    jobs[1].begun()
+    assert jobs[2].waits
+    jobs[1].end()
+    jobs[2].begun()
+    for job in jobs:
+        job.end()
+
+
+def test_a_dead_backend_does_not_take_all_places(make: Make) -> None:
+    # Given a backend whose operations hang, in all places that it may take
+    dispatcher = make(running=4, per_backend=2)
+    dead = [Job(name, 'dead') for name in 'abcdef']
+    add(dispatcher, *dead)
+    dead[0].begun()
+    dead[1].begun()
+    # When another backend is used, then that is not delayed
+    other = Job('other', 'alive')
+    add(dispatcher, other)
+    other.begun()
+    assert [job.waits for job in dead] == [False, False, *[True] * 4]
+    other.end()
+    # And the places of the dead one are given on, oldest first
+    dead[1].end()
+    dead[2].begun()
+    settle(dispatcher)
+    assert dead[3].waits
+    for job in (dead[0], *dead[2:]):
+        job.begun()
+        job.end()
+
+
+def test_a_job_that_raises_harms_nobody(make: Make) -> None:
+    # Given one place, and a job that breaks down
+    dispatcher = make(running=1, per_backend=1)
+
+    def act() -> None:
+        raise RuntimeError('a bug')
+
+    broken, after, same = Job('one', act=act), Job('two'), Job('one')
+    add(dispatcher, broken, after, same)
+    # Then the next ones run, of the same attachment too
+    after.begun()
+    after.end()
+    same.begun()
+    same.end()
+
+
+def test_a_full_queue_refuses(make: Make) -> None:
+    # Given a queue of two, with one
+    dispatcher = make(running=1, queued=2)
+    running, *waiting = [Job(name) for name in 'abc']
+    add(dispatcher, running)
+    running.begun()
+    add(dispatcher, waiting[0])
+    dispatcher.check_room()
+    # When the last place is taken, then nothing more is accepted
+    add(dispatcher, waiting[1])
+    with pytest.raises(exception.WorkerBusy):
+        dispatcher.check_room()
+    # And when one has left the queue, then it is again
+    running.end()
+    waiting[0].begun()
+    dispatcher.check_room()
+    for job in waiting:
+        job.begun()
+        job.end()
+
+
+def test_what_was_accepted_is_never_refused(make: Make) -> None:
+    """After a restart there may be more than the queue holds."""
+    dispatcher = make(running=1, queued=1)
+    jobs = [Job(name, act=lambda: None) for name in 'abcdef']
+    add(dispatcher, *jobs)
+    for job in jobs:
+        assert job.ended.wait(PATIENCE)
+
+
+def test_stop_waits_for_what_runs_and_starts_no_more(make: Make) -> None:
+    # Given an operation that runs and one that waits
+    dispatcher = make(running=1)
+    running, waiting = Job('one'), Job('two')
+    add(dispatcher, running, waiting)
+    running.begun()
+    # When it is stopped, then it says that one still runs
+    assert dispatcher.stop(0.01) is False
+    with pytest.raises(exception.WorkerBusy):
+        dispatcher.check_room()
+    # And once that has ended, nothing does
+    running.end()
+    assert dispatcher.stop(PATIENCE) is True
+    assert waiting.waits
+
+
+def test_stop_of_one_that_was_never_started() -> None:
+    dispatcher = dispatchers.Dispatcher(2, 2, 2)
+    dispatcher.add(Job('one'))
+    assert dispatcher.stop(0.0) is True
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=30),
+    st.integers(1, 4),
+    st.integers(1, 3),
+)
+def test_whatever_comes_the_limits_hold(
+    wanted: list[tuple[int, int]], running: int, per_backend: int
+) -> None:
+    """Every job runs once; never too many, never two of one attachment."""
+    lock = threading.Lock()
+    now: list[tuple[int, int]] = []
+    broken: list[str] = []
+    counted = itertools.count(1)
+    done = threading.Event()
+
+    def act(attachment: int, backend: int) -> None:
+        with lock:
+            if attachment in [one for one, _ in now]:
+                broken.append('two of one attachment')
+            now.append((attachment, backend))
+            if len(now) > running:
+                broken.append('too many')
+            if [one for _, one in now].count(backend) > per_backend:
+                broken.append('too many of a backend')
+        with lock:
+            now.remove((attachment, backend))
+            if next(counted) == len(wanted):
+                done.set()
+
+    dispatcher = dispatchers.Dispatcher(running, per_backend, 100)
+    dispatcher.start()
+    for attachment, backend in wanted:
+        dispatcher.add(
+            Job(
+                str(attachment),
+                str(backend),
+                lambda one=attachment, two=backend: act(one, two),
+            )
+        )
+    assert not wanted or done.wait(PATIENCE)
+    assert dispatcher.stop(PATIENCE)
+    assert broken == []
