@@ -114,12 +114,9 @@ class Harness:
     def detach(
         self, attachment_id: str, **values: Any
     ) -> objects.OperationResult:
-        request = objects.DetachRequest(
-            request_id=str(uuid.uuid4()),
-            attachment_id=attachment_id,
-            **values,
+        return self.api.detach_volume(
+            {}, self.name, detach_request(attachment_id, **values)
         )
-        return self.api.detach_volume({}, self.name, request)
 
     def attachments(self) -> list[str]:
         """What list_attachments shows, as 'id state'."""
@@ -136,3 +133,8 @@ def attach_request(
     return objects.AttachRequest(
         attachment_id=attachment_id or volume.name, **values
     )
+
+
+def detach_request(attachment_id: str, **values: Any) -> objects.DetachRequest:
+    values.setdefault('request_id', str(uuid.uuid4()))
+    return objects.DetachRequest(attachment_id=attachment_id, **values)

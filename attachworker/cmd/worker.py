@@ -22,6 +22,7 @@ import socket
 import sys
 import threading
 import time
+from typing import NoReturn
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -51,15 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             version=metadata.version('attachworker'),
         )
     except cfg.Error as error:
-        print(f'attachworker: {error}', file=sys.stderr)
+        print(f'attachworker: {_one_line(error)}', file=sys.stderr)
         return 1
-    logging.setup(CONF, 'attachworker')
     try:
+        # A value that makes no sense shows where it is used first.
+        logging.setup(CONF, 'attachworker')
         service.start_helper(CONF)
-        return _Main().run()
-    except exception.AttachWorkerError as error:
-        LOG.critical('The worker cannot start: %s', error)
-        return 1
+        _Main().run()
+    except (exception.AttachWorkerError, cfg.Error) as error:
+        return _cannot_start(error)
 
 
 class _Main:
@@ -67,11 +68,11 @@ class _Main:
 
     def __init__(self) -> None:
         self._worker = service.Worker(CONF, service.this_host(CONF))
-        self._failure: exception.AttachWorkerError | None = None
+        self._failure: Exception | None = None
         usec = os.environ.get('WATCHDOG_USEC', '')
         self._interval = int(usec) / 2e6 if usec.isdigit() else _IDLE
 
-    def run(self) -> int:
+    def run(self) -> NoReturn:
         threading.Thread(target=self._start, name='start', daemon=True).start()
         while True:
             received = signal.sigtimedwait(_SIGNALS, self._interval)
@@ -82,15 +83,16 @@ class _Main:
             else:
                 break
         if self._failure is not None:
-            LOG.critical('The worker cannot start: %s', self._failure)
-            return 1
-        return self._stop()
+            _end(_cannot_start(self._failure))
+        self._stop()
 
     def _start(self) -> None:
         # In a thread: it blocks while the broker is away.
         try:
             self._worker.start()
-        except exception.AttachWorkerError as error:
+        except Exception as error:
+            if not isinstance(error, exception.AttachWorkerError):
+                LOG.exception('Starting the worker')
             self._failure = error
             os.kill(os.getpid(), signal.SIGTERM)
             return
@@ -99,17 +101,33 @@ class _Main:
     def _reload(self) -> None:
         stamp = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         _notify(f'RELOADING=1\nMONOTONIC_USEC={stamp}')
-        CONF.mutate_config_files()
+        try:
+            CONF.mutate_config_files()
+        except (cfg.Error, OSError, ValueError) as error:
+            LOG.error('The options stay as they were: %s', _one_line(error))
         _notify('READY=1')
 
-    def _stop(self) -> int:
+    def _stop(self) -> NoReturn:
         LOG.info('Stopping')
         _notify('STOPPING=1')
         if self._worker.ready.is_set():
             self._worker.stop(CONF.stop_timeout)
-        # Threads that are stuck in the kernel do not keep the process.
-        stdlib_logging.shutdown()
-        os._exit(0)
+        _end(0)
+
+
+def _cannot_start(error: Exception) -> int:
+    LOG.critical('The worker cannot start: %s', _one_line(error))
+    return 1
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())
+
+
+def _end(code: int) -> NoReturn:
+    # Threads that are stuck in the kernel do not keep the process.
+    stdlib_logging.shutdown()
+    os._exit(code)
 
 
 def _notify(state: str) -> None:

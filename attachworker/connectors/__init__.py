@@ -91,3 +91,17 @@ class Connectors:
     def _failed(self, manager: Any, entry_point: Any, error: Any) -> None:
         LOG.error('Connector %s cannot be loaded: %s', entry_point.name, error)
         self._broken[entry_point.name] = f'it cannot be loaded ({error})'
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[Any]]]:
+    """The options of all connectors, as oslo.config.opts wants them."""
+    return [
+        (_group(found.name), found.plugin.options())
+        for found in extension.ExtensionManager(
+            NAMESPACE, invoke_on_load=False
+        )
+    ]
+
+
+def _group(protocol: str) -> cfg.OptGroup:
+    return cfg.OptGroup(protocol, title=f'Connector for {protocol} volumes')

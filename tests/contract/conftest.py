@@ -29,13 +29,7 @@ from tests.contract import bed as beds
 @pytest.fixture(scope='session')
 def shared_bed() -> Iterator[beds.Bed]:
     if os.environ.get('ATTACHWORKER_BED', 'simulator') == 'kernel':
-        from oslo_privsep import priv_context
-
-        from attachworker import privileged
         from tests.kernel.bed import KernelBed as Bed
-
-        # forked before there are threads, as the daemon does it
-        privileged.default.start(priv_context.Method.FORK)
     else:
         from tests.simulator.bed import SimulatedBed as Bed
     bed = Bed()

@@ -246,9 +246,7 @@ def test_slow_attach_outlives_the_monitor(
     api = rpcapi.AttachWorkerAPI(transport, call_monitor_timeout=2)
     request = harness.attach_request(volume)
     # When somebody waits for it
-    call = caller.Background(
-        api.attach_volume, {}, worker.name, request, 60.0
-    )
+    call = caller.Background(api.attach_volume, {}, worker.name, request, 60.0)
     assert fault.wait()
     # Then the worker says that it runs
     look = worker.api.get_result
@@ -294,9 +292,7 @@ def test_same_request_id_with_other_content_is_a_conflict(
 ) -> None:
     volume = bed.create_volume()
     first = worker.attach(volume)
-    result = worker.attach(
-        bed.create_volume(), request_id=first.request_id
-    )
+    result = worker.attach(bed.create_volume(), request_id=first.request_id)
     assert result.error.code == 'attachment_conflict'
     assert worker.attachments() == [f'{volume.name} attached']
     worker.detach(volume.name)

@@ -97,9 +97,7 @@ def test_receiver_may_come_later(
     volume = bed.create_volume()
     request = harness.attach_request(volume, reply_to=receiver.reply_to)
     worker.api.cast_attach_volume({}, worker.name, request)
-    caller.until(
-        lambda: worker.attachments() == [f'{volume.name} attached']
-    )
+    caller.until(lambda: worker.attachments() == [f'{volume.name} attached'])
     time.sleep(0.3)
     receiver.server.start()
     assert one_result(receiver).status == 'attached'
@@ -113,9 +111,7 @@ def test_cast_without_reply_to_has_its_result_kept(
     volume = bed.create_volume()
     request = harness.attach_request(volume)
     worker.api.cast_attach_volume({}, worker.name, request)
-    caller.until(
-        lambda: worker.attachments() == [f'{volume.name} attached']
-    )
+    caller.until(lambda: worker.attachments() == [f'{volume.name} attached'])
     result = worker.api.get_result({}, worker.name, request.request_id)
     assert result.status == 'attached'
     worker.detach(volume.name)

@@ -42,9 +42,7 @@ def test_waiting_calls_starve_nobody(
             caller.Background(small.attach, volume) for volume in volumes[1:]
         ]
         # Then what it has no room for is told so at once
-        caller.until(
-            lambda: sum(not call.is_alive() for call in calls) == 27
-        )
+        caller.until(lambda: sum(not call.is_alive() for call in calls) == 27)
         # And questions are answered
         for _ in range(3):
             began = time.monotonic()

@@ -20,6 +20,8 @@ import subprocess
 from typing import Any
 import uuid
 
+from oslo_privsep import priv_context
+
 from attachworker import privileged
 from attachworker.host import netlink
 from tests.contract import bed
@@ -39,6 +41,9 @@ class KernelBed(bed.Bed):
             raise RuntimeError(
                 'not in the lab: python -m tests.kernel.lab run -- COMMAND'
             )
+        if privileged.default.channel is None:
+            # forked before there are threads, as the daemon does it
+            privileged.default.start(priv_context.Method.FORK)
         self.root = pathlib.Path('/')
         self._targets: dict[str, lio.Target] = {}
         self._files: dict[tuple[str, int], lio.BackingFile] = {}

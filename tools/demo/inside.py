@@ -15,13 +15,8 @@
 
 import sys
 
-from oslo_privsep import priv_context
-
-from attachworker import privileged
 from tests.kernel.bed import KernelBed
 from tools.demo import scenario
 
 if __name__ == '__main__':
-    # forked before there are threads, as the daemon does it
-    privileged.default.start(priv_context.Method.FORK)
     sys.exit(scenario.run(KernelBed(), 'a real kernel'))

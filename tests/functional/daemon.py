@@ -1,0 +1,177 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The daemon as a process of its own, and what it leaves behind."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Self
+import uuid
+
+import oslo_messaging as messaging
+
+from attachworker import exception
+from attachworker import rpcapi
+from attachworker.rpc import transport as bus
+from tests import harness
+
+_PROJECT = pathlib.Path(__file__).resolve().parents[2]
+_START_TIMEOUT = 40.0
+
+
+class Daemon:
+    """Starts the daemon and speaks to it.
+
+    :param directory: for its configuration, its journal and its log
+    :param root: of a simulated host; None: the real one
+    :param options: lines for the section DEFAULT, ``name=value``
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        url: str,
+        root: pathlib.Path | None = None,
+        host: str | None = None,
+        state_path: pathlib.Path | None = None,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self.directory = directory
+        self.name = host or f'daemon-{uuid.uuid4()}'
+        self.state_path = state_path or directory / 'state'
+        self.config_file = directory / f'{self.name}.conf'
+        self.log_file = directory / f'{self.name}.log'
+        self._root = root
+        self.configure(f'transport_url = {url}', *options)
+        conf = harness.configuration(url, host=self.name)
+        self.transport = bus.get_transport(conf)
+        self.api = rpcapi.AttachWorkerAPI(self.transport, timeout=10)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        self.wait_until_ready()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+        self.transport.cleanup()
+
+    @property
+    def log(self) -> str:
+        """What it has said so far, on standard error."""
+        return self.log_file.read_text(errors='replace')
+
+    def configure(self, *lines: str) -> None:
+        self.config_file.write_text(
+            '\n'.join(
+                [
+                    '[DEFAULT]',
+                    f'host = {self.name}',
+                    f'state_path = {self.state_path}',
+                    *lines,
+                    '[iscsi]',
+                    'scan_attempts = 2',
+                    '[rpc]',
+                    'reply_timeout = 2',
+                    'reply_retry_first = 0.2',
+                    'reply_retry_max = 1',
+                    '',
+                ]
+            )
+        )
+
+    def start(self) -> None:
+        module = (
+            ['attachworker.cmd.worker']
+            if self._root is None
+            else ['tests.functional.simulated_worker', str(self._root)]
+        )
+        with open(self.log_file, 'ab') as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    '-m',
+                    *module,
+                    '--config-file',
+                    str(self.config_file),
+                ],
+                cwd=_PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_until_ready(self) -> None:
+        end = time.monotonic() + _START_TIMEOUT
+        while not self._answers():
+            assert self.process is not None
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < end, self.log
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        api = rpcapi.AttachWorkerAPI(self.transport, timeout=1)
+        try:
+            return bool(api.ping({}, self.name)['ready'])
+        except (
+            exception.HostNotFound,
+            exception.BusUnavailable,
+            messaging.MessagingTimeout,
+        ):
+            return False
+
+    def children(self) -> list[int]:
+        """The processes that it has started and that still run."""
+        assert self.process is not None
+        found = []
+        for task in pathlib.Path(f'/proc/{self.process.pid}/task').iterdir():
+            found += (task / 'children').read_text().split()
+        return [int(pid) for pid in found]
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self.process is not None
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """kill -9"""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def restart(self) -> None:
+        """kill -9, and start again on the same journal."""
+        self.kill()
+        self.start()
+        self.wait_until_ready()
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        status = pathlib.Path(f'/proc/{pid}/stat').read_text()
+    except OSError:
+        return False
+    return status.rpartition(')')[2].split()[0] != 'Z'
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0

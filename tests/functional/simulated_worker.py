@@ -1,0 +1,39 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The daemon on a simulated host that runs already.
+
+``python -m tests.functional.simulated_worker ROOT [OPTIONS OF THE DAEMON]``
+"""
+
+import pathlib
+import sys
+
+from attachworker import service
+from attachworker.cmd import worker
+from attachworker.host import Host
+from tests.simulator import client
+
+
+def main(root: pathlib.Path, arguments: list[str]) -> int:
+    """Run the daemon; only what it knows of the machine is not real."""
+
+    def simulated(conf: object) -> Host:
+        return Host(root, client.Verbs(root), client.UeventSource(root))
+
+    service.start_helper = lambda conf: None
+    service.this_host = simulated
+    return worker.main(arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main(pathlib.Path(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,238 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""attachctl and the real worker, on a simulated host."""
+
+from collections.abc import Callable
+import io
+import json
+import os
+import pathlib
+import pty
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from attachworker.cmd import attachctl
+from tests import harness
+from tests.contract import bed as beds
+from tests.functional import caller
+from tests.functional import rabbitmq
+from tests.simulator.bed import SimulatedBed
+from tests.simulator.faults import Fault
+
+#: Runs a command and returns its exit code, its output and its errors.
+Run = Callable[..., tuple[int, str, str]]
+
+STEPS = ('GetConnector', 'ConnectTarget', 'GatherPaths', 'VerifyDevice')
+
+
+@pytest.fixture
+def run(
+    broker: rabbitmq.RabbitMQNode,
+    worker: harness.Harness,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    def run_one(*arguments: str) -> tuple[int, str, str]:
+        where = ['--transport-url', broker.url, '--host', worker.name]
+        code = attachctl.main([*where, *arguments])
+        return code, *capsys.readouterr()
+
+    return run_one
+
+
+@pytest.fixture
+def run_json(run: Run) -> Callable[..., Any]:
+    def run_one(*arguments: str) -> Any:
+        code, out, error = run(*arguments, '--format', 'json')
+        assert (code, error) == (0, '')
+        return json.loads(out)
+
+    return run_one
+
+
+def write(path: pathlib.Path, volume: beds.Volume) -> str:
+    path.write_text(json.dumps(volume.connection_info()))
+    return str(path)
+
+
+def test_ping_and_connector(run: Run, run_json: Callable[..., Any]) -> None:
+    assert run_json('ping')['ready'] is True
+    connector = run_json('connector')
+    assert connector['initiator'].startswith('iqn.')
+    assert connector['attachworker']['protocols'] == {'iscsi': None}
+    code, out, _ = run('connector')
+    assert code == 0
+    assert connector['initiator'] in out
+
+
+def test_life_of_an_attachment(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    run: Run,
+    run_json: Callable[..., Any],
+    tmp_path: pathlib.Path,
+) -> None:
+    volume = bed.create_volume(chap=('user', 'CANARY-secret'))
+    file = write(tmp_path / 'volume.json', volume)
+
+    attached = run_json(
+        'attach', file, '--attachment-id', 'a-1', '--volume-id', 'v-1'
+    )
+
+    assert attached['status'] == 'attached'
+    assert bed.read(attached['device']['path']) == volume.pattern
+    [listed] = run_json('list')
+    shown = run_json('show', 'a-1')
+    assert listed == shown
+    assert (shown['state'], shown['volume_id']) == ('attached', 'v-1')
+    assert shown['last_result'] == attached
+    assert run_json('result', attached['request_id']) == attached
+    for command in (
+        ['list'],
+        ['show', 'a-1'],
+        ['result', attached['request_id']],
+    ):
+        code, out, error = run(*command)
+        assert (code, error) == (0, '')
+        assert 'attached' in out
+        assert all(len(line) <= 80 for line in out.splitlines())
+        assert 'CANARY' not in out
+    detached = run_json('detach', 'a-1')
+    assert detached['status'] == 'detached'
+    assert run_json('list') == []
+    code, _, error = run('show', 'a-1')
+    assert code == 1
+    assert 'a-1' in error
+    assert error.count('\n') == 1
+
+
+def test_attach_from_standard_input(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    volume = bed.create_volume()
+    info = json.dumps(volume.connection_info())
+    monkeypatch.setattr(sys, 'stdin', io.StringIO(info))
+    code, out, _ = run('attach', '-', '--attachment-id', 'a-2')
+    assert code == 0
+    assert '/dev/sd' in out
+    worker.detach('a-2')
+
+
+def test_failed_operations_are_1(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    run: Run,
+    tmp_path: pathlib.Path,
+) -> None:
+    volume = bed.create_volume()
+    file = write(tmp_path / 'volume.json', volume)
+    bed.stop_portal(volume.portals[0])
+    code, out, _ = run('attach', file)
+    assert code == 1
+    assert 'target_unreachable' in out
+    bed.start_portal(volume.portals[0])
+    code, out, _ = run('attach', file, '--expected-wwn', '36001405' + 'f' * 25)
+    assert code == 1
+    assert 'identity_mismatch' in out
+    assert run('attach', file, '--attachment-id', 'a-3')[0] == 0
+    path = worker.api.get_attachment({}, worker.name, 'a-3').device.path
+    bed.mount(path.removeprefix('/dev/'), '/mnt')
+    code, out, _ = run('detach', 'a-3')
+    assert code == 1
+    assert 'in_use' in out
+    bed.unmount('/mnt')
+    assert run('detach', 'a-3')[0] == 0
+    assert run('result', 'no-such-request')[0] == 1
+    assert run('show', 'no-such-id')[0] == 1
+
+
+def test_cast_and_result(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    run: Run,
+    run_json: Callable[..., Any],
+    tmp_path: pathlib.Path,
+) -> None:
+    volume = bed.create_volume()
+    file = write(tmp_path / 'volume.json', volume)
+    fault = bed.arm(Fault.HANG_BEFORE, 'iscsi.login')
+    sent = run_json('attach', file, '--cast')
+    assert fault.wait()
+    code, out, _ = run('result', sent['request_id'])
+    assert (code, out) == (0, 'still under way\n')
+    fault.release()
+    result = caller.until(lambda: run_json('result', sent['request_id']))
+    assert result['status'] == 'attached'
+    assert run('detach', sent['attachment_id'])[0] == 0
+
+
+def test_no_worker_is_3(
+    run: Run, bed: SimulatedBed, tmp_path: pathlib.Path
+) -> None:
+    file = write(tmp_path / 'volume.json', bed.create_volume())
+    code, out, error = run('--host', 'nobody', 'attach', file)
+    assert (code, out) == (3, '')
+    assert error.count('\n') == 1
+
+
+def test_steps_are_shown_while_they_happen(
+    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given an attach that somebody looks at on a terminal
+    volume = bed.create_volume()
+    file = write(tmp_path / 'volume.json', volume)
+    fault = bed.arm(Fault.HANG_AFTER, 'scsi.inquiry')
+    command = [sys.executable, '-m', 'attachworker.cmd.attachctl']
+    command += ['--transport-url', broker.url, '--host', worker.name]
+    command += ['attach', file, '--attachment-id', 'a-4']
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, stdout=slave, stderr=slave)
+    os.close(slave)
+    printed: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while data := os.read(master, 4096):
+                printed.append(data)
+        except OSError:
+            pass
+
+    def text() -> str:
+        return b''.join(printed).decode()
+
+    reader = caller.Background(read)
+    # When a step hangs, those before it are on the screen
+    assert fault.wait(20)
+    caller.until(lambda: 'ConnectTarget' in text())
+    assert process.poll() is None
+    assert 'FIELD' not in text()
+    # And then the others, and the result
+    time.sleep(0.2)
+    fault.release()
+    assert process.wait(20) == 0
+    reader.result()
+    os.close(master)
+    steps, _, table = text().partition('+--')
+    for step in STEPS:
+        assert step in steps, steps
+    assert '/dev/sd' in table
+    worker.detach('a-4')

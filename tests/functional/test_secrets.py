@@ -1,0 +1,212 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A secret leaves no trace: in no log, file, answer or command line.
+
+On the way it is readable: on the bus, and in the broker's own files.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import json
+import logging
+import pathlib
+from typing import Any
+import uuid
+
+import pytest
+
+from attachworker import client
+from attachworker import exception
+from attachworker.cmd import attachctl
+from attachworker.cmd import steps
+from tests import harness
+from tests.contract import bed as beds
+from tests.functional import caller
+from tests.functional import daemon
+from tests.functional import rabbitmq
+from tests.simulator.bed import SimulatedBed
+from tests.simulator.faults import Fault
+
+CANARY = 'CANARY-5ecret-of-chap'
+WRONG = 'CANARY-wr0ng-secret'
+_MARK = b'CANARY'
+
+#: Nobody is spared, except by TRACE, which logs every message.
+_ALL_DEBUG = (
+    'debug = true',
+    'default_log_levels = amqp=DEBUG,kombu=DEBUG,oslo.messaging=DEBUG,'
+    'oslo_messaging=DEBUG,taskflow=DEBUG,oslo.privsep=DEBUG',
+)
+
+
+@pytest.fixture(scope='module')
+def one(
+    broker: rabbitmq.RabbitMQNode,
+    shared_bed: SimulatedBed,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[daemon.Daemon]:
+    directory = tmp_path_factory.mktemp('one')
+    with daemon.Daemon(
+        directory, broker.url, shared_bed.root, options=_ALL_DEBUG
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def node(
+    broker: rabbitmq.RabbitMQNode, one: daemon.Daemon
+) -> Iterator[client.AttachWorkerClient]:
+    with client.AttachWorkerClient(broker.url, one.name) as made:
+        yield made
+
+
+def found_in_files(one: daemon.Daemon) -> list[str]:
+    """Files of the worker that hold a secret."""
+    return [
+        str(path)
+        for path in one.directory.rglob('*')
+        if path.is_file() and _MARK in path.read_bytes()
+    ]
+
+
+def found_in_processes() -> list[str]:
+    """Processes that show a secret to all who look at them."""
+    found = []
+    for name in ('cmdline', 'environ'):
+        for path in pathlib.Path('/proc').glob(f'[0-9]*/{name}'):
+            try:
+                if _MARK in path.read_bytes():
+                    found.append(str(path))
+            except OSError:
+                pass  # it has ended
+    return found
+
+
+def with_password(volume: beds.Volume, password: str) -> dict[str, Any]:
+    info = volume.connection_info()
+    info['data']['auth_password'] = password
+    return info
+
+
+@pytest.mark.parametrize('password', [CANARY, WRONG])
+@pytest.mark.parametrize(
+    ('kind', 'verb'),
+    [(Fault.HANG_BEFORE, 'iscsi.login'), (Fault.HANG_AFTER, 'iscsi.login')],
+)
+def test_chap(
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    node: client.AttachWorkerClient,
+    caplog: pytest.LogCaptureFixture,
+    password: str,
+    kind: Fault,
+    verb: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    volume = bed.create_volume(chap=('user', CANARY))
+    info = with_password(volume, password)
+    fault = bed.arm(kind, verb)
+    seen: list[Mapping[str, Any]] = []
+    ids = {'request_id': str(uuid.uuid4()), 'attachment_id': 'a-1'}
+    with steps.StepWatcher(node.transport, ids['request_id'], seen.append):
+        call = caller.Background(
+            lambda: node.attach_volume(info, raise_on_failure=True, **ids)
+        )
+        # While the request runs
+        assert fault.wait(15)
+        assert found_in_files(one) == []
+        assert found_in_processes() == []
+        fault.release()
+        try:
+            answer = str(call.result().as_dict())
+        except exception.OperationFailed as error:
+            assert error.result.error.code == 'auth_failed'
+            assert password == WRONG
+            answer = f'{error!r} {error} {error.result.as_dict()}'
+            answer += repr(error.result)
+        else:
+            assert password == CANARY
+    # And afterwards
+    assert seen
+    answers = [
+        answer,
+        str(seen),
+        str([each.as_dict() for each in node.list_attachments()]),
+        str(node.get_result(ids['request_id'])),
+        caplog.text,
+    ]
+    for text in answers:
+        assert 'CANARY' not in text
+    node.detach_volume('a-1', raise_on_failure=True)
+    assert found_in_files(one) == []
+
+
+def test_worker_that_is_killed(
+    bed: SimulatedBed, one: daemon.Daemon, node: client.AttachWorkerClient
+) -> None:
+    volume = bed.create_volume(chap=('user', CANARY))
+    fault = bed.arm(Fault.HANG_AFTER, 'iscsi.login')
+    request = harness.attach_request(volume)
+    node.api.cast_attach_volume({}, one.name, request)
+    assert fault.wait(15)
+    one.kill()
+    fault.release()
+    assert found_in_files(one) == []
+    one.restart()
+    assert found_in_files(one) == []
+    result = node.get_result(request.request_id)
+    assert result is not None
+    assert 'CANARY' not in str(result.as_dict())
+
+
+@pytest.mark.parametrize('bad', ['CANARY\0', 'CANARY\n', 'CANARY' * 1000])
+def test_secret_that_breaks_a_rule(
+    bed: SimulatedBed,
+    broker: rabbitmq.RabbitMQNode,
+    one: daemon.Daemon,
+    caplog: pytest.LogCaptureFixture,
+    bad: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    volume = bed.create_volume(chap=('user', CANARY))
+    request = harness.attach_request(volume).obj_to_primitive()
+    data = request['versioned_object.data']['connection_info']
+    data['versioned_object.data']['auth_password'] = bad
+    raw = caller.RawClient(broker.url, one.name)
+    with pytest.raises(exception.InvalidConnectionInfo) as caught:
+        raw.call('attach_volume', request=request)
+    raw.cast('attach_volume', request=request)
+    raw.close()
+    assert 'CANARY' not in str(caught.value)
+    assert 'CANARY' not in caplog.text
+    one.api.ping({}, one.name)
+    assert found_in_files(one) == []
+
+
+def test_attachctl(
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    volume = bed.create_volume(chap=('user', CANARY))
+    path = tmp_path / 'volume.json'
+    where = ['--config-file', str(one.config_file), 'attach', str(path)]
+    for password, code in ((WRONG, 1), (CANARY, 0)):
+        path.write_text(json.dumps(with_password(volume, password)))
+        arguments = [*where, '--attachment-id', 'a-2']
+        assert attachctl.main(arguments) == code
+    out, error = capsys.readouterr()
+    assert 'CANARY' not in out + error
+    one.api.detach_volume({}, one.name, harness.detach_request('a-2'))
+    assert found_in_files(one) == []

@@ -1,0 +1,73 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Operations with a real journal and a real dispatcher."""
+
+from collections.abc import Iterator
+import pathlib
+
+import pytest
+
+from attachworker.dispatcher import Dispatcher
+from attachworker.journal import Database
+from attachworker.journal import Records
+from attachworker.operations.intake import Operations
+from tests.unit.operations import handlers
+
+
+@pytest.fixture
+def database(tmp_path: pathlib.Path) -> Iterator[Database]:
+    made = Database(tmp_path / 'state')
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def records(database: Database) -> Records:
+    return Records(database)
+
+
+@pytest.fixture
+def handler(records: Records) -> handlers.FakeHandler:
+    return handlers.FakeHandler(records)
+
+
+@pytest.fixture
+def dispatcher() -> Iterator[Dispatcher]:
+    """Room for one that runs and one that waits."""
+    made = Dispatcher(1, 1, 1)
+    made.start()
+    yield made
+    assert made.stop(handlers.PATIENCE)
+
+
+@pytest.fixture
+def finished() -> list[str]:
+    """Requests that were told to have ended."""
+    return []
+
+
+@pytest.fixture
+def operations(
+    records: Records,
+    dispatcher: Dispatcher,
+    handler: handlers.FakeHandler,
+    finished: list[str],
+) -> Operations:
+    return Operations(
+        records,
+        dispatcher,
+        {'attach': handler, 'detach': handler},
+        'boot',
+        300.0,
+        lambda operation: finished.append(operation.request.request_id),
+    )

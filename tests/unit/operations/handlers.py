@@ -1,0 +1,103 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Handlers of operations that do what a test says."""
+
+from collections.abc import Callable
+import threading
+from typing import Any
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.journal import Records
+from tests.unit.objects import shapes
+
+PATIENCE = 10.0
+
+
+def attach(request_id: str = 'request', **values: Any) -> Any:
+    values.setdefault('attachment_id', 'attachment')
+    values.setdefault('connection_info', shapes.lio())
+    made = objects.AttachRequest(request_id=request_id, **values)
+    made.validate()
+    return made
+
+
+def detach(request_id: str = 'request', **values: Any) -> Any:
+    values.setdefault('attachment_id', 'attachment')
+    made = objects.DetachRequest(request_id=request_id, **values)
+    made.validate()
+    return made
+
+
+class FakeHandler:
+    """Ends operations at once, or when it is told to.
+
+    :ivar act: is called with the operation first
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self.act: Callable[[Any], None] = lambda operation: None
+        self.runs: list[str] = []
+        self.ran = threading.Event()
+        self.failed: list[str] = []
+
+    def attachment_id(self, request: Any) -> str:
+        return str(request.attachment_id)
+
+    def backend(self, request: Any) -> str:
+        return 'backend'
+
+    def run(self, operation: Any) -> None:
+        self.runs.append(operation.request.request_id)
+        self.ran.set()
+        self.act(operation)
+        self.conclude(operation, 'attached')
+
+    def fail(self, operation: Any) -> None:
+        self.failed.append(operation.request.request_id)
+        self.conclude(operation, 'failed')
+
+    def conclude(self, operation: Any, status: str) -> None:
+        error = None
+        if status == 'failed':
+            error = objects.OperationError.from_exception(
+                exception.AttachWorkerError()
+            )
+        result = objects.OperationResult(
+            request_id=operation.request.request_id,
+            attachment_id=operation.request.attachment_id,
+            operation=operation.kind,
+            status=status,
+            error=error,
+        )
+        self._records.finish(
+            operation.request.request_id,
+            result.obj_to_primitive(),
+            None,
+            None,
+        )
+        operation.finish(result)
+
+
+class Gate:
+    """Holds an operation until it is opened."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+
+    def __call__(self, operation: Any) -> None:
+        assert self._open.wait(PATIENCE)
+
+    def open(self) -> None:
+        self._open.set()

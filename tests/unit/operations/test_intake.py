@@ -1,0 +1,361 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Every request is taken once, and has one result."""
+
+import concurrent.futures
+import dataclasses
+from typing import Any
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.journal import Database
+from attachworker.journal import Records
+from attachworker.operations.intake import Operations
+from attachworker.operations.operation import Operation
+from tests.unit.journal import rows
+from tests.unit.objects import shapes
+from tests.unit.operations import handlers
+
+
+def ended(operation: Any) -> objects.OperationResult:
+    """The result, without waiting for ever."""
+    assert isinstance(operation, Operation)
+    thread = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        return thread.submit(operation.wait).result(handlers.PATIENCE)
+    finally:
+        thread.shutdown(wait=False)
+
+
+# -- once
+
+
+def test_a_request_is_written_down_before_it_runs(
+    operations: Operations, records: Records, handler: handlers.FakeHandler
+) -> None:
+    seen: list[Any] = []
+    handler.act = lambda operation: seen.append(records.request('request'))
+    before = deadlines.now()
+    ended(operations.submit('attach', handlers.attach(deadline_seconds=60)))
+    (row,) = seen
+    assert (row.operation, row.attachment_id) == ('attach', 'attachment')
+    assert row.result is None
+    assert row.boot_id == 'boot'
+    assert before <= row.accepted <= deadlines.now()
+    assert row.deadline == row.accepted + 60
+    assert shapes.CANARY not in str(row.body)
+
+
+def test_the_default_deadline(
+    operations: Operations, records: Records
+) -> None:
+    operation = operations.submit('attach', handlers.attach())
+    ended(operation)
+    row = records.request('request')
+    assert row.deadline == row.accepted + 300
+    assert operation.deadline.at == row.deadline
+
+
+def test_the_same_request_joins_the_running_one(
+    operations: Operations, handler: handlers.FakeHandler, finished: list[str]
+) -> None:
+    # Given a request that runs
+    gate = handler.act = handlers.Gate()
+    first = operations.submit('attach', handlers.attach())
+    assert handler.ran.wait(handlers.PATIENCE)
+    # When it is sent again, as patient or less, to be answered elsewhere
+    again = operations.submit(
+        'attach',
+        handlers.attach(deadline_seconds=5, reply_to=rows.REPLY_TO),
+    )
+    # Then that is the same one, and it runs once
+    assert again is first
+    gate.open()
+    assert ended(first).status == 'attached'
+    assert handler.runs == ['request']
+    assert finished == ['request']
+
+
+def test_the_same_request_has_the_same_result(
+    operations: Operations, handler: handlers.FakeHandler
+) -> None:
+    result = ended(operations.submit('attach', handlers.attach()))
+    again = operations.submit('attach', handlers.attach())
+    assert isinstance(again, objects.OperationResult)
+    assert again.as_dict() == result.as_dict()
+    assert handler.runs == ['request']
+
+
+def test_of_many_at_once_one_runs(
+    operations: Operations, handler: handlers.FakeHandler
+) -> None:
+    gate = handler.act = handlers.Gate()
+    with concurrent.futures.ThreadPoolExecutor(8) as callers:
+        found = [
+            callers.submit(operations.submit, 'attach', handlers.attach())
+            for _ in range(8)
+        ]
+        taken = {id(one.result(handlers.PATIENCE)) for one in found}
+        gate.open()
+    assert len(taken) == 1
+    ended(found[0].result())
+    assert handler.runs == ['request']
+
+
+@pytest.mark.parametrize('when', ['running', 'done'])
+@pytest.mark.parametrize(
+    ('kind', 'request_'),
+    [
+        ('attach', handlers.attach(attachment_id='other')),
+        ('attach', handlers.attach(connection_info=shapes.lio(target_lun=9))),
+        ('attach', handlers.attach(multipath=True)),
+        ('detach', handlers.detach()),
+    ],
+)
+def test_the_same_id_with_other_content_is_refused(
+    operations: Operations,
+    handler: handlers.FakeHandler,
+    records: Records,
+    when: str,
+    kind: str,
+    request_: Any,
+) -> None:
+    # Given a request that runs, or has run
+    gate = handler.act = handlers.Gate()
+    first = operations.submit('attach', handlers.attach())
+    if when == 'done':
+        gate.open()
+        ended(first)
+    before = records.request('request')
+    # When its id comes with something else
+    with pytest.raises(exception.AttachmentConflict, match='Request request'):
+        operations.submit(kind, request_)
+    # Then the first one is not touched
+    gate.open()
+    assert ended(first).status == 'attached'
+    after = records.request('request')
+    assert dataclasses.replace(after, result=None) == dataclasses.replace(
+        before, result=None
+    )
+    assert handler.runs == ['request']
+
+
+def test_other_credentials_are_no_other_content(
+    operations: Operations, handler: handlers.FakeHandler
+) -> None:
+    ended(operations.submit('attach', handlers.attach()))
+    info = shapes.lio(auth_username='new', auth_password='new')
+    again = operations.submit(
+        'attach', handlers.attach(connection_info=info)
+    )
+    assert isinstance(again, objects.OperationResult)
+
+
+# -- busy
+
+
+def test_busy_is_not_stored(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    # Given a full queue
+    gate = handler.act = handlers.Gate()
+    first = operations.submit('attach', handlers.attach('1'))
+    assert handler.ran.wait(handlers.PATIENCE)
+    second = operations.submit('attach', handlers.attach('2'))
+    # When one more comes, then it is refused, and nothing is kept of it
+    with pytest.raises(exception.WorkerBusy):
+        operations.submit('attach', handlers.attach('3'))
+    assert records.request('3') is None
+    # But the ones that are known can be joined still
+    assert operations.submit('attach', handlers.attach('2')) is second
+    # And once there is room, the same request is taken
+    gate.open()
+    ended(first)
+    ended(second)
+    third = operations.submit('attach', handlers.attach('3'))
+    assert ended(third).status == 'attached'
+
+
+# -- a journal that breaks
+
+
+def test_nothing_is_taken_that_cannot_be_written_down(
+    operations: Operations, handler: handlers.FakeHandler, database: Database
+) -> None:
+    with database.transaction() as connection:
+        connection.execute('ALTER TABLE requests RENAME TO hidden')
+    with pytest.raises(exception.JournalUnavailable):
+        operations.submit('attach', handlers.attach())
+    assert handler.runs == []
+    # And when the journal is back, then it is taken
+    with database.transaction() as connection:
+        connection.execute('ALTER TABLE hidden RENAME TO requests')
+    ended(operations.submit('attach', handlers.attach()))
+    assert handler.runs == ['request']
+
+
+def test_who_waits_is_told_that_the_journal_broke(
+    operations: Operations,
+    handler: handlers.FakeHandler,
+    database: Database,
+    records: Records,
+    finished: list[str],
+) -> None:
+    # Given an operation during which the journal breaks
+    gate = handlers.Gate()
+
+    def act(operation: Any) -> None:
+        gate(operation)
+        with database.transaction() as connection:
+            connection.execute('ALTER TABLE requests RENAME TO hidden')
+
+    handler.act = act
+    operation = operations.submit('attach', handlers.attach())
+    assert handler.ran.wait(handlers.PATIENCE)
+    gate.open()
+    # Then all who wait are told, and nobody is told of a result
+    for _ in range(2):
+        with pytest.raises(exception.JournalUnavailable):
+            ended(operation)
+    assert finished == []
+    # And after a restart, which finds the request, it goes on
+    with database.transaction() as connection:
+        connection.execute('ALTER TABLE hidden RENAME TO requests')
+    (left,) = records.unfinished()
+    assert left.request_id == 'request'
+    # And until then who joins it is told the same
+    joined = operations.submit('attach', handlers.attach())
+    with pytest.raises(exception.JournalUnavailable):
+        ended(joined)
+
+
+def test_a_request_that_cannot_be_queued_is_not_accepted(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    """Otherwise nobody would run it, nor could it be sent again."""
+    # Given a handler that breaks down before the request is queued
+    kept = handler.backend
+
+    def backend(request: Any) -> str:
+        raise exception.JournalUnavailable(path='journal', reason='broken')
+
+    handler.backend = backend
+    with pytest.raises(exception.JournalUnavailable):
+        operations.submit('detach', handlers.detach())
+    # When it is sent again later, then it is taken
+    handler.backend = kept
+    again = operations.submit('detach', handlers.detach())
+    ended(again)
+    assert handler.runs == ['request']
+    assert records.unfinished() == []
+
+
+# -- bugs
+
+
+def test_a_bug_ends_in_a_result(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    def act(operation: Any) -> None:
+        raise RuntimeError('a secret')
+
+    handler.act = act
+    result = ended(operations.submit('attach', handlers.attach()))
+    assert result.status == 'failed'
+    assert result.error.code == 'internal'
+    assert 'secret' not in str(result.as_dict())
+    assert records.unfinished() == []
+
+
+def test_a_bug_after_the_result_changes_nothing(
+    operations: Operations, handler: handlers.FakeHandler
+) -> None:
+    def act(operation: Any) -> None:
+        handler.conclude(operation, 'attached')
+        raise RuntimeError('too late')
+
+    handler.act = act
+    result = ended(operations.submit('attach', handlers.attach()))
+    assert result.status == 'attached'
+    assert handler.failed == []
+
+
+def test_who_waits_has_the_result_even_if_telling_others_breaks(
+    records: Records, dispatcher: Any, handler: handlers.FakeHandler
+) -> None:
+    # Given nobody who could be told
+    def on_finish(operation: Operation) -> None:
+        raise RuntimeError('the bus is gone')
+
+    operations = Operations(
+        records, dispatcher, {'attach': handler}, 'boot', 300.0, on_finish
+    )
+    # Then who waits has the result nevertheless
+    result = ended(operations.submit('attach', handlers.attach()))
+    assert result.status == 'attached'
+
+
+# -- after a restart
+
+
+def test_a_request_goes_on_after_a_restart(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    gate = handler.act = handlers.Gate()
+    given = handlers.detach()
+    at = deadlines.now() + 77.0
+    row = rows.request(
+        operation='detach',
+        digest=given.content_digest(),
+        body=given.obj_to_primitive(),
+        deadline=at,
+    )
+    records.accept(row)
+    # When it is resumed, then it is the one that is joined
+    operations.resume(row)
+    joined = operations.submit('detach', handlers.detach())
+    assert isinstance(joined, Operation)
+    # and has the time that it had
+    assert joined.deadline.at == at
+    gate.open()
+    ended(joined)
+    assert handler.runs == ['request']
+    assert records.unfinished() == []
+
+
+def test_a_deadline_counts_anew_after_a_reboot(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    """Seconds since another boot say nothing about this one."""
+    # Given a request with a minute, taken after a month of uptime
+    given = handlers.detach()
+    row = rows.request(
+        operation='detach',
+        digest=given.content_digest(),
+        body=given.obj_to_primitive(),
+        boot_id='the boot before',
+        accepted=deadlines.now() + 30 * 86400.0,
+        deadline=deadlines.now() + 30 * 86400.0 + 60,
+    )
+    records.accept(row)
+    # When it is resumed, then it has a minute again
+    gate = handler.act = handlers.Gate()
+    operations.resume(row)
+    joined = operations.submit('detach', handlers.detach())
+    assert isinstance(joined, Operation)
+    assert 0 < joined.deadline.remaining() <= 60
+    gate.open()
+    ended(joined)
