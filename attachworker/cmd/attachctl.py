@@ -175,8 +175,10 @@ def _show_result(
 
 def _attach(args: argparse.Namespace) -> Work:
     request = objects.AttachRequest(
-        request_id=str(uuid.uuid4()),
-        attachment_id=args.attachment_id or str(uuid.uuid4()),
+        request_id=_new_id(),
+        attachment_id=_new_id()
+        if args.attachment_id is None
+        else args.attachment_id,
         connection_info=objects.ConnectionInfo.from_dict(
             _read_json(args.file)
         ),
@@ -212,9 +214,13 @@ def _attach(args: argparse.Namespace) -> Work:
     return work
 
 
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
 def _detach(args: argparse.Namespace) -> Work:
     request = objects.DetachRequest(
-        request_id=str(uuid.uuid4()), attachment_id=args.id, force=args.force
+        request_id=_new_id(), attachment_id=args.id, force=args.force
     )
     request.validate()
     return lambda client: _show_result(

@@ -25,18 +25,18 @@ WIDTH = 80
 
 def listing(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Return one line per row; columns are keys of the rows."""
-    table = _table([name.upper().replace('_', ' ') for name in columns])
-    for row in rows:
-        table.add_row([_text(row.get(name)) for name in columns])
-    return table.get_string()
+    return _table(
+        [name.upper().replace('_', ' ') for name in columns],
+        [[_text(row.get(name)) for name in columns] for row in rows],
+    )
 
 
 def details(values: Mapping[str, Any]) -> str:
     """Return one line per value; what is empty is left out."""
-    table = _table(['FIELD', 'VALUE'])
-    for name, value in _flat(values):
-        table.add_row([name, _text(value)])
-    return table.get_string()
+    return _table(
+        ['FIELD', 'VALUE'],
+        [[name, _text(value)] for name, value in _flat(values)],
+    )
 
 
 def one_line(text: Any) -> str:
@@ -49,10 +49,27 @@ def one_line(text: Any) -> str:
     )
 
 
-def _table(columns: list[str]) -> prettytable.PrettyTable:
-    table = prettytable.PrettyTable(columns, max_table_width=WIDTH)
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    table = prettytable.PrettyTable(columns)
     table.align = 'l'
-    return table
+    table.add_rows(rows)
+    table.max_width = dict(
+        zip(columns, _widths([columns, *rows]), strict=True)
+    )
+    return table.get_string()
+
+
+def _widths(rows: list[list[str]]) -> list[int]:
+    """Take from the widest columns until all fit; narrow ones stay."""
+    widths = [
+        max(len(line) for cell in column for line in cell.split('\n'))
+        for column in zip(*rows, strict=True)
+    ]
+    # Each column has a border and two blanks, and there is one border more.
+    room = WIDTH - 1 - 3 * len(widths)
+    while sum(widths) > room:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def _flat(

@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             project='attachworker',
             version=metadata.version('attachworker'),
         )
-    except cfg.Error as error:
+    except (cfg.Error, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.code, str):
+            raise  # --help, or a usage error that has been said
         print(f'attachworker: {_one_line(error)}', file=sys.stderr)
         return 1
     try:
@@ -103,7 +105,8 @@ class _Main:
         _notify(f'RELOADING=1\nMONOTONIC_USEC={stamp}')
         try:
             CONF.mutate_config_files()
-        except (cfg.Error, OSError, ValueError) as error:
+        except (cfg.Error, OSError, ValueError, SystemExit) as error:
+            # SystemExit: of oslo.config, for a value that makes no sense.
             LOG.error('The options stay as they were: %s', _one_line(error))
         _notify('READY=1')
 
@@ -120,7 +123,7 @@ def _cannot_start(error: Exception) -> int:
     return 1
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return ' '.join(str(error).split())
 
 

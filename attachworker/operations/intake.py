@@ -87,18 +87,25 @@ class Operations:
         """Run a request again that an earlier worker accepted."""
         request = _object(record.body)
         deadline = deadlines.Deadline(record.deadline)
+        if record.boot_id != self._boot_id:
+            # it counts from a boot that is over
+            seconds = record.deadline - record.accepted
+            deadline = deadlines.Deadline.after(seconds)
+        operation = self._operation(record.operation, request, deadline)
         with self._lock:
-            self._queue(record.operation, request, deadline)
+            self._queue(operation)
 
     def _accept(self, kind: str, request: Request) -> Operation:
         accepted = deadlines.now()
         seconds = request.deadline_seconds or self._default_deadline
         deadline = deadlines.Deadline(accepted + seconds)
+        # Made first: once accepted, nothing may keep it from being queued.
+        operation = self._operation(kind, request, deadline)
         self._records.accept(
             RequestRecord(
                 request_id=request.request_id,
                 operation=kind,
-                attachment_id=self._handlers[kind].attachment_id(request),
+                attachment_id=operation.attachment_id,
                 digest=request.content_digest(),
                 body=without_secrets(request),
                 reply_to=request.reply_to.as_dict()
@@ -109,15 +116,17 @@ class Operations:
                 deadline=deadline.at,
             )
         )
-        return self._queue(kind, request, deadline)
+        return self._queue(operation)
 
-    def _queue(
+    def _operation(
         self, kind: str, request: Request, deadline: deadlines.Deadline
     ) -> Operation:
-        operation = Operation(
+        return Operation(
             kind, request, self._handlers[kind], deadline, self._finished
         )
-        self._running[request.request_id] = operation
+
+    def _queue(self, operation: Operation) -> Operation:
+        self._running[operation.request.request_id] = operation
         self._dispatcher.add(operation)
         return operation
 

@@ -115,8 +115,10 @@ class Operation:
             else '',
         )
         self.result = result
-        self._on_finish(self)
-        self._finished.set()
+        try:
+            self._on_finish(self)
+        finally:
+            self._finished.set()
 
     def wait(self) -> objects.OperationResult:
         """Block until there is a final result.

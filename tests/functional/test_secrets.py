@@ -98,7 +98,8 @@ def with_password(volume: beds.Volume, password: str) -> dict[str, Any]:
     return info
 
 
-@pytest.mark.parametrize('password', [CANARY, WRONG])
+# The names of tests are in our own environment.
+@pytest.mark.parametrize('password', [CANARY, WRONG], ids=['right', 'wrong'])
 @pytest.mark.parametrize(
     ('kind', 'verb'),
     [(Fault.HANG_BEFORE, 'iscsi.login'), (Fault.HANG_AFTER, 'iscsi.login')],
@@ -124,18 +125,18 @@ def test_chap(
         )
         # While the request runs
         assert fault.wait(15)
-        assert found_in_files(one) == []
-        assert found_in_processes() == []
+        in_files, in_processes = found_in_files(one), found_in_processes()
         fault.release()
-        try:
+        assert (in_files, in_processes) == ([], [])
+        if password == CANARY:
             answer = str(call.result().as_dict())
-        except exception.OperationFailed as error:
-            assert error.result.error.code == 'auth_failed'
-            assert password == WRONG
-            answer = f'{error!r} {error} {error.result.as_dict()}'
-            answer += repr(error.result)
         else:
-            assert password == CANARY
+            with pytest.raises(exception.OperationFailed) as caught:
+                call.result()
+            error = caught.value
+            assert error.result.error.code == 'auth_failed'
+            answer = f'{error!r} {error} {error.result!r}'
+            answer += str(error.result.as_dict())
     # And afterwards
     assert seen
     answers = [
@@ -169,7 +170,11 @@ def test_worker_that_is_killed(
     assert 'CANARY' not in str(result.as_dict())
 
 
-@pytest.mark.parametrize('bad', ['CANARY\0', 'CANARY\n', 'CANARY' * 1000])
+@pytest.mark.parametrize(
+    'bad',
+    ['CANARY\0', 'CANARY\n', 'CANARY' * 1000],
+    ids=['NUL', 'line break', 'long'],
+)
 def test_secret_that_breaks_a_rule(
     bed: SimulatedBed,
     broker: rabbitmq.RabbitMQNode,

@@ -14,6 +14,7 @@
 
 import concurrent.futures
 import dataclasses
+import threading
 from typing import Any
 
 import pytest
@@ -33,11 +34,16 @@ from tests.unit.operations import handlers
 def ended(operation: Any) -> objects.OperationResult:
     """The result, without waiting for ever."""
     assert isinstance(operation, Operation)
-    thread = concurrent.futures.ThreadPoolExecutor(1)
-    try:
-        return thread.submit(operation.wait).result(handlers.PATIENCE)
-    finally:
-        thread.shutdown(wait=False)
+    found: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def wait() -> None:
+        try:
+            found.set_result(operation.wait())
+        except exception.JournalUnavailable as error:
+            found.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return found.result(handlers.PATIENCE)
 
 
 # -- once
