@@ -51,9 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             project='attachworker',
             version=metadata.version('attachworker'),
         )
-    except (cfg.Error, SystemExit) as error:
-        if isinstance(error, SystemExit) and not isinstance(error.code, str):
-            raise  # --help, or a usage error that has been said
+    except cfg.Error as error:
         print(f'attachworker: {_one_line(error)}', file=sys.stderr)
         return 1
     try:
@@ -105,9 +103,11 @@ class _Main:
         _notify(f'RELOADING=1\nMONOTONIC_USEC={stamp}')
         try:
             CONF.mutate_config_files()
-        except (cfg.Error, OSError, ValueError, SystemExit) as error:
-            # SystemExit: of oslo.config, for a value that makes no sense.
+        except (cfg.Error, OSError, ValueError) as error:
             LOG.error('The options stay as they were: %s', _one_line(error))
+        except SystemExit:
+            # oslo.config has printed which value makes no sense.
+            LOG.error('The options stay as they were: a value is invalid')
         _notify('READY=1')
 
     def _stop(self) -> NoReturn:
@@ -123,7 +123,7 @@ def _cannot_start(error: Exception) -> int:
     return 1
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: Exception) -> str:
     return ' '.join(str(error).split())
 
 

@@ -95,12 +95,10 @@ class Connectors:
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[Any]]]:
     """The options of all connectors, as oslo.config.opts wants them."""
-    return [
-        (_group(found.name), found.plugin.options())
-        for found in extension.ExtensionManager(
-            NAMESPACE, invoke_on_load=False
-        )
-    ]
+    manager: extension.ExtensionManager[Any] = extension.ExtensionManager(
+        NAMESPACE, invoke_on_load=False
+    )
+    return [(_group(found.name), found.plugin.options()) for found in manager]
 
 
 def _group(protocol: str) -> cfg.OptGroup:

@@ -36,8 +36,6 @@ class Observer(Protocol):
         self, step: str, elapsed: float, error: BaseException | None
     ) -> None: ...
 
-    def step_undone(self, step: str) -> None: ...
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -82,8 +80,6 @@ class _Listener(base.Listener):
                 error = details['result'].exception
                 self.first = self.first or (step, error)
             self._observer.step_ended(step, elapsed, error)
-        elif state == states.REVERTED:
-            self._observer.step_undone(step)
 
 
 def run(flow: flows.Flow, executor: Any | None, observer: Observer) -> Outcome:

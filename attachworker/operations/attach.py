@@ -57,12 +57,22 @@ class AttachHandler(handler.BaseHandler):
                 what=f'Attachment {request.attachment_id}'
             )
             self.conclude(operation, self.failed(operation, conflict))
-        elif known is not None and known.state in _PRESENT:
-            self._attach_again(operation, known)
-        else:
+        elif known is None or known.state not in _PRESENT:
             self._attach(operation, key)
+        elif known.boot_id != self.services.boot_id:
+            # Nothing of it is here: what is made now can be undone.
+            self._attach(operation, key, known)
+        else:
+            self._attach_again(operation, known)
 
-    def _attach(self, operation: Operation, key: str) -> None:
+    def _attach(
+        self,
+        operation: Operation,
+        key: str,
+        missing: AttachmentRecord | None = None,
+    ) -> None:
+        """Make an attachment, or one again that a reboot has taken away."""
+        wwn = missing.wwn if missing else None
         request = operation.request
         record = AttachmentRecord(
             attachment_id=request.attachment_id,
@@ -72,12 +82,13 @@ class AttachHandler(handler.BaseHandler):
             state='attaching',
             last_request=request.request_id,
             boot_id=self.services.boot_id,
+            wwn=wwn,
         )
         self.services.records.put_attachment(record)
-        run = self._make_run(operation, request.connection_info.targets)
+        run = self._make_run(operation, request.connection_info.targets, wwn)
         outcome = self.run_flow(operation, attach.build(run), run)
         if outcome.error is not None:
-            self._undone(operation, outcome, run, record)
+            self._undone(operation, outcome, run, record, missing)
             return
         device = outcome.results['device']
         self.conclude(
@@ -146,6 +157,7 @@ class AttachHandler(handler.BaseHandler):
         outcome: engine.Outcome,
         run: Run,
         record: AttachmentRecord,
+        missing: AttachmentRecord | None,
     ) -> None:
         assert outcome.error is not None
         result = self.failed(
@@ -159,6 +171,8 @@ class AttachHandler(handler.BaseHandler):
             failed = dataclasses.replace(record, state=_LEFT)
             self.conclude(operation, result, failed)
             self.services.clean_later(record.attachment_id)
+        elif missing is not None:
+            self.conclude(operation, result, missing)
         else:
             self.conclude(operation, result, gone=record.attachment_id)
 
@@ -228,16 +242,23 @@ class AttachHandler(handler.BaseHandler):
         self, known: AttachmentRecord, used: Collection[objects.Target]
     ) -> list[str]:
         services = self.services
-        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
-        connector = services.connectors.get(info.protocol)
         claims = Claims(
             services.database, known.attachment_id, services.boot_id
         )
+        targets = [
+            target
+            for target in map(objects.Target._make, claims.taken())
+            if target not in used
+        ]
+        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        try:
+            connector = services.connectors.get(info.protocol)
+        except exception.AttachWorkerError as error:
+            return [f'{target}: {error}' for target in targets]
         deadline = deadlines.Deadline.after(services.grace)
         return [
             left
-            for target in map(objects.Target._make, claims.taken())
-            if target not in used
+            for target in targets
             for left in connector.disconnect(
                 target, claims, deadline, keep_found=True
             )

@@ -172,14 +172,16 @@ class Endpoint:
                 status='failed',
                 error=objects.OperationError.from_exception(error),
             )
+            request_id = result.request_id
         except (
             LookupError,
+            NotImplementedError,  # it was null
             TypeError,
             ValueError,
             exception.InvalidConnectionInfo,
         ):
             return  # it does not say to whom
-        self._deliver(result.request_id, reply_to, result, final=False)
+        self._deliver(request_id, reply_to, result, final=False)
 
 
 def _refused(

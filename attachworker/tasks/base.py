@@ -71,6 +71,7 @@ def _collected(revert: Any) -> Any:
     def wrapper(self: Task, *args: Any, **kwargs: Any) -> None:
         try:
             revert(self, *args, **kwargs)
+            LOG.info('%s is undone', self.name)
         except Exception as error:
             LOG.exception('Undoing %s', self.name)
             self.run.leftovers.append(f'{self.name}: {error}')

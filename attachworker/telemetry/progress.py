@@ -134,9 +134,6 @@ class Progress:
             self._operation, 'step', elapsed, step, error=code
         )
 
-    def step_undone(self, step: str) -> None:
-        LOG.info('%s: %s is undone', self._operation.attachment_id, step)
-
 
 def send_end(notifications: Notifications, operation: Any) -> None:
     """Tell the final result of an operation."""

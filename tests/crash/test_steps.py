@@ -38,8 +38,16 @@ def steps(build: Callable[..., flow.Flow]) -> list[str]:
     """The task classes of a flow, taken from the flow itself."""
     target = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:one', 0)
     graph = build(types.SimpleNamespace(targets=[target]))
-    names = [type(task).__name__ for task, _ in graph.iter_nodes()]
-    return [name for name in names if name != 'Flow']
+    return [type(task).__name__ for task in _tasks(graph)]
+
+
+def _tasks(of: flow.Flow) -> Iterator[object]:
+    """Those of flows within the flow too."""
+    for child, _ in of.iter_nodes():
+        if isinstance(child, flow.Flow):
+            yield from _tasks(child)
+        else:
+            yield child
 
 
 DEADLINE = 2

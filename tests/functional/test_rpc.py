@@ -202,17 +202,6 @@ def test_what_is_no_request_is_an_error(
     transport.cleanup()
 
 
-def test_slow_operation_outlives_the_monitor_timeout(
-    broker: rabbitmq.RabbitMQNode, start: conftest.Start
-) -> None:
-    start('one')
-    transport = bus.get_transport(cfg.CONF, broker.url)
-    api = rpcapi.AttachWorkerAPI(transport, call_monitor_timeout=2)
-    result = api.attach_volume({}, 'one', attach_request('slow-1'))
-    assert result.status == 'attached'
-    transport.cleanup()
-
-
 def test_dead_worker_is_noticed_by_the_monitor(
     broker: rabbitmq.RabbitMQNode, start: conftest.Start
 ) -> None:

@@ -63,7 +63,7 @@ class _Demo:
             attached = self._bed.snapshot()
             self._fail(worker, attached)
             self._say('Detach')
-            code = self._ctl(worker, 'detach', volume.name)
+            code = self._ctl(worker, 'detach', 'first')
             self._checks.check('attachctl ended with 0', code == 0)
             self._nothing_left(before, 'nothing is left of the volume')
         return self._checks.good
@@ -75,10 +75,10 @@ class _Demo:
             'attach',
             self._file(volume),
             '--attachment-id',
-            volume.name,
+            'first',
         )
         self._checks.check('attachctl ended with 0', code == 0)
-        found = worker.api.get_attachment({}, worker.name, volume.name)
+        found = worker.api.get_attachment({}, worker.name, 'first')
         device = found.device
         self._checks.check(
             f'{device.path} has {device.size} bytes and the WWN of the '
@@ -100,11 +100,11 @@ class _Demo:
         self._say('Another attach; its last step is made to fail')
         other = self._bed.create_volume(portals=2)
         self._plan.arm(faults.Fault.FAIL_BEFORE, 'block.read')
-        logging.getLogger('attachworker.telemetry').setLevel(logging.INFO)
+        logging.getLogger('attachworker.tasks').setLevel(logging.INFO)
         code = self._ctl(
-            worker, 'attach', self._file(other), '--attachment-id', other.name
+            worker, 'attach', self._file(other), '--attachment-id', 'second'
         )
-        logging.getLogger('attachworker.telemetry').setLevel(logging.WARNING)
+        logging.getLogger('attachworker.tasks').setLevel(logging.WARNING)
         self._checks.check('attachctl ended with 1', code == 1)
         self._nothing_left(before, 'nothing is left of the failed attach')
 
@@ -132,7 +132,7 @@ class _Demo:
         )
 
     def _file(self, volume: beds.Volume) -> str:
-        path = self._directory / f'{volume.name}.json'
+        path = self._directory / f'volume-{self._number}.json'
         path.write_text(json.dumps(volume.connection_info(), indent=2))
         return str(path)
 

@@ -33,6 +33,8 @@ BANNED_NAMES = frozenset(
 #: The top of a thread, where an escaping error would be lost, the wrapper
 #: around reverts, which must never raise, and the decoder of hostile input.
 BROAD_EXCEPT: dict[str, frozenset[str]] = {
+    # The top of the thread that starts the worker: a bug there ends it.
+    'attachworker/cmd/worker.py': frozenset({'_Main._start'}),
     # The thread that shows steps: without it the command still works.
     'attachworker/cmd/steps.py': frozenset({'StepWatcher._run'}),
     # Code of others, which must not keep the worker from starting.

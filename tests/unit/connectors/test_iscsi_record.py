@@ -83,6 +83,7 @@ def test_credentials_for_discovery_stay_out() -> None:
         discovery_auth_username='d',
         discovery_auth_password=shapes.CANARY,
     )
+    assert auth(record(info)) == {}
     assert shapes.CANARY not in str(record(info))
 
 

@@ -52,9 +52,7 @@ Load = Callable[[dict[str, str]], connectors.Connectors]
 
 
 @pytest.fixture
-def load(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> Load:
+def load(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Install packages with one connector each, and load them all.
 
     The packages are real ones on the path: entry points and modules.

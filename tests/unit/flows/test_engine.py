@@ -68,7 +68,6 @@ def test_success() -> None:
     assert outcome.results == {'value 1': 'one', 'value 2': 'two'}
     assert steps.started == ['Step:1', 'Step:2']
     assert steps.ended == [('Step:1', 'ok'), ('Step:2', 'ok')]
-    assert steps.undone == []
 
 
 def test_the_step_that_raised_decides() -> None:
@@ -82,7 +81,6 @@ def test_the_step_that_raised_decides() -> None:
     assert outcome.results == {}
     assert steps.started == ['Step:1', 'Step:2']
     assert steps.ended == [('Step:1', 'ok'), ('Step:2', 'LookupError')]
-    assert steps.undone == ['Step:2', 'Step:1']
 
 
 def test_all_is_undone_when_it_returns() -> None:
@@ -128,7 +126,6 @@ def test_of_two_failures_the_first_decides(first: int) -> None:
     assert outcome.error is errors[first]
     assert outcome.step == f'Step:{first}'
     assert len(steps.ended) == 2
-    assert sorted(steps.undone) == ['Step:0', 'Step:1']
 
 
 def test_timings_are_of_each_step() -> None:
@@ -162,9 +159,6 @@ def test_an_observer_that_breaks_down_harms_nothing() -> None:
 
         def step_ended(self, *arguments: Any) -> None:
             raise RuntimeError('ended')
-
-        def step_undone(self, step: str) -> None:
-            raise RuntimeError('undone')
 
     run = runs.make()
     assert runs.drive(linear(Step(run, 1)), Broken()).error is None

@@ -101,16 +101,15 @@ def test_a_device_that_fails(
     verb: str,
 ) -> None:
     plan.arm(faults.Fault.FAIL_BEFORE, verb)
+    act = {
+        'block.flush': host.block.flush,
+        'block.read': host.block.read_first_block,
+    }[verb]
     with pytest.raises(OSError, match='injected'):
-        if verb == 'block.flush':
-            host.block.flush(disk, deadline)
-        else:
-            host.block.read_first_block(disk, deadline)
+        act(disk, deadline)
 
 
-def test_size_is_in_bytes(
-    bed: beds.SimulatedBed, host: hosts.Host
-) -> None:
+def test_size_is_in_bytes(bed: beds.SimulatedBed, host: hosts.Host) -> None:
     volume = bed.create_volume(size=3 * 1024 * 1024)
     _, device = test_scsi.connected(host, volume)
     assert host.block.size(device.disk) == 3 * 1024 * 1024

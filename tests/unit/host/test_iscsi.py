@@ -42,9 +42,7 @@ def sessions(
     return host.iscsi.sessions(volume.target, *split(volume, number))
 
 
-def login(
-    host: hosts.Host, volume: contract.Volume, number: int = 0
-) -> bool:
+def login(host: hosts.Host, volume: contract.Volume, number: int = 0) -> bool:
     return host.iscsi.login(
         volume.target,
         *split(volume, number),
@@ -139,9 +137,7 @@ def test_logout_of_a_session_that_is_gone(
     volume = bed.create_volume()
     login(host, volume)
     (session,) = sessions(host, volume)
-    bed.control(
-        'drop_session', target=volume.target, portal=volume.portals[0]
-    )
+    bed.control('drop_session', target=volume.target, portal=volume.portals[0])
     # Then its end is no failure
     host.iscsi.logout(session, 1.0, deadline)
 

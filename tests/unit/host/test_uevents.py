@@ -80,7 +80,7 @@ def wait(monitor: uevents.UeventMonitor) -> Iterator[Wait]:
     with concurrent.futures.ThreadPoolExecutor() as threads:
 
         def start(
-            sight: Sight, seconds: float = PATIENCE
+            sight: Sight, seconds: float = 3 * PATIENCE
         ) -> 'concurrent.futures.Future[str | None]':
             return threads.submit(
                 monitor.wait_for,
@@ -144,7 +144,7 @@ def test_other_events_wake_nobody(
             monitor.wait_for,
             anything.look,
             lambda event: True,
-            deadlines.Deadline.after(PATIENCE),
+            deadlines.Deadline.after(3 * PATIENCE),
         )
         anything.looked(1)
         # When an event about something else has come

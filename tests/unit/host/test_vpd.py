@@ -53,7 +53,10 @@ T10_OF_UNIT = designator(_ASCII, _T10, T10)
         ([EUI_OF_UNIT], f'2{EUI.hex()}'),
         ([T10_OF_UNIT], '1LIO-ORG_block_:serial'),
         # the most specific one, wherever it stands
-        ([T10_OF_UNIT, EUI_OF_UNIT, NAA5_OF_UNIT, NAA6_OF_UNIT], f'3{NAA6.hex()}'),
+        (
+            [T10_OF_UNIT, EUI_OF_UNIT, NAA5_OF_UNIT, NAA6_OF_UNIT],
+            f'3{NAA6.hex()}',
+        ),
         ([NAA6_OF_UNIT, T10_OF_UNIT], f'3{NAA6.hex()}'),
         # of two alike the first
         (

@@ -195,10 +195,14 @@ def test_a_transaction_that_fails_has_changed_nothing(
     database: Database,
 ) -> None:
     put(database, 'one')
-    with pytest.raises(LookupError, match='cause'):
+
+    def fail() -> None:
         with database.transaction() as connection:
             connection.execute(INSERT, ('portal', 'two', 'boot', 1))
             raise LookupError('cause')
+
+    with pytest.raises(LookupError, match='cause'):
+        fail()
     assert names(database) == ['one']
     # And the next one works
     put(database, 'three')
@@ -242,10 +246,14 @@ def test_a_commit_that_fails(database: Database) -> None:
             ' DEFERRABLE INITIALLY DEFERRED)'
         )
     database.rows('PRAGMA foreign_keys = ON')
-    with pytest.raises(exception.JournalUnavailable, match='FOREIGN KEY'):
+
+    def commit() -> None:
         with database.transaction() as connection:
             connection.execute(INSERT, ('portal', 'one', 'boot', 1))
             connection.execute('INSERT INTO child VALUES (1)')
+
+    with pytest.raises(exception.JournalUnavailable, match='FOREIGN KEY'):
+        commit()
     assert names(database) == []
     put(database, 'two')
     assert names(database) == ['two']

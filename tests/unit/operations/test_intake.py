@@ -164,9 +164,7 @@ def test_other_credentials_are_no_other_content(
 ) -> None:
     ended(operations.submit('attach', handlers.attach()))
     info = shapes.lio(auth_username='new', auth_password='new')
-    again = operations.submit(
-        'attach', handlers.attach(connection_info=info)
-    )
+    again = operations.submit('attach', handlers.attach(connection_info=info))
     assert isinstance(again, objects.OperationResult)
 
 

@@ -54,7 +54,7 @@ def test_a_device_that_is_not_there() -> None:
 @pytest.mark.parametrize('wrong', ['-', '- - -', '0 0 0', '../0', '', None])
 @pytest.mark.parametrize('place', range(4))
 def test_a_scan_is_of_one_lun(wrong: Any, place: int) -> None:
-    """"- - -" would let everything appear."""
+    """ "- - -" would let everything appear."""
     arguments: list[Any] = [NO_HOST, 0, 0, 0]
     arguments[place] = wrong
     with pytest.raises((ValueError, TypeError)):

@@ -195,7 +195,6 @@ class Steps:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.started: list[str] = []
-        self.undone: list[str] = []
         self.ended: list[tuple[str, str]] = []
 
     def step_started(self, step: str) -> None:
@@ -207,10 +206,6 @@ class Steps:
     ) -> None:
         with self._lock:
             self.ended.append((step, type(error).__name__ if error else 'ok'))
-
-    def step_undone(self, step: str) -> None:
-        with self._lock:
-            self.undone.append(step)
 
 
 def drive(flow: Any, observer: Any = None) -> engine.Outcome:

@@ -209,9 +209,7 @@ def test_nothing_is_undone_that_was_there_before() -> None:
 def test_fewer_paths_than_wanted() -> None:
     connector = runs.FakeConnector()
     connector.errors[runs.TWO] = unreachable(runs.TWO)
-    run = runs.make(
-        runs.ONE, runs.TWO, connector=connector, wanted_paths=2
-    )
+    run = runs.make(runs.ONE, runs.TWO, connector=connector, wanted_paths=2)
     outcome = failed(run)
     assert isinstance(outcome.error, exception.NotEnoughPaths)
     assert 'Only 1 of the 2' in str(outcome.error)
@@ -252,9 +250,7 @@ def test_paths_that_disagree() -> None:
     """Two backends with the same name are not one volume."""
     connector = runs.FakeConnector()
     connector.wwns['sd2'] = OTHER
-    run = runs.make(
-        runs.ONE, runs.TWO, connector=connector, wanted_paths=2
-    )
+    run = runs.make(runs.ONE, runs.TWO, connector=connector, wanted_paths=2)
     outcome = failed(run)
     assert isinstance(outcome.error, exception.IdentityMismatch)
     assert connector.connected == {}

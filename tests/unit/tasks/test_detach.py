@@ -21,17 +21,15 @@ from attachworker.flows import engine
 from tests.unit.tasks import runs
 
 
-def present(*targets: object, **values: object) -> tuple[
-    runs.FakeConnector, runs.Watched
-]:
+def present(
+    *targets: object, **values: object
+) -> tuple[runs.FakeConnector, runs.Watched]:
     """A host that has the devices of these targets."""
     connector = runs.FakeConnector()
     run = runs.make(*targets, connector=connector, **values)
     for target in run.targets:
         interest = connectors.Interest()
-        connector.connect(
-            run.info, target, run.claims, run.deadline, interest
-        )
+        connector.connect(run.info, target, run.claims, run.deadline, interest)
     return connector, run
 
 

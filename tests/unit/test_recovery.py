@@ -1,0 +1,341 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What an earlier worker left, brought to an end by the next one.
+
+The earlier worker is a journal that was written to, and a host that was
+changed: what a kill at that moment leaves.
+"""
+
+from collections.abc import Iterator
+import pathlib
+from typing import Any
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import objects
+from attachworker.journal import AttachmentRecord
+from attachworker.journal import Claims
+from attachworker.journal import Database
+from attachworker.journal import Records
+from attachworker.journal import RequestRecord
+from attachworker.journal import without_secrets
+from tests import harness
+from tests.contract import bed as contract
+from tests.simulator import bed as beds
+
+PATIENCE = 10.0
+
+
+@pytest.fixture(scope='module')
+def shared_bed() -> Iterator[beds.SimulatedBed]:
+    bed = beds.SimulatedBed()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture
+def bed(shared_bed: beds.SimulatedBed) -> Iterator[beds.SimulatedBed]:
+    yield shared_bed
+    shared_bed.restart_host()
+
+
+@pytest.fixture
+def state(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / 'state'
+
+
+def worker(bed: beds.SimulatedBed, state: pathlib.Path) -> harness.Harness:
+    options = {'login_timeout': 1, 'scan_attempts': 1, 'device_timeout': 5}
+    return harness.Harness(bed, state_path=state, iscsi=options)
+
+
+class Earlier:
+    """The journal of a worker that was killed."""
+
+    def __init__(self, bed: beds.SimulatedBed, state: pathlib.Path) -> None:
+        self._bed = bed
+        self._database = Database(state)
+        self._boot_id = (
+            (bed.root / 'proc/sys/kernel/random/boot_id').read_text().strip()
+        )
+        self.records = Records(self._database)
+
+    def accepts(self, kind: str, request: Any) -> None:
+        request.validate()
+        now = deadlines.now()
+        self.records.accept(
+            RequestRecord(
+                request_id=request.request_id,
+                operation=kind,
+                attachment_id=request.attachment_id,
+                digest=request.content_digest(),
+                body=without_secrets(request),
+                reply_to=None,
+                boot_id=self._boot_id,
+                accepted=now,
+                deadline=now + 60,
+            )
+        )
+
+    def begins(self, volume: contract.Volume, request: Any) -> None:
+        """Bring the device here, as far as an attach does before its end."""
+        info = request.connection_info
+        self.records.put_attachment(
+            AttachmentRecord(
+                attachment_id=request.attachment_id,
+                volume_id=None,
+                connection_key=request.connection_key,
+                connection=without_secrets(info),
+                state='attaching',
+                last_request=request.request_id,
+                boot_id=self._boot_id,
+            )
+        )
+        claims = Claims(self._database, request.attachment_id, self._boot_id)
+        host = self._bed.host()
+        deadline = deadlines.Deadline.after(PATIENCE)
+        (target,) = info.targets
+        address, _, port = target.portal.rpartition(':')
+        claims.take(target)
+        claims.intend_session(target, host.iscsi.last_sid())
+        host.iscsi.login(
+            target.name, address, int(port), {}, PATIENCE, deadline
+        )
+        (session,) = host.iscsi.sessions(target.name, address, int(port))
+        claims.intend_device(target)
+        host.scsi.scan(session.host, session.target_id, target.lun, deadline)
+        assert host.scsi.wait_for_disk(session.directory, target.lun, deadline)
+        host.close()
+
+    def dies(self) -> None:
+        self._database.close()
+
+
+def request(
+    volume: contract.Volume, request_id: str = 'request'
+) -> objects.AttachRequest:
+    made = harness.attach_request(volume, request_id=request_id)
+    made.validate()
+    return made
+
+
+def detach(volume: contract.Volume) -> objects.DetachRequest:
+    return objects.DetachRequest(
+        request_id='detach', attachment_id=volume.name
+    )
+
+
+def result(running: harness.Harness, request_id: str) -> Any:
+    return running.api.get_result({}, running.name, request_id)
+
+
+def test_an_attach_that_was_cut_short_is_undone(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given a worker that was killed when it had the device
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    given = request(volume)
+    earlier.accepts('attach', given)
+    earlier.begins(volume, given)
+    earlier.dies()
+    assert bed.snapshot() != before
+    # When the next one starts
+    with worker(bed, state) as running:
+        # Then nothing is left, the request has its result, and says why
+        assert bed.snapshot() == before
+        assert running.attachments() == []
+        found = result(running, 'request')
+        assert (found.status, found.leftovers) == ('failed', [])
+        assert 'started again' in found.error.message
+        assert found.error.retryable
+        # And a new request has the volume
+        assert running.attach(volume).status == 'attached'
+        assert running.detach(volume.name).status == 'detached'
+
+
+def test_an_attach_that_had_not_begun_has_a_result(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    earlier.accepts('attach', request(volume))
+    earlier.dies()
+    with worker(bed, state) as running:
+        assert result(running, 'request').status == 'failed'
+        assert running.attachments() == []
+        assert bed.snapshot() == before
+
+
+def test_a_repeat_that_was_cut_short_leaves_the_attachment(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an attachment, and a second attach of it that was cut short
+    volume = bed.create_volume()
+    with worker(bed, state) as running:
+        path = running.attach(volume).device.path
+        before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    earlier.accepts('attach', request(volume))
+    earlier.dies()
+    # Then the next worker leaves it alone
+    with worker(bed, state) as running:
+        assert result(running, 'request').status == 'failed'
+        assert running.attachments() == [f'{volume.name} attached']
+        assert bed.snapshot() == before
+        assert bed.read(path) == volume.pattern
+        assert running.detach(volume.name).status == 'detached'
+
+
+def test_a_detach_that_was_cut_short_is_finished(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    earlier = Earlier(bed, state)
+    earlier.accepts('detach', detach(volume))
+    earlier.dies()
+    with worker(bed, state) as running:
+        # who asks again joins it
+        again = running.api.detach_volume({}, running.name, detach(volume))
+        assert again.status == 'detached'
+        assert result(running, 'detach').as_dict() == again.as_dict()
+        assert bed.snapshot() == before
+        assert running.attachments() == []
+
+
+def test_what_was_attached_stays_over_a_restart(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    with worker(bed, state) as running:
+        path = running.attach(volume).device.path
+    with worker(bed, state) as running:
+        assert running.attachments() == [f'{volume.name} attached']
+        assert bed.read(path) == volume.pattern
+        assert running.attach(volume).device.path == path
+        assert running.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_one_that_cannot_be_put_back_keeps_no_worker_from_starting(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given two attaches that were cut short, and a host without open-iscsi
+    volumes = [bed.create_volume(), bed.create_volume()]
+    before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    for number, volume in enumerate(volumes):
+        given = request(volume, f'request-{number}')
+        earlier.accepts('attach', given)
+        earlier.begins(volume, given)
+    earlier.dies()
+    tool = bed.root / 'usr/sbin/iscsiadm'
+    hidden = tool.rename(tool.with_name('hidden'))
+    # When the next one starts
+    try:
+        with worker(bed, state) as running:
+            # Then both have their result, which tells what is left
+            for number in range(2):
+                found = result(running, f'request-{number}')
+                assert found.status == 'failed'
+                assert found.leftovers != []
+            assert len(running.attachments()) == 2
+    finally:
+        hidden.rename(tool)
+    # And once it is there again, nothing is left after a detach
+    with worker(bed, state) as running:
+        for volume in volumes:
+            assert running.detach(volume.name).status == 'detached'
+        assert bed.snapshot() == before
+
+
+def test_what_was_attached_before_a_reboot_can_be_attached_again(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an attachment, and a reboot
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    bed.restart_host()
+    with worker(bed, state) as running:
+        assert running.attachments() == [f'{volume.name} missing']
+        assert bed.snapshot() == before
+        # When it is attached again, then it is there and shown so
+        again = running.attach(volume)
+        assert again.status == 'attached'
+        assert bed.read(again.device.path) == volume.pattern
+        assert running.attachments() == [f'{volume.name} attached']
+        # And it goes without a trace
+        assert running.detach(volume.name).status == 'detached'
+        assert bed.snapshot() == before
+
+
+def test_an_attach_that_fails_after_a_reboot_leaves_nothing(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an attachment of before a reboot
+    volume = bed.create_volume()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    bed.restart_host()
+    before = bed.snapshot()
+    with worker(bed, state) as running:
+        # When an attach of it fails late
+        failed = running.attach(volume, expected_wwn='naa.6' + '0' * 31)
+        assert failed.error.code == 'identity_mismatch'
+        # Then what it brought here is put back: nobody had it before
+        assert bed.snapshot() == before
+        # And the attachment is what it was, and can be had yet
+        assert running.attachments() == [f'{volume.name} missing']
+        assert running.attach(volume).status == 'attached'
+        assert running.detach(volume.name).status == 'detached'
+
+
+def test_another_volume_after_a_reboot_is_not_the_attachments(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    """The identity that was learned is required from then on."""
+    volume = bed.create_volume()
+    keeper = bed.create_volume(on=volume)
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    bed.restart_host()
+    bed.remove_volume(volume)
+    bed.create_volume(on=keeper, lun=volume.lun)
+    with worker(bed, state) as running:
+        found = running.attach(volume)
+        # However often it is tried
+        again = running.attach(volume)
+        assert found.error.code == again.error.code == 'identity_mismatch'
+
+
+def test_a_detach_after_a_reboot_has_nothing_to_do(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    bed.restart_host()
+    with worker(bed, state) as running:
+        assert running.detach(volume.name).status == 'detached'
+        assert running.attachments() == []
+        assert bed.snapshot() == before
