@@ -42,6 +42,8 @@ def run(
     :param deliver: sends the result of a cast to where it is wanted
     """
     unfinished = records.unfinished()
+    for attachment in records.attachments():
+        attach.release_unused(attachment)
     for record in unfinished:
         LOG.info(
             'Unfinished %s of %s (request %s) is brought to an end',
@@ -52,7 +54,6 @@ def run(
         if record.operation == 'attach':
             attach.undo_unfinished(record)
     for attachment in records.attachments():
-        attach.release_unused(attachment)
         clean_later(attachment.attachment_id)
     for record in records.undelivered():
         deliver(record.request_id, record.reply_to, result_from(record))

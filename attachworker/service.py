@@ -152,6 +152,7 @@ class Worker:
             self._host.boot_id,
             conf.default_deadline,
             self._finished,
+            conf.result_retention,
         )
 
     def _make_server(self) -> None:
@@ -185,7 +186,6 @@ class Worker:
         :raises ConfigurationError: another worker has this host's name
         """
         self._refuse_namesake()
-        self._records.forget_results(self._conf.result_retention)
         self._notifications.start()
         self._replies.start()
         self._dispatcher.start()

@@ -251,8 +251,9 @@ class ISCSIConnector(base.Connector):
                 LOG.warning('Logout of session %s: %s', session.sid, error)
             if session.directory.exists():
                 leftovers.append(f'session {session.sid} ({target})')
-            else:
-                claims.forget_session(target)
+        if not self._sessions(target):
+            # what comes later is not ours because of an old intent
+            claims.forget_session(target)
         return leftovers
 
     def _login_timeout(self, deadline: deadlines.Deadline) -> int:

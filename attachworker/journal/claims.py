@@ -58,6 +58,12 @@ class Claims:
                 (*key, self._attachment_id),
             )
 
+    def release_all(self) -> None:
+        """Give up everything: a reboot has taken it away."""
+        self._write(
+            'DELETE FROM claims WHERE attachment_id = ?', self._attachment_id
+        )
+
     def taken(self) -> list[Target]:
         """All targets that this attachment may have left something of."""
         rows = self._journal.rows(

@@ -21,6 +21,7 @@ from oslo_log import log as logging
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
+from attachworker.connectors import base as connectors
 from attachworker.flows import attach
 from attachworker.flows import engine
 from attachworker.journal import AttachmentRecord
@@ -147,6 +148,7 @@ class AttachHandler(handler.BaseHandler):
             targets=list(targets),
             multipath=request.multipath,
             encrypted=request.encryption is not None,
+            min_paths=request.min_paths,
             enforce_multipath=request.multipath and request.enforce_multipath,
             expected_wwn=request.expected_wwn or wwn,
         )
@@ -233,6 +235,9 @@ class AttachHandler(handler.BaseHandler):
 
     def release_unused(self, known: AttachmentRecord) -> None:
         """Put back targets that an attach tried and did not use."""
+        if known.boot_id != self.services.boot_id:
+            self._claims(known).release_all()
+            return
         if known.state in _PRESENT and known.device:
             device = objects.DeviceInfo.obj_from_primitive(known.device)
             for left in self._disconnect(known, _used(device)):
@@ -242,9 +247,7 @@ class AttachHandler(handler.BaseHandler):
         self, known: AttachmentRecord, used: Collection[objects.Target]
     ) -> list[str]:
         services = self.services
-        claims = Claims(
-            services.database, known.attachment_id, services.boot_id
-        )
+        claims = self._claims(known)
         targets = [
             target
             for target in map(objects.Target._make, claims.taken())
@@ -256,12 +259,30 @@ class AttachHandler(handler.BaseHandler):
         except exception.AttachWorkerError as error:
             return [f'{target}: {error}' for target in targets]
         deadline = deadlines.Deadline.after(services.grace)
-        return [
-            left
-            for target in targets
-            for left in connector.disconnect(
+        left: list[str] = []
+        for target in targets:
+            users = self._users(connector, target, deadline)
+            left += users or connector.disconnect(
                 target, claims, deadline, keep_found=True
             )
+        return left
+
+    def _claims(self, known: AttachmentRecord) -> Claims:
+        services = self.services
+        return Claims(services.database, known.attachment_id, services.boot_id)
+
+    def _users(
+        self,
+        connector: connectors.Connector,
+        target: objects.Target,
+        deadline: deadlines.Deadline,
+    ) -> list[str]:
+        """Who uses the device of a target by now, should anybody."""
+        block = self.services.host.block
+        return [
+            f'device {path.disk}, in use by {user}'
+            for path in connector.paths(target)
+            for user in block.users(path.disk, deadline)
         ]
 
 

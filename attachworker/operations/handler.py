@@ -78,6 +78,7 @@ class BaseHandler:
             claims=self.claims(operation),
             deadline=operation.deadline,
             grace=services.grace,
+            name=operation.attachment_id,
             **values,
         )
 

@@ -14,6 +14,7 @@
 """Takes requests, each of them once."""
 
 from collections.abc import Callable
+import math
 import threading
 from typing import Any
 
@@ -28,6 +29,9 @@ from attachworker.operations.operation import Handler
 from attachworker.operations.operation import Operation
 from attachworker.operations.operation import Request
 
+#: Seconds between two looks for results that are too old to be kept.
+_FORGET_INTERVAL = 60.0
+
 
 class Operations:
     """Takes requests, each of them once.
@@ -36,6 +40,7 @@ class Operations:
     :param boot_id: of the running kernel
     :param default_deadline: seconds
     :param on_finish: is told of each operation that has its final result
+    :param retention: seconds that results are kept
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Operations:
         boot_id: str,
         default_deadline: float,
         on_finish: Callable[[Operation], None],
+        retention: float = math.inf,
     ) -> None:
         self._records = records
         self._dispatcher = dispatcher
@@ -53,6 +59,8 @@ class Operations:
         self._boot_id = boot_id
         self._default_deadline = default_deadline
         self._on_finish = on_finish
+        self._retention = retention
+        self._forgot_at = -math.inf
         self._lock = threading.Lock()
         self._running: dict[str, Operation] = {}
 
@@ -71,6 +79,7 @@ class Operations:
             known = self._records.request(request.request_id)
             if known is None:
                 self._dispatcher.check_room()
+                self._forget_old_results()
                 return self._accept(kind, request)
             if (known.operation, known.digest) != (
                 kind,
@@ -82,6 +91,14 @@ class Operations:
             if known.result is not None:
                 return result_from(known)
             return self._running[request.request_id]
+
+    def _forget_old_results(self) -> None:
+        now = deadlines.now()
+        if self._retention < math.inf and (
+            now - self._forgot_at > _FORGET_INTERVAL
+        ):
+            self._forgot_at = now
+            self._records.forget_results(self._retention)
 
     def resume(self, record: RequestRecord) -> None:
         """Run a request again that an earlier worker accepted."""

@@ -24,7 +24,8 @@ from attachworker import privileged
 _DEVICE = re.compile(r'[a-z][a-z0-9-]{0,31}')
 _BLKFLSBUF = 0x1261
 
-#: Daemons that look at every device and hold none of them for long.
+#: Daemons that look at every device and hold none of them for long; so do
+#: the programs that they start.
 _BYSTANDERS = frozenset(('systemd-udevd', '(udev-worker)', 'multipathd'))
 
 
@@ -82,8 +83,9 @@ def openers(device: str) -> list[tuple[int, str]]:
         if int(pid) == os.getpid() or not _has_open(pid, number):
             continue
         command = _command(pid)
-        if command not in _BYSTANDERS:
-            found.append((int(pid), command))
+        if command in _BYSTANDERS or _command(_parent(pid)) in _BYSTANDERS:
+            continue
+        found.append((int(pid), command))
     return found
 
 
@@ -101,6 +103,15 @@ def _has_open(pid: str, number: int) -> bool:
         if stat.S_ISBLK(status.st_mode) and status.st_rdev == number:
             return True
     return False
+
+
+def _parent(pid: str) -> str:
+    try:
+        with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+            # the command, in parentheses, may hold anything
+            return file.read().rpartition(')')[2].split()[1]
+    except OSError:
+        return '0'
 
 
 def _command(pid: str) -> str:

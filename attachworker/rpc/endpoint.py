@@ -123,6 +123,11 @@ class Endpoint:
             if not isinstance(accepted, Operation):
                 return accepted
             return accepted.wait()
+        except exception.JournalUnavailable as error:
+            if not is_call():
+                result = _refused(kind, request, error)
+                self._tell(request, result, final=False)
+            raise
         except (exception.WorkerBusy, exception.AttachmentConflict) as error:
             result = _refused(kind, request, error)
             if not is_call():

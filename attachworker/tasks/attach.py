@@ -89,10 +89,11 @@ class GatherPaths(base.Task):
         if errors and not good:
             errors[0].error.step = f'ConnectTarget:{errors[0].target}'
             raise errors[0].error
-        if len(good) < self.run.wanted_paths:
-            raise exception.NotEnoughPaths(
-                found=len(good), wanted=self.run.wanted_paths
-            )
+        # Without a map a device has one path, however many are connected.
+        usable = min(len(good), self.run.wanted_paths)
+        wanted = max(self.run.wanted_paths, self.run.min_paths)
+        if usable < wanted:
+            raise exception.NotEnoughPaths(found=usable, wanted=wanted)
         return found
 
 

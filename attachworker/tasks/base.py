@@ -70,8 +70,10 @@ def _collected(revert: Any) -> Any:
     @functools.wraps(revert)
     def wrapper(self: Task, *args: Any, **kwargs: Any) -> None:
         try:
+            known = len(self.run.leftovers)
             revert(self, *args, **kwargs)
-            LOG.info('%s is undone', self.name)
+            if len(self.run.leftovers) == known:
+                LOG.info('%s: %s is undone', self.run.name, self.name)
         except Exception as error:
             LOG.exception('Undoing %s', self.name)
             self.run.leftovers.append(f'{self.name}: {error}')

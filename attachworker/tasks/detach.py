@@ -53,7 +53,7 @@ class CheckUnused(base.Task):
 
     def execute(self, paths: list[connectors.Path]) -> None:
         for path in paths:
-            users = self.run.host.block.users(path.disk, self.run.deadline)
+            users = self._users(path)
             if users and not self.run.force:
                 raise exception.DeviceInUse(
                     device=path.disk, users=', '.join(users)
@@ -61,6 +61,17 @@ class CheckUnused(base.Task):
             self.run.warnings += [
                 f'{path.disk} was in use by {user}' for user in users
             ]
+
+    def _users(self, path: connectors.Path) -> list[str]:
+        try:
+            return self.run.host.block.users(path.disk, self.run.deadline)
+        except OSError as error:
+            if not self.run.force:
+                raise exception.HostToolFailed(
+                    tool=f'Looking for users of {path.disk}',
+                    reason=str(error),
+                ) from error
+            return [f'nobody knows whom ({error})']
 
 
 class FlushDevice(base.Task):

@@ -33,12 +33,14 @@ class Run:
     :ivar multipath: whether the caller asked for a multipath map
     :ivar encrypted: whether the caller asked for the device to be opened
     :ivar wanted_paths: how many paths decide the attach
+    :ivar min_paths: how many the device must have for success
     :ivar expected_wwn: the identifier that the volume must have, normalised;
         None if nobody knows it yet
     :ivar keep_all: undo nothing: all of it belongs to an attachment that
         existed before
     :ivar force: go on where data or a user may be lost
     :ivar grace: seconds that undoing may take after the deadline
+    :ivar name: of the attachment, for the log
     :ivar leftovers: what could not be put back
     :ivar warnings: what the caller should know of a success
     """
@@ -53,10 +55,12 @@ class Run:
     enforce_multipath: bool = False
     encrypted: bool = False
     wanted_paths: int = 1
+    min_paths: int = 1
     expected_wwn: str | None = None
     keep_all: bool = False
     force: bool = False
     grace: float = 30.0
+    name: str = ''
     leftovers: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 

@@ -170,7 +170,7 @@ def test_undo_that_fails_is_told_and_tried_again(
 @pytest.mark.parametrize(
     ('verb', 'code', 'step'),
     [
-        ('block.openers', 'internal', 'CheckUnused'),
+        ('block.openers', 'host_tool_failed', 'CheckUnused'),
         ('block.flush', 'flush_failed', 'FlushDevice'),
         ('scsi.delete', 'host_tool_failed', 'VerifyGone'),
         ('iscsi.logout', 'host_tool_failed', 'VerifyGone'),

@@ -77,6 +77,7 @@ def test_second_worker_of_a_name_does_not_start(
     with pytest.raises(exception.ConfigurationError, match=worker.name):
         second.start()
     assert not second.ready.is_set()
+    second.stop(1.0)
     assert worker.api.ping({}, worker.name)['ready']
 
 

@@ -162,18 +162,6 @@ def test_a_directory_in_whose_place_is_a_file(
     refused(directory)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
-@pytest.mark.parametrize('mode', [0o000, 0o500])
-def test_a_directory_without_permission(
-    directory: pathlib.Path, mode: int
-) -> None:
-    directory.mkdir(mode=mode)
-    try:
-        assert 'denied' in refused(directory)
-    finally:
-        directory.chmod(0o700)
-
-
 def test_whoever_was_refused_keeps_nothing(directory: pathlib.Path) -> None:
     # Given a journal that could not be opened
     directory.mkdir()
