@@ -136,6 +136,9 @@ class ISCSIConnector(base.Connector):
             leftovers += self._remove_devices(target, deadline)
         with self._session_locks.hold(_session_key(target), deadline):
             leftovers += self._log_out(target, claims, deadline)
+            if not leftovers and not self._sessions(target):
+                # what comes from now on is not ours by an old intent
+                claims.forget_session(target)
         if not leftovers:
             claims.release(target)
         return leftovers
@@ -251,9 +254,6 @@ class ISCSIConnector(base.Connector):
                 LOG.warning('Logout of session %s: %s', session.sid, error)
             if session.directory.exists():
                 leftovers.append(f'session {session.sid} ({target})')
-        if not self._sessions(target):
-            # what comes later is not ours because of an old intent
-            claims.forget_session(target)
         return leftovers
 
     def _login_timeout(self, deadline: deadlines.Deadline) -> int:

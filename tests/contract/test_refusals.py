@@ -86,6 +86,16 @@ def test_other_volume_than_expected(
     )
 
 
+def test_more_paths_than_there_can_be(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume(portals=2)
+    assert refused(worker, volume, min_paths=2) == (
+        'not_enough_paths',
+        'GatherPaths',
+    )
+
+
 def test_enforced_multipath(bed: beds.Bed, worker: harness.Harness) -> None:
     volume = bed.create_volume(portals=2)
     values = {'multipath': True, 'enforce_multipath': True}

@@ -73,11 +73,12 @@ def test_second_worker_of_a_name_does_not_start(
         host=worker.name,
         state_path=str(tmp_path),
     )
-    second = service.Worker(conf, bed.host())
+    host = bed.host()
+    second = service.Worker(conf, host)
     with pytest.raises(exception.ConfigurationError, match=worker.name):
         second.start()
     assert not second.ready.is_set()
-    second.stop(1.0)
+    host.close()
     assert worker.api.ping({}, worker.name)['ready']
 
 

@@ -18,6 +18,7 @@ changed: what a kill at that moment leaves.
 
 from collections.abc import Iterator
 import pathlib
+import time
 from typing import Any
 
 import pytest
@@ -338,4 +339,50 @@ def test_a_detach_after_a_reboot_has_nothing_to_do(
     with worker(bed, state) as running:
         assert running.detach(volume.name).status == 'detached'
         assert running.attachments() == []
+        assert bed.snapshot() == before
+
+
+def test_a_device_in_use_is_left_alone(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an attach that was cut short, whose device somebody uses by now
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    given = request(volume)
+    earlier.accepts('attach', given)
+    earlier.begins(volume, given)
+    earlier.dies()
+    bed.mount('sda', '/mnt/somewhere')
+    used = bed.snapshot()
+    # When the next worker starts
+    with worker(bed, state) as running:
+        # Then the device stays, and the result says so
+        assert bed.snapshot() == used
+        (left,) = result(running, 'request').leftovers
+        assert 'in use by mount /mnt/somewhere' in left
+        # And it goes, without being asked, once nobody uses it any more
+        bed.unmount('/mnt/somewhere')
+        limit = time.monotonic() + PATIENCE
+        while bed.snapshot() != before or running.attachments():
+            assert time.monotonic() < limit, bed.snapshot()
+            time.sleep(0.05)
+
+
+def test_claims_end_with_the_boot(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given a volume that was attached before a reboot
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    with worker(bed, state) as running:
+        assert running.attach(volume, 'old').status == 'attached'
+    bed.restart_host()
+    # When somebody else attaches and detaches it now
+    with worker(bed, state) as running:
+        assert running.attachments() == ['old missing']
+        assert running.attach(volume, 'new').status == 'attached'
+        found = running.detach('new')
+        # Then nobody shares it, and nothing of it is left
+        assert (found.status, found.warnings) == ('detached', [])
         assert bed.snapshot() == before
