@@ -57,6 +57,8 @@ _QUICK_CALLS = 16
 _FLOW_THREADS = 8
 #: Seconds in which another worker of our name would answer.
 _NAMESAKE_TIMEOUT = 2
+#: Seconds between two looks whether the bus is back.
+_BUS_INTERVAL = 5.0
 
 
 def start_helper(conf: cfg.ConfigOpts) -> None:
@@ -94,6 +96,8 @@ class Worker:
         self._conf = conf
         self._host = host
         self.ready = threading.Event()
+        self._stopping = threading.Event()
+        self._listening = False
         self._transport = bus.get_transport(conf)
         self._database = Database(pathlib.Path(conf.state_path))
         self._records = Records(self._database)
@@ -185,7 +189,6 @@ class Worker:
 
         :raises ConfigurationError: another worker has this host's name
         """
-        self._refuse_namesake()
         self._notifications.start()
         self._replies.start()
         self._dispatcher.start()
@@ -197,6 +200,8 @@ class Worker:
             self._replies.deliver,
         )
         self._cleanup.start()
+        self._refuse_namesake()
+        self._listening = True
         self._server.start(override_pool_size=self._pool_size)
         self.ready.set()
         LOG.info('Taking requests for host %s', self._conf.host)
@@ -209,12 +214,14 @@ class Worker:
         :param timeout: seconds
         """
         self.ready.clear()
-        self._server.stop()
+        self._stopping.set()
+        if self._listening:
+            self._server.stop()
         self._cleanup.stop()
-        if self._dispatcher.stop(timeout):
-            self._server.wait()
-        else:
+        if not self._dispatcher.stop(timeout):
             LOG.warning('Some operations go on; the next start ends them')
+        elif self._listening:
+            self._server.wait()
         self._replies.stop()
         self._notifications.stop(1.0)
         self._executor.shutdown(wait=False)
@@ -269,14 +276,16 @@ class Worker:
         api = rpcapi.AttachWorkerAPI(
             self._transport, timeout=_NAMESAKE_TIMEOUT
         )
-        try:
-            api.ping({}, self._conf.host)
-        except (
-            exception.HostNotFound,
-            exception.BusUnavailable,
-            messaging.MessagingTimeout,
-        ):
-            return
+        while True:
+            try:
+                api.ping({}, self._conf.host)
+                break
+            except (exception.HostNotFound, messaging.MessagingTimeout):
+                return
+            except exception.BusUnavailable as error:
+                LOG.warning('Waiting for the bus: %s', error)
+                if self._stopping.wait(_BUS_INTERVAL):
+                    return
         raise exception.ConfigurationError(
             option='host',
             reason=f'another worker answers as {self._conf.host}; stop it '

@@ -139,8 +139,10 @@ class ISCSIConnector(base.Connector):
             if not leftovers and not self._sessions(target):
                 # what comes from now on is not ours by an old intent
                 claims.forget_session(target)
-        if not leftovers:
-            claims.release(target)
+            if not leftovers:
+                # Under the lock: of several that leave a session at the same
+                # time, the last one must see that the others have left.
+                claims.release(target)
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:

@@ -50,7 +50,7 @@ def _tasks(of: flow.Flow) -> Iterator[object]:
             yield child
 
 
-DEADLINE = 2
+DEADLINE = 4
 
 _CODES = {
     faults.Mode.RAISES_BEFORE: 'internal',

@@ -27,7 +27,7 @@ from tests import harness
 from tests.simulator.bed import SimulatedBed
 from tests.simulator.faults import Fault
 
-DEADLINE = 2
+DEADLINE = 4
 GRACE = 2
 
 
@@ -40,7 +40,7 @@ def bed() -> Iterator[SimulatedBed]:
 
 @pytest.fixture(scope='module')
 def worker(bed: SimulatedBed) -> Iterator[harness.Harness]:
-    options = {'login_timeout': 1, 'scan_attempts': 1, 'device_timeout': 1}
+    options = {'login_timeout': 3, 'scan_attempts': 1, 'device_timeout': 3}
     with harness.Harness(bed, rollback_grace=GRACE, iscsi=options) as running:
         yield running
 
@@ -93,7 +93,7 @@ def test_attach_undoes(
     before = bed.snapshot()
     armed = bed.arm(fault, verb, exit_code=exit_code)
     # When a volume is attached
-    result = worker.attach(volume, deadline_seconds=DEADLINE)
+    result = worker.attach(volume)
     assert armed.fired == 1
     # Then the result says what and where, and nothing is left
     assert result.status == 'failed', result.as_dict()
