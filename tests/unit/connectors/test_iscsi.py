@@ -15,10 +15,18 @@
 from collections.abc import Iterator
 import concurrent.futures
 import pathlib
+import threading
+import types
+from typing import Any
 
 import pytest
 
 from attachworker import deadline as deadlines
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.connectors import iscsi
+from attachworker.journal import Claims
+from attachworker.journal import Database
 from tests import harness
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
@@ -149,6 +157,61 @@ def test_the_session_goes_with_its_last_volume(
         assert len(bed.snapshot()['sessions']) > len(before['sessions'])
         assert worker.detach(volume.name).status == 'detached'
     assert bed.snapshot() == before
+
+
+def test_the_session_goes_however_two_volumes_leave_it(
+    bed: beds.SimulatedBed, tmp_path: pathlib.Path
+) -> None:
+    """Of two that leave at the same time, one has to be the last."""
+    # Given two volumes on one session
+    volume = bed.create_volume()
+    volumes = [volume, bed.create_volume(on=volume)]
+    before = bed.snapshot()
+    database = Database(tmp_path)
+    host = bed.host()
+    settings = types.SimpleNamespace(
+        login_timeout=3, scan_attempts=1, device_timeout=5
+    )
+    connector = iscsi.ISCSIConnector(host, settings)
+    leaving, go_on = threading.Event(), threading.Event()
+
+    class SlowClaims(Claims):
+        def release(self, target: Any) -> None:
+            leaving.set()
+            assert go_on.wait(PATIENCE)
+            super().release(target)
+
+    claims = [
+        SlowClaims(database, 'first', host.boot_id),
+        Claims(database, 'second', host.boot_id),
+    ]
+    deadline = deadlines.Deadline.after(PATIENCE)
+    infos = [
+        objects.ConnectionInfo.from_dict(one.connection_info())
+        for one in volumes
+    ]
+    for info, claim in zip(infos, claims, strict=True):
+        connector.connect(
+            info, info.targets[0], claim, deadline, base.Interest()
+        )
+
+    def disconnect(number: int) -> list[str]:
+        return connector.disconnect(
+            infos[number].targets[0], claims[number], deadline, False
+        )
+
+    with concurrent.futures.ThreadPoolExecutor() as callers:
+        # When the second leaves while the first one is about to have left
+        first = callers.submit(disconnect, 0)
+        assert leaving.wait(PATIENCE)
+        second = callers.submit(disconnect, 1)
+        concurrent.futures.wait([second], timeout=0.5)
+        go_on.set()
+        assert first.result(PATIENCE) == second.result(PATIENCE) == []
+    # Then the session is gone, too
+    assert bed.snapshot() == before
+    host.close()
+    database.close()
 
 
 def test_a_device_that_was_found_stays_after_a_failed_attach(
