@@ -181,6 +181,8 @@ class Worker:
             ),
             executor='threading',
         )
+        # Not futurist's, whose idle threads wake up every second.
+        self._server._executor_cls = concurrent.futures.ThreadPoolExecutor
 
     def start(self) -> None:
         """Finish what is unfinished, then take requests.

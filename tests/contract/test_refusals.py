@@ -69,6 +69,18 @@ def test_wrong_password(bed: beds.Bed, worker: harness.Harness) -> None:
     )
 
 
+def test_target_that_is_not_there(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    info = volume.connection_info()
+    info['data']['target_iqn'] += '-other'
+    assert refused(worker, volume, connection_info=info) == (
+        'login_failed',
+        'ConnectTarget',
+    )
+
+
 def test_lun_not_mapped(bed: beds.Bed, worker: harness.Harness) -> None:
     volume = bed.create_volume()
     other = bed.create_volume(on=volume)
