@@ -48,9 +48,7 @@ class Connectors:
     def _load(
         self, found: Any, host: host_layer.Host, conf: cfg.ConfigOpts
     ) -> None:
-        group = cfg.OptGroup(
-            found.name, title=f'Connector for {found.name} volumes'
-        )
+        group = _group(found.name)
         conf.register_group(group)
         conf.register_opts(found.plugin.options(), group=group)
         self._connectors[found.name] = found.plugin(host, conf[found.name])
