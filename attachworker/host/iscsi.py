@@ -172,7 +172,10 @@ class ISCSI:
         name = sysfs.read(attributes / 'targetname')
         if not name:
             return None
-        directory = (attributes / 'device').resolve()
+        try:
+            directory = (attributes / 'device').resolve(strict=True)
+        except OSError:
+            return None  # it ended meanwhile
         host = directory.parent.name.removeprefix('host')
         return Session(
             sid=sid,

@@ -32,12 +32,15 @@ def take() -> dict[str, Any]:
         ),
         'node_records': _files('etc/iscsi/nodes'),
         'scsi_devices': sorted(
-            _device(path / 'device') for path in _entries('scsi_device')
+            found
+            for path in _entries('scsi_device')
+            if (found := _device(path / 'device'))
         ),
         'block_devices': sorted(
-            _device(path / 'device')
+            found
             for path in _entries('block')
             if (path / 'device/wwid').exists()
+            and (found := _device(path / 'device'))
         ),
         'maps': sorted(
             _text(path / 'dm/uuid')
@@ -87,8 +90,11 @@ def _session(path: pathlib.Path) -> list[str]:
 
 
 def _device(path: pathlib.Path) -> list[str]:
-    """A logical unit: its session, LUN and identity."""
-    directory = path.resolve()
+    """A logical unit: its session, LUN and identity; empty if it is gone."""
+    try:
+        directory = path.resolve(strict=True)
+    except OSError:
+        return []
     session = next(
         (p.name for p in directory.parents if p.name.startswith('session')),
         '',
@@ -103,7 +109,11 @@ def _links() -> Iterator[str]:
     for path in pathlib.Path('/dev/disk').glob('by-*/*'):
         if path.parent.name == 'by-diskseq':
             continue
-        if path.readlink().name.startswith(('sd', 'dm-')):
+        try:
+            leads_to = path.readlink().name
+        except OSError:
+            continue  # it is gone
+        if leads_to.startswith(('sd', 'dm-')):
             yield str(path)
 
 

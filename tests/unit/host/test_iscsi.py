@@ -254,6 +254,21 @@ def test_a_session_that_vanishes_meanwhile(
     assert static.sessions('iqn.a', '192.0.2.1', 3260) == []
 
 
+def test_a_session_that_vanishes_while_it_is_looked_at(
+    tmp_path: pathlib.Path, static: iscsi.ISCSI
+) -> None:
+    """Its attributes were still there, its device is not any more."""
+    attributes = tmp_path / 'sys/class/iscsi_session/session3'
+    attributes.mkdir(parents=True)
+    (attributes / 'targetname').write_text('iqn.a\n')
+    (attributes / 'device').symlink_to(tmp_path / 'gone')
+    connection = tmp_path / 'sys/class/iscsi_connection/connection3:0'
+    connection.mkdir(parents=True)
+    (connection / 'address').write_text('192.0.2.1\n')
+    (connection / 'port').write_text('3260\n')
+    assert static.sessions('iqn.a', '192.0.2.1', 3260) == []
+
+
 def test_no_iscsi_at_all(static: iscsi.ISCSI) -> None:
     assert static.sessions('iqn.a', '192.0.2.1', 3260) == []
     assert static.last_sid() == 0
