@@ -12,6 +12,7 @@
 
 """Every error that attachworker reports, with its code on the wire."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -229,3 +230,112 @@ class OperationFailed(AttachWorkerError):
     ) -> None:
         self.result = result
         super().__init__(message, **kwargs)
+
+
+# -- what attachworker.brick raises: the names of os-brick's errors
+
+
+class BrickException(Exception):
+    """Base of what code written for os-brick catches.
+
+    :ivar msg: the text, as os-brick's callers read it
+    :ivar result: the OperationResult that it was made of; None: there is
+        none. It has our own code, the step and the leftovers.
+    """
+
+    message = 'The volume operation failed.'
+    #: As of HTTP; callers of os-brick may look at it.
+    code = 500
+
+    def __init__(
+        self, message: str | None = None, result: Any = None, **kwargs: Any
+    ) -> None:
+        self.kwargs = kwargs
+        self.msg = message or self.message % kwargs
+        self.result = result
+        super().__init__(self.msg)
+
+
+class NotFound(BrickException):
+    message = 'It was not found.'
+    code = 404
+
+
+class Invalid(BrickException):
+    message = 'A value is not acceptable.'
+    code = 400
+
+
+class InvalidParameterValue(Invalid):
+    """A value of the connection properties breaks a rule."""
+
+    message = '%(err)s'
+
+
+class InvalidConnectorProtocol(ValueError):
+    """There is no connector for this protocol."""
+
+
+class ProtocolNotSupported(BrickException):
+    message = 'Volumes of type %(protocol)s cannot be connected.'
+
+
+class CommandExecutionFailed(BrickException):
+    """A tool of the host is missing or failed."""
+
+    message = '%(cmd)s failed.'
+
+
+class VolumeDeviceNotFound(BrickException):
+    """The volume did not appear on the host, or another one did."""
+
+    message = 'Volume device not found at %(device)s.'
+
+
+class TargetPortalNotFound(VolumeDeviceNotFound):
+    """No login to a portal.
+
+    os-brick has no such relation of the two, but reports a portal that is
+    dead as a device that is not found: who catches that gets this, too.
+    """
+
+    message = 'Target portal %(target_portal)s was not found.'
+
+
+class TargetPortalsNotFound(TargetPortalNotFound):
+    """No login to any of several portals."""
+
+    message = 'None of the target portals %(target_portals)s was found.'
+
+
+class VolumePathsNotFound(BrickException):
+    message = 'The volume has no paths on this host.'
+
+
+class VolumePathNotRemoved(BrickException):
+    """The device is still there: in use, or not flushed, or stuck."""
+
+    message = 'Volume path %(volume_path)s was not removed.'
+
+
+class ExceptionChainer(BrickException):
+    """What went wrong in a forced disconnect.
+
+    :ivar exceptions: one error or more
+    """
+
+    message = 'Something could not be removed.'
+
+    def __init__(
+        self,
+        message: str | None = None,
+        exceptions: Sequence[Exception] = (),
+        **kwargs: Any,
+    ) -> None:
+        self.exceptions = tuple(exceptions)
+        super().__init__(
+            message or '; '.join(map(str, exceptions)) or None, **kwargs
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.exceptions)

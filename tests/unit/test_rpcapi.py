@@ -48,6 +48,7 @@ HOST_SIDE = (
     [
         'attachworker.rpcapi',
         'attachworker.client',
+        'attachworker.brick',
         'attachworker.cmd.attachctl',
     ],
 )

@@ -66,7 +66,8 @@ LAYERS: dict[str, frozenset[str]] = {
     # The caller's side.
     'rpcapi': BUS,
     'client': BUS | {'rpcapi'},
-    'brick': BUS | {'rpcapi', 'client'},
+    # Made without arguments, it takes the bus from the configuration.
+    'brick': BUS | {'rpcapi', 'client', 'conf'},
     # The lowest layers.
     'objects': frozenset({'exception'}),
     'privileged': frozenset(),

@@ -1,0 +1,71 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The connections to workers that the connectors of a process share."""
+
+import os
+import threading
+
+from oslo_config import cfg
+
+from attachworker import client
+from attachworker import exception
+from attachworker.brick import errors
+from attachworker.conf import worker as worker_conf
+
+_Clients = dict[tuple[int, str | None, str | None], client.AttachWorkerClient]
+#: By process, URL and worker. Some callers make a connector for each call and
+#: none has a way to close one, so connections must not belong to connectors.
+_clients: _Clients = {}
+_clients_lock = threading.Lock()
+
+
+def client_for(
+    transport_url: str | None, host: str | None
+) -> client.AttachWorkerClient:
+    """Return the client for a worker; parameters as of RemoteConnector.
+
+    :raises BrickException: the configuration makes no sense.
+    """
+    # A process that was forked cannot go on with its parent's connections.
+    key = (os.getpid(), transport_url, host)
+    with errors.translated(), _clients_lock:
+        if key not in _clients:
+            conf = None
+            if transport_url is None or host is None:
+                conf = _read_configuration()
+                host = host or conf.host
+            assert host is not None
+            _clients[key] = client.AttachWorkerClient(
+                transport_url, host, conf
+            )
+        return _clients[key]
+
+
+def close() -> None:
+    """Close all connections; connectors made so far are of no use then."""
+    with _clients_lock:
+        while _clients:
+            _clients.popitem()[1].close()
+
+
+def _read_configuration() -> cfg.ConfigOpts:
+    # Not the global one: that is the caller's, with a bus of its own.
+    conf = cfg.ConfigOpts()
+    worker_conf.register(conf)
+    try:
+        conf([], project='attachworker', prog='attachworker')
+    except cfg.Error as error:
+        raise exception.ConfigurationError(
+            option='of attachworker', reason=str(error)
+        ) from error
+    return conf

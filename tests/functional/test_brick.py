@@ -1,0 +1,117 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Code written for os-brick, with a real worker and a real broker."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from attachworker import brick
+from attachworker import exception
+from attachworker.brick import bus
+from tests import harness
+from tests.functional import rabbitmq
+from tests.simulator.bed import SimulatedBed
+
+
+@pytest.fixture
+def configured(
+    broker: rabbitmq.RabbitMQNode,
+    worker: harness.Harness,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[None]:
+    """The configuration of this host's worker, as its callers read it."""
+    monkeypatch.setenv('OS_DEFAULT__TRANSPORT_URL', broker.url)
+    monkeypatch.setenv('OS_DEFAULT__HOST', worker.name)
+    yield
+    bus.close()
+
+
+def test_a_service_that_was_written_for_os_brick(
+    bed: SimulatedBed, worker: harness.Harness, configured: None
+) -> None:
+    # Given a service that knows os-brick's interface only
+    properties = brick.get_connector_properties(
+        'sudo', '192.0.2.5', True, False, host='compute-1'
+    )
+    assert properties['initiator'].startswith('iqn.')
+    assert (properties['ip'], properties['host']) == ('192.0.2.5', 'compute-1')
+    volume = bed.create_volume(chap=('user', 'CANARY-secret'))
+    data = volume.connection_info()['data']
+    connector = brick.InitiatorConnector.factory(
+        'ISCSI', 'sudo', use_multipath=False, device_scan_attempts=3
+    )
+
+    # When it connects a volume
+    device_info = connector.connect_volume(data)
+
+    # Then it has the device, and os-brick's description of it
+    assert bed.read(device_info['path']) == volume.pattern
+    assert device_info == {
+        'type': 'block',
+        'path': device_info['path'],
+        'scsi_wwn': f'3{volume.wwn}',
+    }
+    assert connector.check_valid_device(device_info['path'])
+    # And connecting it again changes nothing
+    assert connector.connect_volume(data) == device_info
+    assert len(worker.attachments()) == 1
+    # And another connector disconnects it, after Nova added to the data
+    data['device_path'] = device_info['path']
+    other = brick.InitiatorConnector.factory('iscsi', None)
+    other.disconnect_volume(data, device_info)
+    assert worker.attachments() == []
+    assert not other.check_valid_device(device_info['path'])
+    # also twice
+    other.disconnect_volume(data, device_info)
+
+
+def test_errors_have_the_names_of_os_brick(
+    bed: SimulatedBed, configured: None
+) -> None:
+    volume = bed.create_volume()
+    data = volume.connection_info()['data']
+    connector = brick.RemoteConnector()
+    bed.stop_portal(volume.portals[0])
+    with pytest.raises(exception.TargetPortalNotFound) as caught:
+        connector.connect_volume(data)
+    assert caught.value.result.error.code == 'target_unreachable'
+    assert volume.portals[0] in caught.value.msg
+    bed.start_portal(volume.portals[0])
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        connector.connect_volume(data | {'target_lun': volume.lun + 1})
+
+
+def test_a_device_in_use(bed: SimulatedBed, configured: None) -> None:
+    volume = bed.create_volume()
+    data = volume.connection_info()['data']
+    connector = brick.RemoteConnector()
+    device_info = connector.connect_volume(data)
+    with bed.opened(device_info['path']):
+        with pytest.raises(exception.VolumePathNotRemoved, match='in use'):
+            connector.disconnect_volume(data, device_info)
+        assert bed.read(device_info['path']) == volume.pattern
+    connector.disconnect_volume(data, device_info)
+
+
+def test_protocols_to_come(worker: harness.Harness, configured: None) -> None:
+    connector = brick.InitiatorConnector.factory('RBD', None)
+    with pytest.raises(exception.ProtocolNotSupported, match='rbd'):
+        connector.connect_volume({'name': 'pool/volume'})
+
+
+def test_nobody_serves_the_host(broker: rabbitmq.RabbitMQNode) -> None:
+    connector = brick.RemoteConnector(transport_url=broker.url, host='nobody')
+    with pytest.raises(exception.BrickException, match='nobody'):
+        connector.check_valid_device('/dev/sda')
+    bus.close()

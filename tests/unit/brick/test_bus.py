@@ -1,0 +1,54 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Which worker is asked, over which connections."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from attachworker import brick
+from attachworker import exception
+from attachworker.brick import bus
+
+
+@pytest.fixture(autouse=True)
+def no_connections() -> Iterator[None]:
+    yield
+    bus.close()
+
+
+def test_connectors_share_their_connections() -> None:
+    first = bus.client_for('rabbit://192.0.2.1/', 'one')
+    assert bus.client_for('rabbit://192.0.2.1/', 'one') is first
+    assert bus.client_for('rabbit://192.0.2.1/', 'two') is not first
+    assert first.host == 'one'
+    # until they are closed
+    bus.close()
+    assert bus.client_for('rabbit://192.0.2.1/', 'one') is not first
+
+
+def test_the_bus_of_the_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('OS_DEFAULT__TRANSPORT_URL', 'rabbit://192.0.2.7/')
+    monkeypatch.setenv('OS_DEFAULT__HOST', 'configured')
+    assert bus.client_for(None, None).host == 'configured'
+    assert bus.client_for(None, 'given').host == 'given'
+    assert '192.0.2.7' in str(
+        bus.client_for(None, None).transport._driver._url
+    )
+
+
+def test_a_configuration_that_makes_no_sense() -> None:
+    with pytest.raises(exception.BrickException, match='transport_url'):
+        brick.RemoteConnector(transport_url='amqp://x:SECRET@y/', host='one')
