@@ -46,6 +46,10 @@ class Deadline:
         """A later deadline, for undoing; it cannot be cancelled."""
         return Deadline(max(self.at, now()) + seconds)
 
+    def within(self, seconds: float) -> 'Deadline':
+        """This deadline, or an earlier one so many seconds from now."""
+        return Deadline(min(self.at, now() + seconds), self._cancelled)
+
     def remaining(self) -> float:
         """Seconds that are left, never below zero."""
         return max(0.0, self.at - now())

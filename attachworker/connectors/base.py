@@ -149,6 +149,20 @@ class Connector(abc.ABC):
     def properties(self) -> dict[str, Any]:
         """What storage has to know of this host, os-brick's keys."""
 
+    def discover(
+        self,
+        info: objects.ConnectionInfo,
+        multipath: bool,
+        deadline: deadlines.Deadline,
+    ) -> list[Target]:
+        """All targets that lead to the volume; nothing is changed for it.
+
+        Only asked where ``info.is_complete(multipath)`` is false.
+
+        :raises AttachWorkerError: the storage does not say
+        """
+        return info.targets
+
     @abc.abstractmethod
     def connect(
         self,

@@ -15,13 +15,14 @@
 
 from typing import Any
 
-from oslo_config import cfg
 from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
+from attachworker.connectors import iscsi_discovery
+from attachworker.connectors import iscsi_options
 from attachworker.connectors import iscsi_record
 from attachworker.connectors import locks
 from attachworker.host import iscsi as host_iscsi
@@ -46,33 +47,7 @@ class ISCSIConnector(base.Connector):
 
     @classmethod
     def options(cls) -> list[Any]:
-        return [
-            cfg.IntOpt(
-                'login_timeout',
-                default=15,
-                min=1,
-                max=600,
-                help='Seconds that a portal may take to answer, and again '
-                'that a login may take.',
-            ),
-            cfg.IntOpt(
-                'scan_attempts',
-                default=3,
-                min=1,
-                max=100,
-                help='How often a LUN is looked for before it counts as not '
-                'mapped; some arrays need a moment after mapping. Attempts '
-                'are one second apart.',
-            ),
-            cfg.IntOpt(
-                'device_timeout',
-                default=30,
-                min=1,
-                max=600,
-                help='Seconds that the kernel may take to make, or to '
-                'remove, the block device of a LUN.',
-            ),
-        ]
+        return iscsi_options.options()
 
     def unavailable(self) -> str | None:
         if self._host.iscsi.initiator_name() is None:
@@ -88,6 +63,17 @@ class ISCSIConnector(base.Connector):
         name = self._host.iscsi.initiator_name()
         return {} if name is None else {'initiator': name}
 
+    def discover(
+        self,
+        info: objects.ConnectionInfo,
+        multipath: bool,
+        deadline: deadlines.Deadline,
+    ) -> list[base.Target]:
+        assert isinstance(info, objects.ISCSIConnectionInfo)
+        timeout = self._login_timeout(deadline)
+        discovery = iscsi_discovery.Discovery(self._host, info, timeout)
+        return discovery.targets(multipath, deadline)
+
     def connect(
         self,
         info: objects.ConnectionInfo,
@@ -97,9 +83,10 @@ class ISCSIConnector(base.Connector):
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.ISCSIConnectionInfo)
-        address, port = _split(target.portal)
         if not self._sessions(target):
-            network.probe(address, port, self._login_timeout(deadline))
+            network.probe(
+                *network.split(target.portal), self._login_timeout(deadline)
+            )
         with self._device_locks.hold(str(target), deadline):
             with self._session_locks.hold(_session_key(target), deadline):
                 interest.commit(f'login to {target}')
@@ -165,7 +152,9 @@ class ISCSIConnector(base.Connector):
     # -- sessions
 
     def _sessions(self, target: base.Target) -> list[host_iscsi.Session]:
-        return self._host.iscsi.sessions(target.name, *_split(target.portal))
+        return self._host.iscsi.sessions(
+            target.name, *network.split(target.portal)
+        )
 
     def _logged_in(
         self,
@@ -182,7 +171,7 @@ class ISCSIConnector(base.Connector):
         try:
             made = self._host.iscsi.login(
                 target.name,
-                *_split(target.portal),
+                *network.split(target.portal),
                 record,
                 2 * timeout + _IPC_MARGIN,
                 deadline,
@@ -225,7 +214,7 @@ class ISCSIConnector(base.Connector):
         found = self._host.uevents.wait_for(
             look,
             lambda _: False,
-            _sooner(deadline, self._settings.login_timeout),
+            deadline.within(self._settings.login_timeout),
         )
         if found is None:
             raise exception.TargetUnreachable(
@@ -282,7 +271,7 @@ class ISCSIConnector(base.Connector):
         device = self._host.scsi.wait_for_disk(
             session.directory,
             target.lun,
-            _sooner(deadline, self._settings.device_timeout),
+            deadline.within(self._settings.device_timeout),
         )
         if device is None:
             raise _not_found(target)
@@ -310,7 +299,7 @@ class ISCSIConnector(base.Connector):
                 lambda event: (
                     f'/{session.directory.name}/' in event['DEVPATH']
                 ),
-                _sooner(deadline, 1.0),
+                deadline.within(1.0),
             )
         raise _not_found(target)
 
@@ -353,7 +342,7 @@ class ISCSIConnector(base.Connector):
             device.hctl,
         )
         self._host.scsi.remove(
-            device.hctl, _sooner(deadline, self._settings.device_timeout)
+            device.hctl, deadline.within(self._settings.device_timeout)
         )
 
     def _remove_devices(
@@ -367,7 +356,7 @@ class ISCSIConnector(base.Connector):
             try:
                 gone = self._host.scsi.remove(
                     device.hctl,
-                    _sooner(deadline, self._settings.device_timeout),
+                    deadline.within(self._settings.device_timeout),
                 )
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Removal of %s: %s', device.hctl, error)
@@ -380,17 +369,6 @@ class ISCSIConnector(base.Connector):
 def _session_key(target: base.Target) -> str:
     """What a session is shared by: all LUNs of one target and portal."""
     return f'{target.portal},{target.name}'
-
-
-def _split(portal: str) -> tuple[str, int]:
-    address, _, port = portal.rpartition(':')
-    return address.strip('[]'), int(port)
-
-
-def _sooner(
-    deadline: deadlines.Deadline, seconds: float
-) -> deadlines.Deadline:
-    return deadlines.Deadline(min(deadline.at, deadlines.now() + seconds))
 
 
 def _not_found(target: base.Target) -> exception.DeviceNotFound:

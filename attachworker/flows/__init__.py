@@ -17,6 +17,8 @@ The keys of the store, each with the task that provides it:
 
 ``connector``
     GetConnector: the connector of the volume's protocol.
+``targets``
+    DiscoverTargets: all targets that lead to the volume.
 ``outcome:TARGET``
     ConnectTarget: a PathOutcome for each target of the request.
 ``outcomes``

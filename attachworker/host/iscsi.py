@@ -15,11 +15,13 @@
 
 import dataclasses
 import pathlib
+import re
 import socket
 from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.host import network
 from attachworker.host import sysfs
 from attachworker.host import verbs
 
@@ -27,9 +29,14 @@ from attachworker.host import verbs
 _OK = 0
 _SESSION_EXISTS = 15
 _NO_DAEMON = 20
+_NOTHING_FOUND = 21
 _AUTH_FAILED = 24
 _NOT_IN_TIME = 8
 _UNREACHABLE = {4: 'connection failed', 11: 'no answer to a login'}
+#: The target could not show its own secret; exit code 19 has other causes too.
+_NOT_THE_TARGET = 'received incorrect CHAP response from target'
+#: A line of a discovery's output: 'address:port,tag name'.
+_FOUND = re.compile(r'(\S+:[0-9]+),-?[0-9]+ (\S+)')
 
 #: iscsid has said no; after other errors it may still be at it.
 REFUSALS = (
@@ -106,7 +113,7 @@ class ISCSI:
         :param timeout: seconds after which iscsiadm is killed
         :raises AuthFailed, TargetUnreachable, LoginFailed: as iscsid said
         """
-        portal = _portal(address, port)
+        portal = network.join(address, port)
         code, message = self._calls.call(
             self._privileged.login,
             target_name,
@@ -136,6 +143,52 @@ class ISCSI:
             target=target_name,
             portal=portal,
             reason=f'iscsiadm exit code {code}: {_last_line(message)}',
+        )
+
+    def discover(
+        self,
+        address: str,
+        port: int,
+        settings: dict[str, str],
+        timeout: float,
+        deadline: deadlines.Deadline,
+    ) -> list[tuple[str, str]]:
+        """What a portal tells of its targets: portal and name of each.
+
+        The portals are as iscsiadm spells them, without the group's tag.
+
+        :param settings: of the discovery, names as in iscsid.conf, and the
+            ``iface`` to go through
+        :param timeout: seconds after which iscsiadm is killed
+        :raises AuthFailed, TargetUnreachable, HostToolFailed: as it said
+        """
+        portal = network.join(address, port)
+        try:
+            code, message = self._calls.call(
+                self._privileged.discover,
+                address,
+                port,
+                settings,
+                timeout,
+                name='iscsi.discover',
+                about=portal,
+                deadline=deadline,
+            )
+        except TimeoutError as error:
+            raise exception.TargetUnreachable(
+                portal=portal, reason='no answer to a discovery'
+            ) from error
+        if code in (_OK, _NOTHING_FOUND):
+            return _targets(message)
+        if code == _AUTH_FAILED or _NOT_THE_TARGET in message:
+            raise exception.AuthFailed(target='Discovery', portal=portal)
+        if code in _UNREACHABLE:
+            raise exception.TargetUnreachable(
+                portal=portal, reason=_UNREACHABLE[code]
+            )
+        raise exception.HostToolFailed(
+            tool=f'iscsiadm (discovery at {portal})',
+            reason=f'exit code {code}: {_last_line(message)}',
         )
 
     def logout(
@@ -213,8 +266,10 @@ def _compressed(address: str) -> str:
     return socket.inet_ntop(socket.AF_INET6, binary)
 
 
-def _portal(address: str, port: int) -> str:
-    return f'[{address}]:{port}' if ':' in address else f'{address}:{port}'
+def _targets(output: str) -> list[tuple[str, str]]:
+    """Read a list of targets, between whatever warnings there are."""
+    found = map(_FOUND.fullmatch, map(str.strip, output.splitlines()))
+    return [(match[1], match[2]) for match in found if match]
 
 
 def _last_line(text: str) -> str:

@@ -11,14 +11,39 @@
 # under the License.
 
 
-"""Whether a portal answers at all."""
+"""Where a portal is, and whether it answers at all."""
 
 import socket
 
 from attachworker import exception
 
 
-def probe(address: str, port: int, timeout: float) -> None:
+def split(portal: str) -> tuple[str, int]:
+    """Address, IPv6 without brackets, and port of a canonical portal."""
+    address, _, port = portal.rpartition(':')
+    return address.strip('[]'), int(port)
+
+
+def join(address: str, port: int) -> str:
+    """The canonical portal of an address, IPv6 without brackets."""
+    return f'[{address}]:{port}' if ':' in address else f'{address}:{port}'
+
+
+def addresses(name: str, port: int) -> list[str]:
+    """The IP addresses that a host name stands for, the best first.
+
+    :raises TargetUnreachable: the name is not known
+    """
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise exception.TargetUnreachable(
+            portal=join(name, port), reason=error.strerror or str(error)
+        ) from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def probe(address: str, port: int, timeout: float) -> str:
     """Open a TCP connection to a portal and close it again.
 
     iscsid goes on trying a dead portal for minutes and cannot be told to
@@ -26,12 +51,14 @@ def probe(address: str, port: int, timeout: float) -> None:
 
     :param address: IP address or host name, IPv6 without brackets
     :param timeout: seconds
+    :returns: the IP address that has answered
     :raises TargetUnreachable: refused, no route, no answer in time, or the
         name is not known
     """
-    portal = f'[{address}]:{port}' if ':' in address else f'{address}:{port}'
+    portal = join(address, port)
     try:
-        socket.create_connection((address, port), timeout).close()
+        with socket.create_connection((address, port), timeout) as connection:
+            return str(connection.getpeername()[0])
     except TimeoutError as error:
         raise exception.TargetUnreachable(
             portal=portal, reason=f'no answer in {timeout:.0f} s'

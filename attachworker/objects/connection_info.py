@@ -141,6 +141,14 @@ class ConnectionInfo(base.AttachWorkerObject):
         """What to connect to, in the order of the request."""
         raise NotImplementedError
 
+    def is_complete(self, multipath: bool) -> bool:
+        """Whether ``targets`` says all that there is to connect to."""
+        return True
+
+    def with_targets(self, targets: list[Target]) -> Self:
+        """The same volume, at the targets that were found for it."""
+        raise NotImplementedError
+
     def connection_key(self, multipath: bool) -> str:
         """One text for each connection, however its request was spelled.
 

@@ -78,6 +78,8 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
         'discovery_auth_method': fields.AuthMethodField(nullable=True),
         'discovery_auth_username': fields.UserNameField(nullable=True),
         'discovery_auth_password': fields.SecretLineField(nullable=True),
+        'discovery_auth_username_in': fields.UserNameField(nullable=True),
+        'discovery_auth_password_in': fields.SecretLineField(nullable=True),
         #: Name of the open-iscsi iface to go through; null: 'default' (TCP).
         'transport_iface': fields.TransportIfaceField(nullable=True),
     }
@@ -89,6 +91,7 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
             'auth_username_in',
             'discovery_auth_method',
             'discovery_auth_username',
+            'discovery_auth_username_in',
         }
     )
 
@@ -120,13 +123,13 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
                 'target_list', f'must have 1 to {MAX_TARGETS} entries'
             )
         self.target_list = list(unique.values())
-        self._check_auth('', mutual=True)
+        self._check_auth('')
         self._check_auth('discovery_')
 
-    def _check_auth(self, prefix: str, mutual: bool = False) -> None:
+    def _check_auth(self, prefix: str) -> None:
         method = f'{prefix}auth_method'
         own = [f'{prefix}auth_username', f'{prefix}auth_password']
-        theirs = [f'{name}_in' for name in own] if mutual else []
+        theirs = [f'{name}_in' for name in own]
         if any(getattr(self, name) for name in theirs):
             needed = [method, *own, *theirs]
         elif getattr(self, method):
@@ -143,6 +146,21 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
     @property
     def targets(self) -> list[connection_info.Target]:
         return [_target(each) for each in self.target_list]
+
+    def is_complete(self, multipath: bool) -> bool:
+        """Without discovery, and without a host name to look up."""
+        if multipath and self.may_discover:
+            return False
+        return all(rules.is_ip_portal(each.portal) for each in self.targets)
+
+    def with_targets(self, targets: list[connection_info.Target]) -> Self:
+        info = self.obj_clone()
+        info.target_list = [
+            ISCSITarget(portal=portal, name=name, lun=lun)
+            for portal, name, lun in targets
+        ]
+        info.may_discover = False
+        return info
 
 
 def _target(target: ISCSITarget) -> connection_info.Target:

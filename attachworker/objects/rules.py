@@ -204,6 +204,16 @@ def portal(value: object) -> str:
     return f'{host}:{ISCSI_PORT if port is None else _port(port)}'
 
 
+def is_ip_portal(portal: str) -> bool:
+    """Whether a canonical portal has an IP address, and no host name."""
+    address = portal.rpartition(':')[0]
+    try:
+        ipaddress.ip_address(address.strip('[]'))
+    except ValueError:
+        return False
+    return True
+
+
 def wwn(value: object) -> str:
     """The identity that a volume must have, normalised."""
     value = text(value)

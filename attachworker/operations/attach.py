@@ -23,6 +23,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.flows import attach
+from attachworker.flows import discover
 from attachworker.flows import engine
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Claims
@@ -87,7 +88,7 @@ class AttachHandler(handler.BaseHandler):
         )
         self.services.records.put_attachment(record)
         run = self._make_run(operation, request.connection_info.targets, wwn)
-        outcome = self.run_flow(operation, attach.build(run), run)
+        outcome = self._run_flows(operation, run)
         if outcome.error is not None:
             self._undone(operation, outcome, run, record, missing)
             return
@@ -97,12 +98,27 @@ class AttachHandler(handler.BaseHandler):
             self.succeeded(operation, outcome, run, device),
             dataclasses.replace(
                 record,
+                connection=without_secrets(run.info),
                 state='degraded' if device.degraded else 'attached',
                 device=device.obj_to_primitive(),
                 wwn=outcome.results['wwn'],
             ),
         )
         self._let_others_go(run, device)
+
+    def _run_flows(self, operation: Operation, run: Run) -> engine.Outcome:
+        """Attach, after finding the targets that the request does not name."""
+        if run.info.is_complete(run.multipath):
+            return self.run_flow(operation, attach.build(run), run)
+        found = self.run_flow(operation, discover.build(run), run)
+        if found.error is not None:
+            return found
+        run.targets = found.results['targets']
+        run.info = run.info.with_targets(run.targets)
+        outcome = self.run_flow(operation, attach.build(run), run)
+        return dataclasses.replace(
+            outcome, timings=found.timings | outcome.timings
+        )
 
     def _attach_again(
         self, operation: Operation, known: AttachmentRecord

@@ -11,8 +11,9 @@
 # under the License.
 
 
-"""Log in to and out of iSCSI targets through iscsid."""
+"""Find iSCSI targets, and log in to and out of them through iscsid."""
 
+from collections.abc import Callable
 import ctypes
 import os
 import pathlib
@@ -26,13 +27,16 @@ _CLONE_NEWNS = 0x00020000
 _MS_REC = 0x4000
 _MS_SLAVE = 0x80000
 
-#: Where open-iscsi keeps node records; the first that exists is used.
+#: Where open-iscsi keeps its records; the first that exists is used.
 _DATABASES = ('/etc/iscsi', '/var/lib/iscsi')
+#: Directories there that an open-iscsi without records may not have yet.
+_RECORDS = ('nodes', 'send_targets')
 _LOCK_DIRECTORY = '/run/lock/iscsi'
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.:_-]{0,222}')
 _ADDRESS = re.compile(r'[0-9A-Za-z.:%_-]{1,255}')
-_KEY = re.compile(r'[a-z0-9_.\[\]]{1,64}')
+_KEY = re.compile(r'[a-z][A-Za-z0-9_.\[\]]{0,63}')
+_IFACE = re.compile(r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}')
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,6 +60,8 @@ def _enter_private_database() -> pathlib.Path:
     last process in the mount namespace. iscsid gets the whole record with the
     login request and does not look for a file; started again, it takes the
     credentials of running sessions from sysfs.
+
+    :returns: the directory of the database
     """
     if _libc.unshare(_CLONE_NEWNS) != 0:
         number = ctypes.get_errno()
@@ -66,28 +72,41 @@ def _enter_private_database() -> pathlib.Path:
         raise FileNotFoundError(
             2, 'open-iscsi is not installed: no ' + ' or '.join(_DATABASES)
         )
-    nodes = os.path.join(database, 'nodes')
-    for directory in (nodes, _LOCK_DIRECTORY):
+    places = [os.path.join(database, name) for name in _RECORDS]
+    for directory in (*places, _LOCK_DIRECTORY):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         _mount('attachworker', directory, 'tmpfs', 0, 'mode=0700,size=1m')
-    return pathlib.Path(nodes)
+    return pathlib.Path(database)
 
 
-def _write_record(
-    nodes: pathlib.Path,
-    target_name: str,
-    address: str,
-    port: int,
-    record: dict[str, str],
-) -> None:
-    directory = nodes / target_name
-    directory.mkdir(mode=0o700)
+def _in_private_database(
+    body: Callable[[pathlib.Path], tuple[int, str]],
+) -> tuple[int, str]:
+    """Call ``body`` with the directory of a database of its own.
+
+    In a thread of its own: the mount namespace ends with it, and the threads
+    of the helper's pool keep theirs.
+    """
+    outcome: list[tuple[int, str] | BaseException] = []
+
+    def enter() -> None:
+        try:
+            outcome.append(body(_enter_private_database()))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=enter, name='iscsi-database')
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _write_record(path: pathlib.Path, record: dict[str, str]) -> None:
+    path.parent.mkdir(mode=0o700)
     lines = ''.join(f'{key} = {value}\n' for key, value in record.items())
-    descriptor = os.open(
-        directory / f'{address},{port}',
-        os.O_WRONLY | os.O_CREAT | os.O_EXCL,
-        0o600,
-    )
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, 'w', encoding='utf-8') as file:
         file.write(f'# BEGIN RECORD 2.0\n{lines}# END RECORD\n')
 
@@ -97,11 +116,23 @@ def _check_login(
 ) -> None:
     if not _NAME.fullmatch(target_name) or '..' in target_name:
         raise ValueError('not an iSCSI name')
+    _check_portal(address, port)
+    _check_settings(record)
+
+
+def _check_portal(address: str, port: int) -> None:
     if not _ADDRESS.fullmatch(address) or port not in range(1, 65536):
         raise ValueError('not a portal')
+
+
+def _check_settings(record: dict[str, str]) -> None:
     for key, value in record.items():
         if not _KEY.fullmatch(key) or re.search(r'[\n\r\0]', value):
-            raise ValueError('not a setting of a node record')
+            raise ValueError('not a setting of a record')
+
+
+def _portal(address: str, port: int) -> str:
+    return f'[{address}]:{port}' if ':' in address else f'{address}:{port}'
 
 
 def _run(arguments: list[str], timeout: float) -> tuple[int, str]:
@@ -142,27 +173,60 @@ def login(
     :raises TimeoutError: iscsiadm was killed
     """
     _check_login(target_name, address, port, record)
-    outcome: list[tuple[int, str] | BaseException] = []
 
-    # A thread of its own: the mount namespace ends with it, and the threads
-    # of the helper's pool keep theirs.
-    def body() -> None:
-        try:
-            nodes = _enter_private_database()
-            _write_record(nodes, target_name, address, port, record)
-            portal = f'[{address}]' if ':' in address else address
-            arguments = ['-m', 'node', '-T', target_name]
-            arguments += ['-p', f'{portal}:{port}', '--login']
-            outcome.append(_run(arguments, timeout))
-        except BaseException as error:
-            outcome.append(error)
+    def body(database: pathlib.Path) -> tuple[int, str]:
+        place = database / 'nodes' / target_name / f'{address},{port}'
+        _write_record(place, record)
+        arguments = ['-m', 'node', '-T', target_name]
+        arguments += ['-p', _portal(address, port), '--login']
+        return _run(arguments, timeout)
 
-    thread = threading.Thread(target=body, name='iscsi-login')
-    thread.start()
-    thread.join()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
+    return _in_private_database(body)
+
+
+@privileged.default.entrypoint
+def discover(
+    address: str, port: int, settings: dict[str, str], timeout: float
+) -> tuple[int, str]:
+    """Ask a portal for its targets (SendTargets).
+
+    Nothing of it stays on the host, and no record of the host is changed.
+
+    :param address: IP address or host name, IPv6 without brackets
+    :param settings: ``iface``, the name of the iface to go through; any
+        others are those of the discovery record, iscsiadm's names
+    :param timeout: seconds after which iscsiadm is killed
+    :returns: iscsiadm's exit code and output
+    :raises ValueError: an argument could reach beyond its place
+    :raises TimeoutError: iscsiadm was killed
+    """
+    record = dict(settings)
+    interface = record.pop('iface')
+    if not _IFACE.fullmatch(interface):
+        raise ValueError('not the name of an iface')
+    _check_portal(address, port)
+    _check_settings(record)
+    arguments = ['-t', 'sendtargets', '-p', _portal(address, port)]
+    arguments += ['-I', interface]
+
+    def body(database: pathlib.Path) -> tuple[int, str]:
+        if not record:
+            # with the settings of iscsid.conf
+            return _run(['-m', 'discovery', *arguments], timeout)
+        # Credentials go through this file: iscsiadm takes them from no other
+        # place but its arguments, which everybody can read. What the record
+        # does not say is not as in iscsid.conf.
+        place = database / 'send_targets' / f'{address},{port}' / 'st_config'
+        identity = {
+            'discovery.startup': 'manual',
+            'discovery.type': 'sendtargets',
+            'discovery.sendtargets.address': address,
+            'discovery.sendtargets.port': str(port),
+        }
+        _write_record(place, identity | record)
+        return _run(['-m', 'discoverydb', *arguments, '-D'], timeout)
+
+    return _in_private_database(body)
 
 
 @privileged.default.entrypoint

@@ -30,12 +30,34 @@ def listener() -> Iterator[socket.socket]:
 
 
 def test_a_portal_that_answers(listener: socket.socket) -> None:
-    network.probe('127.0.0.1', listener.getsockname()[1], TIMEOUT)
+    port = listener.getsockname()[1]
+    assert network.probe('127.0.0.1', port, TIMEOUT) == '127.0.0.1'
     # and the connection is closed again, so that none is left of it
     connection, _ = listener.accept()
     with connection:
         connection.settimeout(TIMEOUT)
         assert connection.recv(1) == b''
+
+
+def test_a_name_leads_to_the_address_that_answers(
+    listener: socket.socket,
+) -> None:
+    port = listener.getsockname()[1]
+    assert network.probe('localhost', port, TIMEOUT) == '127.0.0.1'
+    assert '127.0.0.1' in network.addresses('localhost', port)
+
+
+@pytest.mark.parametrize(
+    ('portal', 'parts'),
+    [
+        ('192.0.2.1:3260', ('192.0.2.1', 3260)),
+        ('[2001:db8::1]:860', ('2001:db8::1', 860)),
+        ('storage.example:3260', ('storage.example', 3260)),
+    ],
+)
+def test_parts_of_a_portal(portal: str, parts: tuple[str, int]) -> None:
+    assert network.split(portal) == parts
+    assert network.join(*parts) == portal
 
 
 def test_a_portal_that_refuses(listener: socket.socket) -> None:
@@ -64,6 +86,9 @@ def test_a_name_that_nobody_knows() -> None:
     name = 'no.such.host.invalid'
     with pytest.raises(exception.TargetUnreachable) as caught:
         network.probe(name, 3260, TIMEOUT)
+    assert f'{name}:3260' in str(caught.value)
+    with pytest.raises(exception.TargetUnreachable) as caught:
+        network.addresses(name, 3260)
     assert f'{name}:3260' in str(caught.value)
 
 

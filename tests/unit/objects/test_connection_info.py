@@ -89,6 +89,8 @@ def test_all_keys_of_a_driver_are_taken_over():
             discovery_auth_method='CHAP',
             discovery_auth_username='d',
             discovery_auth_password='find',
+            discovery_auth_username_in='f',
+            discovery_auth_password_in='found',
             transport_iface='eth0.cfg',
             access_mode='ro',
             encrypted=True,
@@ -115,11 +117,14 @@ def test_all_keys_of_a_driver_are_taken_over():
         'discovery_auth_method': 'CHAP',
         'discovery_auth_username': 'd',
         'discovery_auth_password': '***',
+        'discovery_auth_username_in': 'f',
+        'discovery_auth_password_in': '***',
         'transport_iface': 'eth0.cfg',
     }
     assert info.auth_password == shapes.CANARY
     assert info.auth_password_in == 'reverse'
     assert info.discovery_auth_password == 'find'
+    assert info.discovery_auth_password_in == 'found'
 
 
 def test_the_flat_form_says_what_the_nested_one_does():

@@ -190,7 +190,12 @@ SECRETS = st.text(min_size=1, max_size=40).map(
     lambda text: f'{shapes.CANARY}{text}{shapes.CANARY}'
 )
 SECRET_KEYS = st.sampled_from(
-    ['auth_password', 'auth_password_in', 'discovery_auth_password']
+    [
+        'auth_password',
+        'auth_password_in',
+        'discovery_auth_password',
+        'discovery_auth_password_in',
+    ]
 )
 
 
@@ -203,6 +208,8 @@ def test_no_secret_is_printed(key, secret):
         discovery_auth_method='CHAP',
         discovery_auth_username='d',
         discovery_auth_password=shapes.CANARY,
+        discovery_auth_username_in='d',
+        discovery_auth_password_in=shapes.CANARY,
     )
     given['data'][key] = secret
     try:

@@ -49,7 +49,7 @@ HASHES = {
     'DeviceInfo': '1.0-76f3e5d54eed8106b2034d4f2c236fa5',
     'Encryption': '1.0-98955338404c334fe2d04451662138b5',
     'ExtendRequest': '1.0-eed2b92bc47bd88ebb0dee472628f3ec',
-    'ISCSIConnectionInfo': '1.0-0668cc27451d9f2b23d1d49ec0291ad9',
+    'ISCSIConnectionInfo': '1.0-a67149b533bbee579f98d3b001179a39',
     'ISCSITarget': '1.0-de055799b42f078c17bd6b2183f0b6b0',
     'OperationError': '1.0-cf7b4a9d04f3ef9eb206d662da612c27',
     'OperationResult': '1.0-f00c6d92a2266b8da47efdff349a65ee',

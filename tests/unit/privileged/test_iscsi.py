@@ -112,6 +112,24 @@ def test_types(arguments: tuple[Any, ...]) -> None:
         iscsi._check_login(*arguments)
 
 
+@pytest.mark.parametrize('address', HOSTILE_ADDRESSES)
+def test_addresses_of_a_discovery(address: str) -> None:
+    with pytest.raises(ValueError, match=r'^not a portal'):
+        iscsi.discover(address, 3260, {'iface': 'x'}, 1.0)
+
+
+@pytest.mark.parametrize('record', HOSTILE_RECORDS)
+def test_settings_of_a_discovery(record: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r'^not a setting'):
+        iscsi.discover('192.0.2.1', 3260, {'iface': 'x'} | record, 1.0)
+
+
+@pytest.mark.parametrize('name', ['', '-o', '../x', 'a b', 'a\n', '.', 'ü'])
+def test_ifaces_of_a_discovery(name: str) -> None:
+    with pytest.raises(ValueError, match=r'^not the name of an iface'):
+        iscsi.discover('192.0.2.1', 3260, {'iface': name}, 1.0)
+
+
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_line_can_be_slipped_into_a_record(key: str, value: str) -> None:
     """One setting is one line of the file, however it is spelled."""

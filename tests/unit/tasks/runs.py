@@ -44,6 +44,8 @@ class FakeConnector:
     :ivar before: by target, what an attempt waits for before it has changed
         anything
     :ivar during: by target, what an attempt waits for after that
+    :ivar known: what a discovery finds
+    :ivar discovery: what it raises instead
     :ivar wwns: by disk, other identifiers than GOOD
     :ivar left: by target, what cannot be taken away
     """
@@ -58,8 +60,20 @@ class FakeConnector:
         self.begun = collections.defaultdict[base.Target, threading.Event](
             threading.Event
         )
+        self.known: list[base.Target] = []
+        self.discovery: BaseException | None = None
         self.began: list[base.Target] = []
         self.disconnected: list[tuple[base.Target, bool]] = []
+
+    def discover(
+        self,
+        info: objects.ConnectionInfo,
+        multipath: bool,
+        deadline: deadlines.Deadline,
+    ) -> list[base.Target]:
+        if self.discovery is not None:
+            raise self.discovery
+        return self.known
 
     def connect(
         self,

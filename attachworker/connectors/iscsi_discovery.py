@@ -1,0 +1,185 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Which targets lead to a volume: SendTargets, and host names looked up."""
+
+import concurrent.futures
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import host as host_layer
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.host import network
+from attachworker.objects import iscsi as iscsi_objects
+from attachworker.objects import rules
+
+LOG = logging.getLogger(__name__)
+
+_SENDTARGETS = 'discovery.sendtargets.'
+#: Seconds that iscsiadm gets beyond its own time-outs.
+_MARGIN = 5.0
+
+
+class Discovery:
+    """Finds the targets of one attach.
+
+    :param timeout: seconds that a portal may take to answer
+    """
+
+    def __init__(
+        self,
+        host: host_layer.Host,
+        info: objects.ISCSIConnectionInfo,
+        timeout: int,
+    ) -> None:
+        self._host = host
+        self._info = info
+        self._timeout = timeout
+
+    def targets(
+        self, multipath: bool, deadline: deadlines.Deadline
+    ) -> list[base.Target]:
+        """All targets by IP address, those of the request first.
+
+        :raises AttachWorkerError: discovery has failed
+        """
+        named = self._by_address(self._info.targets, deadline)
+        if not (multipath and self._info.may_discover):
+            return named
+        found: list[base.Target] = []
+        for portal in dict.fromkeys(target.portal for target in named):
+            found += self._discovered(portal, named, deadline)
+        found = self._by_address(found, deadline)
+        first = {target.canonical for target in named}
+        found.sort(key=lambda target: target.canonical not in first)
+        return found[: iscsi_objects.MAX_TARGETS]
+
+    def _by_address(
+        self, targets: list[base.Target], deadline: deadlines.Deadline
+    ) -> list[base.Target]:
+        """An address that answers in place of each host name.
+
+        Sessions in the kernel have addresses, and so has what the journal
+        keeps: a detach must find them when the name leads elsewhere, or
+        nowhere. A name that leads nowhere now stays; connecting it fails.
+        """
+        names = {
+            target.portal
+            for target in targets
+            if not rules.is_ip_portal(target.portal)
+        }
+        if not names:
+            return targets
+        with concurrent.futures.ThreadPoolExecutor(len(names)) as lookups:
+            known = dict(
+                zip(
+                    names,
+                    lookups.map(
+                        lambda one: self._lookup(one, deadline), names
+                    ),
+                    strict=True,
+                )
+            )
+        return list(
+            dict.fromkeys(
+                target._replace(portal=known.get(target.portal, target.portal))
+                for target in targets
+            )
+        )
+
+    def _lookup(self, portal: str, deadline: deadlines.Deadline) -> str:
+        address, port = network.split(portal)
+        try:
+            address = self._host.verbs.call(
+                network.probe,
+                address,
+                port,
+                self._timeout,
+                name='host name lookup',
+                about=portal,
+                deadline=deadline.within(self._timeout + _MARGIN),
+            )
+            return rules.portal(network.join(address, port))
+        except (exception.AttachWorkerError, rules.RuleBroken) as error:
+            LOG.info('Portal %s: %s', portal, error)
+            return portal
+
+    def _discovered(
+        self,
+        portal: str,
+        named: list[base.Target],
+        deadline: deadlines.Deadline,
+    ) -> list[base.Target]:
+        """What a portal says of the named targets, and of no others."""
+        address, port = network.split(portal)
+        # iscsiadm would go on trying a dead portal for longer
+        network.probe(address, port, self._timeout)
+        said = self._host.iscsi.discover(
+            address,
+            port,
+            settings(self._info, self._timeout),
+            2 * self._timeout + _MARGIN,
+            deadline,
+        )
+        wanted = [target for target in named if target.portal == portal]
+        found = list(_chosen(said, wanted))
+        if not found:
+            raise exception.LoginFailed(
+                target=wanted[0].name,
+                portal=portal,
+                reason='a discovery there does not list it',
+            )
+        return found
+
+
+def settings(
+    info: objects.ISCSIConnectionInfo, timeout: int
+) -> dict[str, str]:
+    """The iface to go through, and the discovery record if one is needed.
+
+    Without credentials of its own a discovery is as iscsid.conf says.
+
+    :param timeout: seconds
+    """
+    found = {'iface': str(info.transport_iface or 'default')}
+    if info.discovery_auth_method:
+        found[f'{_SENDTARGETS}timeo.login_timeout'] = str(timeout)
+        found[f'{_SENDTARGETS}reopen_max'] = '0'
+        found[f'{_SENDTARGETS}auth.authmethod'] = info.discovery_auth_method
+        for key in ('username', 'password', 'username_in', 'password_in'):
+            value = getattr(info, f'discovery_auth_{key}')
+            if value:
+                found[f'{_SENDTARGETS}auth.{key}'] = value
+    return found
+
+
+def _chosen(
+    said: list[tuple[str, str]], wanted: list[base.Target]
+) -> list[base.Target]:
+    found = []
+    for portal, name in said:
+        try:
+            portal = rules.portal(portal)
+        except rules.RuleBroken as broken:
+            LOG.info('A portal of %s %s; it is not used', name, broken)
+            continue
+        # as the target spells itself: it may insist on it
+        found += [
+            base.Target(portal, name, target.lun)
+            for target in wanted
+            if target.name.lower() == name.lower()
+        ]
+    return found

@@ -1,0 +1,48 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What an operator can set for iSCSI."""
+
+from typing import Any
+
+from oslo_config import cfg
+
+
+def options() -> list[Any]:
+    return [
+        cfg.IntOpt(
+            'login_timeout',
+            default=15,
+            min=1,
+            max=600,
+            help='Seconds that a portal may take to answer, and again '
+            'that a login may take.',
+        ),
+        cfg.IntOpt(
+            'scan_attempts',
+            default=3,
+            min=1,
+            max=100,
+            help='How often a LUN is looked for before it counts as not '
+            'mapped; some arrays need a moment after mapping. Attempts '
+            'are one second apart.',
+        ),
+        cfg.IntOpt(
+            'device_timeout',
+            default=30,
+            min=1,
+            max=600,
+            help='Seconds that the kernel may take to make, or to '
+            'remove, the block device of a LUN.',
+        ),
+    ]

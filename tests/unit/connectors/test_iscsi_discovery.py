@@ -1,0 +1,169 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Which of all that a portal tells is used, and where a host name leads."""
+
+from collections.abc import Iterator
+import socket
+import types
+from typing import Any
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import iscsi_discovery
+from attachworker.host import verbs
+from tests.unit.objects import shapes
+
+OTHER = 'iqn.2026-01.example:other'
+
+
+class FakeISCSI:
+    """Tells what it was told to, and notes the settings."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+        self.settings: list[dict[str, str]] = []
+
+    def discover(
+        self,
+        address: str,
+        port: int,
+        settings: dict[str, str],
+        timeout: float,
+        deadline: deadlines.Deadline,
+    ) -> list[tuple[str, str]]:
+        self.settings.append(settings)
+        return self.said
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with socket.create_server(('127.0.0.1', 0)) as made:
+        yield made.getsockname()[1]
+
+
+@pytest.fixture
+def fake() -> FakeISCSI:
+    return FakeISCSI()
+
+
+def find(
+    fake: FakeISCSI, multipath: bool = True, **data: Any
+) -> list[objects.Target]:
+    info = objects.ConnectionInfo.from_dict(shapes.lio(**data))
+    host: Any = types.SimpleNamespace(iscsi=fake, verbs=verbs.Verbs())
+    found = iscsi_discovery.Discovery(host, info, 5)
+    return found.targets(multipath, deadlines.Deadline.after(10.0))
+
+
+def test_only_the_named_target_is_used(fake: FakeISCSI, port: int) -> None:
+    # Given a portal that tells of two targets, of which one is named
+    fake.said = [
+        ('192.0.2.9:3260', shapes.IQN),
+        ('192.0.2.9:3260', OTHER),
+        (f'127.0.0.1:{port}', shapes.IQN),
+        ('[2001:0db8::9]:3260', shapes.IQN.upper()),
+    ]
+    found = find(fake, target_portal=f'127.0.0.1:{port}', target_lun=7)
+    # Then all its portals are used, the one of the request first
+    assert found == [
+        (f'127.0.0.1:{port}', shapes.IQN, 7),
+        ('192.0.2.9:3260', shapes.IQN, 7),
+        ('[2001:db8::9]:3260', shapes.IQN.upper(), 7),
+    ]
+
+
+def test_what_is_no_portal_is_left_out(fake: FakeISCSI, port: int) -> None:
+    """Launchpad 1886855, and what arrays without an address tell."""
+    fake.said = [
+        (bad, shapes.IQN)
+        for bad in ('[]:3260', '0.0.0.0:3260', ':3260', '192.0.2.9:0', '-x:1')
+    ]
+    fake.said.append((f'127.0.0.1:{port}', shapes.IQN))
+    found = find(fake, target_portal=f'127.0.0.1:{port}')
+    assert found == [(f'127.0.0.1:{port}', shapes.IQN, 0)]
+
+
+def test_a_target_that_is_not_listed(fake: FakeISCSI, port: int) -> None:
+    fake.said = [(f'127.0.0.1:{port}', OTHER)]
+    with pytest.raises(exception.LoginFailed, match='does not list it'):
+        find(fake, target_portal=f'127.0.0.1:{port}')
+
+
+def test_a_dead_portal_is_not_asked(fake: FakeISCSI, port: int) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as closed:
+        dead = closed.getsockname()[1]
+    with pytest.raises(exception.TargetUnreachable):
+        find(fake, target_portal=f'127.0.0.1:{dead}')
+    assert fake.settings == []
+
+
+def test_no_discovery_for_one_path(fake: FakeISCSI, port: int) -> None:
+    portal = f'localhost:{port}'
+    found = find(fake, multipath=False, target_portal=portal)
+    assert found == [(f'127.0.0.1:{port}', shapes.IQN, 0)]
+    assert fake.settings == []
+
+
+def test_a_name_that_leads_nowhere_stays(fake: FakeISCSI) -> None:
+    found = find(fake, multipath=False, target_portal='no.such.host.invalid')
+    assert found == [('no.such.host.invalid:3260', shapes.IQN, 0)]
+
+
+def test_two_names_of_one_portal_are_one(fake: FakeISCSI, port: int) -> None:
+    names = [f'localhost:{port}', f'127.0.0.1:{port}']
+    found = find(
+        fake,
+        target_portals=names,
+        target_iqns=[shapes.IQN] * 2,
+        target_luns=[0, 0],
+    )
+    assert found == [(f'127.0.0.1:{port}', shapes.IQN, 0)]
+
+
+def settings(**data: Any) -> dict[str, str]:
+    info = objects.ConnectionInfo.from_dict(shapes.lio(**data))
+    assert isinstance(info, objects.ISCSIConnectionInfo)
+    return iscsi_discovery.settings(info, 5)
+
+
+def test_credentials_of_sessions_stay_out() -> None:
+    assert settings() == {'iface': 'default'}
+
+
+def test_credentials() -> None:
+    found = settings(
+        transport_iface='eth5',
+        discovery_auth_method='CHAP',
+        discovery_auth_username='d',
+        discovery_auth_password=shapes.CANARY,
+        discovery_auth_username_in='them',
+        discovery_auth_password_in='theirs',
+    )
+    prefix = 'discovery.sendtargets.auth.'
+    assert found['iface'] == 'eth5'
+    assert found['discovery.sendtargets.timeo.login_timeout'] == '5'
+    assert found['discovery.sendtargets.reopen_max'] == '0'
+    assert {
+        key.removeprefix(prefix): value
+        for key, value in found.items()
+        if key.startswith(prefix)
+    } == {
+        'authmethod': 'CHAP',
+        'username': 'd',
+        'password': shapes.CANARY,
+        'username_in': 'them',
+        'password_in': 'theirs',
+    }

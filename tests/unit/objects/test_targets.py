@@ -1,0 +1,53 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Whether a request names all targets, and what stands for the others."""
+
+from typing import Any
+
+import pytest
+
+from attachworker import objects
+from tests.unit.objects import shapes
+
+PORTAL = '192.0.2.5:3260'
+
+
+@pytest.mark.parametrize(
+    ('data', 'multipath', 'complete'),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({'target_portal': '[2001:db8::5]'}, False, True),
+        ({'target_portal': 'storage.example'}, False, False),
+        ({'target_portals': ['192.0.2.5', '192.0.2.6']}, True, True),
+        ({'target_portals': ['192.0.2.5', 'storage.example']}, True, False),
+    ],
+)
+def test_what_has_to_be_found_out_first(
+    data: dict[str, Any], multipath: bool, complete: bool
+) -> None:
+    info = objects.ConnectionInfo.from_dict(shapes.lio(**data))
+    assert info.is_complete(multipath) is complete
+
+
+def test_what_was_found_is_the_same_volume() -> None:
+    info = objects.ConnectionInfo.from_dict(shapes.lio(wwn='6001405abcd'))
+    target = objects.Target('192.0.2.7:3260', shapes.IQN, 5)
+    found = info.with_targets([target])
+    found.validate()
+    assert found.targets == [target]
+    assert found.is_complete(multipath=True)
+    assert (found.wwn, found.auth_password) == (info.wwn, info.auth_password)
+    # and what came in is as it was
+    assert [one.portal for one in info.targets] == [PORTAL]
+    assert not info.is_complete(multipath=True)

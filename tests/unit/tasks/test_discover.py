@@ -1,0 +1,52 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What an attach does with what a discovery says, or does not say."""
+
+import pytest
+
+from attachworker import exception
+from attachworker.flows import discover
+from tests.unit.objects import shapes
+from tests.unit.tasks import runs
+
+DEAD = exception.TargetUnreachable(portal='192.0.2.5:3260', reason='dead')
+
+
+def test_what_was_found_is_used() -> None:
+    connector = runs.FakeConnector()
+    connector.known = [runs.ONE, runs.TWO]
+    run = runs.make(connector=connector, multipath=True)
+    outcome = runs.drive(discover.build(run))
+    assert outcome.error is None
+    assert outcome.results['targets'] == [runs.ONE, runs.TWO]
+    assert run.warnings == []
+
+
+@pytest.mark.parametrize('error', [DEAD, OSError(5, 'broken')])
+def test_the_named_target_has_to_do(error: Exception) -> None:
+    connector = runs.FakeConnector()
+    connector.discovery = error
+    run = runs.make(connector=connector, multipath=True)
+    outcome = runs.drive(discover.build(run))
+    assert outcome.error is None
+    assert [one.name for one in outcome.results['targets']] == [shapes.IQN]
+    (warning,) = run.warnings
+    assert 'discovery' in warning
+
+
+def test_the_deadline_passes_meanwhile() -> None:
+    connector = runs.FakeConnector()
+    connector.discovery = DEAD
+    run = runs.make(connector=connector, multipath=True, seconds=0)
+    outcome = runs.drive(discover.build(run))
+    assert isinstance(outcome.error, exception.DeadlineExceeded)
