@@ -101,6 +101,8 @@ class SimulatedBed(bed.Bed):
         on: bed.Volume | None = None,
         chap: tuple[str, str] | None = None,
         lun: int | None = None,
+        resizable: bool = False,
+        mapped: bool = True,
     ) -> bed.Volume:
         made = self.control(
             'create_volume',
@@ -109,6 +111,7 @@ class SimulatedBed(bed.Bed):
             target=on.target if on else None,
             chap=chap,
             lun=lun,
+            mapped=mapped,
         )
         made['portals'] = tuple(made['portals'])
         made['chap'] = tuple(made['chap']) if made['chap'] else None
@@ -116,6 +119,45 @@ class SimulatedBed(bed.Bed):
 
     def remove_volume(self, volume: bed.Volume) -> None:
         self.control('remove_volume', target=volume.target, lun=volume.lun)
+
+    def resize_volume(self, volume: bed.Volume, size: int) -> None:
+        self.control('resize_volume', volume=volume.name, size=size)
+
+    def remap(
+        self, volume: bed.Volume, other: bed.Volume, portal: str = ''
+    ) -> None:
+        self.control(
+            'remap',
+            target=volume.target,
+            lun=volume.lun,
+            volume=other.name,
+            portal=portal,
+        )
+
+    def set_discovery_chap(self, chap: tuple[str, str] | None) -> None:
+        self.control('set_discovery_chap', chap=chap)
+
+    def kill_path(self, volume: bed.Volume, portal: str) -> None:
+        self.control('kill_path', portal=portal)
+
+    def restore_path(self, volume: bed.Volume, portal: str) -> None:
+        self.control('restore_path', portal=portal)
+
+    def set_multipathd(
+        self,
+        find_multipaths: str = 'yes',
+        user_friendly_names: bool = False,
+        queueing: bool = False,
+    ) -> None:
+        self.control(
+            'set_multipathd',
+            find_multipaths=find_multipaths,
+            user_friendly_names=user_friendly_names,
+            queueing=queueing,
+        )
+
+    def stop_multipathd(self) -> None:
+        self.control('stop_multipathd')
 
     def stop_portal(self, portal: str) -> None:
         self.control('set_portal', portal=portal, state='stopped')
@@ -214,7 +256,9 @@ class SimulatedBed(bed.Bed):
         return self.root / found.relative_to(found.anchor)
 
     def snapshot(self) -> dict[str, Any]:
-        return picture.of(self.root, self.control('children'))
+        running = self.verbs.multipath.running()
+        known = self.verbs.multipath.paths() if running else []
+        return picture.of(self.root, self.control('children'), known)
 
     def _open(self, path: str | os.PathLike[str], flags: int) -> int:
         descriptor = os.open(self.node(path), flags | os.O_CLOEXEC)

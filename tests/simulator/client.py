@@ -51,6 +51,23 @@ class ISCSI:
         )
         return code, message
 
+    def discover(
+        self,
+        address: str,
+        port: int,
+        settings: dict[str, str],
+        timeout: float,
+    ) -> tuple[int, str]:
+        code, message = wire.call(
+            self._root,
+            'iscsi.discover',
+            address=address,
+            port=port,
+            settings=settings,
+            timeout=timeout,
+        )
+        return code, message
+
 
 class SCSI:
     def __init__(self, root: pathlib.Path) -> None:
@@ -68,6 +85,9 @@ class SCSI:
 
     def delete(self, hctl: str) -> None:
         wire.call(self._root, 'scsi.delete', hctl=hctl)
+
+    def rescan(self, hctl: str) -> None:
+        wire.call(self._root, 'scsi.rescan', hctl=hctl)
 
     def inquiry(self, device: str, page: int) -> bytes:
         data: bytes = wire.call(
@@ -98,6 +118,49 @@ class Block:
         return data
 
 
+class Multipath:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def running(self) -> bool:
+        answer: bool = wire.call(self._root, 'multipath.running')
+        return answer
+
+    def paths(self) -> list[str]:
+        found: list[str] = wire.call(self._root, 'multipath.paths')
+        return found
+
+    def add_path(self, disk: str) -> None:
+        wire.call(self._root, 'multipath.add_path', disk=disk)
+
+    def remove_path(self, disk: str) -> None:
+        wire.call(self._root, 'multipath.remove_path', disk=disk)
+
+    def map_paths(self, map_name: str) -> list[tuple[str, str]]:
+        found = wire.call(self._root, 'multipath.map_paths', map_name=map_name)
+        return [(disk, state) for disk, state in found]
+
+    def remove_map(self, map_name: str) -> None:
+        wire.call(self._root, 'multipath.remove_map', map_name=map_name)
+
+    def resize_map(self, map_name: str) -> None:
+        wire.call(self._root, 'multipath.resize_map', map_name=map_name)
+
+    def set_queueing(self, map_name: str, queue: bool) -> None:
+        wire.call(
+            self._root,
+            'multipath.set_queueing',
+            map_name=map_name,
+            queue=queue,
+        )
+
+    def remember(self, wwid: str) -> None:
+        wire.call(self._root, 'multipath.remember', wwid=wwid)
+
+    def forget(self, wwid: str) -> None:
+        wire.call(self._root, 'multipath.forget', wwid=wwid)
+
+
 class Verbs:
     """The privileged verbs of one simulated host; a connection a call."""
 
@@ -106,6 +169,7 @@ class Verbs:
         self.iscsi = ISCSI(path)
         self.scsi = SCSI(path)
         self.block = Block(path)
+        self.multipath = Multipath(path)
 
 
 class UeventSource:

@@ -71,6 +71,7 @@ class Controls:
         target: str | None = None,
         chap: list[str] | None = None,
         lun: int | None = None,
+        mapped: bool = True,
     ) -> dict[str, Any]:
         """Make a volume, on a new target unless one is named."""
         if target is None:
@@ -82,7 +83,9 @@ class Controls:
             if known is None:
                 raise ValueError(f'no such target: {target}')
             found = known
-        volume, number = self._machine.storage.create_volume(found, lun, size)
+        volume, number = self._machine.storage.create_volume(
+            found, lun, size, mapped
+        )
         return {
             'name': volume.name,
             'target': found.name,
@@ -97,6 +100,26 @@ class Controls:
     def remove_volume(self, target: str, lun: int) -> None:
         """Unmap a volume and forget its data; the host is not told."""
         self._machine.storage.remove_volume(target, lun)
+
+    def resize_volume(self, volume: str, size: int) -> None:
+        self._machine.storage.resize_volume(volume, size)
+
+    def remap(self, target: str, lun: int, volume: str, portal: str) -> None:
+        """Have a LUN lead to another volume, at one portal or at all."""
+        self._machine.storage.remap(target, lun, volume, portal)
+
+    def set_discovery_chap(self, chap: list[str] | None) -> None:
+        pair = (chap[0], chap[1]) if chap else None
+        self._machine.storage.discovery_chap = pair
+
+    def kill_path(self, portal: str) -> None:
+        """Break the connections of a portal, and refuse new ones."""
+        self.set_portal(portal, 'stopped')
+        self._machine.iscsi.set_connected(portal, False)
+
+    def restore_path(self, portal: str) -> None:
+        self.set_portal(portal, 'listening')
+        self._machine.iscsi.set_connected(portal, True)
 
     def set_portal(self, portal: str, state: str) -> None:
         """:param state: ``listening``, ``stopped`` or ``hanging``"""
@@ -113,9 +136,20 @@ class Controls:
         if session is not None:
             self._machine.iscsi.drop(session)
 
+    def set_multipathd(
+        self, find_multipaths: str, user_friendly_names: bool, queueing: bool
+    ) -> None:
+        """(Re)start it."""
+        self._machine.multipath.start(
+            find_multipaths, user_friendly_names, queueing
+        )
+
+    def stop_multipathd(self) -> None:
+        self._machine.multipath.stop()
+
     def mount(self, device: str, directory: str) -> None:
         """Show a device as mounted."""
-        number = self._machine.block.open(device)[0].number
+        number = self._machine.block.find(device).number
         path = self._machine.tree.root / machines.MOUNTS
         line = f'36 22 {number} / {directory} rw - ext4 /dev/{device} rw\n'
         self._machine.tree.write(machines.MOUNTS, path.read_text() + line)
@@ -128,14 +162,14 @@ class Controls:
 
     def add_holder(self, device: str, holder: str) -> None:
         """Show another block device as one on top of a device."""
-        directory = self._machine.block.open(device)[0].directory
+        directory = self._machine.block.find(device).directory
         self._machine.tree.symlink(
             f'sys/{directory}/holders/{holder}',
             f'sys/devices/virtual/block/{holder}',
         )
 
     def remove_holder(self, device: str, holder: str) -> None:
-        directory = self._machine.block.open(device)[0].directory
+        directory = self._machine.block.find(device).directory
         self._machine.tree.unlink(f'sys/{directory}/holders/{holder}')
 
     def children(self) -> list[str]:

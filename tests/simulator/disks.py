@@ -10,34 +10,43 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""sd: a block device for each logical unit, and what is done with it."""
+"""sd: a block device for each logical unit."""
 
-from collections.abc import Iterator
-import contextlib
+from collections.abc import Callable
 import dataclasses
-import errno
 import itertools
-import os
 import pathlib
 import threading
 
+from tests.simulator import openers
+from tests.simulator import sessions
 from tests.simulator import storage
 from tests.simulator import tree as trees
 from tests.simulator import uevents
 
-_SECTOR = 512
+SECTOR = 512
 _MAJORS = (8, *range(65, 72), *range(128, 136))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False)
 class Disk:
-    """A block device; its directory is below sys."""
+    """A block device, with what the kernel remembers of it.
+
+    :ivar directory: below sys
+    :ivar wwid: what it was when the kernel found it, as udev spells it
+    :ivar size: bytes, when the kernel last asked
+    :ivar shown: the file that its node is a name of
+    """
 
     name: str
     number: str
     directory: str
-    target_name: str
+    session: sessions.Session
     lun: int
+    wwid: str
+    size: int
+    removed: bool = False
+    shown: pathlib.Path | None = None
 
 
 def name(index: int) -> str:
@@ -56,25 +65,8 @@ def number(index: int) -> str:
     return f'{_MAJORS[index >> 4 & 0xF]}:{minor}'
 
 
-def _open_files(process: pathlib.Path) -> Iterator[str]:
-    try:
-        descriptors = list((process / 'fd').iterdir())
-    except OSError:
-        return  # it ended meanwhile
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            yield os.readlink(descriptor)
-
-
-def _command(process: pathlib.Path) -> str:
-    try:
-        return (process / 'comm').read_text().strip()
-    except OSError:
-        return '?'
-
-
 class Disks:
-    """All block devices; its methods include the verbs of ``block``."""
+    """All disks; callers hold the machine's lock."""
 
     def __init__(
         self,
@@ -87,6 +79,8 @@ class Disks:
         self._tree = tree
         self._events = events
         self._storage = targets
+        #: Called with ``add`` or ``remove`` and the disk.
+        self.listeners: list[Callable[[str, Disk], None]] = []
         self.clear()
 
     def clear(self) -> None:
@@ -95,17 +89,37 @@ class Disks:
         # names that are taken until the last who has them open closes them
         self._lingering: set[str] = set()
 
-    def add(self, directory: str, target_name: str, lun: int) -> Disk | None:
+    def all(self) -> list[Disk]:
+        with self._lock:
+            return list(self._disks.values())
+
+    def find(self, device: str) -> Disk | None:
+        with self._lock:
+            return self._disks.get(device)
+
+    def volume(self, disk: Disk) -> storage.Volume | None:
+        """What answers for a disk now; None: nothing does."""
+        if disk.removed or not disk.session.logged_in:
+            return None
+        session = disk.session
+        return self._storage.volume(
+            session.target_name, disk.lun, session.portal
+        )
+
+    def add(
+        self, directory: str, session: sessions.Session, lun: int
+    ) -> Disk | None:
         """Make the block device of a logical unit.
 
         :param directory: of the logical unit, below sys
         :returns: None if the target has taken the volume back already
         """
-        volume = self._storage.volume(target_name, lun)
+        volume = self._storage.volume(session.target_name, lun, session.portal)
         if volume is None:
             return None
+        dev = self._tree.root / 'dev'
         self._lingering = {
-            old for old in self._lingering if any(self._openers(old))
+            old for old in self._lingering if any(openers.of(dev / old))
         }
         index = next(
             i
@@ -116,24 +130,27 @@ class Disks:
             name(index),
             number(index),
             f'{directory}/block/{name(index)}',
-            target_name,
+            session,
             lun,
+            f'3{volume.wwn}',
+            volume.size,
         )
         self._disks[disk.name] = disk
         hctl = directory.rpartition('/')[2]
         self._emit('add', disk, 'scsi_disk', f'{directory}/scsi_disk/{hctl}')
-        self._tree.place(
-            f'sys/{directory}/block', self._contents(disk, volume, hctl)
-        )
+        self._tree.place(f'sys/{directory}/block', self._contents(disk, hctl))
         self._tree.symlink(
             f'sys/class/block/{disk.name}', f'sys/{disk.directory}'
         )
+        disk.shown = volume.path
         self._tree.hardlink(f'dev/{disk.name}', volume.path)
         self._emit('add', disk)
+        self._tell('add', disk)
         return disk
 
     def remove(self, disk: Disk) -> None:
         del self._disks[disk.name]
+        disk.removed = True
         directory = disk.directory.rpartition('/block/')[0]
         hctl = directory.rpartition('/')[2]
         self._emit(
@@ -145,62 +162,31 @@ class Disks:
         # the kernel reports first and removes the directory then
         self._emit('remove', disk)
         self._tree.remove(f'sys/{directory}/block')
+        self._tell('remove', disk)
 
-    def mapping_changed(self, target_name: str, lun: int) -> None:
-        """Let I/O go to what the target has there now, or nowhere."""
-        with self._lock:
-            volume = self._storage.volume(target_name, lun)
-            for disk in self._disks.values():
-                if (disk.target_name, disk.lun) == (target_name, lun):
-                    self._tree.hardlink(
-                        f'dev/{disk.name}', volume.path if volume else None
-                    )
+    def rescan(self, disk: Disk) -> None:
+        """Ask for the capacity again; one that is silent keeps its own."""
+        volume = self.volume(disk)
+        if volume is None or volume.size == disk.size:
+            return
+        disk.size = volume.size
+        self._tree.write(
+            f'sys/{disk.directory}/size', f'{disk.size // SECTOR}\n'
+        )
+        self._emit('change', disk)
 
-    def open(self, device: str) -> tuple[Disk, storage.Volume]:
-        """A device with the volume that answers for it now.
+    def refresh(self) -> None:
+        """Let I/O go to what the targets have there now, or nowhere."""
+        for disk in self._disks.values():
+            volume = self.volume(disk)
+            path = volume.path if volume else None
+            if path != disk.shown:
+                disk.shown = path
+                self._tree.hardlink(f'dev/{disk.name}', path)
 
-        :raises OSError: no such device (ENOENT), or no answer (EIO)
-        """
-        with self._lock:
-            disk = self._disks.get(device)
-        if disk is None:
-            raise FileNotFoundError(
-                errno.ENOENT, f'No such file or directory: /dev/{device}'
-            )
-        volume = self._storage.volume(disk.target_name, disk.lun)
-        if volume is None:
-            raise OSError(errno.EIO, f'Input/output error: /dev/{device}')
-        return disk, volume
-
-    def flush(self, device: str) -> None:
-        self.open(device)
-
-    def read(self, device: str, offset: int, length: int) -> bytes:
-        _, volume = self.open(device)
-        if offset % _SECTOR or length % _SECTOR:
-            # O_DIRECT takes whole blocks only
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        with open(volume.path, 'rb') as file:
-            file.seek(offset)
-            return file.read(length)
-
-    def openers(self, device: str) -> list[tuple[int, str]]:
-        with self._lock:
-            if device not in self._disks:
-                raise FileNotFoundError(
-                    errno.ENOENT, f'No such file or directory: /dev/{device}'
-                )
-        return list(self._openers(device))
-
-    def _openers(self, device: str) -> Iterator[tuple[int, str]]:
-        node = str(self._tree.root / 'dev' / device)
-        # deleted: the node is gone, or shows another volume by now
-        nodes = (node, f'{node} (deleted)')
-        for process in pathlib.Path('/proc').iterdir():
-            if not process.name.isdigit() or int(process.name) == os.getpid():
-                continue
-            if any(file in nodes for file in _open_files(process)):
-                yield int(process.name), _command(process)
+    def _tell(self, action: str, disk: Disk) -> None:
+        for listener in self.listeners:
+            listener(action, disk)
 
     def _emit(
         self, action: str, disk: Disk, subsystem: str = '', path: str = ''
@@ -220,15 +206,13 @@ class Disks:
         )
 
     @staticmethod
-    def _contents(
-        disk: Disk, volume: storage.Volume, hctl: str
-    ) -> trees.Contents:
+    def _contents(disk: Disk, hctl: str) -> trees.Contents:
         files: dict[str, str | None] = {
             'dev': f'{disk.number}\n',
-            'size': f'{volume.size // _SECTOR}\n',
+            'size': f'{disk.size // SECTOR}\n',
             'ro': '0\n',
             'removable': '0\n',
-            'queue/logical_block_size': f'{_SECTOR}\n',
+            'queue/logical_block_size': f'{SECTOR}\n',
             'holders': None,
             'slaves': None,
             'device': trees.Link(f'../../../{hctl}'),

@@ -30,13 +30,13 @@ class Fault(enum.Enum):
     FAIL_BEFORE = 'fail_before'
     #: The verb has done its work and raises OSError all the same.
     FAIL_AFTER = 'fail_after'
-    #: iscsi.login and iscsi.logout: exit code, and nothing done.
+    #: The verbs of iscsi: exit code, and nothing done.
     FAIL_EXIT = 'fail_exit'
     #: The verb does not begin until it is released.
     HANG_BEFORE = 'hang_before'
     #: The verb has done its work and does not return until released.
     HANG_AFTER = 'hang_after'
-    #: The device or session that the verb was about is gone on return.
+    #: The device, map or session that the verb was about is gone on return.
     VANISH = 'vanish'
     #: Uevents arrive ``seconds`` late, in order.
     LATE_EVENTS = 'late_events'
@@ -52,6 +52,20 @@ AFTER = frozenset({Fault.FAIL_AFTER, Fault.HANG_AFTER})
 #: Only in the simulator's server.
 EVENTS = frozenset({Fault.LATE_EVENTS, Fault.LOST_EVENTS, Fault.OVERRUN})
 SERVER_ONLY = EVENTS | {Fault.VANISH}
+
+#: Verbs that are about no device, or have taken it away themselves.
+_LEAVE_NOTHING = frozenset(
+    {
+        'iscsi.logout',
+        'iscsi.discover',
+        'scsi.delete',
+        'multipath.running',
+        'multipath.paths',
+        'multipath.remove_map',
+        'multipath.remember',
+        'multipath.forget',
+    }
+)
 
 
 class ArmedFault:
@@ -146,7 +160,7 @@ class FaultPlan:
             raise ValueError(f'no such verb: {verb}')
         elif set(match or ()) - set(verbs.SIGNATURES[verb].parameters):
             raise ValueError(f'{verb} has no such argument')
-        if kind is Fault.VANISH and verb in ('iscsi.logout', 'scsi.delete'):
+        if kind is Fault.VANISH and verb in _LEAVE_NOTHING:
             raise ValueError(f'{verb} leaves nothing that could vanish')
         if kind is Fault.FAIL_EXIT and not verb.startswith('iscsi.'):
             raise ValueError(f'{verb} has no exit code')

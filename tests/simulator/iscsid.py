@@ -12,6 +12,8 @@
 
 """iSCSI login and logout, as iscsiadm and iscsid do them together."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
 import concurrent.futures
 import errno
 import threading
@@ -36,12 +38,14 @@ class Iscsid:
         listeners: portals.Portals,
         known: sessions.Sessions,
         bus: scsi.Bus,
+        refresh: Callable[[], None],
     ) -> None:
         self._lock = lock
         self._storage = targets
         self._portals = listeners
         self._sessions = known
         self._bus = bus
+        self._refresh = refresh
         self._busy: set[tuple[str, str]] = set()
         self._boots = 0
 
@@ -91,10 +95,7 @@ class Iscsid:
         try:
             code = done.result(timeout)
         except concurrent.futures.TimeoutError:
-            raise OSError(
-                errno.ETIMEDOUT,
-                f'iscsiadm has not ended after {timeout:.0f} s',
-            ) from None
+            raise _not_ended(timeout) from None
         if code == verbs.OK:
             return code, f'Login to [{target_name}] successful.'
         return code, f'iscsiadm: initiator reported error ({code})'
@@ -106,6 +107,47 @@ class Iscsid:
                 return verbs.NOT_FOUND, 'iscsiadm: No session found.'
             self.drop(session)
         return verbs.OK, f'Logout of [sid: {session_id}] successful.'
+
+    def discover(
+        self,
+        address: str,
+        port: int,
+        settings: dict[str, str],
+        timeout: float,
+    ) -> tuple[int, str]:
+        """Ask a portal for its targets, and for all portals of each."""
+        portal = portals.key(address, port)
+        if not self._portals.wait_listening(
+            portal, min(timeout, _patience(settings))
+        ):
+            if _patience(settings) > timeout:
+                raise _not_ended(timeout)
+            return (
+                verbs.NO_CONNECTION,
+                'iscsiadm: encountered connection failure',
+            )
+        if not _admits(
+            self._storage.discovery_chap, settings, 'discovery.sendtargets'
+        ):
+            return verbs.AUTH_FAILED, 'iscsiadm: authorization failure'
+        lines = [
+            f'{listed},{sessions.GROUP} {target.name}'
+            for target in self._storage.targets_at(portal)
+            for listed in target.portals
+        ]
+        if not lines:
+            return verbs.NOT_FOUND, 'iscsiadm: No portals found'
+        return verbs.OK, '\n'.join(lines)
+
+    def set_connected(self, portal: str, connected: bool) -> None:
+        """Break the connections of a portal, or have them made again."""
+        with self._lock:
+            for session in self._sessions.through(portal):
+                self._sessions.set_logged_in(session, connected)
+                self._bus.set_state(
+                    session, 'running' if connected else 'transport-offline'
+                )
+            self._refresh()
 
     def drop(self, session: sessions.Session) -> None:
         """Take a session away with all that is on it."""
@@ -157,12 +199,28 @@ class Iscsid:
         target = self._storage.target(target_name)
         if target is None or portal not in target.portals:
             return verbs.LOGIN_FAILED
-        if target.chap is None:
-            return verbs.OK
-        given = [
-            record.get(f'node.session.auth.{name}')
-            for name in ('authmethod', 'username', 'password')
-        ]
-        if given != ['CHAP', *target.chap]:
+        if not _admits(target.chap, record, 'node.session'):
             return verbs.AUTH_FAILED
         return verbs.OK
+
+
+def _admits(
+    chap: tuple[str, str] | None, settings: Mapping[str, str], prefix: str
+) -> bool:
+    """Whether settings hold the credentials that are wanted, if any."""
+    names = ('authmethod', 'username', 'password')
+    given = [settings.get(f'{prefix}.auth.{name}') for name in names]
+    return chap is None or given == ['CHAP', *chap]
+
+
+def _patience(settings: Mapping[str, str]) -> float:
+    """Seconds until iscsiadm gives a discovery up."""
+    prefix = 'discovery.sendtargets'
+    attempts = int(settings.get(f'{prefix}.reopen_max', 5)) + 1
+    return attempts * float(settings.get(f'{prefix}.timeo.login_timeout', 15))
+
+
+def _not_ended(timeout: float) -> OSError:
+    return TimeoutError(
+        errno.ETIMEDOUT, f'iscsiadm has not ended after {timeout:.0f} s'
+    )

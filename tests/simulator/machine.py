@@ -17,9 +17,12 @@ import threading
 from typing import Any
 import uuid
 
+from tests.simulator import block
 from tests.simulator import disks
 from tests.simulator import faults
 from tests.simulator import iscsid
+from tests.simulator import maps
+from tests.simulator import multipathd
 from tests.simulator import portals
 from tests.simulator import scsi
 from tests.simulator import sessions
@@ -51,13 +54,14 @@ _CLASSES = (
 class Machine:
     """A host and the storage that it can reach.
 
-    ``iscsi``, ``scsi`` and ``block`` are the privileged verbs.
+    ``iscsi``, ``scsi``, ``block`` and ``multipath`` are the privileged verbs.
 
     :param root: an existing directory, resolved
     """
 
     def __init__(self, root: pathlib.Path, plan: faults.FaultPlan) -> None:
         self._lock = threading.RLock()
+        changed = threading.Condition(self._lock)
         self.tree = trees.Tree(root)
         self.tree.clear(_VOLUMES)
         for directory in (_VOLUMES, wire.UEVENTS):
@@ -65,19 +69,21 @@ class Machine:
         initiator_name = f'iqn.1993-08.org.debian:01:{uuid.uuid4().hex[:12]}'
         events = uevents.Uevents(root / wire.UEVENTS, plan)
         self.portals = portals.Portals()
-        self.storage = storage.Storage(
-            root / _VOLUMES,
-            lambda target, lun: self.block.mapping_changed(target, lun),
-        )
+        self.storage = storage.Storage(root / _VOLUMES, self._refresh)
         self.sessions = sessions.Sessions(self.tree, events, initiator_name)
-        self.block = disks.Disks(self._lock, self.tree, events, self.storage)
+        self._disks = disks.Disks(self._lock, self.tree, events, self.storage)
+        self._maps = maps.Maps(changed, self.tree, events, self._disks)
+        self.block = block.Block(changed, self.tree, self._disks, self._maps)
+        self.multipath = multipathd.Multipathd(
+            self._lock, self.tree, self._disks, self._maps
+        )
         self.scsi = scsi.Bus(
             self._lock,
             self.tree,
             events,
             self.storage,
             self.sessions,
-            self.block,
+            self._disks,
         )
         self.iscsi = iscsid.Iscsid(
             self._lock,
@@ -85,6 +91,7 @@ class Machine:
             self.portals,
             self.sessions,
             self.scsi,
+            self._refresh,
         )
         self.boot()
         self.tree.write(ISCSIADM, '')
@@ -95,7 +102,9 @@ class Machine:
         with self._lock:
             self.iscsi.clear()
             self.scsi.clear()
-            self.block.clear()
+            self.multipath.clear()
+            self._maps.clear()
+            self._disks.clear()
             self.sessions.clear()
             self.tree.clear('sys', 'proc', 'dev', LOCKS)
             directories = [f'sys/class/{name}' for name in _CLASSES]
@@ -122,8 +131,29 @@ class Machine:
             return
         if verb == 'scsi.scan':
             names = ('host', 'channel', 'target', 'lun')
-            hctl: str | None = ':'.join(str(arguments[n]) for n in names)
+            self.scsi.vanish(':'.join(str(arguments[n]) for n in names))
+        elif verb == 'scsi.rescan':
+            self.scsi.vanish(arguments['hctl'])
         else:
-            hctl = self.scsi.hctl_of(arguments['device'])
+            (device,) = (
+                arguments[name]
+                for name in ('device', 'disk', 'map_name')
+                if name in arguments
+            )
+            self._vanish(device)
+
+    def _vanish(self, device: str) -> None:
+        with self._lock:
+            found = self._maps.find(device)
+            if found is not None:
+                self._maps.remove(found)
+                return
+        hctl = self.scsi.hctl_of(device)
         if hctl is not None:
             self.scsi.vanish(hctl)
+
+    def _refresh(self) -> None:
+        """Let I/O find its way again: storage or paths have changed."""
+        with self._lock:
+            self._disks.refresh()
+            self._maps.refresh()

@@ -15,13 +15,19 @@
 import pathlib
 from typing import Any
 
+from tests.simulator import multipathd
 from tests.simulator import portals
 
 _DIRECTORIES = ('etc/iscsi/nodes', 'etc/iscsi/send_targets', 'run/lock/iscsi')
 
 
-def of(root: pathlib.Path, children: list[str]) -> dict[str, Any]:
-    """A picture of the tree below ``root``, without growing numbers."""
+def of(
+    root: pathlib.Path, children: list[str], known: list[str]
+) -> dict[str, Any]:
+    """A picture of the tree below ``root``, without growing numbers.
+
+    :param known: the disks that multipathd knows
+    """
     sys = root / 'sys'
     return {
         'sessions': sorted(
@@ -35,13 +41,19 @@ def of(root: pathlib.Path, children: list[str]) -> dict[str, Any]:
         'block_devices': sorted(
             _device(path / 'device')
             for path in (sys / 'class/block').iterdir()
+            if not path.name.startswith('dm-')
         ),
-        'maps': [],
+        'maps': sorted(
+            _text(path / 'dm/uuid')
+            for path in (sys / 'class/block').iterdir()
+            if path.name.startswith('dm-')
+        ),
         'links': [],
         'files': [
             name for place in _DIRECTORIES for name in _files(root, place)
         ],
-        'wwids': [],
+        'wwids': sorted(_text(root / multipathd.WWIDS).splitlines()),
+        'multipathd_paths': known,
         'children': children,
     }
 

@@ -17,6 +17,7 @@ import errno
 import os
 import threading
 
+from tests.simulator import block
 from tests.simulator import disks
 from tests.simulator import sessions
 from tests.simulator import storage
@@ -67,14 +68,14 @@ class Bus:
         events: uevents.Uevents,
         targets: storage.Storage,
         known: sessions.Sessions,
-        block: disks.Disks,
+        sd: disks.Disks,
     ) -> None:
         self._lock = lock
         self._tree = tree
         self._events = events
         self._storage = targets
         self._sessions = known
-        self._disks = block
+        self._disks = sd
         self._devices: dict[str, Device] = {}
 
     def clear(self) -> None:
@@ -98,17 +99,30 @@ class Bus:
                 raise failure(errno.ENOENT)
             self._remove(device)
 
+    def rescan(self, hctl: str) -> None:
+        with self._lock:
+            device = self._devices.get(hctl)
+            if device is None:
+                raise failure(errno.ENOENT)
+            if device.disk is not None:
+                self._disks.rescan(device.disk)
+
     def inquiry(self, device: str, page: int) -> bytes:
-        disk, volume = self._disks.open(device)
+        disk = self._disks.find(device)
+        if disk is None:
+            raise block.no_device(device)
+        volume = self._disks.volume(disk)
+        if volume is None:
+            raise block.no_answer(device)
         try:
-            return vpd.page(volume, disk.target_name, page)
+            return vpd.page(volume, disk.session.target_name, page)
         except KeyError:
             raise failure(errno.EIO) from None
 
     def probe(self, session: sessions.Session, lun: int) -> None:
         """Look for a logical unit; sd takes it up a little later."""
         device = Device(session, lun)
-        volume = self._storage.volume(session.target_name, lun)
+        volume = self._storage.volume(session.target_name, lun, session.portal)
         if (
             device.hctl in self._devices
             or volume is None
@@ -132,6 +146,12 @@ class Bus:
         timer.daemon = True
         timer.start()
 
+    def set_state(self, session: sessions.Session, state: str) -> None:
+        """Show what has become of the devices of a session."""
+        for device in self._devices.values():
+            if device.session is session:
+                self._tree.write(f'sys/{device.directory}/state', f'{state}\n')
+
     def remove_all(self, session: sessions.Session) -> None:
         for device in list(self._devices.values()):
             if device.session is session:
@@ -154,7 +174,7 @@ class Bus:
         with self._lock:
             if not device.removed:
                 device.disk = self._disks.add(
-                    device.directory, device.session.target_name, device.lun
+                    device.directory, device.session, device.lun
                 )
 
     def _remove(self, device: Device) -> None:

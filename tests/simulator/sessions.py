@@ -22,6 +22,8 @@ from tests.simulator import uevents
 #: Not the first session's number: host and session must not be confused.
 _FIRST_HOST = 2
 TARGET_ID = 0
+#: The tag of each target's only portal group.
+GROUP = 1
 #: A text that iscsid has not told the kernel yet.
 _UNSET = '(null)'
 
@@ -82,6 +84,9 @@ class Sessions:
         self._numbers = itertools.count(1)
         self._hosts = itertools.count(_FIRST_HOST)
 
+    def through(self, portal: str) -> list[Session]:
+        return [s for s in self._sessions.values() if s.portal == portal]
+
     def by_number(self, number: int) -> Session | None:
         return self._sessions.get(number)
 
@@ -123,10 +128,11 @@ class Sessions:
         path = session.attributes('iscsi_session')
         self._tree.write(f'sys/{path}/targetname', f'{session.target_name}\n')
 
-    def set_logged_in(self, session: Session) -> None:
+    def set_logged_in(self, session: Session, logged_in: bool = True) -> None:
         path = session.attributes('iscsi_session')
-        self._tree.write(f'sys/{path}/state', 'LOGGED_IN\n')
-        session.logged_in = True
+        state = 'LOGGED_IN' if logged_in else 'FAILED'
+        self._tree.write(f'sys/{path}/state', f'{state}\n')
+        session.logged_in = logged_in
 
     def remove(self, session: Session) -> None:
         """Take a session and its host away; its devices are gone already."""
@@ -154,7 +160,7 @@ class Sessions:
             'iscsi_session': {
                 'targetname': _UNSET,
                 'initiatorname': self._initiator_name,
-                'tpgt': '1',
+                'tpgt': str(GROUP),
                 'target_id': str(TARGET_ID),
                 'state': 'FREE',
                 'device': f'../../../session{number}',

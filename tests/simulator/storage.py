@@ -46,38 +46,55 @@ class Volume:
 
 @dataclasses.dataclass
 class Target:
+    """A target.
+
+    :ivar luns: LUN -> name of a volume
+    :ivar exceptions: the same for what a portal shows otherwise
+    """
+
     name: str
     portals: tuple[str, ...]
     chap: tuple[str, str] | None
-    luns: dict[int, Volume] = dataclasses.field(default_factory=dict)
+    luns: dict[int, str] = dataclasses.field(default_factory=dict)
+    exceptions: dict[tuple[str, int], str] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 class Storage:
     """All targets; hosts are not told when a mapping changes.
 
     :param directory: where the volumes' files are
-    :param on_change: called with (target name, LUN) after a change
+    :param on_change: called after a change
     """
 
     def __init__(
-        self,
-        directory: pathlib.Path,
-        on_change: Callable[[str, int], None],
+        self, directory: pathlib.Path, on_change: Callable[[], None]
     ) -> None:
         self._directory = directory
         self._on_change = on_change
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
+        self._volumes: dict[str, Volume] = {}
+        #: What the discovery of targets demands.
+        self.discovery_chap: tuple[str, str] | None = None
 
     def target(self, name: str) -> Target | None:
         with self._lock:
             return self._targets.get(name)
 
-    def volume(self, target_name: str, lun: int) -> Volume | None:
+    def targets_at(self, portal: str) -> list[Target]:
+        with self._lock:
+            return [t for t in self._targets.values() if portal in t.portals]
+
+    def volume(self, target_name: str, lun: int, portal: str) -> Volume | None:
         """What is behind a LUN at this moment."""
         with self._lock:
             target = self._targets.get(target_name)
-            return target.luns.get(lun) if target else None
+            if target is None:
+                return None
+            name = target.exceptions.get((portal, lun), target.luns.get(lun))
+            return self._volumes[name] if name else None
 
     def luns(self, target_name: str) -> list[int]:
         with self._lock:
@@ -94,7 +111,7 @@ class Storage:
         return target
 
     def create_volume(
-        self, target: Target, lun: int | None, size: int
+        self, target: Target, lun: int | None, size: int, mapped: bool
     ) -> tuple[Volume, int]:
         """Make a volume and map it; None as LUN: the lowest free one.
 
@@ -113,15 +130,47 @@ class Storage:
                 lun = next(
                     n for n in itertools.count() if n not in target.luns
                 )
-            if lun in target.luns:
+            if mapped and lun in target.luns:
                 os.unlink(volume.path)
                 raise ValueError(f'LUN {lun} is in use')
-            target.luns[lun] = volume
-        self._on_change(target.name, lun)
+            self._volumes[name] = volume
+            if mapped:
+                target.luns[lun] = name
+        self._on_change()
         return volume, lun
+
+    def resize_volume(self, name: str, size: int) -> None:
+        """:param size: bytes"""
+        with self._lock:
+            volume = self._volumes[name]
+            os.truncate(volume.path, size)
+            self._volumes[name] = dataclasses.replace(volume, size=size)
+        self._on_change()
+
+    def remap(
+        self, target_name: str, lun: int, name: str, portal: str
+    ) -> None:
+        """Have a LUN lead to another volume.
+
+        :param portal: change only what this one shows; empty: all
+        """
+        with self._lock:
+            target = self._targets[target_name]
+            if portal:
+                target.exceptions[portal, lun] = name
+            else:
+                target.luns[lun] = name
+                target.exceptions = {
+                    key: other
+                    for key, other in target.exceptions.items()
+                    if key[1] != lun
+                }
+        self._on_change()
 
     def remove_volume(self, target_name: str, lun: int) -> None:
         with self._lock:
-            volume = self._targets[target_name].luns.pop(lun)
-        self._on_change(target_name, lun)
+            volume = self._volumes.pop(
+                self._targets[target_name].luns.pop(lun)
+            )
+        self._on_change()
         os.unlink(volume.path)

@@ -21,6 +21,7 @@ from typing import Protocol
 
 #: What iscsiadm exits with.
 OK = 0
+NO_CONNECTION = 4
 LOGIN_TIMED_OUT = 8
 SESSION_EXISTS = 15
 LOGIN_FAILED = 19
@@ -40,11 +41,21 @@ class ISCSIVerbs(Protocol):
 
     def logout(self, session_id: int, timeout: float) -> tuple[int, str]: ...
 
+    def discover(
+        self,
+        address: str,
+        port: int,
+        settings: dict[str, str],
+        timeout: float,
+    ) -> tuple[int, str]: ...
+
 
 class SCSIVerbs(Protocol):
     def scan(self, host: int, channel: int, target: int, lun: int) -> None: ...
 
     def delete(self, hctl: str) -> None: ...
+
+    def rescan(self, hctl: str) -> None: ...
 
     def inquiry(self, device: str, page: int) -> bytes: ...
 
@@ -55,6 +66,28 @@ class BlockVerbs(Protocol):
     def openers(self, device: str) -> list[tuple[int, str]]: ...
 
     def read(self, device: str, offset: int, length: int) -> bytes: ...
+
+
+class MultipathVerbs(Protocol):
+    def running(self) -> bool: ...
+
+    def paths(self) -> list[str]: ...
+
+    def add_path(self, disk: str) -> None: ...
+
+    def remove_path(self, disk: str) -> None: ...
+
+    def map_paths(self, map_name: str) -> list[tuple[str, str]]: ...
+
+    def remove_map(self, map_name: str) -> None: ...
+
+    def resize_map(self, map_name: str) -> None: ...
+
+    def set_queueing(self, map_name: str, queue: bool) -> None: ...
+
+    def remember(self, wwid: str) -> None: ...
+
+    def forget(self, wwid: str) -> None: ...
 
 
 class Verbs(Protocol):
@@ -69,11 +102,15 @@ class Verbs(Protocol):
     @property
     def block(self) -> BlockVerbs: ...
 
+    @property
+    def multipath(self) -> MultipathVerbs: ...
+
 
 _GROUPS: dict[str, Any] = {
     'iscsi': ISCSIVerbs,
     'scsi': SCSIVerbs,
     'block': BlockVerbs,
+    'multipath': MultipathVerbs,
 }
 
 #: Every verb, ``group.name``, with its signature.

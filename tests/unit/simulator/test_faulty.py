@@ -36,7 +36,7 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
-        self.iscsi = self.scsi = self.block = self
+        self.iscsi = self.scsi = self.block = self.multipath = self
 
     def __getattr__(self, name: str) -> Any:
         def verb(*arguments: Any, **keywords: Any) -> tuple[int, str]:
@@ -173,9 +173,10 @@ def test_unfired_faults_are_known(
 @pytest.mark.parametrize(
     ('kind', 'verb', 'match'),
     [
-        (Fault.FAIL_BEFORE, 'iscsi.discover', {}),
+        (Fault.FAIL_BEFORE, 'iscsi.rescan', {}),
         (Fault.FAIL_EXIT, 'scsi.scan', {}),
         (Fault.VANISH, 'scsi.delete', {}),
+        (Fault.VANISH, 'multipath.forget', {}),
         (Fault.LOST_EVENTS, 'scsi.scan', {}),
         (Fault.FAIL_BEFORE, 'scsi.scan', {'portal': 'x'}),
     ],

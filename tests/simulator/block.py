@@ -1,0 +1,105 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The verbs of ``block``: what is done with disks and maps."""
+
+import errno
+import os
+import threading
+
+from tests.simulator import disks
+from tests.simulator import maps
+from tests.simulator import openers
+from tests.simulator import storage
+from tests.simulator import tree as trees
+
+Device = disks.Disk | maps.Map
+
+
+def no_device(device: str) -> OSError:
+    return FileNotFoundError(
+        errno.ENOENT, f'No such file or directory: /dev/{device}'
+    )
+
+
+def no_answer(device: str) -> OSError:
+    return OSError(errno.EIO, f'Input/output error: /dev/{device}')
+
+
+class Block:
+    """Its methods include the verbs.
+
+    :param changed: of the machine's lock; told when a map may work again
+    """
+
+    def __init__(
+        self,
+        changed: threading.Condition,
+        tree: trees.Tree,
+        sd: disks.Disks,
+        dm: maps.Maps,
+    ) -> None:
+        self._changed = changed
+        self._tree = tree
+        self._disks = sd
+        self._maps = dm
+
+    def find(self, device: str) -> Device:
+        """:raises OSError: no such device (ENOENT)"""
+        found = self._disks.find(device) or self._maps.find(device)
+        if found is None:
+            raise no_device(device)
+        return found
+
+    def volume(self, device: str) -> storage.Volume:
+        """The volume that answers for a device.
+
+        A map that queues answers only when a path works again.
+
+        :raises OSError: no such device (ENOENT), or no answer (EIO)
+        """
+        found = self.find(device)
+        if isinstance(found, maps.Map):
+            volume = self._through(found)
+        else:
+            volume = self._disks.volume(found)
+        if volume is None:
+            raise no_answer(device)
+        return volume
+
+    def flush(self, device: str) -> None:
+        self.volume(device)
+
+    def read(self, device: str, offset: int, length: int) -> bytes:
+        volume = self.volume(device)
+        if offset % disks.SECTOR or length % disks.SECTOR:
+            # O_DIRECT takes whole blocks only
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        with open(volume.path, 'rb') as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def openers(self, device: str) -> list[tuple[int, str]]:
+        self.find(device)
+        return list(openers.of(self._tree.root / 'dev' / device))
+
+    def _through(self, found: maps.Map) -> storage.Volume | None:
+        def settled() -> bool:
+            return (
+                found.removed
+                or not found.queueing
+                or self._maps.volume(found) is not None
+            )
+
+        with self._changed:
+            self._changed.wait_for(settled)
+            return self._maps.volume(found)

@@ -1,0 +1,255 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""multipathd: finds disks that lead to one volume, and makes maps of them."""
+
+from collections.abc import Callable
+import errno
+import itertools
+import os
+import string
+import threading
+
+from tests.simulator import disks
+from tests.simulator import maps
+from tests.simulator import tree as trees
+
+#: From a disk's add or remove event to what multipathd makes of it.
+REACTION_SECONDS = 0.01
+
+WWIDS = 'etc/multipath/wwids'
+
+_FIND = ('yes', 'no', 'strict')
+
+
+class Multipathd:
+    """The daemon; its methods include the verbs of ``multipath``.
+
+    It does not run until :meth:`start`.
+    """
+
+    def __init__(
+        self,
+        lock: threading.RLock,
+        tree: trees.Tree,
+        sd: disks.Disks,
+        dm: maps.Maps,
+    ) -> None:
+        self._lock = lock
+        self._tree = tree
+        self._disks = sd
+        self._maps = dm
+        self._running = False
+        self._find = 'yes'
+        self._friendly = False
+        self._queueing = False
+        self._paths: dict[str, disks.Disk] = {}
+        sd.listeners.append(self._hear)
+
+    # What tests do.
+
+    def start(self, find: str, friendly: bool, queueing: bool) -> None:
+        """Start it, or start it again, with these settings.
+
+        :param find: ``find_multipaths``
+        :param friendly: ``user_friendly_names``
+        :param queueing: ``no_path_retry queue``, not ``fail``
+        :raises ValueError: no such setting
+        """
+        if find not in _FIND:
+            raise ValueError(f'no such find_multipaths: {find}')
+        with self._lock:
+            self._running = True
+            self._find = find
+            self._friendly = friendly
+            self._queueing = queueing
+            self.clear()
+            for found in self._maps.all():
+                self._maps.set_queueing(found, queueing)
+            for disk in self._disks.all():
+                self._take(disk)
+
+    def stop(self) -> None:
+        """Its maps stay: they are the kernel's."""
+        with self._lock:
+            self._running = False
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget all disks, as a start does."""
+        self._paths = {}
+
+    # The verbs.
+
+    def running(self) -> bool:
+        return self._running
+
+    def paths(self) -> list[str]:
+        with self._lock:
+            self._answer()
+            return sorted(self._paths)
+
+    def add_path(self, disk: str) -> None:
+        with self._lock:
+            self._answer()
+            found = self._disks.find(disk)
+            if found is None:
+                raise OSError(errno.EBUSY, f'multipathd: fail (add {disk})')
+            self._take(found)
+
+    def remove_path(self, disk: str) -> None:
+        with self._lock:
+            if self._running and disk in self._paths:
+                self._lose(self._paths[disk])
+
+    def map_paths(self, map_name: str) -> list[tuple[str, str]]:
+        with self._lock:
+            return [
+                (
+                    disk.name,
+                    'active' if self._disks.volume(disk) else 'failed',
+                )
+                for disk in self._map(map_name).disks
+            ]
+
+    def remove_map(self, map_name: str) -> None:
+        with self._lock:
+            self._maps.remove(self._map(map_name))
+
+    def resize_map(self, map_name: str) -> None:
+        with self._lock:
+            self._maps.resize(self._map(map_name))
+
+    def set_queueing(self, map_name: str, queue: bool) -> None:
+        with self._lock:
+            found = self._map(map_name)
+            # restored is what is configured, which may be no queueing
+            self._maps.set_queueing(found, queue and self._queueing)
+
+    def remember(self, wwid: str) -> None:
+        with self._lock:
+            lines = self._remembered()
+            if f'/{wwid}/' not in lines:
+                self._write([*lines, f'/{wwid}/'])
+
+    def forget(self, wwid: str) -> None:
+        with self._lock:
+            lines = self._remembered()
+            if f'/{wwid}/' in lines:
+                self._write([line for line in lines if line != f'/{wwid}/'])
+
+    # What it does by itself.
+
+    def _hear(self, action: str, disk: disks.Disk) -> None:
+        act: Callable[[disks.Disk], None] = {
+            'add': self._take,
+            'remove': self._lose,
+        }[action]
+
+        def react() -> None:
+            with self._lock:
+                if self._running:
+                    act(disk)
+
+        timer = threading.Timer(REACTION_SECONDS, react)
+        timer.daemon = True
+        timer.start()
+
+    def _take(self, disk: disks.Disk) -> None:
+        """Know a disk, and put it under a map if it should have one."""
+        if disk.removed:
+            return
+        old = self._paths.get(disk.name)
+        if old is not None and old is not disk:
+            self._lose(old)
+        self._paths[disk.name] = disk
+        if self._maps.holding(disk) is not None:
+            return
+        found = next(
+            (m for m in self._maps.all() if m.wwid == disk.wwid), None
+        )
+        if found is None:
+            self._make_map(disk)
+        elif disk.size == found.size:
+            self._maps.set_disks(found, [*found.disks, disk])
+
+    def _make_map(self, disk: disks.Disk) -> None:
+        alike = [
+            other
+            for other in self._paths.values()
+            if other.wwid == disk.wwid and not other.removed
+        ]
+        if (
+            self._find == 'no'
+            or f'/{disk.wwid}/' in self._remembered()
+            or (self._find == 'yes' and len(alike) > 1)
+        ):
+            alike = [other for other in alike if other.size == disk.size]
+            self._maps.create(
+                disk.wwid, self._alias(disk.wwid), alike, self._queueing
+            )
+            self.remember(disk.wwid)
+
+    def _lose(self, disk: disks.Disk) -> None:
+        """Forget a disk; with the last one goes a map that nobody uses."""
+        if self._paths.get(disk.name) is disk:
+            del self._paths[disk.name]
+        found = self._maps.holding(disk)
+        if found is None:
+            return
+        rest = [other for other in found.disks if other is not disk]
+        if not rest:
+            try:
+                self._maps.remove(found)
+            except OSError:
+                pass  # in use: it stays, without paths
+            else:
+                return
+        self._maps.set_disks(found, rest)
+
+    def _alias(self, wwid: str) -> str:
+        if not self._friendly:
+            return wwid
+        taken = {found.alias for found in self._maps.all()}
+        return next(
+            f'mpath{letters}'
+            for length in itertools.count(1)
+            for letters in map(
+                ''.join,
+                itertools.product(string.ascii_lowercase, repeat=length),
+            )
+            if f'mpath{letters}' not in taken
+        )
+
+    def _answer(self) -> None:
+        """:raises OSError: it does not run"""
+        if not self._running:
+            raise ConnectionRefusedError(
+                errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)
+            )
+
+    def _map(self, name: str) -> maps.Map:
+        found = self._maps.find(name)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self._answer()
+        return found
+
+    def _remembered(self) -> list[str]:
+        try:
+            text = (self._tree.root / WWIDS).read_text()
+        except FileNotFoundError:
+            return []
+        return text.splitlines()
+
+    def _write(self, lines: list[str]) -> None:
+        self._tree.write(WWIDS, ''.join(f'{line}\n' for line in lines))
