@@ -46,8 +46,8 @@ class Deadline:
         """A later deadline, for undoing; it cannot be cancelled."""
         return Deadline(max(self.at, now()) + seconds)
 
-    def within(self, seconds: float) -> 'Deadline':
-        """This deadline, or an earlier one so many seconds from now."""
+    def sooner(self, seconds: float) -> 'Deadline':
+        """This one, or so many seconds from now if that is earlier."""
         return Deadline(min(self.at, now() + seconds), self._cancelled)
 
     def remaining(self) -> float:

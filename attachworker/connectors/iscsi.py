@@ -214,7 +214,7 @@ class ISCSIConnector(base.Connector):
         found = self._host.uevents.wait_for(
             look,
             lambda _: False,
-            deadline.within(self._settings.login_timeout),
+            deadline.sooner(self._settings.login_timeout),
         )
         if found is None:
             raise exception.TargetUnreachable(
@@ -271,7 +271,7 @@ class ISCSIConnector(base.Connector):
         device = self._host.scsi.wait_for_disk(
             session.directory,
             target.lun,
-            deadline.within(self._settings.device_timeout),
+            deadline.sooner(self._settings.device_timeout),
         )
         if device is None:
             raise _not_found(target)
@@ -299,7 +299,7 @@ class ISCSIConnector(base.Connector):
                 lambda event: (
                     f'/{session.directory.name}/' in event['DEVPATH']
                 ),
-                deadline.within(1.0),
+                deadline.sooner(1.0),
             )
         raise _not_found(target)
 
@@ -342,7 +342,7 @@ class ISCSIConnector(base.Connector):
             device.hctl,
         )
         self._host.scsi.remove(
-            device.hctl, deadline.within(self._settings.device_timeout)
+            device.hctl, deadline.sooner(self._settings.device_timeout)
         )
 
     def _remove_devices(
@@ -356,7 +356,7 @@ class ISCSIConnector(base.Connector):
             try:
                 gone = self._host.scsi.remove(
                     device.hctl,
-                    deadline.within(self._settings.device_timeout),
+                    deadline.sooner(self._settings.device_timeout),
                 )
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Removal of %s: %s', device.hctl, error)

@@ -110,7 +110,7 @@ class Discovery:
                 self._timeout,
                 name='host name lookup',
                 about=portal,
-                deadline=deadline.within(self._timeout + _MARGIN),
+                deadline=deadline.sooner(self._timeout + _MARGIN),
             )
             return rules.portal(network.join(address, port))
         except (exception.AttachWorkerError, rules.RuleBroken) as error:
