@@ -37,6 +37,9 @@ class Job(Protocol):
 
     def run(self) -> None: ...
 
+    def hurry(self) -> None:
+        """Somebody waits for the end of this job: do only what must be."""
+
 
 class Dispatcher:
     """A bounded pool of threads with a bounded queue.
@@ -57,7 +60,7 @@ class Dispatcher:
         self._max_queued = max_queued
         self._idle = threading.Condition()
         self._queue: list[Job] = []
-        self._attachments: set[str] = set()
+        self._attachments: dict[str, Job] = {}
         self._backends: collections.Counter[str] = collections.Counter()
         self._running = False
         self._executor = concurrent.futures.ThreadPoolExecutor(
@@ -84,6 +87,9 @@ class Dispatcher:
         with self._idle:
             self._queue.append(job)
             self._start_jobs()
+            before = self._attachments.get(job.attachment_id)
+        if before is not None and before is not job:
+            before.hurry()
 
     def stop(self, timeout: float) -> bool:
         """Start no more jobs, and wait for those that run.
@@ -93,6 +99,10 @@ class Dispatcher:
         """
         with self._idle:
             self._running = False
+            running = list(self._attachments.values())
+        for job in running:
+            job.hurry()
+        with self._idle:
             done = self._idle.wait_for(lambda: not self._attachments, timeout)
         self._executor.shutdown(wait=False)
         return done
@@ -103,7 +113,7 @@ class Dispatcher:
             if job is None:
                 return
             self._queue.remove(job)
-            self._attachments.add(job.attachment_id)
+            self._attachments[job.attachment_id] = job
             self._backends[job.backend] += 1
             self._executor.submit(self._work, job)
 
@@ -120,7 +130,7 @@ class Dispatcher:
             LOG.exception('Operation on %s', job.attachment_id)
         finally:
             with self._idle:
-                self._attachments.discard(job.attachment_id)
+                del self._attachments[job.attachment_id]
                 self._backends[job.backend] -= 1
                 self._start_jobs()
                 self._idle.notify_all()

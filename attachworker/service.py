@@ -24,6 +24,7 @@ from oslo_log import log as logging
 import oslo_messaging as messaging
 from oslo_messaging.rpc import server as rpc_server
 
+from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import recovery
 from attachworker import rpcapi
@@ -57,6 +58,8 @@ _QUICK_CALLS = 16
 _FLOW_THREADS = 8
 #: Seconds in which another worker of our name would answer.
 _NAMESAKE_TIMEOUT = 2
+#: Seconds that multipathd may take to say that it is there.
+_MULTIPATHD_TIMEOUT = 10.0
 #: Seconds between two looks whether the bus is back.
 _BUS_INTERVAL = 5.0
 
@@ -142,6 +145,11 @@ class Worker:
             records=self._records,
             boot_id=self._host.boot_id,
             executor=self._executor,
+            limits={
+                'path_grace': conf.multipath.path_grace,
+                'map_timeout': conf.multipath.map_timeout,
+                'flush_timeout': conf.forced_flush_timeout,
+            },
             grace=conf.rollback_grace,
             observe=self._observe,
             clean_later=lambda name: self._cleanup.later(name),
@@ -246,12 +254,16 @@ class Worker:
 
         :param multipath: None: whether this host can make multipath maps
         """
+        if multipath is None:
+            multipath = self._host.multipath.running(
+                deadlines.Deadline.after(_MULTIPATHD_TIMEOUT)
+            )
         return {
             **system.properties(self._host.root),
             **self._connectors.properties(),
             'ip': self._conf.my_ip,
             'host': self._conf.host,
-            'multipath': bool(multipath),
+            'multipath': multipath,
             'enforce_multipath': bool(enforce_multipath),
             'attachworker': {
                 'version': metadata.version('attachworker'),

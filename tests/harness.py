@@ -25,6 +25,7 @@ from oslo_config import cfg
 from attachworker import objects
 from attachworker import rpcapi
 from attachworker import service
+from attachworker.conf import multipath as multipath_options
 from attachworker.conf import rpc as rpc_options
 from attachworker.conf import worker as worker_options
 from attachworker.rpc import transport
@@ -42,6 +43,7 @@ def configuration(url: str = BUS, **options: Any) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     worker_options.register(conf)
     rpc_options.register(conf)
+    multipath_options.register(conf)
     conf(args=[], default_config_files=[], default_config_dirs=[])
     transport.get_transport(conf, url)  # registers transport_url
     conf.set_override('transport_url', url)

@@ -15,6 +15,7 @@
 
 from oslo_config import cfg
 
+from attachworker.conf import multipath
 from attachworker.conf import rpc
 from attachworker.conf import worker
 
@@ -22,3 +23,4 @@ CONF = cfg.CONF
 
 worker.register(CONF)
 rpc.register(CONF)
+multipath.register(CONF)

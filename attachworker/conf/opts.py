@@ -15,10 +15,15 @@
 
 from typing import Any
 
+from attachworker.conf import multipath
 from attachworker.conf import rpc
 from attachworker.conf import worker
 
 
 def list_opts() -> list[tuple[Any, list[Any]]]:
     """Groups with their options, as oslo.config.opts wants them."""
-    return [('DEFAULT', worker.OPTIONS), (rpc.GROUP, rpc.OPTIONS)]
+    return [
+        ('DEFAULT', worker.OPTIONS),
+        (rpc.GROUP, rpc.OPTIONS),
+        (multipath.GROUP, multipath.OPTIONS),
+    ]

@@ -82,6 +82,14 @@ OPTIONS = [
         'not put back by then is listed in the result.',
     ),
     cfg.IntOpt(
+        'forced_flush_timeout',
+        default=30,
+        min=1,
+        max=3600,
+        help='Seconds that a forced detach waits for the device to write '
+        'back what the kernel holds. After that it goes on without.',
+    ),
+    cfg.IntOpt(
         'stop_timeout',
         default=60,
         min=1,

@@ -14,6 +14,7 @@
 """What a connector is: how volumes of one protocol come to this host."""
 
 import abc
+from collections.abc import Callable
 import dataclasses
 import threading
 from typing import Any
@@ -54,12 +55,20 @@ class PathOutcome:
 
 
 class Interest:
-    """Whether somebody still wants what an attempt to connect may bring."""
+    """Whether somebody still wants what an attempt to connect may bring.
 
-    def __init__(self) -> None:
+    :param take_turn: blocks until the device may come to this host
+    """
+
+    def __init__(self, take_turn: Callable[[str], None] | None = None) -> None:
+        self._take_turn = take_turn
         self._lock = threading.Lock()
         self._lost = False
         self._committed = False
+
+    @property
+    def lost(self) -> bool:
+        return self._lost
 
     def commit(self, step: str) -> None:
         """To be called before the first change of the host.
@@ -78,6 +87,15 @@ class Interest:
         """
         if self._lost:
             raise exception.OperationCancelled(step=step)
+
+    def take_turn(self, step: str) -> None:
+        """To be called before the device is brought to this host.
+
+        :raises OperationCancelled: nobody wants the path any more
+        """
+        self.check(step)
+        if self._take_turn is not None:
+            self._take_turn(step)
 
     def lose(self) -> bool:
         """Give up the path.

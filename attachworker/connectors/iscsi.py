@@ -92,7 +92,7 @@ class ISCSIConnector(base.Connector):
                 interest.commit(f'login to {target}')
                 claims.take(target)
                 session = self._logged_in(info, target, claims, deadline)
-            interest.check(f'scan of {target}')
+            interest.take_turn(f'scan of {target}')
             device = self._device(session, target, claims, deadline)
         assert device.disk is not None
         return base.Path(target, device.disk, device.hctl)
@@ -354,6 +354,12 @@ class ISCSIConnector(base.Connector):
             if device is None:
                 continue
             try:
+                if device.disk is not None:
+                    self._host.multipath.release(
+                        device.disk,
+                        self._host.scsi.cached_wwn(device.hctl),
+                        deadline,
+                    )
                 gone = self._host.scsi.remove(
                     device.hctl,
                     deadline.sooner(self._settings.device_timeout),

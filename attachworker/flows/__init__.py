@@ -25,6 +25,9 @@ The keys of the store, each with the task that provides it:
     GatherPaths: all of them, in the order of the request.
 ``wwn``
     FindWwn: the identifier of the volume.
+``map``
+    MapMultipath: the volume's multipath map; None if there is none.
+    FindMap: the same, of a volume to be detached.
 ``device``
     VerifyDevice: the DeviceInfo of the answer.
 ``paths``

@@ -18,6 +18,7 @@ from taskflow.patterns import linear_flow
 from taskflow.patterns import unordered_flow
 
 from attachworker.tasks import attach
+from attachworker.tasks import multipath
 from attachworker.tasks.run import Run
 
 
@@ -29,5 +30,6 @@ def build(run: Run) -> flow.Flow:
         targets,
         attach.GatherPaths(run),
         attach.FindWwn(run),
+        multipath.MapMultipath(run),
         attach.VerifyDevice(run),
     )

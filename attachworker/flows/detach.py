@@ -19,6 +19,7 @@ from taskflow.patterns import unordered_flow
 
 from attachworker.tasks import attach
 from attachworker.tasks import detach
+from attachworker.tasks import multipath
 from attachworker.tasks.run import Run
 
 
@@ -30,8 +31,10 @@ def build(run: Run) -> flow.Flow:
     return linear_flow.Flow('detach').add(
         attach.GetConnector(run),
         detach.FindPaths(run),
+        multipath.FindMap(run),
         detach.CheckUnused(run),
         detach.FlushDevice(run),
+        multipath.RemoveMap(run),
         targets,
         detach.VerifyGone(run),
     )

@@ -17,6 +17,7 @@ import pathlib
 from typing import Any
 
 from attachworker import deadline as deadlines
+from attachworker.host import multipath
 from attachworker.host import sysfs
 from attachworker.host import verbs
 
@@ -39,7 +40,11 @@ class Block:
         return None if sectors is None else sectors * _SECTOR
 
     def users(self, disk: str, deadline: deadlines.Deadline) -> list[str]:
-        """Who uses the device or a partition of it, for people to read."""
+        """Who uses the device or a partition of it, for people to read.
+
+        Its multipath map and the partitions of that are no users, but theirs
+        are.
+        """
         directory = self._sysfs(disk)
         partitions = [
             name
@@ -48,10 +53,12 @@ class Block:
         ]
         found = []
         for name in (disk, *partitions):
-            found += [
-                f'device {holder}'
-                for holder in sysfs.names(self._sysfs(name) / 'holders')
-            ]
+            for holder in sysfs.names(self._sysfs(name) / 'holders'):
+                uuid = sysfs.read(self._sysfs(holder) / 'dm/uuid') or ''
+                if multipath.is_part(uuid):
+                    found += self.users(holder, deadline)
+                else:
+                    found.append(f'device {holder}')
             found += self._mounts(name)
             found += self._openers(name, deadline)
         return found

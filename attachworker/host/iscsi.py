@@ -94,6 +94,20 @@ class ISCSI:
         ]
         return sorted(found, key=lambda session: session.sid)
 
+    def target_of(self, disk: str) -> str | None:
+        """The target that a disk comes from; None if there is none."""
+        try:
+            device = (
+                self._root / 'sys/class/block' / disk / 'device'
+            ).resolve(strict=True)
+        except OSError:
+            return None
+        for parent in device.parents:
+            if parent.name.startswith('session'):
+                name = self._root / 'sys/class/iscsi_session' / parent.name
+                return sysfs.read(name / 'targetname')
+        return None
+
     def last_sid(self) -> int:
         """The highest session number in use; 0 if there is no session."""
         return max(self._sids(), default=0)

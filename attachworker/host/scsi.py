@@ -23,6 +23,7 @@ from attachworker.host import uevents
 from attachworker.host import verbs
 from attachworker.host import vpd
 
+_VPD_SERIAL = 0x80
 _VPD_IDENTIFICATION = 0x83
 
 
@@ -124,15 +125,29 @@ class SCSI:
         :returns: None if it has none
         :raises OSError: it does not answer
         """
-        page = self._calls.call(
-            self._privileged.inquiry,
-            disk,
-            _VPD_IDENTIFICATION,
-            name='scsi.inquiry',
-            about=disk,
-            deadline=deadline,
+        return vpd.wwn(self._inquiry(disk, _VPD_IDENTIFICATION, deadline))
+
+    def serial(self, disk: str, deadline: deadlines.Deadline) -> str | None:
+        """The unit serial number that the target gives now.
+
+        :returns: None if it has none
+        :raises OSError: it does not answer
+        """
+        return vpd.serial(self._inquiry(disk, _VPD_SERIAL, deadline))
+
+    def _inquiry(
+        self, disk: str, page: int, deadline: deadlines.Deadline
+    ) -> bytes:
+        return bytes(
+            self._calls.call(
+                self._privileged.inquiry,
+                disk,
+                page,
+                name='scsi.inquiry',
+                about=disk,
+                deadline=deadline,
+            )
         )
-        return vpd.wwn(bytes(page))
 
     def remove(self, hctl: str, deadline: deadlines.Deadline) -> bool:
         """Remove a device; True once the kernel no longer has it."""

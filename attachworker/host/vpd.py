@@ -13,6 +13,7 @@
 
 """Identifiers in SCSI vital product data (SPC-5, 7.7.6)."""
 
+_UNIT_SERIAL_NUMBER = 0x80
 _DEVICE_IDENTIFICATION = 0x83
 _ASSOCIATION_MASK = 0x30
 _TYPE_MASK = 0x0F
@@ -40,6 +41,18 @@ def wwn(page: bytes) -> str | None:
         if ranked is not None and (best is None or ranked[0] < best[0]):
             best = ranked
     return best[1] if best else None
+
+
+def serial(page: bytes) -> str | None:
+    """The unit serial number (SPC-5, 7.7.19).
+
+    :param page: page 0x80 as the device sent it
+    :returns: None if the device has none
+    """
+    if len(page) < 4 or page[1] != _UNIT_SERIAL_NUMBER:
+        return None
+    length = int.from_bytes(page[2:4], 'big')
+    return page[4 : 4 + length].decode('ascii', 'replace').strip() or None
 
 
 def _designators(page: bytes) -> list[tuple[int, bool, bytes]]:

@@ -30,6 +30,7 @@ from attachworker.journal import Claims
 from attachworker.journal import RequestRecord
 from attachworker.journal import without_secrets
 from attachworker.operations import handler
+from attachworker.operations import late_paths
 from attachworker.operations.operation import Operation
 from attachworker.tasks.run import Run
 
@@ -93,18 +94,17 @@ class AttachHandler(handler.BaseHandler):
             self._undone(operation, outcome, run, record, missing)
             return
         device = outcome.results['device']
-        self.conclude(
-            operation,
-            self.succeeded(operation, outcome, run, device),
+        record = _with_device(
             dataclasses.replace(
                 record,
                 connection=without_secrets(run.info),
-                state='degraded' if device.degraded else 'attached',
-                device=device.obj_to_primitive(),
                 wwn=outcome.results['wwn'],
             ),
+            device,
         )
-        self._let_others_go(run, device)
+        result = self.succeeded(operation, outcome, run, device)
+        self.conclude(operation, result, record)
+        self._settle(operation, run, device, record)
 
     def _run_flows(self, operation: Operation, run: Run) -> engine.Outcome:
         """Attach, after finding the targets that the request does not name."""
@@ -126,7 +126,8 @@ class AttachHandler(handler.BaseHandler):
         """Find the device that the attachment has; undo nothing of it."""
         assert known.device is not None
         device = objects.DeviceInfo.obj_from_primitive(known.device)
-        run = self._make_run(operation, _used(device), known.wwn)
+        targets = late_paths.connected(device)
+        run = self._make_run(operation, targets, known.wwn)
         run.keep_all = True
         outcome = self.run_flow(operation, attach.build(run), run)
         if outcome.error is not None:
@@ -139,17 +140,12 @@ class AttachHandler(handler.BaseHandler):
             )
             self.conclude(operation, result)
             return
-        device = outcome.results['device']
+        device = _merged(outcome.results['device'], device)
         result = self.succeeded(operation, outcome, run, device)
-        self.conclude(
-            operation,
-            result,
-            dataclasses.replace(
-                known,
-                device=device.obj_to_primitive(),
-                last_request=operation.request.request_id,
-            ),
+        record = dataclasses.replace(
+            known, last_request=operation.request.request_id
         )
+        self.conclude(operation, result, _with_device(record, device))
 
     def _make_run(
         self,
@@ -194,17 +190,26 @@ class AttachHandler(handler.BaseHandler):
         else:
             self.conclude(operation, result, gone=record.attachment_id)
 
-    def _let_others_go(self, run: Run, device: objects.DeviceInfo) -> None:
-        """Put back the targets that were tried and are not used.
+    def _settle(
+        self,
+        operation: Operation,
+        run: Run,
+        device: objects.DeviceInfo,
+        record: AttachmentRecord,
+    ) -> None:
+        """See to the targets that the answer did not wait for.
 
-        The caller has its answer by now; the attachment's next operation
-        waits for this.
+        The attachment's next operation waits for this.
         """
-        used = _used(device)
+        operation.when_hurried(run.attempts.hurry)
         run.undo_deadline = deadlines.Deadline.after(run.grace)
-        for target in run.targets:
-            if target not in used and (left := run.let_go(target)):
-                LOG.warning('Left over of %s: %s', target, ', '.join(left))
+        if device.multipath_id is None:
+            for target in run.targets:
+                if target not in late_paths.connected(device):
+                    late_paths.let_go(run, target)
+            return
+        now = late_paths.join(run, device, device.multipath_id)
+        self.services.records.put_attachment(_with_device(record, now))
 
     # -- later
 
@@ -255,9 +260,32 @@ class AttachHandler(handler.BaseHandler):
             self._claims(known).release_all()
             return
         if known.state in _PRESENT and known.device:
-            device = objects.DeviceInfo.obj_from_primitive(known.device)
-            for left in self._disconnect(known, _used(device)):
+            device = self._with_late_paths(known)
+            used = late_paths.connected(device)
+            self.services.records.put_attachment(_with_device(known, device))
+            for left in self._disconnect(known, used):
                 LOG.warning('Left over: %s', left)
+
+    def _with_late_paths(self, known: AttachmentRecord) -> objects.DeviceInfo:
+        """The device with those paths that joined its map unrecorded."""
+        assert known.device is not None
+        device = objects.DeviceInfo.obj_from_primitive(known.device)
+        services = self.services
+        if device.multipath_id is None:
+            return device
+        found = services.host.multipath.find(device.multipath_id)
+        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        connector = services.connectors.get(info.protocol)
+        for path in device.paths:
+            for now in connector.paths(late_paths.target_of(path)):
+                if found is not None and now.disk in found.disks:
+                    path.device, path.state, path.error = (
+                        now.disk,
+                        'connected',
+                        None,
+                    )
+        device.degraded = _degraded(device)
+        return device
 
     def _disconnect(
         self, known: AttachmentRecord, used: Collection[objects.Target]
@@ -302,9 +330,28 @@ class AttachHandler(handler.BaseHandler):
         ]
 
 
-def _used(device: objects.DeviceInfo) -> list[objects.Target]:
-    return [
-        objects.Target._make((path.portal, path.target, path.lun))
-        for path in device.paths
-        if path.state == 'connected'
+def _with_device(
+    record: AttachmentRecord, device: objects.DeviceInfo
+) -> AttachmentRecord:
+    return dataclasses.replace(
+        record,
+        state='degraded' if device.degraded else 'attached',
+        device=device.obj_to_primitive(),
+    )
+
+
+def _merged(
+    found: objects.DeviceInfo, known: objects.DeviceInfo
+) -> objects.DeviceInfo:
+    """What was found again, with the paths that were not looked for."""
+    again = {late_paths.target_of(path): path for path in found.paths}
+    found.paths = [
+        again.get(late_paths.target_of(path), path) for path in known.paths
     ]
+    if found.multipath_id is not None:
+        found.degraded = _degraded(found)
+    return found
+
+
+def _degraded(device: objects.DeviceInfo) -> bool:
+    return any(path.state != 'connected' for path in device.paths)

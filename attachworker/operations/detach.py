@@ -75,6 +75,8 @@ class DetachHandler(handler.BaseHandler):
             info,
             targets=list(dict.fromkeys([*info.targets, *taken])),
             force=operation.request.force,
+            expected_wwn=known.wwn if known else None,
+            multipath=_has_map(known),
         )
         outcome = self.run_flow(operation, detach.build(run), run)
         if outcome.error is None:
@@ -107,3 +109,10 @@ class DetachHandler(handler.BaseHandler):
         if known is not None:
             return objects.ConnectionInfo.obj_from_primitive(known.connection)
         return request.connection_info
+
+
+def _has_map(known: AttachmentRecord | None) -> bool:
+    if known is None or known.device is None:
+        return False
+    device = objects.DeviceInfo.obj_from_primitive(known.device)
+    return device.multipath_id is not None

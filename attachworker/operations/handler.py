@@ -41,6 +41,7 @@ class Services:
     :ivar grace: seconds for undoing beyond the deadline
     :ivar observe: makes the observer of one operation's steps
     :ivar clean_later: has what is left of an attachment put back later
+    :ivar limits: further fields of a Run that bound its waits, in seconds
     :ivar run_class: tests pass one that fails at a chosen step
     """
 
@@ -53,6 +54,7 @@ class Services:
     grace: float
     observe: Callable[[Operation], engine.Observer]
     clean_later: Callable[[str], None]
+    limits: dict[str, Any] = dataclasses.field(default_factory=dict)
     run_class: type[Run] = Run
 
 
@@ -79,6 +81,7 @@ class BaseHandler:
             deadline=operation.deadline,
             grace=services.grace,
             name=operation.attachment_id,
+            **services.limits,
             **values,
         )
 

@@ -69,6 +69,8 @@ class Operation:
         self._handler = handler
         self._on_finish = on_finish
         self._finished = threading.Event()
+        self._hurried = threading.Event()
+        self._on_hurry: Callable[[], None] = self._hurried.set
         self._broken: exception.JournalUnavailable | None = None
         self.result: objects.OperationResult | None = None
 
@@ -96,6 +98,17 @@ class Operation:
             LOG.exception('Request %s', self.request.request_id)
             if self.result is None:
                 self._handler.fail(self)
+
+    def hurry(self) -> None:
+        """Somebody waits for the end of this operation."""
+        self._hurried.set()
+        self._on_hurry()
+
+    def when_hurried(self, act: Callable[[], None]) -> None:
+        """Call ``act`` once somebody waits for the end of it."""
+        self._on_hurry = act
+        if self._hurried.is_set():
+            act()
 
     def finish(self, result: objects.OperationResult) -> None:
         """Give the final result, which is in the journal, to who waits."""

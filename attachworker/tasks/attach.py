@@ -18,7 +18,9 @@ from typing import Any
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base as connectors
+from attachworker.host import multipath
 from attachworker.tasks import base
+from attachworker.tasks.run import Run
 
 
 class GetConnector(base.Task):
@@ -35,11 +37,16 @@ class GetConnector(base.Task):
                 device='the volume',
                 reason='this version cannot open encrypted volumes',
             )
+        connector = self.run.get_connector(self.run.info.protocol)
         if self.run.enforce_multipath:
+            self._check_multipathd()
+        return connector
+
+    def _check_multipathd(self) -> None:
+        if not self.run.host.multipath.running(self.run.deadline):
             raise exception.MultipathFailed(
-                reason='this version cannot make multipath maps'
+                reason='multipathd is not running; start it'
             )
-        return self.run.get_connector(self.run.info.protocol)
 
 
 class ConnectTarget(base.Task):
@@ -90,10 +97,11 @@ class GatherPaths(base.Task):
             errors[0].error.step = f'ConnectTarget:{errors[0].target}'
             raise errors[0].error
         # Without a map a device has one path, however many are connected.
-        usable = min(len(good), self.run.wanted_paths)
-        wanted = max(self.run.wanted_paths, self.run.min_paths)
-        if usable < wanted:
-            raise exception.NotEnoughPaths(found=usable, wanted=wanted)
+        usable = len(good) if self.run.multipath else 1
+        if usable < self.run.min_paths:
+            raise exception.NotEnoughPaths(
+                found=usable, wanted=self.run.min_paths
+            )
         return found
 
 
@@ -110,17 +118,9 @@ class FindWwn(base.Task):
         connector: connectors.Connector,
         outcomes: list[connectors.PathOutcome],
     ) -> str:
-        expected = self.run.expected_wwn
-        for path in [one.path for one in outcomes if one.path]:
-            found = connector.identify(path, self.run.deadline)
-            if expected is None:
-                expected = found
-            if objects.normalise_wwn(found) != objects.normalise_wwn(expected):
-                raise exception.IdentityMismatch(
-                    device=path.disk, found=found, expected=expected
-                )
-        assert expected is not None
-        return found
+        paths = [one.path for one in outcomes if one.path]
+        _, wwn = verified(self.run, connector, paths, self.run.expected_wwn)
+        return wwn
 
 
 class VerifyDevice(base.Task):
@@ -132,10 +132,12 @@ class VerifyDevice(base.Task):
     default_provides = 'device'
 
     def execute(
-        self, outcomes: list[connectors.PathOutcome], wwn: str
+        self, wwn: str, map: multipath.Map | None
     ) -> objects.DeviceInfo:
-        path = next(one.path for one in outcomes if one.path)
-        size = self.run.host.block.size(path.disk)
+        run = self.run
+        path = run.attempts.paths()[0]
+        disk = map.name if map else path.disk
+        size = run.host.block.size(disk)
         if not size:
             raise exception.DeviceNotFound(
                 lun=path.target.lun,
@@ -143,27 +145,79 @@ class VerifyDevice(base.Task):
                 portal=path.target.portal,
             )
         try:
-            self.run.host.block.read_first_block(path.disk, self.run.deadline)
+            run.host.block.read_first_block(disk, run.deadline)
         except OSError as error:
             raise exception.HostToolFailed(
-                tool=f'Reading {path.disk}', reason=str(error)
+                tool=f'Reading {disk}', reason=str(error)
             ) from error
-        if self.run.multipath:
-            self.run.warnings.append(
-                'a single path: this version cannot make multipath maps'
+        return describe(run, wwn, disk, map)
+
+
+def verified(
+    run: Run,
+    connector: connectors.Connector,
+    paths: list[connectors.Path],
+    expected: str | None,
+) -> tuple[list[connectors.Path], str]:
+    """The paths that answer, and the volume that all of them lead to.
+
+    :param expected: the volume's identifier; None if nobody knows it yet
+    :raises IdentityMismatch: one leads to another volume
+    :raises DeviceNotFound: none answers
+    """
+    alive: dict[connectors.Path, str] = {}
+    silent: list[exception.AttachWorkerError] = []
+    for path in paths:
+        try:
+            found = connector.identify(path, run.deadline)
+        except exception.DeviceNotFound as error:
+            # it died meanwhile; another may do
+            run.attempts.reject(path, error)
+            silent.append(error)
+            continue
+        expected = expected or found
+        if objects.normalise_wwn(found) != objects.normalise_wwn(expected):
+            raise exception.IdentityMismatch(
+                device=path.disk, found=found, expected=expected
             )
-        return objects.DeviceInfo(
-            type='block',
-            path=f'/dev/{path.disk}',
-            scsi_wwn=wwn,
-            size=size,
-            degraded=self.run.multipath,
-            paths=[
-                _path_info(one, path)
-                for one in outcomes
-                if one.path is path or one.error
-            ],
-        )
+        alive[path] = found
+    if not alive:
+        raise silent[0]
+    return list(alive), next(iter(alive.values()))
+
+
+def describe(
+    run: Run,
+    wwn: str,
+    disk: str,
+    found: multipath.Map | None,
+) -> objects.DeviceInfo:
+    """What the caller is told of the device.
+
+    :param disk: the device: the map, or a disk where there is no map
+    """
+    disks = found.disks if found else (disk,)
+    paths = [
+        _path_info(run.attempts.outcome(one), disks) for one in run.targets
+    ]
+    if not found:
+        # the others are let go
+        paths = [
+            one
+            for one in paths
+            if one.state != 'connecting'
+            and one.error != exception.OperationCancelled.code
+        ]
+    return objects.DeviceInfo(
+        type='block',
+        path=f'/dev/{disk}',
+        scsi_wwn=wwn,
+        multipath_id=found.wwid if found else None,
+        size=run.host.block.size(disk),
+        degraded=run.multipath
+        and (not found or any(one.state != 'connected' for one in paths)),
+        paths=paths,
+    )
 
 
 def outcome_key(target: connectors.Target) -> str:
@@ -172,13 +226,19 @@ def outcome_key(target: connectors.Target) -> str:
 
 
 def _path_info(
-    outcome: connectors.PathOutcome, used: connectors.Path
+    outcome: connectors.PathOutcome, disks: tuple[str, ...]
 ) -> objects.PathInfo:
+    disk = outcome.path.disk if outcome.path else None
+    connected = disk in disks
     return objects.PathInfo(
-        device=used.disk if outcome.path is used else None,
+        device=disk if connected else None,
         portal=outcome.target.portal,
         target=outcome.target.name,
         lun=outcome.target.lun,
-        state='connected' if outcome.path is used else 'failed',
+        state='connected'
+        if connected
+        else 'failed'
+        if outcome.error
+        else 'connecting',
         error=outcome.error.code if outcome.error else None,
     )

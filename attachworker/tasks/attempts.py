@@ -32,13 +32,17 @@ class Attempts:
     delays nobody once enough others have.
 
     :param wanted: how many paths are enough
+    :param together: whether the host may have more than one of their devices
     """
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, wanted: int, together: bool) -> None:
         self._wanted = wanted
+        self._together = together
+        self._turn: base.Target | None = None
         self._changed = threading.Condition()
         self._outcomes: dict[base.Target, base.PathOutcome] = {}
         self._interests: dict[base.Target, base.Interest] = {}
+        self._hurried = False
 
     def start(
         self,
@@ -49,7 +53,9 @@ class Attempts:
         deadline: deadlines.Deadline,
     ) -> None:
         """Begin to connect a target."""
-        interest = self._interests[target] = base.Interest()
+        interest = self._interests[target] = base.Interest(
+            lambda step: self._take_turn(target, step, deadline)
+        )
 
         def body() -> None:
             outcome = base.PathOutcome(
@@ -72,6 +78,8 @@ class Attempts:
             finally:
                 with self._changed:
                     self._outcomes[target] = outcome
+                    if self._turn == target:
+                        self._turn = None
                     self._changed.notify_all()
 
         threading.Thread(
@@ -89,6 +97,44 @@ class Attempts:
             )
             return self._outcomes.get(target, base.PathOutcome(target))
 
+    def wait_for_all(self, deadline: deadlines.Deadline) -> None:
+        """Wait until each attempt has an outcome."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: len(self._outcomes) == len(self._interests),
+                deadline.remaining(),
+            )
+
+    def settle(
+        self, target: base.Target, deadline: deadlines.Deadline
+    ) -> base.PathOutcome:
+        """The outcome of one attempt, unless somebody is in a hurry."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: target in self._outcomes or self._hurried,
+                deadline.remaining(),
+            )
+            return self._outcomes.get(target, base.PathOutcome(target))
+
+    def hurried(self) -> bool:
+        return self._hurried
+
+    def hurry(self) -> None:
+        """End every :meth:`settle`."""
+        with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
+
+    def outcome(self, target: base.Target) -> base.PathOutcome:
+        """How an attempt stands now."""
+        with self._changed:
+            return self._outcomes.get(target, base.PathOutcome(target))
+
+    def paths(self) -> list[base.Path]:
+        """The paths that are connected by now."""
+        with self._changed:
+            return [one.path for one in self._outcomes.values() if one.path]
+
     def abandon(
         self, target: base.Target, deadline: deadlines.Deadline
     ) -> bool:
@@ -97,9 +143,41 @@ class Attempts:
         if interest is None or interest.lose():
             return True
         with self._changed:
+            self._changed.notify_all()  # it may be waiting for its turn
             return self._changed.wait_for(
                 lambda: target in self._outcomes, deadline.remaining()
             )
+
+    def reject(
+        self, path: base.Path, error: exception.AttachWorkerError
+    ) -> None:
+        """A path that was connected cannot be used."""
+        with self._changed:
+            self._outcomes[path.target] = base.PathOutcome(
+                path.target, error=error
+            )
+
+    def _take_turn(
+        self, target: base.Target, step: str, deadline: deadlines.Deadline
+    ) -> None:
+        """Without a map only one device may come to the host at a time.
+
+        multipathd would take two of the same volume for itself, the one in
+        use too.
+        """
+        if self._together:
+            return
+        interest = self._interests[target]
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._turn is None or self._enough() or interest.lost,
+                deadline.remaining(),
+            )
+            if self._enough() or interest.lost:
+                raise exception.OperationCancelled(step=step)
+            if self._turn is not None:
+                raise exception.DeadlineExceeded(step=step)
+            self._turn = target
 
     def _enough(self) -> bool:
         good = [one for one in self._outcomes.values() if one.path]

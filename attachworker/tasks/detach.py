@@ -13,10 +13,13 @@
 
 """The steps of a detach; each can be run again until all is gone."""
 
+import errno
 from typing import Any
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.connectors import base as connectors
+from attachworker.host import multipath
 from attachworker.tasks import base
 
 
@@ -37,12 +40,29 @@ class FindPaths(base.Task):
             run.warnings.append(
                 'the device stays: another attachment of this host uses it'
             )
-        return [
+        found = [
             path
             for target in run.targets
             if target not in shared
             for path in connector.paths(target)
         ]
+        for path in found:
+            self._check_identity(path)
+        return found
+
+    def _check_identity(self, path: connectors.Path) -> None:
+        """At the LUN there may be another volume by now.
+
+        Asked from the kernel: the storage may have taken ours away already.
+        """
+        expected = self.run.expected_wwn
+        found = self.run.host.scsi.cached_wwn(path.address)
+        if expected is None or found is None:
+            return
+        if objects.normalise_wwn(found) != objects.normalise_wwn(expected):
+            raise exception.IdentityMismatch(
+                device=path.disk, found=found, expected=expected
+            )
 
 
 class CheckUnused(base.Task):
@@ -51,24 +71,31 @@ class CheckUnused(base.Task):
     Reversion strategy: nothing to undo; a detach is finished, not undone.
     """
 
-    def execute(self, paths: list[connectors.Path]) -> None:
-        for path in paths:
-            users = self._users(path)
+    def execute(
+        self, paths: list[connectors.Path], map: multipath.Map | None
+    ) -> None:
+        disks = [path.disk for path in paths]
+        if map is not None and not disks:
+            disks = [map.name]
+        told: set[str] = set()
+        for disk in disks:
+            users = [one for one in self._users(disk) if one not in told]
             if users and not self.run.force:
                 raise exception.DeviceInUse(
-                    device=path.disk, users=', '.join(users)
+                    device=map.name if map else disk, users=', '.join(users)
                 )
+            told.update(users)
             self.run.warnings += [
-                f'{path.disk} was in use by {user}' for user in users
+                f'{disk} was in use by {user}' for user in users
             ]
 
-    def _users(self, path: connectors.Path) -> list[str]:
+    def _users(self, disk: str) -> list[str]:
         try:
-            return self.run.host.block.users(path.disk, self.run.deadline)
+            return self.run.host.block.users(disk, self.run.deadline)
         except OSError as error:
             if not self.run.force:
                 raise exception.HostToolFailed(
-                    tool=f'Looking for users of {path.disk}',
+                    tool=f'Looking for users of {disk}',
                     reason=str(error),
                 ) from error
             return [f'nobody knows whom ({error})']
@@ -77,24 +104,47 @@ class CheckUnused(base.Task):
 class FlushDevice(base.Task):
     """Write back what the kernel still holds for the volume.
 
+    Through the map, if there is one: single paths may be dead.
+
     Reversion strategy: nothing to undo; a detach is finished, not undone.
     """
 
-    def execute(self, paths: list[connectors.Path]) -> None:
-        for path in paths:
+    def execute(
+        self, paths: list[connectors.Path], map: multipath.Map | None
+    ) -> None:
+        deadline = self.run.deadline
+        if self.run.force:
+            deadline = deadline.sooner(self.run.flush_timeout)
+        for disk in [map.name] if map else [path.disk for path in paths]:
             try:
-                self.run.host.block.flush(path.disk, self.run.deadline)
+                if map is not None:
+                    self._prepare(map)
+                self.run.host.block.flush(disk, deadline)
             except FileNotFoundError:
                 continue  # gone meanwhile, and with it what it held
-            except OSError as error:
+            except (OSError, exception.DeadlineExceeded) as error:
                 if not self.run.force:
                     raise exception.FlushFailed(
-                        device=path.disk, reason=str(error)
+                        device=disk, reason=str(error)
                     ) from error
                 self.run.warnings.append(
-                    f'{path.disk} could not be flushed ({error}): data that '
+                    f'{disk} could not be flushed ({error}): data that '
                     'was written last may be lost'
                 )
+
+    def _prepare(self, found: multipath.Map) -> None:
+        """A map without a working path queues what is to be flushed.
+
+        :raises OSError: the flush would not end
+        """
+        run = self.run
+        if not run.host.multipath.running(run.deadline):
+            return
+        if run.host.multipath.working(found, run.deadline):
+            return
+        if not run.force:
+            raise OSError(errno.EIO, 'none of its paths works')
+        run.host.multipath.set_queueing(found, False, run.deadline)
 
 
 class DisconnectTarget(base.Task):
@@ -119,8 +169,14 @@ class VerifyGone(base.Task):
     Reversion strategy: nothing to undo; a detach is finished, not undone.
     """
 
-    def execute(self, connector: connectors.Connector) -> None:
+    def execute(
+        self, connector: connectors.Connector, map: multipath.Map | None
+    ) -> None:
         run = self.run
+        wwid = map.wwid if map else run.expected_wwn
+        shared = any(run.claims.shared(target) for target in run.targets)
+        if wwid is not None and not shared and (map or run.multipath):
+            self._check_map(wwid, ours=map is not None)
         for target in run.targets:
             if run.claims.shared(target):
                 continue
@@ -133,3 +189,17 @@ class VerifyGone(base.Task):
             raise exception.HostToolFailed(
                 tool='The detach', reason='; '.join(run.leftovers)
             )
+
+    def _check_map(self, wwid: str, ours: bool) -> None:
+        """It may have outlived its removal, or have come back."""
+        run = self.run
+        multipath = run.host.multipath
+        left = multipath.find(wwid)
+        if left is not None and left.disks and not ours:
+            return  # the paths that it has are somebody else's
+        if left is not None and not multipath.remove(
+            left, run.deadline.sooner(run.map_timeout)
+        ):
+            run.leftovers.append(f'map {left.name} ({wwid})')
+        else:
+            multipath.forget(wwid, run.deadline)

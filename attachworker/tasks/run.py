@@ -32,8 +32,11 @@ class Run:
     :ivar targets: the ways to it, in the order of the request
     :ivar multipath: whether the caller asked for a multipath map
     :ivar encrypted: whether the caller asked for the device to be opened
-    :ivar wanted_paths: how many paths decide the attach
     :ivar min_paths: how many the device must have for success
+    :ivar path_grace: seconds that further paths get before a map is made
+    :ivar map_timeout: seconds that multipathd may take to make, or to
+        remove, a map
+    :ivar flush_timeout: seconds that a forced detach waits for a flush
     :ivar expected_wwn: the identifier that the volume must have, normalised;
         None if nobody knows it yet
     :ivar keep_all: undo nothing: all of it belongs to an attachment that
@@ -54,8 +57,10 @@ class Run:
     multipath: bool = False
     enforce_multipath: bool = False
     encrypted: bool = False
-    wanted_paths: int = 1
     min_paths: int = 1
+    path_grace: float = 0.5
+    map_timeout: float = 30.0
+    flush_timeout: float = 30.0
     expected_wwn: str | None = None
     keep_all: bool = False
     force: bool = False
@@ -66,7 +71,9 @@ class Run:
 
     @functools.cached_property
     def attempts(self) -> attempts.Attempts:
-        return attempts.Attempts(self.wanted_paths)
+        # Without a map a device has one path, however many are connected.
+        wanted = self.min_paths if self.multipath else 1
+        return attempts.Attempts(wanted, together=self.multipath)
 
     @functools.cached_property
     def undo_deadline(self) -> deadlines.Deadline:

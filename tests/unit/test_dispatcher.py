@@ -43,6 +43,10 @@ class Job:
         self._begun = threading.Event()
         self._end = threading.Event()
         self.ended = threading.Event()
+        self.hurried = threading.Event()
+
+    def hurry(self) -> None:
+        self.hurried.set()
 
     def run(self) -> None:
         self._begun.set()
@@ -280,3 +284,34 @@ def test_whatever_comes_the_limits_hold(
     assert not wanted or done.wait(PATIENCE)
     assert dispatcher.stop(PATIENCE)
     assert broken == []
+
+
+def test_a_job_that_others_of_its_attachment_wait_for_is_hurried(
+    make: Make,
+) -> None:
+    # Given a job that runs, and one of another attachment
+    dispatcher = make()
+    first, other = Job('one'), Job('two')
+    add(dispatcher, first, other)
+    first.begun()
+    other.begun()
+    assert not first.hurried.is_set()
+    # When there is another one for the first attachment
+    second = Job('one')
+    add(dispatcher, second)
+    # Then the first one knows, and nobody else
+    assert first.hurried.is_set()
+    assert not other.hurried.is_set()
+    assert not second.hurried.is_set()
+    for job in (first, second, other):
+        job.end()
+
+
+def test_stop_hurries_what_runs(make: Make) -> None:
+    dispatcher = make()
+    job = Job('one')
+    add(dispatcher, job)
+    job.begun()
+    assert dispatcher.stop(0.0) is False
+    assert job.hurried.is_set()
+    job.end()

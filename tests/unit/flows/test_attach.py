@@ -31,6 +31,8 @@ def test_success() -> None:
         'GatherPaths.t SUCCESS',
         'FindWwn.t RUNNING',
         'FindWwn.t SUCCESS',
+        'MapMultipath.t RUNNING',
+        'MapMultipath.t SUCCESS',
         'VerifyDevice.t RUNNING',
         'VerifyDevice.t SUCCESS',
         'attach.f SUCCESS',

@@ -22,9 +22,11 @@ from typing import Any
 import futurist
 
 from attachworker import deadline as deadlines
+from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.flows import engine
+from attachworker.host import multipath
 from attachworker.tasks.run import Run
 from tests.unit.objects import shapes
 
@@ -46,7 +48,10 @@ class FakeConnector:
     :ivar during: by target, what an attempt waits for after that
     :ivar known: what a discovery finds
     :ivar discovery: what it raises instead
+    :ivar took_turn: by target, is set once its device may come
+    :ivar after_turn: by target, what an attempt waits for after that
     :ivar wwns: by disk, other identifiers than GOOD
+    :ivar dead: disks that do not say who they are
     :ivar left: by target, what cannot be taken away
     """
 
@@ -54,7 +59,12 @@ class FakeConnector:
         self.errors: dict[base.Target, BaseException] = {}
         self.before: dict[base.Target, threading.Event] = {}
         self.during: dict[base.Target, threading.Event] = {}
+        self.after_turn: dict[base.Target, threading.Event] = {}
+        self.took_turn = collections.defaultdict[base.Target, threading.Event](
+            threading.Event
+        )
         self.wwns: dict[str, str] = {}
+        self.dead: set[str] = set()
         self.left: dict[base.Target, list[str]] = {}
         self.connected: dict[base.Target, base.Path] = {}
         self.begun = collections.defaultdict[base.Target, threading.Event](
@@ -90,7 +100,10 @@ class FakeConnector:
         self.begun[target].set()
         if target in self.during:
             self.during[target].wait(PATIENCE)
-        interest.check(f'connecting {target}')
+        interest.take_turn(f'connecting {target}')
+        self.took_turn[target].set()
+        if target in self.after_turn:
+            self.after_turn[target].wait(PATIENCE)
         if target in self.errors:
             raise self.errors[target]
         path = base.Path(target, f'sd{target.portal[8]}', 'address')
@@ -114,6 +127,12 @@ class FakeConnector:
         return [p for p in [self.connected.get(target)] if p is not None]
 
     def identify(self, path: base.Path, deadline: Any) -> str:
+        if path.disk in self.dead:
+            raise exception.DeviceNotFound(
+                lun=path.target.lun,
+                target=path.target.name,
+                portal=path.target.portal,
+            )
         return self.wwns.get(path.disk, GOOD)
 
 
@@ -126,12 +145,13 @@ class FakeBlock:
 
     def __init__(self) -> None:
         self.bytes: int | None = 4096
+        self.sizes: dict[str, int] = {}
         self.busy: dict[str, list[str]] = {}
         self.broken: dict[str, OSError] = {}
         self.flushed: list[str] = []
 
     def size(self, disk: str) -> int | None:
-        return self.bytes
+        return self.sizes.get(disk, self.bytes)
 
     def users(self, disk: str, deadline: Any) -> list[str]:
         return self.busy.get(disk, [])
@@ -145,6 +165,99 @@ class FakeBlock:
         if disk in self.broken:
             raise self.broken[disk]
         return bytes(4096)
+
+
+class FakeMultipath:
+    """A multipathd that puts under one map whatever it is shown.
+
+    :ivar up: whether it is running
+    :ivar makes: whether it makes maps
+    :ivar map: the map, if there is one
+    :ivar also: disks of others that are in the map
+    :ivar alive: its disks that work; None: all
+    :ivar stays: whether the map cannot be removed
+    """
+
+    def __init__(self) -> None:
+        self.up = True
+        self.makes = True
+        self.map: multipath.Map | None = None
+        self.also: tuple[str, ...] = ()
+        self.alive: list[str] | None = None
+        self.stays = False
+        self.remembered: list[str] = []
+        self.forgotten: list[str] = []
+        self.released: list[str] = []
+        self.queueing: bool | None = None
+
+    def running(self, deadline: Any) -> bool:
+        return self.up
+
+    def of(self, disk: str) -> multipath.Map | None:
+        return self.map if self.map and disk in self.map.disks else None
+
+    def find(self, wwid: str) -> multipath.Map | None:
+        return self.map if self.map and self.map.wwid == wwid else None
+
+    def remember(self, wwid: str, deadline: Any) -> None:
+        self.remembered.append(wwid)
+
+    def forget(self, wwid: str, deadline: Any) -> None:
+        self.forgotten.append(wwid)
+
+    def wait_for(
+        self, wwid: str, disks: list[str], *arguments: Any, **values: Any
+    ) -> multipath.Map | None:
+        if self.makes:
+            known = self.map.disks if self.map else ()
+            both = dict.fromkeys((*known, *disks, *self.also))
+            self.map = multipath.Map('dm-0', wwid, tuple(both))
+        return self.map
+
+    def release(self, disk: str, wwid: str | None, deadline: Any) -> None:
+        self.released.append(disk)
+
+    def working(self, found: multipath.Map, deadline: Any) -> list[str]:
+        return list(found.disks) if self.alive is None else self.alive
+
+    def set_queueing(
+        self, found: multipath.Map, queue: bool, deadline: Any
+    ) -> None:
+        self.queueing = queue
+
+    def remove(self, found: multipath.Map, deadline: Any) -> bool:
+        if not self.stays:
+            self.map = None
+        return not self.stays
+
+
+class FakeScsi:
+    """
+    :ivar wwns: by address, what the kernel remembers
+    :ivar serials: by disk
+    """
+
+    def __init__(self) -> None:
+        self.wwns: dict[str, str] = {}
+        self.serials: dict[str, str] = {}
+
+    def cached_wwn(self, address: str) -> str | None:
+        return self.wwns.get(address)
+
+    def serial(self, disk: str, deadline: Any) -> str | None:
+        return self.serials.get(disk)
+
+
+class FakeISCSI:
+    """
+    :ivar targets: by disk, others than that of ONE
+    """
+
+    def __init__(self) -> None:
+        self.targets: dict[str, str] = {}
+
+    def target_of(self, disk: str) -> str | None:
+        return self.targets.get(disk, ONE.name)
 
 
 class FakeClaims:
@@ -193,7 +306,12 @@ def make(
     run = Watched(
         info=objects.ConnectionInfo.from_dict(shapes.lio()),
         targets=list(targets) or [ONE],
-        host=types.SimpleNamespace(block=FakeBlock()),  # type: ignore[arg-type]
+        host=types.SimpleNamespace(  # type: ignore[arg-type]
+            block=FakeBlock(),
+            multipath=FakeMultipath(),
+            scsi=FakeScsi(),
+            iscsi=FakeISCSI(),
+        ),
         get_connector=lambda protocol: chosen,  # type: ignore[arg-type,return-value]
         claims=FakeClaims(),  # type: ignore[arg-type]
         deadline=deadlines.Deadline.after(seconds),

@@ -67,6 +67,7 @@ def test_a_map_that_must_be_is_refused_at_once() -> None:
     run = runs.make(
         connector=connector, multipath=True, enforce_multipath=True
     )
+    run.host.multipath.up = False
     outcome = failed(run)
     assert isinstance(outcome.error, exception.MultipathFailed)
     assert outcome.step == 'GetConnector'
@@ -209,7 +210,9 @@ def test_nothing_is_undone_that_was_there_before() -> None:
 def test_fewer_paths_than_wanted() -> None:
     connector = runs.FakeConnector()
     connector.errors[runs.TWO] = unreachable(runs.TWO)
-    run = runs.make(runs.ONE, runs.TWO, connector=connector, wanted_paths=2)
+    run = runs.make(
+        runs.ONE, runs.TWO, connector=connector, multipath=True, min_paths=2
+    )
     outcome = failed(run)
     assert isinstance(outcome.error, exception.NotEnoughPaths)
     assert 'Only 1 of the 2' in str(outcome.error)
@@ -250,7 +253,9 @@ def test_paths_that_disagree() -> None:
     """Two backends with the same name are not one volume."""
     connector = runs.FakeConnector()
     connector.wwns['sd2'] = OTHER
-    run = runs.make(runs.ONE, runs.TWO, connector=connector, wanted_paths=2)
+    run = runs.make(
+        runs.ONE, runs.TWO, connector=connector, multipath=True, min_paths=2
+    )
     outcome = failed(run)
     assert isinstance(outcome.error, exception.IdentityMismatch)
     assert connector.connected == {}
@@ -274,10 +279,3 @@ def test_a_device_that_cannot_be_read() -> None:
     outcome = failed(run)
     assert isinstance(outcome.error, exception.HostToolFailed)
     assert 'Input/output error' in str(outcome.error)
-
-
-def test_one_path_where_a_map_was_wanted_is_degraded() -> None:
-    run = runs.make(multipath=True)
-    assert attached(run).degraded is True
-    (warning,) = run.warnings
-    assert 'single path' in warning

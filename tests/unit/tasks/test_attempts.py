@@ -25,9 +25,12 @@ from tests.unit.tasks import runs
 
 
 def begin(
-    connector: runs.FakeConnector, *targets: base.Target, wanted: int = 1
+    connector: runs.FakeConnector,
+    *targets: base.Target,
+    wanted: int = 1,
+    together: bool = True,
 ) -> attempts.Attempts:
-    made = attempts.Attempts(wanted)
+    made = attempts.Attempts(wanted, together)
     run = runs.make()
     for target in targets:
         made.start(connector, run.info, target, run.claims, run.deadline)
@@ -154,4 +157,71 @@ def test_what_has_changed_nothing_is_abandoned_at_once() -> None:
 
 
 def test_what_never_began_needs_no_stop() -> None:
-    assert attempts.Attempts(1).abandon(runs.ONE, over()) is True
+    assert attempts.Attempts(1, True).abandon(runs.ONE, over()) is True
+
+
+def test_one_device_after_another() -> None:
+    """multipathd would take two devices of one volume for itself."""
+    # Given an attempt that is about to fetch its device
+    connector = runs.FakeConnector()
+    fetch = connector.after_turn[runs.ONE] = threading.Event()
+    tries = begin(connector, runs.ONE, together=False)
+    assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
+    # When another one has got as far
+    run = runs.make()
+    tries.start(connector, run.info, runs.TWO, run.claims, run.deadline)
+    assert connector.begun[runs.TWO].wait(runs.PATIENCE)
+    # Then it waits, and is not needed once the first has succeeded
+    assert not connector.took_turn[runs.TWO].wait(0.1)
+    fetch.set()
+    assert tries.wait(runs.ONE, soon()).path is not None
+    tries.wait_for_all(soon())
+    error = tries.outcome(runs.TWO).error
+    assert isinstance(error, exception.OperationCancelled)
+    assert runs.TWO not in connector.connected
+
+
+def test_the_next_one_s_turn_when_one_has_failed() -> None:
+    connector = runs.FakeConnector()
+    fetch = connector.after_turn[runs.ONE] = threading.Event()
+    connector.errors[runs.ONE] = exception.AuthFailed(target='t', portal='p')
+    tries = begin(connector, runs.ONE, together=False)
+    assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
+    run = runs.make()
+    tries.start(connector, run.info, runs.TWO, run.claims, run.deadline)
+    fetch.set()
+    assert tries.wait(runs.TWO, soon()).path is not None
+
+
+def test_who_waits_for_its_turn_can_be_abandoned() -> None:
+    connector = runs.FakeConnector()
+    fetch = connector.after_turn[runs.ONE] = threading.Event()
+    tries = begin(connector, runs.ONE, together=False)
+    assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
+    run = runs.make()
+    tries.start(connector, run.info, runs.TWO, run.claims, run.deadline)
+    assert connector.begun[runs.TWO].wait(runs.PATIENCE)
+    assert tries.abandon(runs.TWO, soon()) is True
+    fetch.set()
+    assert tries.wait(runs.ONE, soon()).path is not None
+    assert runs.TWO not in connector.connected
+
+
+def test_who_is_in_a_hurry_does_not_wait() -> None:
+    connector = runs.FakeConnector()
+    answer = connector.during[runs.ONE] = threading.Event()
+    tries = begin(connector, runs.ONE)
+    tries.hurry()
+    assert tries.settle(runs.ONE, soon()) == base.PathOutcome(runs.ONE)
+    answer.set()
+    assert tries.wait(runs.ONE, soon()).path is not None
+
+
+def test_a_path_that_turns_out_useless() -> None:
+    tries = begin(runs.FakeConnector(), runs.ONE)
+    path = tries.wait(runs.ONE, soon()).path
+    assert path is not None
+    error = exception.DeviceNotFound(lun=0, target='t', portal='p')
+    tries.reject(path, error)
+    assert tries.paths() == []
+    assert tries.outcome(runs.ONE).error is error

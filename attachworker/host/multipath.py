@@ -1,0 +1,261 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Multipath maps: seen in sysfs, made and removed by multipathd."""
+
+from collections.abc import Callable
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker.host import sysfs
+from attachworker.host import uevents
+from attachworker.host import verbs
+
+_UUID = re.compile(r'mpath-(.+)')
+#: A partition of a map; kpartx makes them by itself.
+_PARTITION = re.compile(r'part\d+-mpath-.+')
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Map:
+    """A multipath map that the kernel has.
+
+    :ivar name: kernel name, for example ``dm-0``
+    :ivar wwid: of the volume, as multipath spells it
+    :ivar disks: its paths, by kernel name
+    """
+
+    name: str
+    wwid: str
+    disks: tuple[str, ...]
+
+
+class Multipath:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        privileged: Any,
+        calls: verbs.Verbs,
+        monitor: uevents.UeventMonitor,
+    ) -> None:
+        self._root = root
+        self._privileged = privileged
+        self._calls = calls
+        self._uevents = monitor
+
+    # -- looking
+
+    def of(self, disk: str) -> Map | None:
+        """The map that holds a disk.
+
+        LVM, dm-crypt and partitions hold disks too: a map is known by its
+        uuid.
+        """
+        for holder in sysfs.names(self._block(disk) / 'holders'):
+            found = self._map(holder)
+            if found is not None:
+                return found
+        return None
+
+    def find(self, wwid: str) -> Map | None:
+        """The map of a volume."""
+        for name in sysfs.names(self._root / 'sys/class/block'):
+            if name.startswith('dm-'):
+                found = self._map(name)
+                if found is not None and found.wwid == wwid:
+                    return found
+        return None
+
+    def ready(self, found: Map, writable: bool) -> bool:
+        """Whether a map takes I/O."""
+        directory = self._block(found.name)
+        return (
+            bool(found.disks)
+            and bool(sysfs.read_int(directory / 'size'))
+            and sysfs.read_int(directory / 'dm/suspended') == 0
+            and not (writable and sysfs.read_int(directory / 'ro'))
+            and (self._root / 'dev' / found.name).exists()
+        )
+
+    def running(self, deadline: deadlines.Deadline) -> bool:
+        """Whether multipathd answers."""
+        return bool(self._call('running', '', deadline))
+
+    def working(self, found: Map, deadline: deadlines.Deadline) -> list[str]:
+        """The disks of a map that multipathd has not given up.
+
+        :raises OSError: multipathd does not say
+        """
+        states = self._call('map_paths', found.name, deadline, found.name)
+        return [disk for disk, state in states if state == 'active']
+
+    # -- changing
+
+    def wait_for(
+        self,
+        wwid: str,
+        disks: list[str],
+        wanted: int,
+        writable: bool,
+        deadline: deadlines.Deadline,
+        give_up: Callable[[], bool] = lambda: False,
+    ) -> Map | None:
+        """The volume's map, once so many of the disks are in it.
+
+        multipathd looks at a disk when udev has done so. Should it have
+        passed over one by then, it is asked again.
+
+        :param wwid: as the kernel spells it in the uuid of the map
+        :param wanted: how many of the disks
+        :param writable: whether a map that is read-only will not do
+        :param give_up: asked now and then
+        :returns: None when the deadline has passed
+        """
+
+        def look() -> Map | None:
+            found = self.find(wwid)
+            if found is None or not self.ready(found, writable):
+                return None
+            joined = set(found.disks).intersection(disks)
+            return found if len(joined) >= wanted else None
+
+        pause = _FIRST_PAUSE
+        while True:
+            found = self._uevents.wait_for(
+                look, _is_map, deadline.sooner(pause)
+            )
+            if found is not None or deadline.passed or give_up():
+                return found
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            for disk in disks:
+                if self.of(disk) is None and self._udev_has_seen(disk):
+                    self._add(disk, deadline)
+
+    def remember(self, wwid: str, deadline: deadlines.Deadline) -> None:
+        """Have a map made even of a single path."""
+        self._call('remember', wwid, deadline, wwid)
+
+    def forget(self, wwid: str, deadline: deadlines.Deadline) -> None:
+        self._call('forget', wwid, deadline, wwid)
+
+    def release(
+        self, disk: str, wwid: str | None, deadline: deadlines.Deadline
+    ) -> None:
+        """Have multipathd let go of a disk that is about to be removed.
+
+        With the last disk of a volume its map goes, and its line in the
+        list of WWIDs.
+
+        :param wwid: of the volume; None if nobody knows
+        """
+        held = self.of(disk)
+        self._call('remove_path', disk, deadline, disk)
+        wwid = held.wwid if held else wwid
+        if wwid is None:
+            return
+        left = self.find(wwid)
+        if left is not None and not left.disks:
+            self.remove(left, deadline)
+            left = self.find(wwid)
+        if left is None:
+            self.forget(wwid, deadline)
+
+    def remove(self, found: Map, deadline: deadlines.Deadline) -> bool:
+        """Remove a map; True once the kernel no longer has it.
+
+        udev opens each new map for a moment: that multipathd refuses is not
+        final.
+        """
+
+        def attempt() -> bool | None:
+            current = self._map(found.name)
+            if current is None or current.wwid != found.wwid:
+                return True
+            try:
+                self._call('remove_map', found.name, deadline, found.name)
+            except OSError:
+                pass  # whether it is gone is what counts
+            return None if self._map(found.name) else True
+
+        return bool(
+            self._uevents.wait_for(
+                attempt,
+                lambda event: event['DEVPATH'].endswith(f'/{found.name}'),
+                deadline,
+            )
+        )
+
+    def resize(self, found: Map, deadline: deadlines.Deadline) -> None:
+        """Give a map the size of its disks.
+
+        :raises OSError: multipathd has refused
+        """
+        self._call('resize_map', found.name, deadline, found.name)
+
+    def set_queueing(
+        self, found: Map, queue: bool, deadline: deadlines.Deadline
+    ) -> None:
+        """Whether I/O waits while no path works, as configured, or fails.
+
+        :raises OSError: multipathd has refused
+        """
+        self._call('set_queueing', found.name, deadline, found.name, queue)
+
+    def _add(self, disk: str, deadline: deadlines.Deadline) -> None:
+        try:
+            self._call('add_path', disk, deadline, disk)
+        except OSError:
+            pass  # not yet, or never: the caller looks what has come of it
+
+    def _call(
+        self,
+        verb: str,
+        about: str,
+        deadline: deadlines.Deadline,
+        *arguments: Any,
+    ) -> Any:
+        return self._calls.call(
+            getattr(self._privileged, verb),
+            *arguments,
+            name=f'multipath.{verb}',
+            about=about,
+            deadline=deadline,
+        )
+
+    def _udev_has_seen(self, disk: str) -> bool:
+        database = self._root / 'run/udev/data'
+        number = sysfs.read(self._block(disk) / 'dev')
+        return not database.exists() or (database / f'b{number}').exists()
+
+    def _map(self, name: str) -> Map | None:
+        directory = self._block(name)
+        uuid = _UUID.fullmatch(sysfs.read(directory / 'dm/uuid') or '')
+        if uuid is None:
+            return None
+        return Map(name, uuid[1], tuple(sysfs.names(directory / 'slaves')))
+
+    def _block(self, name: str) -> pathlib.Path:
+        return self._root / 'sys/class/block' / name
+
+
+def is_part(uuid: str) -> bool:
+    """Whether a device-mapper uuid is a map's, or that of its partition."""
+    return bool(_UUID.fullmatch(uuid) or _PARTITION.fullmatch(uuid))
+
+
+def _is_map(event: uevents.Uevent) -> bool:
+    return '/block/dm-' in event['DEVPATH']

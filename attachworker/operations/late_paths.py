@@ -1,0 +1,96 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Paths that come after the answer: they join the map, or are let go."""
+
+from oslo_log import log as logging
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base as connectors
+from attachworker.tasks import attach
+from attachworker.tasks.run import Run
+
+LOG = logging.getLogger(__name__)
+
+
+def join(
+    run: Run, device: objects.DeviceInfo, wwid: str
+) -> objects.DeviceInfo:
+    """Wait for the paths of a map that were not there in time.
+
+    The attachment's next operation waits for this; when there is one, what
+    has not come is given up.
+
+    :param device: as the caller was told
+    :param wwid: of the volume
+    :returns: as it is now
+    """
+    connector = run.get_connector(run.info.protocol)
+    for target in set(run.targets).difference(connected(device)):
+        outcome = run.attempts.settle(target, run.deadline)
+        if outcome.path is None or not _joins(
+            run, connector, outcome.path, wwid
+        ):
+            let_go(run, target)
+    found = run.host.multipath.find(wwid)
+    if found is None:
+        return device
+    return attach.describe(run, wwid, found.name, found)
+
+
+def let_go(run: Run, target: objects.Target) -> None:
+    """Put back a target that the device does without."""
+    left = run.let_go(target)
+    if left:
+        LOG.warning('Left over of %s: %s', target, ', '.join(left))
+
+
+def connected(device: objects.DeviceInfo) -> list[objects.Target]:
+    """The targets that a device consists of."""
+    return [
+        target_of(path) for path in device.paths if path.state == 'connected'
+    ]
+
+
+def target_of(path: objects.PathInfo) -> objects.Target:
+    return objects.Target._make((path.portal, path.target, path.lun))
+
+
+def _joins(
+    run: Run,
+    connector: connectors.Connector,
+    path: connectors.Path,
+    wwid: str,
+) -> bool:
+    try:
+        attach.verified(run, connector, [path], wwid)
+    except exception.AttachWorkerError as error:
+        LOG.warning('%s: %s does not join: %s', run.name, path.disk, error)
+        run.attempts.reject(path, error)
+        return False
+    found = run.host.multipath.wait_for(
+        wwid,
+        [path.disk],
+        1,
+        False,
+        run.deadline.sooner(run.map_timeout),
+        give_up=run.attempts.hurried,
+    )
+    LOG.info(
+        '%s: %s of %s %s',
+        run.name,
+        path.disk,
+        path.target,
+        'has joined' if found else 'has not joined yet',
+    )
+    # One that multipathd has not taken yet may be taken later.
+    return True

@@ -1,0 +1,224 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Speak to multipathd, and keep its list of wanted WWIDs."""
+
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import re
+import socket
+import struct
+from typing import IO
+
+from attachworker import privileged
+
+#: multipathd's, in the abstract name space.
+SOCKET = '\0/org/kernel/linux/storage/multipathd'
+#: multipathd's own limit for an answer is 4 s (uxsock_timeout).
+_TIMEOUT = 10.0
+_LENGTH = struct.Struct('@N')
+_LONGEST = 64 * 1024 * 1024
+
+_DISK = re.compile(r'sd[a-z]{1,7}')
+_MAP = re.compile(r'dm-\d{1,9}')
+_WWID = re.compile(r'[0-9A-Za-z][0-9A-Za-z._:+-]{0,127}')
+
+WWIDS = pathlib.Path('/etc/multipath/wwids')
+
+
+def _ask(command: str) -> str:
+    """One command, and multipathd's answer to it.
+
+    :raises OSError: multipathd is not there or has refused
+    """
+    request = command.encode() + b'\0'
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_TIMEOUT)
+        client.connect(SOCKET)
+        client.sendall(_LENGTH.pack(len(request)) + request)
+        (length,) = _LENGTH.unpack(_receive(client, _LENGTH.size))
+        if length > _LONGEST:
+            raise OSError(errno.EPROTO, 'multipathd talks nonsense')
+        answer = (
+            _receive(client, length).rstrip(b'\0').decode(errors='replace')
+        )
+    # Success and failure are told in the text alone.
+    if answer.strip() in ('fail', 'timeout', 'permission deny'):
+        raise OSError(errno.EBUSY, f'multipathd: {answer.strip()} ({command})')
+    return answer
+
+
+def _receive(client: socket.socket, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        piece = client.recv(length - len(data))
+        if not piece:
+            raise OSError(errno.EPIPE, 'multipathd has hung up')
+        data += piece
+    return bytes(data)
+
+
+def _check_disk(disk: str) -> str:
+    if not _DISK.fullmatch(disk):
+        raise ValueError('not a SCSI disk')
+    return disk
+
+
+def _alias(map_name: str) -> str:
+    """What multipathd calls a map; that it has none is ENOENT."""
+    if not _MAP.fullmatch(map_name):
+        raise ValueError('not the kernel name of a map')
+    with open(f'/sys/block/{map_name}/dm/name', encoding='utf-8') as file:
+        alias = file.read().strip()
+    # multipathd's parser takes quoted words; a quote ends them
+    if '"' in alias:
+        raise ValueError('a map whose name cannot be said')
+    return f'"{alias}"'
+
+
+@privileged.default.entrypoint
+def running() -> bool:
+    """Whether multipathd answers."""
+    try:
+        _ask('show daemon')
+    except OSError:
+        return False
+    return True
+
+
+@privileged.default.entrypoint
+def paths() -> list[str]:
+    """The disks that multipathd knows, by kernel name.
+
+    :raises OSError: multipathd is not there
+    """
+    return [
+        line.strip()
+        for line in _ask('show paths raw format "%d"').splitlines()
+        if _DISK.fullmatch(line.strip())
+    ]
+
+
+@privileged.default.entrypoint
+def add_path(disk: str) -> None:
+    """Have multipathd look at a disk now.
+
+    :raises OSError: multipathd is not there, or does not want it
+    """
+    _ask(f'add path {_check_disk(disk)}')
+
+
+@privileged.default.entrypoint
+def remove_path(disk: str) -> None:
+    """Have multipathd forget a disk; with the last one the map goes.
+
+    That it does not know the disk is fine, and so is its absence.
+    """
+    _check_disk(disk)
+    try:
+        _ask(f'del path {disk}')
+    except ConnectionRefusedError:
+        return
+    except OSError:
+        if disk in paths():
+            raise
+
+
+@privileged.default.entrypoint
+def map_paths(map_name: str) -> list[tuple[str, str]]:
+    """The disks of a map and their state: active, failed or undef.
+
+    :param map_name: kernel name, for example ``dm-0``
+    :raises OSError: multipathd or the map is not there
+    """
+    answer = json.loads(_ask(f'show map {_alias(map_name)} json'))
+    return [
+        (path['dev'], path['dm_st'])
+        for group in answer['map']['path_groups']
+        for path in group['paths']
+    ]
+
+
+@privileged.default.entrypoint
+def remove_map(map_name: str) -> None:
+    """Remove a map that nobody has open; see multipath(8), -f.
+
+    :raises OSError: it is in use, or multipathd is not there
+    """
+    _ask(f'del map {_alias(map_name)}')
+
+
+@privileged.default.entrypoint
+def resize_map(map_name: str) -> None:
+    """Give a map the size that its disks have now.
+
+    :raises OSError: their sizes differ, or multipathd is not there
+    """
+    _ask(f'resize map {_alias(map_name)}')
+
+
+@privileged.default.entrypoint
+def set_queueing(map_name: str, queue: bool) -> None:
+    """Whether I/O waits while no path works, as configured, or fails.
+
+    :raises OSError: multipathd or the map is not there
+    """
+    verb = 'restorequeueing' if queue else 'disablequeueing'
+    _ask(f'{verb} map {_alias(map_name)}')
+
+
+@privileged.default.entrypoint
+def remember(wwid: str) -> None:
+    """Tell multipathd and udev that a WWID is to have a map.
+
+    As ``multipath -a`` does, which takes many times longer.
+    """
+    line = _line(wwid)
+    WWIDS.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with _locked(os.O_RDWR | os.O_CREAT) as file:
+        text = file.read()
+        if line not in text.splitlines():
+            separator = '' if not text or text.endswith('\n') else '\n'
+            file.write(f'{separator}{line}\n')
+
+
+@privileged.default.entrypoint
+def forget(wwid: str) -> None:
+    """Take back :func:`remember`; that there is nothing is fine."""
+    line = _line(wwid)
+    try:
+        file = _locked(os.O_RDWR)
+    except FileNotFoundError:
+        return
+    with file:
+        lines = file.read().splitlines(keepends=True)
+        kept = ''.join(one for one in lines if one.rstrip('\n') != line)
+        # In place: multipathd locks the file, not its name.
+        file.seek(0)
+        file.write(kept)
+        file.truncate()
+
+
+def _line(wwid: str) -> str:
+    if not _WWID.fullmatch(wwid):
+        raise ValueError('not a WWID')
+    return f'/{wwid}/'
+
+
+def _locked(flags: int) -> IO[str]:
+    """The file of WWIDs, under the lock that multipath-tools take."""
+    descriptor = os.open(WWIDS, flags | os.O_CLOEXEC, 0o600)
+    file = open(descriptor, 'r+', encoding='utf-8')
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    return file

@@ -1,0 +1,181 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The steps that put several paths under one multipath map."""
+
+from oslo_log import log as logging
+
+from attachworker import exception
+from attachworker.connectors import base as connectors
+from attachworker.host.multipath import Map
+from attachworker.tasks import attach
+from attachworker.tasks import base
+from attachworker.tasks.run import Run
+
+LOG = logging.getLogger(__name__)
+
+
+class MapMultipath(base.Task):
+    """Have multipathd put the paths under a map, if one is wanted.
+
+    Reversion strategy: have multipathd let go of the paths; the map goes with
+    the last of them.
+    """
+
+    default_provides = 'map'
+
+    #: Whether there was no map before.
+    _made = False
+
+    def execute(self, connector: connectors.Connector, wwn: str) -> Map | None:
+        run = self.run
+        if not run.multipath:
+            return None
+        if not run.host.multipath.running(run.deadline):
+            self._do_without('multipathd is not running; start it')
+            return None
+        self._made = run.host.multipath.find(wwn) is None
+        # Others may be about to come, and two paths need no persuasion.
+        run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
+        paths, _ = attach.verified(run, connector, run.attempts.paths(), wwn)
+        if len(paths) < 2:
+            run.host.multipath.remember(wwn, run.deadline)
+        found = run.host.multipath.wait_for(
+            wwn,
+            [path.disk for path in paths],
+            run.min_paths,
+            run.info.access_mode == 'rw',
+            run.deadline.sooner(run.map_timeout),
+        )
+        if found is None:
+            self._do_without(
+                f'multipathd has made none of {wwn}; see its log, and the '
+                'blacklist of multipath.conf'
+            )
+        else:
+            check_members(run, found, paths)
+        return found
+
+    def revert(self, **kwargs: object) -> None:
+        if not self._made:
+            return
+        run = self.run
+        for path in run.attempts.paths():
+            run.host.multipath.release(path.disk, None, run.undo_deadline)
+
+    def _do_without(self, reason: str) -> None:
+        run = self.run
+        if run.enforce_multipath:
+            raise exception.MultipathFailed(reason=reason)
+        if run.min_paths > 1:
+            raise exception.NotEnoughPaths(found=1, wanted=run.min_paths)
+        run.warnings.append(f'a single path, without a map: {reason}')
+
+
+class FindMap(base.Task):
+    """See which map holds the devices, or is left without any.
+
+    Reversion strategy: nothing to undo; a detach is finished, not undone.
+    """
+
+    default_provides = 'map'
+
+    def execute(self, paths: list[connectors.Path]) -> Map | None:
+        run = self.run
+        if any(run.claims.shared(target) for target in run.targets):
+            return None
+        multipath = run.host.multipath
+        held = [found for path in paths if (found := multipath.of(path.disk))]
+        if not held and run.expected_wwn:
+            held = [
+                found for found in [multipath.find(run.expected_wwn)] if found
+            ]
+        if not held:
+            return None
+        strangers = set(held[0].disks).difference(path.disk for path in paths)
+        if strangers:
+            # it is somebody else's, too
+            return None
+        return held[0]
+
+
+class RemoveMap(base.Task):
+    """Remove the map, before the paths below it go.
+
+    Reversion strategy: nothing to undo; a detach is finished, not undone.
+    """
+
+    def execute(self, map: Map | None) -> None:
+        run = self.run
+        if map is None:
+            return
+        multipath = run.host.multipath
+        if run.force:
+            # nothing below it is to wait for a path that does not come back
+            _stop_queueing(run, map)
+        deadline = run.deadline.sooner(run.map_timeout)
+        if not multipath.remove(map, deadline):
+            left = f'map {map.name} ({map.wwid})'
+            users = run.host.block.users(map.name, run.deadline)
+            if users:
+                left += f', in use by {", ".join(users)}'
+            if not run.force:
+                raise exception.MultipathFailed(
+                    reason=f"{left} cannot be removed; see multipathd's log"
+                )
+            run.warnings.append(f'{left} was still there')
+
+
+def _stop_queueing(run: Run, found: Map) -> None:
+    try:
+        run.host.multipath.set_queueing(found, False, run.deadline)
+    except OSError as error:
+        LOG.warning('Map %s goes on queueing: %s', found.name, error)
+
+
+def check_members(run: Run, found: Map, paths: list[connectors.Path]) -> None:
+    """Make sure that a map has only paths to our volume.
+
+    Two storage systems that give the same identifier to two volumes would
+    otherwise be merged without a word.
+
+    :raises IdentityMismatch: a stranger is in it
+    """
+    host = run.host
+    names = {target.name for target in run.targets}
+    first = paths[0].disk
+    for disk in found.disks:
+        name = host.iscsi.target_of(disk)
+        if name is not None and name not in names:
+            raise exception.IdentityMismatch(
+                device=found.name,
+                found=f'a map with {disk} of target {name} in it',
+                expected='map of ' + ', '.join(sorted(names)),
+            )
+        if disk == first:
+            continue
+        for what, ours, theirs in (
+            ('size', host.block.size(first), host.block.size(disk)),
+            ('unit serial number', _serial(run, first), _serial(run, disk)),
+        ):
+            if None not in (ours, theirs) and ours != theirs:
+                raise exception.IdentityMismatch(
+                    device=disk,
+                    found=f'of {what} {theirs}',
+                    expected=f'{what} {ours} of {first}',
+                )
+
+
+def _serial(run: Run, disk: str) -> str | None:
+    try:
+        return run.host.scsi.serial(disk, run.deadline)
+    except OSError:
+        return None  # not every volume has one, not every path is alive

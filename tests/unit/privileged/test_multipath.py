@@ -1,0 +1,176 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What is said to multipathd, and the list of WWIDs."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import pathlib
+import socket
+import struct
+import threading
+import uuid
+
+import pytest
+
+from attachworker.privileged import multipath
+
+LENGTH = struct.Struct('@N')
+WWID = '36001405' + 25 * '0'
+OTHER = '36001405' + 25 * '1'
+
+
+class Daemon:
+    """Answers each command with what it was told to; notes them."""
+
+    def __init__(self, address: str) -> None:
+        self.said: list[str] = []
+        self.answers: dict[str, str] = {}
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(address)
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client:
+                (length,) = LENGTH.unpack(client.recv(LENGTH.size))
+                command = client.recv(length).rstrip(b'\0').decode()
+                self.said.append(command)
+                answer = self.answers.get(command, 'ok\n').encode() + b'\0'
+                message = LENGTH.pack(len(answer)) + answer
+                # in two pieces, as a socket may deliver it
+                client.sendall(message[:9])
+                client.sendall(message[9:])
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where nobody listens yet."""
+    made = f'\0attachworker-test-{uuid.uuid4()}'
+    monkeypatch.setattr(multipath, 'SOCKET', made)
+    return made
+
+
+@pytest.fixture
+def daemon(address: str) -> Iterator[Daemon]:
+    made = Daemon(address)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wwids(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> pathlib.Path:
+    path = tmp_path / 'multipath/wwids'
+    monkeypatch.setattr(multipath, 'WWIDS', path)
+    return path
+
+
+@pytest.mark.parametrize(
+    'verb',
+    [
+        multipath.add_path,
+        multipath.remove_path,
+        multipath.map_paths,
+        multipath.remove_map,
+        multipath.resize_map,
+        multipath.remember,
+        multipath.forget,
+    ],
+)
+@pytest.mark.parametrize(
+    'name', ['', '-w', '../sda', 'sda dm-0', 'sda\n', 'a"b', 'é', 'a' * 200]
+)
+def test_hostile_names(
+    daemon: Daemon,
+    wwids: pathlib.Path,
+    verb: Callable[[str], object],
+    name: str,
+) -> None:
+    with pytest.raises(ValueError, match=r'^not '):
+        verb(name)
+    assert daemon.said == []
+    assert not wwids.exists()
+
+
+def test_nobody_there(address: str) -> None:
+    assert multipath.running() is False
+    multipath.remove_path('sda')
+    with pytest.raises(ConnectionRefusedError):
+        multipath.add_path('sda')
+    with pytest.raises(ConnectionRefusedError):
+        multipath.paths()
+
+
+def test_paths(daemon: Daemon) -> None:
+    command = 'show paths raw format "%d"'
+    daemon.answers[command] = 'sda\nsdab\nok\n\n'
+    assert multipath.running() is True
+    assert multipath.paths() == ['sda', 'sdab']
+    assert daemon.said == ['show daemon', command]
+
+
+@pytest.mark.parametrize('answer', ['fail\n', 'timeout\n'])
+def test_refusal(daemon: Daemon, answer: str) -> None:
+    daemon.answers['add path sda'] = answer
+    with pytest.raises(OSError, match=answer.strip()):
+        multipath.add_path('sda')
+
+
+def test_a_path_that_is_not_known_is_gone(daemon: Daemon) -> None:
+    daemon.answers['del path sda'] = 'fail\n'
+    daemon.answers['show paths raw format "%d"'] = 'sdb\n'
+    multipath.remove_path('sda')
+
+
+def test_a_path_that_stays(daemon: Daemon) -> None:
+    daemon.answers['del path sda'] = 'fail\n'
+    daemon.answers['show paths raw format "%d"'] = 'sda\nsdb\n'
+    with pytest.raises(OSError, match='del path sda'):
+        multipath.remove_path('sda')
+
+
+def test_a_map_that_is_gone(daemon: Daemon) -> None:
+    with pytest.raises(FileNotFoundError):
+        multipath.remove_map('dm-987654321')
+    assert daemon.said == []
+
+
+def test_remember_and_forget(wwids: pathlib.Path) -> None:
+    multipath.forget(WWID)
+    multipath.remember(WWID)
+    multipath.remember(OTHER)
+    multipath.remember(WWID)
+    assert wwids.read_text() == f'/{WWID}/\n/{OTHER}/\n'
+    multipath.forget(WWID)
+    multipath.forget(WWID)
+    assert wwids.read_text() == f'/{OTHER}/\n'
+
+
+def test_the_rest_of_the_list_is_left_alone(wwids: pathlib.Path) -> None:
+    text = f'# Multipath wwids\n# /{WWID}/\n/{OTHER}/'
+    wwids.parent.mkdir()
+    wwids.write_text(text)
+    multipath.remember(WWID)
+    multipath.forget(WWID)
+    assert wwids.read_text() == text + '\n'

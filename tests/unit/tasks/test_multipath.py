@@ -1,0 +1,279 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Maps: made at an attach, removed at a detach."""
+
+import threading
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base as connectors
+from attachworker.flows import attach
+from attachworker.flows import detach
+from attachworker.flows import engine
+from attachworker.host import multipath
+from tests.unit.tasks import runs
+
+OTHER = '36001405' + 25 * '1'
+
+
+def make(*targets: connectors.Target, **values: object) -> runs.Watched:
+    targets = targets or (runs.ONE, runs.TWO)
+    return runs.make(*targets, multipath=True, **values)
+
+
+def attached(run: runs.Watched) -> objects.DeviceInfo:
+    outcome = runs.drive(attach.build(run))
+    assert outcome.error is None, outcome
+    return outcome.results['device']
+
+
+def failed(run: runs.Watched) -> engine.Outcome:
+    outcome = runs.drive(attach.build(run))
+    assert outcome.error is not None
+    return outcome
+
+
+# -- attach
+
+
+def test_two_paths_make_a_map() -> None:
+    run = make(min_paths=2)
+    device = attached(run)
+    assert (device.path, device.multipath_id, device.degraded) == (
+        '/dev/dm-0',
+        runs.GOOD,
+        False,
+    )
+    assert [(one.device, one.state) for one in device.paths] == [
+        ('sd1', 'connected'),
+        ('sd2', 'connected'),
+    ]
+    # two paths need no line in the list of WWIDs
+    assert run.host.multipath.remembered == []
+    assert run.warnings == []
+
+
+def test_one_path_under_a_map_is_degraded() -> None:
+    connector = runs.FakeConnector()
+    connector.errors[runs.TWO] = exception.TargetUnreachable(
+        portal=runs.TWO.portal, reason='dead'
+    )
+    run = make(connector=connector)
+    device = attached(run)
+    assert device.degraded is True
+    assert [(one.state, one.error) for one in device.paths] == [
+        ('connected', None),
+        ('failed', 'target_unreachable'),
+    ]
+    assert run.host.multipath.remembered == [runs.GOOD]
+
+
+def test_a_slow_path_costs_the_grace_and_shows_as_connecting() -> None:
+    connector = runs.FakeConnector()
+    answer = connector.during[runs.TWO] = threading.Event()
+    run = make(connector=connector, path_grace=0.01)
+    device = attached(run)
+    answer.set()
+    assert [one.state for one in device.paths] == ['connected', 'connecting']
+    assert device.degraded is True
+
+
+def test_without_multipathd_there_is_one_honest_path() -> None:
+    run = make()
+    run.host.multipath.up = False
+    device = attached(run)
+    assert device.path in ('/dev/sd1', '/dev/sd2')
+    assert device.multipath_id is None
+    assert device.degraded is True
+    (warning,) = run.warnings
+    assert 'multipathd is not running' in warning
+
+
+def test_a_map_that_is_not_made() -> None:
+    run = make()
+    run.host.multipath.makes = False
+    assert attached(run).degraded is True
+    (warning,) = run.warnings
+    assert 'blacklist' in warning
+
+
+def test_a_map_that_must_be_and_is_not_made() -> None:
+    connector = runs.FakeConnector()
+    run = make(connector=connector, enforce_multipath=True)
+    run.host.multipath.makes = False
+    outcome = failed(run)
+    assert isinstance(outcome.error, exception.MultipathFailed)
+    assert outcome.step == 'MapMultipath'
+    assert connector.connected == {}
+
+
+def test_two_paths_that_must_be_and_no_map() -> None:
+    run = make(min_paths=2)
+    run.host.multipath.makes = False
+    assert isinstance(failed(run).error, exception.NotEnoughPaths)
+
+
+def test_a_dead_path_is_not_the_volume_s() -> None:
+    """One path died before it could say who it is; the other one is used."""
+    connector = runs.FakeConnector()
+    connector.dead.add('sd1')
+    device = attached(make(connector=connector, min_paths=1))
+    assert [(one.state, one.error) for one in device.paths] == [
+        ('failed', 'device_not_found'),
+        ('connected', None),
+    ]
+
+
+def test_a_map_with_a_stranger_s_path() -> None:
+    connector = runs.FakeConnector()
+    run = make(connector=connector)
+    run.host.multipath.also = ('sdz',)
+    run.host.iscsi.targets['sdz'] = 'iqn.stranger'
+    outcome = failed(run)
+    assert isinstance(outcome.error, exception.IdentityMismatch)
+    assert 'iqn.stranger' in str(outcome.error)
+    assert connector.connected == {}
+
+
+def test_paths_of_different_size_or_serial_number() -> None:
+    for change in ('size', 'serial'):
+        run = make(min_paths=2)
+        run.host.scsi.serials = {'sd1': 'one', 'sd2': 'one'}
+        if change == 'size':
+            run.host.block.sizes['sd2'] = 8192
+        else:
+            run.host.scsi.serials['sd2'] = 'two'
+        outcome = failed(run)
+        assert isinstance(outcome.error, exception.IdentityMismatch)
+        assert change in str(outcome.error)
+
+
+def test_a_map_of_ours_is_undone() -> None:
+    run = make(min_paths=2)
+    run.host.block.broken['dm-0'] = OSError(5, 'Input/output error')
+    failed(run)
+    assert sorted(run.host.multipath.released) == ['sd1', 'sd2']
+
+
+def test_a_map_that_was_there_is_not_undone() -> None:
+    run = make(min_paths=2)
+    run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ())
+    run.host.block.broken['dm-0'] = OSError(5, 'Input/output error')
+    failed(run)
+    assert run.host.multipath.released == []
+
+
+# -- detach
+
+
+def present(**values: object) -> runs.Watched:
+    """A host with a map over two paths."""
+    connector = runs.FakeConnector()
+    run = make(connector=connector, **values)
+    for target in run.targets:
+        interest = connectors.Interest()
+        connector.connect(run.info, target, run.claims, run.deadline, interest)
+    run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ('sd1', 'sd2'))
+    return run
+
+
+def detached(run: runs.Watched) -> engine.Outcome:
+    return runs.drive(detach.build(run))
+
+
+def test_the_map_goes_before_its_paths() -> None:
+    run = present()
+    assert detached(run).error is None
+    assert run.host.multipath.map is None
+    # single paths may be dead
+    assert run.host.block.flushed == ['dm-0']
+    assert run.host.multipath.forgotten == [runs.GOOD]
+
+
+def test_a_map_that_has_lost_its_paths_is_found_by_its_wwid() -> None:
+    run = make(expected_wwn=runs.GOOD)
+    run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ())
+    run.host.multipath.alive = []
+    outcome = detached(run)
+    assert isinstance(outcome.error, exception.FlushFailed)
+    run.force = True
+    assert detached(run).error is None
+    assert run.host.multipath.map is None
+
+
+def test_a_line_that_outlived_its_map_is_forgotten() -> None:
+    run = make(expected_wwn=runs.GOOD)
+    assert detached(run).error is None
+    assert run.host.multipath.forgotten == [runs.GOOD]
+
+
+def test_all_paths_down() -> None:
+    """A flush would not end as long as the map queues."""
+    run = present()
+    run.host.multipath.alive = []
+    outcome = detached(run)
+    assert isinstance(outcome.error, exception.FlushFailed)
+    assert run.host.multipath.map is not None
+    assert run.host.multipath.queueing is None
+
+
+def test_all_paths_down_and_forced() -> None:
+    run = present(force=True)
+    run.host.multipath.alive = []
+    assert detached(run).error is None
+    assert run.host.multipath.queueing is False
+    assert run.host.multipath.map is None
+
+
+def test_a_map_that_cannot_be_removed_keeps_its_paths() -> None:
+    run = present()
+    run.host.multipath.stays = True
+    outcome = detached(run)
+    assert isinstance(outcome.error, exception.MultipathFailed)
+    assert outcome.step == 'RemoveMap'
+    assert len(run.get_connector('iscsi').connected) == 2
+
+
+def test_a_map_that_survives_force_is_left_over() -> None:
+    run = present(force=True)
+    run.host.multipath.stays = True
+    run.host.block.busy['dm-0'] = ['process 1 (qemu)']
+    outcome = detached(run)
+    assert outcome.step == 'VerifyGone'
+    assert run.leftovers == [f'map dm-0 ({runs.GOOD})']
+
+
+def test_a_map_that_another_attachment_uses_stays() -> None:
+    run = present()
+    run.claims.others.update(run.targets)
+    assert detached(run).error is None
+    assert run.host.multipath.map is not None
+    assert run.host.multipath.forgotten == []
+
+
+def test_a_map_with_strangers_is_not_removed() -> None:
+    run = present(expected_wwn=runs.GOOD)
+    run.host.multipath.map = multipath.Map(
+        'dm-0', runs.GOOD, ('sd1', 'sd2', 'sdz')
+    )
+    assert detached(run).error is None
+    assert run.host.multipath.map is not None
+
+
+def test_a_device_that_is_another_volume_by_now() -> None:
+    run = present(expected_wwn=runs.GOOD)
+    run.host.scsi.wwns['address'] = OTHER
+    outcome = detached(run)
+    assert isinstance(outcome.error, exception.IdentityMismatch)
+    assert OTHER in str(outcome.error)
+    assert runs.GOOD in str(outcome.error)
+    assert len(run.get_connector('iscsi').connected) == 2
