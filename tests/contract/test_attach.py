@@ -61,6 +61,7 @@ def test_one_volume(bed: beds.Bed, worker: harness.Harness) -> None:
         'ConnectTarget',
         'GatherPaths',
         'FindWwn',
+        'MapMultipath',
         'VerifyDevice',
     }
     assert worker.attachments() == [f'{volume.name} attached']
