@@ -39,6 +39,9 @@ class Block:
         sectors = sysfs.read_int(self._sysfs(disk) / 'size')
         return None if sectors is None else sectors * _SECTOR
 
+    def read_only(self, disk: str) -> bool:
+        return sysfs.read_int(self._sysfs(disk) / 'ro') == 1
+
     def users(self, disk: str, deadline: deadlines.Deadline) -> list[str]:
         """Who uses the device or a partition of it, for people to read.
 

@@ -19,6 +19,7 @@ import pathlib
 import re
 import socket
 import struct
+import subprocess
 from typing import IO
 
 from attachworker import privileged
@@ -27,6 +28,11 @@ from attachworker import privileged
 SOCKET = '\0/org/kernel/linux/storage/multipathd'
 #: multipathd's own limit for an answer is 4 s (uxsock_timeout).
 _TIMEOUT = 10.0
+_TOOL_TIMEOUT = 30.0
+_ENVIRONMENT = {
+    'LC_ALL': 'C',
+    'PATH': '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin',
+}
 _LENGTH = struct.Struct('@N')
 _LONGEST = 64 * 1024 * 1024
 
@@ -82,7 +88,7 @@ def _alias(map_name: str) -> str:
     with open(f'/sys/block/{map_name}/dm/name', encoding='utf-8') as file:
         alias = file.read().strip()
     # multipathd's parser takes quoted words; a quote ends them
-    if '"' in alias:
+    if '"' in alias or alias.startswith('-'):
         raise ValueError('a map whose name cannot be said')
     return f'"{alias}"'
 
@@ -154,9 +160,31 @@ def map_paths(map_name: str) -> list[tuple[str, str]]:
 def remove_map(map_name: str) -> None:
     """Remove a map that nobody has open; see multipath(8), -f.
 
-    :raises OSError: it is in use, or multipathd is not there
+    :raises OSError: it is in use
     """
-    _ask(f'del map {_alias(map_name)}')
+    alias = _alias(map_name)
+    try:
+        _ask(f'del map {alias}')
+    except ConnectionRefusedError:
+        _flush_without_daemon(alias.strip('"'))
+
+
+def _flush_without_daemon(alias: str) -> None:
+    try:
+        done = subprocess.run(
+            ['multipath', '-f', alias],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_TOOL_TIMEOUT,
+            check=False,
+            env=_ENVIRONMENT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(errno.ETIMEDOUT, 'multipath -f hangs') from error
+    if done.returncode != 0:
+        text = done.stdout.decode(errors='replace').strip()
+        raise OSError(errno.EBUSY, f'multipath -f {alias}: {text}')
 
 
 @privileged.default.entrypoint

@@ -150,6 +150,8 @@ class VerifyDevice(base.Task):
             raise exception.HostToolFailed(
                 tool=f'Reading {disk}', reason=str(error)
             ) from error
+        if run.info.access_mode == 'rw' and run.host.block.read_only(disk):
+            run.warnings.append(f'{disk} is read-only on the storage')
         return describe(run, wwn, disk, map)
 
 

@@ -55,14 +55,21 @@ class MapMultipath(base.Task):
             run.info.access_mode == 'rw',
             run.deadline.sooner(run.map_timeout),
         )
-        if found is None:
-            self._do_without(
-                f'multipathd has made none of {wwn}; see its log, and the '
-                'blacklist of multipath.conf'
-            )
-        else:
+        if found is not None:
             check_members(run, found, paths)
-        return found
+            return found
+        unready = run.host.multipath.find(wwn)
+        if unready is not None:
+            # it holds the paths: they are of no use on their own
+            raise exception.MultipathFailed(
+                reason=f'{unready.name} is suspended, read-only, or has '
+                f'fewer than {run.min_paths} of its paths'
+            )
+        self._do_without(
+            f'multipathd has made none of {wwn}; see its log, and the '
+            'blacklist of multipath.conf'
+        )
+        return None
 
     def revert(self, **kwargs: object) -> None:
         if not self._made:

@@ -146,12 +146,16 @@ class FakeBlock:
     def __init__(self) -> None:
         self.bytes: int | None = 4096
         self.sizes: dict[str, int] = {}
+        self.protected: set[str] = set()
         self.busy: dict[str, list[str]] = {}
         self.broken: dict[str, OSError] = {}
         self.flushed: list[str] = []
 
     def size(self, disk: str) -> int | None:
         return self.sizes.get(disk, self.bytes)
+
+    def read_only(self, disk: str) -> bool:
+        return disk in self.protected
 
     def users(self, disk: str, deadline: Any) -> list[str]:
         return self.busy.get(disk, [])
@@ -175,6 +179,7 @@ class FakeMultipath:
     :ivar map: the map, if there is one
     :ivar also: disks of others that are in the map
     :ivar alive: its disks that work; None: all
+    :ivar ready: whether a map takes I/O
     :ivar stays: whether the map cannot be removed
     """
 
@@ -185,6 +190,7 @@ class FakeMultipath:
         self.also: tuple[str, ...] = ()
         self.alive: list[str] | None = None
         self.stays = False
+        self.ready = True
         self.remembered: list[str] = []
         self.forgotten: list[str] = []
         self.released: list[str] = []
@@ -208,6 +214,8 @@ class FakeMultipath:
     def wait_for(
         self, wwid: str, disks: list[str], *arguments: Any, **values: Any
     ) -> multipath.Map | None:
+        if not self.ready:
+            return None
         if self.makes:
             known = self.map.disks if self.map else ()
             both = dict.fromkeys((*known, *disks, *self.also))

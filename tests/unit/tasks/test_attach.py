@@ -279,3 +279,10 @@ def test_a_device_that_cannot_be_read() -> None:
     outcome = failed(run)
     assert isinstance(outcome.error, exception.HostToolFailed)
     assert 'Input/output error' in str(outcome.error)
+
+
+def test_a_device_that_cannot_be_written_to() -> None:
+    run = runs.make()
+    run.host.block.protected.add('sd1')
+    attached(run)
+    assert run.warnings == ['sd1 is read-only on the storage']

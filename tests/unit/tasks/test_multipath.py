@@ -116,6 +116,16 @@ def test_a_map_that_must_be_and_is_not_made() -> None:
     assert connector.connected == {}
 
 
+def test_a_map_that_does_not_become_ready() -> None:
+    """The paths are held by it, and of no use on their own."""
+    run = make()
+    run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ())
+    run.host.multipath.ready = False
+    outcome = failed(run)
+    assert isinstance(outcome.error, exception.MultipathFailed)
+    assert 'dm-0 is suspended, read-only' in str(outcome.error)
+
+
 def test_two_paths_that_must_be_and_no_map() -> None:
     run = make(min_paths=2)
     run.host.multipath.makes = False
