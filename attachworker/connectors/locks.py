@@ -11,10 +11,13 @@
 # under the License.
 
 
-"""Locks by name that give up at a deadline."""
+"""Locks that give up at a deadline: by name, and those of other programs."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
+import fcntl
+import os
 import threading
 
 from attachworker import deadline as deadlines
@@ -47,3 +50,164 @@ class NamedLocks:
             with self._condition:
                 self._held.discard(name)
                 self._condition.notify_all()
+
+
+#: Seconds between two attempts to get a lock that another process has.
+_INTERVAL = 0.05
+#: Seconds in which another process can get a lock that this one has had for
+#: long: those who use oslo.concurrency look every 0.1 s.
+_PAUSE = 0.25
+
+
+class FileLocks:
+    """Lock files as oslo.concurrency has them, one in each directory.
+
+    They are held once for all operations of this process together: these
+    exclude each other by finer locks, and POSIX locks belong to a process
+    anyway.
+
+    :param name: of the file
+    :param directories: the ``lock_path`` of each of the other programs
+    :param max_turn: seconds after which operations that want to join those
+        that hold the locks have to let other processes go first
+    """
+
+    def __init__(
+        self, name: str, directories: Sequence[str], max_turn: float = 10.0
+    ) -> None:
+        self._max_turn = max_turn
+        self._paths = [os.path.join(each, name) for each in directories]
+        self._changed = threading.Condition()
+        self._holders = 0
+        self._taking = False
+        self._since = 0.0
+        self._pause_until = 0.0
+        self._files: list[int] = []
+
+    def unavailable(self) -> str | None:
+        """Why one of the locks cannot be used, and what to do."""
+        for path in self._paths:
+            directory = os.path.dirname(path)
+            if not os.path.isdir(directory):
+                return (
+                    f'os_brick_lock_paths: there is no directory {directory}; '
+                    'name the lock_path of a service that uses os-brick'
+                )
+            if not os.access(
+                path if os.path.exists(path) else directory, os.W_OK
+            ):
+                return (
+                    f'os_brick_lock_paths: this process may not write {path}; '
+                    'let the user of the worker write to it, by a group that '
+                    'it shares with the service'
+                )
+        return None
+
+    @contextlib.contextmanager
+    def hold(self, deadline: deadlines.Deadline) -> Iterator[None]:
+        """Own all of them for the length of a with block.
+
+        :raises DeadlineExceeded: another process had one of them until then
+        :raises HostToolFailed: one of them cannot be opened
+        """
+        if not self._paths:
+            yield
+            return
+        self._join(deadline)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _join(self, deadline: deadlines.Deadline) -> None:
+        with self._changed:
+            free = self._changed.wait_for(
+                lambda: not self._taking and not self._overdue(),
+                deadline.remaining(),
+            )
+            if not free:
+                raise exception.DeadlineExceeded(step=f'lock {self._paths[0]}')
+            if self._holders:
+                self._holders += 1
+                return
+            self._taking = True
+        files: list[int] = []
+        try:
+            self._wait(self._pause_until - deadlines.now(), deadline)
+            for path in self._paths:
+                files.append(_opened(path))
+                self._lock(files[-1], path, deadline)
+        except BaseException:
+            _close(files)
+            files = []
+            raise
+        finally:
+            with self._changed:
+                self._taking = False
+                if files:
+                    self._files, self._holders = files, 1
+                    self._since = deadlines.now()
+                self._changed.notify_all()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._holders -= 1
+            if not self._holders:
+                if self._overdue(holders=1):
+                    self._pause_until = deadlines.now() + _PAUSE
+                _close(self._files)
+                self._files = []
+                self._changed.notify_all()
+
+    def _overdue(self, holders: int | None = None) -> bool:
+        """Whether it is the turn of other processes."""
+        if not (self._holders if holders is None else holders):
+            return False
+        return deadlines.now() - self._since > self._max_turn
+
+    def _lock(
+        self, descriptor: int, path: str, deadline: deadlines.Deadline
+    ) -> None:
+        while True:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if deadline.passed:
+                    raise exception.DeadlineExceeded(
+                        step=f'lock {path}'
+                    ) from error
+            self._wait(_INTERVAL, deadline)
+
+    @staticmethod
+    def _wait(seconds: float, deadline: deadlines.Deadline) -> None:
+        if seconds > 0:
+            # nothing tells when another process lets go
+            threading.Event().wait(min(seconds, deadline.remaining()))
+
+
+def _opened(path: str) -> int:
+    """Open a lock file; a new one belongs to the owner of its directory.
+
+    Otherwise a service that runs as somebody else could not use its own.
+    """
+    try:
+        new = not os.path.exists(path)
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o660
+        )
+        if new:
+            owner = os.stat(os.path.dirname(path))
+            user = owner.st_uid if os.geteuid() == 0 else -1
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, user, owner.st_gid)
+    except OSError as error:
+        raise exception.HostToolFailed(
+            tool=f'Lock file {path}', reason=error.strerror or str(error)
+        ) from error
+    return descriptor
+
+
+def _close(files: list[int]) -> None:
+    for descriptor in files:
+        os.close(descriptor)

@@ -12,6 +12,11 @@
 
 """Locks by name that give up at a deadline."""
 
+from collections.abc import Iterator
+import contextlib
+import pathlib
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -68,3 +73,126 @@ def test_who_waits_is_next() -> None:
         order.append('first')
     thread.join(PATIENCE)
     assert order == ['first', 'second']
+
+
+#: os-brick's way: oslo.concurrency uses this class of fasteners.
+_OTHER = """
+import sys
+import fasteners
+lock = fasteners.InterProcessLock(sys.argv[1])
+got = lock.acquire(timeout=float(sys.argv[2]))
+print('got' if got else 'busy', flush=True)
+sys.stdin.read()
+"""
+
+
+class Other:
+    """Another process that wants the lock."""
+
+    def __init__(self, path: pathlib.Path, timeout: float) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, '-c', _OTHER, str(path), str(timeout)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def other(path: pathlib.Path, timeout: float = PATIENCE) -> Iterator[Other]:
+    made = Other(path, timeout)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def test_another_process_keeps_us_waiting(tmp_path: pathlib.Path) -> None:
+    files = locks.FileLocks('os-brick-x', [str(tmp_path)])
+    with other(tmp_path / 'os-brick-x') as first:
+        assert first.answer() == 'got'
+        with pytest.raises(exception.DeadlineExceeded, match='os-brick-x'):
+            with files.hold(deadlines.Deadline.after(0.1)):
+                pytest.fail('two had it')
+    with files.hold(soon()):
+        pass
+
+
+def test_we_keep_another_process_waiting(tmp_path: pathlib.Path) -> None:
+    """Of any of its directories, and until the last of us has gone."""
+    places = [tmp_path / 'nova', tmp_path / 'cinder']
+    for place in places:
+        place.mkdir()
+    files = locks.FileLocks('os-brick-x', [str(place) for place in places])
+    with files.hold(soon()):
+        with files.hold(soon()):
+            pass
+        for place in places:
+            with other(place / 'os-brick-x', 0.2) as late:
+                assert late.answer() == 'busy'
+    for place in places:
+        with other(place / 'os-brick-x') as late:
+            assert late.answer() == 'got'
+
+
+def test_a_process_that_waits_gets_its_turn(tmp_path: pathlib.Path) -> None:
+    """However many of us come one after another."""
+    # Given operations of which one begins before the last has ended
+    files = locks.FileLocks('os-brick-x', [str(tmp_path)], max_turn=0.2)
+    ended = threading.Event()
+
+    def operate() -> None:
+        while not ended.is_set():
+            with files.hold(soon()):
+                ended.wait(0.05)
+
+    ours = [threading.Thread(target=operate) for _ in range(3)]
+    for thread in ours:
+        thread.start()
+    try:
+        # Then another process gets the lock all the same
+        with other(tmp_path / 'os-brick-x') as patient:
+            assert patient.answer() == 'got'
+    finally:
+        ended.set()
+        for thread in ours:
+            thread.join()
+
+
+def test_no_directories_no_locks() -> None:
+    files = locks.FileLocks('x', [])
+    with files.hold(deadlines.Deadline.after(-1.0)):
+        assert files.unavailable() is None
+
+
+def test_a_directory_that_is_not_there(tmp_path: pathlib.Path) -> None:
+    files = locks.FileLocks('x', [str(tmp_path / 'gone')])
+    assert 'no directory' in str(files.unavailable())
+    with pytest.raises(exception.HostToolFailed, match='gone'):
+        with files.hold(soon()):
+            pytest.fail('there is nothing to hold')
+    # and who failed blocks nobody
+    (tmp_path / 'gone').mkdir()
+    assert files.unavailable() is None
+    with files.hold(soon()):
+        pass
+
+
+def test_a_new_lock_file_is_for_the_owner_of_its_directory(
+    tmp_path: pathlib.Path,
+) -> None:
+    files = locks.FileLocks('x', [str(tmp_path)])
+    with files.hold(soon()):
+        made = (tmp_path / 'x').stat()
+    assert (made.st_uid, made.st_gid) == (
+        tmp_path.stat().st_uid,
+        tmp_path.stat().st_gid,
+    )
+    assert made.st_mode & 0o777 & ~0o660 == 0
