@@ -22,6 +22,7 @@ import uuid
 
 from oslo_config import cfg
 
+from attachworker import connectors
 from attachworker import objects
 from attachworker import rpcapi
 from attachworker import service
@@ -79,11 +80,14 @@ class Harness:
         self.conf = configuration(
             url, host=self.name, state_path=str(state_path), **options
         )
+        for group, opts in connectors.list_opts():
+            self.conf.register_group(group)
+            self.conf.register_opts(opts, group=group)
+        for name, value in (iscsi or {}).items():
+            self.conf.set_override(name, value, group='iscsi')
         self.worker = service.Worker(
             self.conf, host or bed.host(), run_class=run_class
         )
-        for name, value in (iscsi or {}).items():
-            self.conf.set_override(name, value, group='iscsi')
         self._transport = transport.get_transport(self.conf)
         self.api = rpcapi.AttachWorkerAPI(self._transport)
 

@@ -23,7 +23,7 @@ from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import iscsi_discovery
 from attachworker.connectors import iscsi_options
-from attachworker.connectors import iscsi_record
+from attachworker.connectors import iscsi_sessions
 from attachworker.connectors import locks
 from attachworker.host import iscsi as host_iscsi
 from attachworker.host import network
@@ -31,9 +31,8 @@ from attachworker.host import scsi as host_scsi
 
 LOG = logging.getLogger(__name__)
 
-_LOGGED_IN = 'LOGGED_IN'
-#: Seconds that iscsiadm gets beyond iscsid's own time-outs.
-_IPC_MARGIN = 5.0
+#: Name of the lock file of os-brick's connectors, all protocols alike.
+OS_BRICK_LOCK = 'os-brick-connect_volume'
 
 
 class ISCSIConnector(base.Connector):
@@ -41,7 +40,12 @@ class ISCSIConnector(base.Connector):
 
     def __init__(self, host: Any, settings: Any) -> None:
         super().__init__(host, settings)
+        self._sessions = iscsi_sessions.Sessions(host, settings)
         self._session_locks = locks.NamedLocks()
+        # What os-brick in other processes holds while it attaches or detaches.
+        self._os_brick = locks.FileLocks(
+            OS_BRICK_LOCK, settings.os_brick_lock_paths
+        )
         # Who looks whether a device is shared, and who makes it so.
         self._device_locks = locks.NamedLocks()
 
@@ -57,7 +61,7 @@ class ISCSIConnector(base.Connector):
             )
         if self._host.tool('iscsiadm') is None:
             return 'iscsiadm is not installed; install open-iscsi'
-        return None
+        return self._os_brick.unavailable()
 
     def properties(self) -> dict[str, Any]:
         name = self._host.iscsi.initiator_name()
@@ -70,7 +74,7 @@ class ISCSIConnector(base.Connector):
         deadline: deadlines.Deadline,
     ) -> list[base.Target]:
         assert isinstance(info, objects.ISCSIConnectionInfo)
-        timeout = self._login_timeout(deadline)
+        timeout = self._sessions.login_timeout(deadline)
         discovery = iscsi_discovery.Discovery(self._host, info, timeout)
         return discovery.targets(multipath, deadline)
 
@@ -83,15 +87,19 @@ class ISCSIConnector(base.Connector):
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.ISCSIConnectionInfo)
-        if not self._sessions(target):
+        if not self._sessions.usable(info, target):
             network.probe(
-                *network.split(target.portal), self._login_timeout(deadline)
+                *network.split(target.portal),
+                self._sessions.login_timeout(deadline),
             )
-        with self._device_locks.hold(str(target), deadline):
+        with (
+            self._device_locks.hold(str(target.canonical), deadline),
+            self._os_brick.hold(deadline),
+        ):
             with self._session_locks.hold(_session_key(target), deadline):
                 interest.commit(f'login to {target}')
                 claims.take(target)
-                session = self._logged_in(info, target, claims, deadline)
+                session = self._sessions.log_in(info, target, claims, deadline)
             interest.take_turn(f'scan of {target}')
             device = self._device(session, target, claims, deadline)
         assert device.disk is not None
@@ -104,8 +112,17 @@ class ISCSIConnector(base.Connector):
         deadline: deadlines.Deadline,
         keep_found: bool,
     ) -> list[str]:
-        with self._device_locks.hold(str(target), deadline):
-            return self._disconnect(target, claims, deadline, keep_found)
+        try:
+            places = self._sessions.by_address(target, deadline)
+        except exception.AttachWorkerError as error:
+            return [f'{target}: {error}']
+        leftovers = []
+        for place in places:
+            with self._device_locks.hold(str(place.canonical), deadline):
+                leftovers += self._disconnect(
+                    place, claims, deadline, keep_found
+                )
+        return leftovers
 
     def _disconnect(
         self,
@@ -121,9 +138,12 @@ class ISCSIConnector(base.Connector):
         keep = keep_found and not claims.made_device(target)
         if not keep and not claims.shared(target):
             leftovers += self._remove_devices(target, deadline)
-        with self._session_locks.hold(_session_key(target), deadline):
-            leftovers += self._log_out(target, claims, deadline)
-            if not leftovers and not self._sessions(target):
+        with (
+            self._os_brick.hold(deadline),
+            self._session_locks.hold(_session_key(target), deadline),
+        ):
+            leftovers += self._sessions.log_out(target, claims, deadline)
+            if not leftovers and not self._sessions.of(target):
                 # what comes from now on is not ours by an old intent
                 claims.forget_session(target)
             if not leftovers:
@@ -133,11 +153,18 @@ class ISCSIConnector(base.Connector):
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:
+        deadline = deadlines.Deadline.after(self._settings.login_timeout)
+        try:
+            places = self._sessions.by_address(target, deadline)
+        except exception.AttachWorkerError as error:
+            LOG.info('Paths of %s: %s', target, error)
+            return []
         found = []
-        for session in self._sessions(target):
-            device = self._host.scsi.find(session.directory, target.lun)
-            if device is not None and device.disk is not None:
-                found.append(base.Path(target, device.disk, device.hctl))
+        for place in places:
+            for session in self._sessions.of(place):
+                device = self._host.scsi.find(session.directory, target.lun)
+                if device is not None and device.disk is not None:
+                    found.append(base.Path(place, device.disk, device.hctl))
         return found
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
@@ -148,109 +175,6 @@ class ISCSIConnector(base.Connector):
         if wwn is None:
             raise exception.WwnNotFound(device=path.disk)
         return wwn
-
-    # -- sessions
-
-    def _sessions(self, target: base.Target) -> list[host_iscsi.Session]:
-        return self._host.iscsi.sessions(
-            target.name, *network.split(target.portal)
-        )
-
-    def _logged_in(
-        self,
-        info: objects.ISCSIConnectionInfo,
-        target: base.Target,
-        claims: base.Claims,
-        deadline: deadlines.Deadline,
-    ) -> host_iscsi.Session:
-        for session in self._sessions(target):
-            return self._wait_for_reconnect(session, target, deadline)
-        timeout = self._login_timeout(deadline)
-        record = iscsi_record.build(info, target, timeout)
-        claims.intend_session(target, self._host.iscsi.last_sid())
-        try:
-            made = self._host.iscsi.login(
-                target.name,
-                *network.split(target.portal),
-                record,
-                2 * timeout + _IPC_MARGIN,
-                deadline,
-            )
-        except host_iscsi.REFUSALS:
-            if not self._sessions(target):
-                # what comes later is somebody else's
-                claims.forget_session(target)
-            raise
-        sessions = self._sessions(target)
-        if not sessions:
-            claims.forget_session(target)
-            raise exception.LoginFailed(
-                target=target.name,
-                portal=target.portal,
-                reason='the session ended right after the login',
-            )
-        if made:
-            claims.confirm_session(target, sessions[-1].sid)
-        else:
-            # somebody else was quicker: the session is theirs
-            claims.forget_session(target)
-        return sessions[-1]
-
-    def _wait_for_reconnect(
-        self,
-        session: host_iscsi.Session,
-        target: base.Target,
-        deadline: deadlines.Deadline,
-    ) -> host_iscsi.Session:
-        """A session that has lost its connection is neither up nor gone."""
-
-        def look() -> host_iscsi.Session | None:
-            for current in self._sessions(target):
-                if current.state == _LOGGED_IN:
-                    return current
-            return None
-
-        # The kernel has no uevent for this; the slow timer does it.
-        found = self._host.uevents.wait_for(
-            look,
-            lambda _: False,
-            deadline.sooner(self._settings.login_timeout),
-        )
-        if found is None:
-            raise exception.TargetUnreachable(
-                portal=target.portal,
-                reason=f'session {session.sid} is {session.state}',
-            )
-        return found
-
-    def _log_out(
-        self,
-        target: base.Target,
-        claims: base.Claims,
-        deadline: deadlines.Deadline,
-    ) -> list[str]:
-        leftovers = []
-        for session in self._sessions(target):
-            if (
-                claims.session_shared(target)
-                or not claims.owns_session(target, session.sid)
-                or self._host.scsi.devices(session.directory)
-            ):
-                continue
-            try:
-                self._host.iscsi.logout(
-                    session, self._settings.login_timeout, deadline
-                )
-            except (exception.AttachWorkerError, OSError) as error:
-                LOG.warning('Logout of session %s: %s', session.sid, error)
-            if session.directory.exists():
-                leftovers.append(f'session {session.sid} ({target})')
-        return leftovers
-
-    def _login_timeout(self, deadline: deadlines.Deadline) -> int:
-        # iscsid cannot be stopped: it must give up before the caller does.
-        seconds: int = self._settings.login_timeout
-        return max(1, min(seconds, int(deadline.remaining())))
 
     # -- devices
 
@@ -349,7 +273,7 @@ class ISCSIConnector(base.Connector):
         self, target: base.Target, deadline: deadlines.Deadline
     ) -> list[str]:
         leftovers = []
-        for session in self._sessions(target):
+        for session in self._sessions.of(target):
             device = self._host.scsi.find(session.directory, target.lun)
             if device is None:
                 continue
@@ -374,7 +298,7 @@ class ISCSIConnector(base.Connector):
 
 def _session_key(target: base.Target) -> str:
     """What a session is shared by: all LUNs of one target and portal."""
-    return f'{target.portal},{target.name}'
+    return f'{target.portal},{target.name.lower()}'
 
 
 def _not_found(target: base.Target) -> exception.DeviceNotFound:

@@ -22,6 +22,7 @@ from attachworker import exception
 from attachworker import host as host_layer
 from attachworker import objects
 from attachworker.connectors import base
+from attachworker.connectors import iscsi_record
 from attachworker.host import network
 from attachworker.objects import iscsi as iscsi_objects
 from attachworker.objects import rules
@@ -154,7 +155,7 @@ def settings(
 
     :param timeout: seconds
     """
-    found = {'iface': str(info.transport_iface or 'default')}
+    found = {'iface': iscsi_record.interface(info)}
     if info.discovery_auth_method:
         found[f'{_SENDTARGETS}timeo.login_timeout'] = str(timeout)
         found[f'{_SENDTARGETS}reopen_max'] = '0'

@@ -45,4 +45,16 @@ def options() -> list[Any]:
             help='Seconds that the kernel may take to make, or to '
             'remove, the block device of a LUN.',
         ),
+        cfg.ListOpt(
+            'os_brick_lock_paths',
+            default=[],
+            help='Directories, each the lock_path of a service on this host '
+            'that uses os-brick (option lock_path of its group os_brick or '
+            "oslo_concurrency). The worker takes os-brick's lock file "
+            'os-brick-connect_volume there from a login until the device is '
+            'visible, and from the last look for users of a session until '
+            'its logout, so that neither ends a session that the other is '
+            'about to use. The user of the worker has to be allowed to write '
+            'to that file. Empty: no lock is taken.',
+        ),
     ]

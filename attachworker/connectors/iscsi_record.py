@@ -16,7 +16,15 @@
 from attachworker import objects
 from attachworker.connectors import base
 
+#: The iface of whoever has not made one: TCP, the host's own name.
+DEFAULT = 'default'
+
 _AUTH = 'node.session.auth.'
+
+
+def interface(info: objects.ISCSIConnectionInfo) -> str:
+    """The name of the iface to go through."""
+    return str(info.transport_iface or DEFAULT)
 
 
 def build(
@@ -31,13 +39,13 @@ def build(
     :param login_timeout: seconds
     """
     address, _, port = target.portal.rpartition(':')
-    interface = info.transport_iface or 'default'
+    transport = 'iser' if interface(info) == 'iser' else 'tcp'
     record = {
         'node.name': target.name,
         'node.tpgt': '-1',
         'node.startup': 'manual',
-        'iface.iscsi_ifacename': interface,
-        'iface.transport_name': 'iser' if interface == 'iser' else 'tcp',
+        'iface.iscsi_ifacename': interface(info),
+        'iface.transport_name': transport,
         'node.conn[0].address': address.strip('[]'),
         'node.conn[0].port': port,
         # Only the wanted LUN is to appear.

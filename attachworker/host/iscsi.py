@@ -54,6 +54,8 @@ class Session:
     :ivar host: the number of its SCSI host
     :ivar target_id: its target number on that host
     :ivar directory: its device directory in sysfs
+    :ivar interface: the iface of open-iscsi that it goes through
+    :ivar initiator_name: the name that this host has shown
     """
 
     sid: int
@@ -62,6 +64,8 @@ class Session:
     target_name: str
     state: str
     directory: pathlib.Path
+    interface: str
+    initiator_name: str
 
 
 class ISCSI:
@@ -84,12 +88,16 @@ class ISCSI:
     def sessions(
         self, target_name: str, address: str, port: int
     ) -> list[Session]:
-        """All sessions to one target through one portal, oldest first."""
+        """All sessions to one target through one portal, oldest first.
+
+        The names of targets have no case (RFC 3722), their portals one
+        spelling for each address.
+        """
         found = [
             session
             for session in map(self._session, self._sids())
             if session is not None
-            and session.target_name == target_name
+            and session.target_name.lower() == target_name.lower()
             and (address, port) in self._portals(session)
         ]
         return sorted(found, key=lambda session: session.sid)
@@ -136,7 +144,7 @@ class ISCSI:
             record,
             timeout,
             name='iscsi.login',
-            about=f'{portal},{target_name}',
+            about=f'{portal},{target_name.lower()}',
             deadline=deadline,
         )
         if code in (_OK, _SESSION_EXISTS):
@@ -251,6 +259,8 @@ class ISCSI:
             target_name=name,
             state=sysfs.read(attributes / 'state') or '',
             directory=directory,
+            interface=sysfs.read(attributes / 'ifacename') or '',
+            initiator_name=sysfs.read(attributes / 'initiatorname') or '',
         )
 
     def _portals(self, session: Session) -> set[tuple[str, int]]:

@@ -18,8 +18,9 @@ from attachworker.journal import database
 #: Portal, target name and LUN.
 Target = tuple[str, str, int]
 
-_SAME_LUN = 'portal = ? AND name = ? AND lun = ?'
-_SAME_SESSION = 'portal = ? AND name = ?'
+# The names of targets have no case.
+_SAME_SESSION = 'portal = ? AND name = ? COLLATE NOCASE'
+_SAME_LUN = f'{_SAME_SESSION} AND lun = ?'
 
 
 class Claims:

@@ -169,10 +169,11 @@ def test_the_session_goes_however_two_volumes_leave_it(
     before = bed.snapshot()
     database = Database(tmp_path)
     host = bed.host()
-    settings = types.SimpleNamespace(
-        login_timeout=3, scan_attempts=1, device_timeout=5
-    )
-    connector = iscsi.ISCSIConnector(host, settings)
+    settings = {
+        option.dest: option.default
+        for option in iscsi.ISCSIConnector.options()
+    }
+    connector = iscsi.ISCSIConnector(host, types.SimpleNamespace(**settings))
     leaving, go_on = threading.Event(), threading.Event()
 
     class SlowClaims(Claims):

@@ -1,0 +1,213 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The sessions to a target: found, made, and ended if they are ours."""
+
+from typing import Any
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import host as host_layer
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.connectors import iscsi_record
+from attachworker.host import iscsi as host_iscsi
+from attachworker.host import network
+from attachworker.objects import rules
+
+LOG = logging.getLogger(__name__)
+
+_LOGGED_IN = 'LOGGED_IN'
+#: Seconds that iscsiadm gets beyond iscsid's own time-outs.
+_IPC_MARGIN = 5.0
+
+
+class Sessions:
+    """Callers hold the lock of the target and portal to change something.
+
+    :param settings: the options of the connector
+    """
+
+    def __init__(self, host: host_layer.Host, settings: Any) -> None:
+        self._host = host
+        self._settings = settings
+
+    def of(self, target: base.Target) -> list[host_iscsi.Session]:
+        """All of them, whoever made them and through whichever iface.
+
+        There may be several: by nr_sessions, by ifaces, or because two
+        programs have logged in at the same time.
+        """
+        return self._host.iscsi.sessions(
+            target.name, *network.split(target.portal)
+        )
+
+    def usable(
+        self, info: objects.ISCSIConnectionInfo, target: base.Target
+    ) -> list[host_iscsi.Session]:
+        """Those that show what the request may expect to see.
+
+        An iface that is asked for stands for a way and for a name of this
+        host, so only its own sessions will do. Without one any way will, but
+        not another name: storage maps volumes to names.
+        """
+        wanted = iscsi_record.interface(info)
+        name = self._host.iscsi.initiator_name()
+        return [
+            session
+            for session in self.of(target)
+            if session.interface == wanted
+            or (
+                wanted == iscsi_record.DEFAULT
+                and session.initiator_name in (name, '')
+            )
+        ]
+
+    def by_address(
+        self, target: base.Target, deadline: deadlines.Deadline
+    ) -> list[base.Target]:
+        """The target at each address that its portal's name stands for.
+
+        :raises TargetUnreachable: nobody knows the name
+        """
+        if rules.is_ip_portal(target.portal):
+            return [target]
+        name, port = network.split(target.portal)
+        addresses = self._host.verbs.call(
+            network.addresses,
+            name,
+            port,
+            name='host name lookup',
+            about=target.portal,
+            deadline=deadline.sooner(self._settings.login_timeout),
+        )
+        return [
+            target._replace(portal=network.join(address, port))
+            for address in addresses
+        ]
+
+    def log_in(
+        self,
+        info: objects.ISCSIConnectionInfo,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> host_iscsi.Session:
+        """A session that is up: one that there is, or one of ours.
+
+        :raises AttachWorkerError: there is none, and none could be made
+        """
+        if self.usable(info, target):
+            return self._wait_for_reconnect(info, target, deadline)
+        timeout = self.login_timeout(deadline)
+        record = iscsi_record.build(info, target, timeout)
+        claims.intend_session(target, self._host.iscsi.last_sid())
+        try:
+            made = self._host.iscsi.login(
+                target.name,
+                *network.split(target.portal),
+                record,
+                2 * timeout + _IPC_MARGIN,
+                deadline,
+            )
+        except host_iscsi.REFUSALS:
+            if not self.of(target):
+                # what comes later is somebody else's
+                claims.forget_session(target)
+            raise
+        sessions = self.usable(info, target)
+        if not sessions:
+            claims.forget_session(target)
+            raise exception.LoginFailed(
+                target=target.name,
+                portal=target.portal,
+                reason='the session ended right after the login',
+            )
+        if made:
+            claims.confirm_session(target, sessions[-1].sid)
+        else:
+            # somebody else was quicker: the session is theirs
+            claims.forget_session(target)
+        return sessions[-1]
+
+    def _wait_for_reconnect(
+        self,
+        info: objects.ISCSIConnectionInfo,
+        target: base.Target,
+        deadline: deadlines.Deadline,
+    ) -> host_iscsi.Session:
+        """A session that has lost its connection is neither up nor gone."""
+        before = self.usable(info, target)
+
+        def look() -> host_iscsi.Session | None:
+            up = [
+                session
+                for session in self.usable(info, target)
+                if session.state == _LOGGED_IN
+            ]
+            for session in up:
+                # the one that has the device already, so that it stays one
+                if self._host.scsi.find(session.directory, target.lun):
+                    return session
+            return up[0] if up else None
+
+        # The kernel has no uevent for this; the slow timer does it.
+        found = self._host.uevents.wait_for(
+            look,
+            lambda _: False,
+            deadline.sooner(self._settings.login_timeout),
+        )
+        if found is None:
+            state = ', '.join(
+                f'session {session.sid} is {session.state}'
+                for session in self.usable(info, target) or before
+            )
+            raise exception.TargetUnreachable(
+                portal=target.portal, reason=state or 'its session has ended'
+            )
+        return found
+
+    def log_out(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> list[str]:
+        """End those that are ours and that nothing is on any more.
+
+        :returns: what could not be ended
+        """
+        leftovers = []
+        for session in self.of(target):
+            if (
+                claims.session_shared(target)
+                or not claims.owns_session(target, session.sid)
+                or self._host.scsi.devices(session.directory)
+            ):
+                continue
+            try:
+                self._host.iscsi.logout(
+                    session, self._settings.login_timeout, deadline
+                )
+            except (exception.AttachWorkerError, OSError) as error:
+                LOG.warning('Logout of session %s: %s', session.sid, error)
+            if session.directory.exists():
+                leftovers.append(f'session {session.sid} ({target})')
+        return leftovers
+
+    def login_timeout(self, deadline: deadlines.Deadline) -> int:
+        """Seconds; iscsid cannot be stopped, so it has to give up first."""
+        seconds: int = self._settings.login_timeout
+        return max(1, min(seconds, int(deadline.remaining())))
