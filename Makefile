@@ -1,13 +1,14 @@
-# Two commands for people in a hurry; tox.ini has all the others.
+# Three commands for people in a hurry; tox.ini has all the others.
 
 HOST ?= kernel
 
-.PHONY: help demo test
+.PHONY: help bench demo test
 
 help:
 	@echo 'make demo                 attach, look, detach on a real kernel'
 	@echo 'make demo HOST=simulated  the same without root or packages'
 	@echo 'make test                 all tests'
+	@echo 'make bench                how long attaching takes'
 
 demo:
 ifeq ($(HOST),simulated)
@@ -20,3 +21,7 @@ endif
 test:
 	tools/setup.sh
 	tools/test.sh
+
+bench:
+	tools/setup.sh
+	.venv/bin/python -m benchmarks

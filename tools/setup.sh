@@ -13,8 +13,9 @@
 # under the License.
 #
 # Prepares a Debian machine for work on attachworker: the packages of
-# bindep.txt and a virtual environment in .venv. Starts no service. Does
-# nothing, quickly, when everything is there already.
+# bindep.txt and a virtual environment in .venv, and one with os-brick in
+# .venv-os-brick, for the tests that compare. Starts no service. Does nothing,
+# quickly, when everything is there already.
 
 set -euo pipefail
 
@@ -22,7 +23,7 @@ usage() {
     cat <<'USAGE'
 Usage: tools/setup.sh [--no-packages] [--qemu]
 
-  --no-packages  only the virtual environment (.venv): enough for the unit
+  --no-packages  only the project's environment (.venv): enough for the unit
                  tests and the simulated demo, needs no root
   --qemu         also the packages of the virtual machine that serves where
                  User-Mode Linux cannot run (else found out by a trial)
@@ -160,6 +161,20 @@ if [[ ! -e $stamp || $(<"$stamp") != "$state" ]]; then
     say "installing requirements.txt, test-requirements.txt and the project"
     pip_install -r requirements.txt -r test-requirements.txt --editable .
     printf '%s\n' "$state" >"$stamp"
+fi
+
+# --- os-brick, in an environment of its own ---
+
+peer=.venv-os-brick
+wanted=tests/peer/requirements.txt
+state=$(pwd && sha256sum "$wanted")
+if [[ -n $packages && $(cat "$peer/setup.stamp" 2>/dev/null) != "$state" ]]
+then
+    say "installing $wanted in $peer"
+    .venv/bin/python -m venv --clear "$peer"
+    "$peer/bin/python" -m pip install -qq --disable-pip-version-check \
+        -r "$wanted"
+    printf '%s\n' "$state" >"$peer/setup.stamp"
 fi
 
 # --- the kernel of the kernel tests ---
