@@ -115,7 +115,7 @@ class Machine:
                 path.mkdir(parents=True, exist_ok=True)
             self.tree.write(BOOT_ID, f'{uuid.uuid4()}\n')
             self.tree.write(
-                MOUNTS, '22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n'
+                MOUNTS, '22 1 259:1 / / rw,relatime - ext4 /dev/root rw\n'
             )
 
     def vanish(self, verb: str, arguments: dict[str, Any]) -> None:
