@@ -58,10 +58,16 @@ class Interest:
     """Whether somebody still wants what an attempt to connect may bring.
 
     :param take_turn: blocks until the device may come to this host
+    :ivar several: whether other paths stand in for one that is lost
     """
 
-    def __init__(self, take_turn: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        take_turn: Callable[[str], None] | None = None,
+        several: bool = False,
+    ) -> None:
         self._take_turn = take_turn
+        self.several = several
         self._lock = threading.Lock()
         self._lost = False
         self._committed = False

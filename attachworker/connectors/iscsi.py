@@ -13,6 +13,7 @@
 
 """iSCSI: a session per target and portal, a SCSI device per LUN."""
 
+import contextlib
 from typing import Any
 
 from oslo_log import log as logging
@@ -75,7 +76,9 @@ class ISCSIConnector(base.Connector):
     ) -> list[base.Target]:
         assert isinstance(info, objects.ISCSIConnectionInfo)
         timeout = self._sessions.login_timeout(deadline)
-        discovery = iscsi_discovery.Discovery(self._host, info, timeout)
+        discovery = iscsi_discovery.Discovery(
+            self._host, info, timeout, self._settings.chap_algorithms
+        )
         return discovery.targets(multipath, deadline)
 
     def connect(
@@ -99,7 +102,9 @@ class ISCSIConnector(base.Connector):
             with self._session_locks.hold(_session_key(target), deadline):
                 interest.commit(f'login to {target}')
                 claims.take(target)
-                session = self._sessions.log_in(info, target, claims, deadline)
+                session = self._sessions.log_in(
+                    info, target, claims, deadline, interest.several
+                )
             interest.take_turn(f'scan of {target}')
             device = self._device(session, target, claims, deadline)
         assert device.disk is not None
@@ -139,7 +144,7 @@ class ISCSIConnector(base.Connector):
         if not keep and not claims.shared(target):
             leftovers += self._remove_devices(target, deadline)
         with (
-            self._os_brick.hold(deadline),
+            self._against_os_brick(target, claims, deadline),
             self._session_locks.hold(_session_key(target), deadline),
         ):
             leftovers += self._sessions.log_out(target, claims, deadline)
@@ -151,6 +156,18 @@ class ISCSIConnector(base.Connector):
                 # time, the last one must see that the others have left.
                 claims.release(target)
         return leftovers
+
+    def _against_os_brick(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> contextlib.AbstractContextManager[None]:
+        """What is not ours to end needs no lock, and no waiting for one."""
+        for session in self._sessions.of(target):
+            if claims.owns_session(target, session.sid):
+                return self._os_brick.hold(deadline)
+        return contextlib.nullcontext()
 
     def paths(self, target: base.Target) -> list[base.Path]:
         deadline = deadlines.Deadline.after(self._settings.login_timeout)

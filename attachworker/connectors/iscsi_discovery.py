@@ -13,6 +13,7 @@
 
 """Which targets lead to a volume: SendTargets, and host names looked up."""
 
+from collections.abc import Sequence
 import concurrent.futures
 
 from oslo_log import log as logging
@@ -38,6 +39,7 @@ class Discovery:
     """Finds the targets of one attach.
 
     :param timeout: seconds that a portal may take to answer
+    :param algorithms: for CHAP, the best first; none: as iscsid.conf says
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Discovery:
         host: host_layer.Host,
         info: objects.ISCSIConnectionInfo,
         timeout: int,
+        algorithms: Sequence[str] = (),
     ) -> None:
         self._host = host
         self._info = info
         self._timeout = timeout
+        self._algorithms = algorithms
 
     def targets(
         self, multipath: bool, deadline: deadlines.Deadline
@@ -131,7 +135,7 @@ class Discovery:
         said = self._host.iscsi.discover(
             address,
             port,
-            settings(self._info, self._timeout),
+            settings(self._info, self._timeout, self._algorithms),
             2 * self._timeout + _MARGIN,
             deadline,
         )
@@ -147,7 +151,7 @@ class Discovery:
 
 
 def settings(
-    info: objects.ISCSIConnectionInfo, timeout: int
+    info: objects.ISCSIConnectionInfo, timeout: int, algorithms: Sequence[str]
 ) -> dict[str, str]:
     """The iface to go through, and the discovery record if one is needed.
 
@@ -156,6 +160,8 @@ def settings(
     :param timeout: seconds
     """
     found = {'iface': iscsi_record.interface(info)}
+    if info.discovery_auth_method and algorithms:
+        found[f'{_SENDTARGETS}auth.chap_algs'] = ','.join(algorithms)
     if info.discovery_auth_method:
         found[f'{_SENDTARGETS}timeo.login_timeout'] = str(timeout)
         found[f'{_SENDTARGETS}reopen_max'] = '0'

@@ -16,6 +16,12 @@
 from typing import Any
 
 from oslo_config import cfg
+from oslo_config import types
+
+_DIGESTS = ['None', 'CRC32C', 'CRC32C,None', 'None,CRC32C']
+_DIGEST_HELP = (
+    ' The first that the target can do is used. Unset: as iscsid.conf says.'
+)
 
 
 def options() -> list[Any]:
@@ -44,6 +50,37 @@ def options() -> list[Any]:
             max=600,
             help='Seconds that the kernel may take to make, or to '
             'remove, the block device of a LUN.',
+        ),
+        cfg.ListOpt(
+            'chap_algorithms',
+            item_type=types.String(
+                choices=['MD5', 'SHA1', 'SHA256', 'SHA3-256']
+            ),
+            default=[],
+            help='Digest algorithms that are offered for CHAP, of a session '
+            'and of a discovery, the preferred one first. Empty: as '
+            'iscsid.conf says.',
+        ),
+        cfg.StrOpt(
+            'header_digest',
+            choices=_DIGESTS,
+            help='Checksum over the headers of iSCSI.' + _DIGEST_HELP,
+        ),
+        cfg.StrOpt(
+            'data_digest',
+            choices=_DIGESTS,
+            help='Checksum over the data of iSCSI.' + _DIGEST_HELP,
+        ),
+        cfg.IntOpt(
+            'replacement_timeout',
+            default=5,
+            min=0,
+            max=86400,
+            help='Seconds after which a session that has lost its connection '
+            'fails what waits for it, where the attach asked for multipath: '
+            'another path can do it then. The default is what multipathd '
+            'sets by itself (its fast_io_fail_tmo). A volume with a single '
+            'path waits as long as iscsid.conf says.',
         ),
         cfg.ListOpt(
             'os_brick_lock_paths',

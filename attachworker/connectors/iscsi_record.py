@@ -13,6 +13,8 @@
 
 """The settings that a session is made with, in open-iscsi's names."""
 
+from typing import Any
+
 from attachworker import objects
 from attachworker.connectors import base
 
@@ -31,12 +33,16 @@ def build(
     info: objects.ISCSIConnectionInfo,
     target: base.Target,
     login_timeout: int,
+    settings: Any,
+    several: bool,
 ) -> dict[str, str]:
     """The node record for one login.
 
     What it does not say is as the operator has it in iscsid.conf.
 
     :param login_timeout: seconds
+    :param settings: the options of the connector
+    :param several: whether other paths stand in for this one
     """
     address, _, port = target.portal.rpartition(':')
     transport = 'iser' if interface(info) == 'iser' else 'tcp'
@@ -55,6 +61,18 @@ def build(
         'node.session.initial_login_retry_max': '1',
         'node.conn[0].timeo.login_timeout': str(login_timeout),
     }
+    for key, value in (
+        ('HeaderDigest', settings.header_digest),
+        ('DataDigest', settings.data_digest),
+    ):
+        if value is not None:
+            record[f'node.conn[0].iscsi.{key}'] = value
+    if several:
+        record['node.session.timeo.replacement_timeout'] = str(
+            settings.replacement_timeout
+        )
+    if info.auth_method and settings.chap_algorithms:
+        record[f'{_AUTH}chap_algs'] = ','.join(settings.chap_algorithms)
     if info.auth_method:
         record[f'{_AUTH}authmethod'] = info.auth_method
         for key in ('username', 'password', 'username_in', 'password_in'):

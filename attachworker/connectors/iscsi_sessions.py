@@ -104,15 +104,19 @@ class Sessions:
         target: base.Target,
         claims: base.Claims,
         deadline: deadlines.Deadline,
+        several: bool,
     ) -> host_iscsi.Session:
         """A session that is up: one that there is, or one of ours.
 
+        :param several: whether other paths stand in for this one
         :raises AttachWorkerError: there is none, and none could be made
         """
         if self.usable(info, target):
             return self._wait_for_reconnect(info, target, deadline)
         timeout = self.login_timeout(deadline)
-        record = iscsi_record.build(info, target, timeout)
+        record = iscsi_record.build(
+            info, target, timeout, self._settings, several
+        )
         claims.intend_session(target, self._host.iscsi.last_sid())
         try:
             made = self._host.iscsi.login(

@@ -30,6 +30,7 @@ _OK = 0
 _SESSION_EXISTS = 15
 _NO_DAEMON = 20
 _NOTHING_FOUND = 21
+_FATAL = 19
 _AUTH_FAILED = 24
 _NOT_IN_TIME = 8
 _UNREACHABLE = {4: 'connection failed', 11: 'no answer to a login'}
@@ -134,22 +135,31 @@ class ISCSI:
         :param record: settings of the session, names as in iscsid.conf
         :param timeout: seconds after which iscsiadm is killed
         :raises AuthFailed, TargetUnreachable, LoginFailed: as iscsid said
+        :raises HostToolMissing: the host lacks something, an iface say
         """
         portal = network.join(address, port)
-        code, message = self._calls.call(
-            self._privileged.login,
-            target_name,
-            address,
-            port,
-            record,
-            timeout,
-            name='iscsi.login',
-            about=f'{portal},{target_name.lower()}',
-            deadline=deadline,
-        )
+        try:
+            code, message = self._calls.call(
+                self._privileged.login,
+                target_name,
+                address,
+                port,
+                record,
+                timeout,
+                name='iscsi.login',
+                about=f'{portal},{target_name.lower()}',
+                deadline=deadline,
+            )
+        except FileNotFoundError as error:
+            raise exception.HostToolMissing(
+                tool='open-iscsi', reason=error.strerror or str(error)
+            ) from error
         if code in (_OK, _SESSION_EXISTS):
             return bool(code == _OK)
-        if code == _AUTH_FAILED:
+        mutual = 'node.session.auth.password_in' in record
+        if code == _AUTH_FAILED or (code == _FATAL and mutual):
+            # iscsid does not tell a target that cannot show its secret from
+            # other refusals that are final
             raise exception.AuthFailed(target=target_name, portal=portal)
         if code in _UNREACHABLE:
             raise exception.TargetUnreachable(

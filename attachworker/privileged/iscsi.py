@@ -31,6 +31,8 @@ _MS_SLAVE = 0x80000
 _DATABASES = ('/etc/iscsi', '/var/lib/iscsi')
 #: Directories there that an open-iscsi without records may not have yet.
 _RECORDS = ('nodes', 'send_targets')
+#: Ifaces that need no record.
+_BUILT_IN = ('default', 'iser')
 _LOCK_DIRECTORY = '/run/lock/iscsi'
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.:_-]{0,222}')
@@ -111,6 +113,33 @@ def _write_record(path: pathlib.Path, record: dict[str, str]) -> None:
         file.write(f'# BEGIN RECORD 2.0\n{lines}# END RECORD\n')
 
 
+def _with_interface(
+    database: pathlib.Path, record: dict[str, str]
+) -> dict[str, str]:
+    """Add what the host's iface record says.
+
+    iscsiadm reads that when it makes a node record, and not at the login:
+    with the mere name of an iface it would go any way.
+    """
+    name = record.get('iface.iscsi_ifacename', 'default')
+    if name in _BUILT_IN:
+        return record
+    try:
+        text = (database / 'ifaces' / name).read_text(encoding='utf-8')
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            2,
+            f'no iface {name}; make it with '
+            f'"iscsiadm -m iface -I {name} -o new"',
+        ) from error
+    lines = (line.partition('=') for line in text.splitlines())
+    return record | {
+        key.strip(): value.strip()
+        for key, _, value in lines
+        if key.startswith('iface.') and value.strip() not in ('', '<empty>')
+    }
+
+
 def _check_login(
     target_name: str, address: str, port: int, record: dict[str, str]
 ) -> None:
@@ -118,6 +147,8 @@ def _check_login(
         raise ValueError('not an iSCSI name')
     _check_portal(address, port)
     _check_settings(record)
+    if not _IFACE.fullmatch(record.get('iface.iscsi_ifacename', 'default')):
+        raise ValueError('not the name of an iface')
 
 
 def _check_portal(address: str, port: int) -> None:
@@ -170,13 +201,15 @@ def login(
     :param record: the settings of the node record, iscsiadm's names
     :param timeout: seconds after which iscsiadm is killed
     :raises ValueError: an argument could reach beyond its place
+    :raises FileNotFoundError: something of open-iscsi is not there; its text
+        says what
     :raises TimeoutError: iscsiadm was killed
     """
     _check_login(target_name, address, port, record)
 
     def body(database: pathlib.Path) -> tuple[int, str]:
         place = database / 'nodes' / target_name / f'{address},{port}'
-        _write_record(place, record)
+        _write_record(place, _with_interface(database, record))
         arguments = ['-m', 'node', '-T', target_name]
         arguments += ['-p', _portal(address, port), '--login']
         return _run(arguments, timeout)

@@ -54,7 +54,8 @@ class Attempts:
     ) -> None:
         """Begin to connect a target."""
         interest = self._interests[target] = base.Interest(
-            lambda step: self._take_turn(target, step, deadline)
+            lambda step: self._take_turn(target, step, deadline),
+            several=self._together,
         )
 
         def body() -> None:

@@ -136,7 +136,7 @@ def test_two_names_of_one_portal_are_one(fake: FakeISCSI, port: int) -> None:
 def settings(**data: Any) -> dict[str, str]:
     info = objects.ConnectionInfo.from_dict(shapes.lio(**data))
     assert isinstance(info, objects.ISCSIConnectionInfo)
-    return iscsi_discovery.settings(info, 5)
+    return iscsi_discovery.settings(info, 5, ['SHA256', 'MD5'])
 
 
 def test_credentials_of_sessions_stay_out() -> None:
@@ -162,6 +162,7 @@ def test_credentials() -> None:
         if key.startswith(prefix)
     } == {
         'authmethod': 'CHAP',
+        'chap_algs': 'SHA256,MD5',
         'username': 'd',
         'password': shapes.CANARY,
         'username_in': 'them',

@@ -12,19 +12,33 @@
 
 """The settings that a session is made with."""
 
+import types
 from typing import Any
 
+from oslo_config import cfg
 import pytest
 
 from attachworker import objects
+from attachworker.connectors import iscsi_options
 from attachworker.connectors import iscsi_record
 from attachworker.privileged import iscsi as privileged
 from tests.unit.objects import shapes
 
+DEFAULTS = {each.dest: each.default for each in iscsi_options.options()}
 
-def record(info: dict[str, Any], number: int = 0) -> dict[str, str]:
+
+def record(
+    info: dict[str, Any],
+    number: int = 0,
+    several: bool = False,
+    **options: Any,
+) -> dict[str, str]:
     given = objects.ConnectionInfo.from_dict(info)
-    return iscsi_record.build(given, given.targets[number], 15)
+    assert isinstance(given, objects.ISCSIConnectionInfo)
+    settings = types.SimpleNamespace(**DEFAULTS | options)
+    return iscsi_record.build(
+        given, given.targets[number], 15, settings, several
+    )
 
 
 def auth(found: dict[str, str]) -> dict[str, str]:
@@ -102,6 +116,59 @@ def test_ipv6_has_no_brackets() -> None:
 def test_each_target_has_its_own_record() -> None:
     names = [record(shapes.pure(), n)['node.name'] for n in range(4)]
     assert names == [shapes.IQN] * 2 + [shapes.OTHER_IQN] * 2
+
+
+def test_algorithms_of_chap() -> None:
+    algorithms = ['SHA3-256', 'SHA256', 'MD5']
+    found = record(shapes.lio(), chap_algorithms=algorithms)
+    assert auth(found)['chap_algs'] == 'SHA3-256,SHA256,MD5'
+    # and nothing is said of them where there is no CHAP
+    assert auth(record(without_auth(), chap_algorithms=algorithms)) == {}
+
+
+def without_auth() -> dict[str, Any]:
+    return shapes.lio(auth_method=None, auth_username=None, auth_password=None)
+
+
+def test_digests() -> None:
+    found = record(
+        shapes.lio(), header_digest='CRC32C', data_digest='CRC32C,None'
+    )
+    assert found['node.conn[0].iscsi.HeaderDigest'] == 'CRC32C'
+    assert found['node.conn[0].iscsi.DataDigest'] == 'CRC32C,None'
+
+
+def test_only_one_of_several_paths_gives_up_early() -> None:
+    """The default of 120 s is right where there is no other path."""
+    key = 'node.session.timeo.replacement_timeout'
+    assert key not in record(shapes.lio())
+    assert record(shapes.lio(), several=True)[key] == '5'
+    found = record(shapes.lio(), several=True, replacement_timeout=9)
+    assert found[key] == '9'
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        ('chap_algorithms', 'MD5,SHA512'),
+        ('header_digest', 'crc'),
+        ('data_digest', 'CRC32C None'),
+        ('replacement_timeout', '-1'),
+    ],
+)
+def test_options_that_are_refused(option: str, value: str) -> None:
+    conf = cfg.ConfigOpts()
+    conf.register_opts(iscsi_options.options())
+    with pytest.raises(ValueError, match='(Valid values|Should be)'):
+        conf.set_override(option, value)
+
+
+@pytest.mark.parametrize('interface', ['default', 'iser', 'eth5'])
+def test_ifaces(interface: str) -> None:
+    found = record(shapes.lio(transport_iface=interface))
+    assert found['iface.iscsi_ifacename'] == interface
+    kind = 'iser' if interface == 'iser' else 'tcp'
+    assert found['iface.transport_name'] == kind
 
 
 @pytest.mark.parametrize('shape', shapes.ALL, ids=lambda one: one.__name__)

@@ -12,6 +12,7 @@
 
 """What the privileged side refuses, whoever asks."""
 
+import pathlib
 import subprocess
 from typing import Any
 
@@ -110,6 +111,38 @@ def test_records(record: dict[str, str]) -> None:
 def test_types(arguments: tuple[Any, ...]) -> None:
     with pytest.raises((ValueError, TypeError, AttributeError)):
         iscsi._check_login(*arguments)
+
+
+@pytest.mark.parametrize('name', ['', '-o', '../../x', 'a b', 'a/b', '.'])
+def test_ifaces(name: str) -> None:
+    refused(NAME, '192.0.2.1', 3260, {'iface.iscsi_ifacename': name})
+
+
+def test_an_iface_is_as_its_record_says(tmp_path: pathlib.Path) -> None:
+    (tmp_path / 'ifaces').mkdir()
+    (tmp_path / 'ifaces/eth5').write_text(
+        '# BEGIN RECORD 2.1.8\n'
+        'iface.iscsi_ifacename = eth5\n'
+        'iface.net_ifacename = eth5.7\n'
+        'iface.initiatorname = iqn.2026-01.example:five\n'
+        'iface.hwaddress = <empty>\n'
+        'node.startup = automatic\n'
+        '# END RECORD\n'
+    )
+    record = RECORD | {
+        'iface.iscsi_ifacename': 'eth5',
+        'iface.transport_name': 'tcp',
+    }
+    assert iscsi._with_interface(tmp_path, record) == record | {
+        'iface.net_ifacename': 'eth5.7',
+        'iface.initiatorname': 'iqn.2026-01.example:five',
+    }
+    other = record | {'iface.iscsi_ifacename': 'eth6'}
+    with pytest.raises(FileNotFoundError, match='no iface eth6'):
+        iscsi._with_interface(tmp_path, other)
+    for name in ('default', 'iser'):
+        same = record | {'iface.iscsi_ifacename': name}
+        assert iscsi._with_interface(tmp_path, same) == same
 
 
 @pytest.mark.parametrize('address', HOSTILE_ADDRESSES)
