@@ -152,6 +152,53 @@ def test_chap(
     assert found_in_files(one) == []
 
 
+@pytest.mark.parametrize('secret', [CANARY, WRONG], ids=['right', 'wrong'])
+@pytest.mark.parametrize('kind', [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+def test_discovery_and_mutual_chap(
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    node: client.AttachWorkerClient,
+    caplog: pytest.LogCaptureFixture,
+    secret: str,
+    kind: Fault,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    volume = bed.create_volume(chap=('user', CANARY))
+    info = volume.connection_info()
+    info['data'] |= {
+        'auth_username_in': 'them',
+        'auth_password_in': f'{CANARY}-theirs',
+        'discovery_auth_method': 'CHAP',
+        'discovery_auth_username': 'finder',
+        'discovery_auth_password': secret,
+        'discovery_auth_username_in': 'them',
+        'discovery_auth_password_in': f'{CANARY}-theirs',
+    }
+    bed.set_discovery_chap(('finder', CANARY))
+    fault = bed.arm(kind, 'iscsi.discover')
+    ids = {'request_id': str(uuid.uuid4()), 'attachment_id': 'a-3'}
+    try:
+        call = caller.Background(
+            lambda: node.attach_volume(info, multipath=True, **ids)
+        )
+        # While the portals are asked for
+        assert fault.wait(15)
+        in_files, in_processes = found_in_files(one), found_in_processes()
+        fault.release()
+        assert (in_files, in_processes) == ([], [])
+        answer = str(call.result().as_dict())
+    finally:
+        bed.set_discovery_chap(None)
+    # And afterwards
+    assert "'status': 'attached'" in answer
+    # a discovery that was refused is told, and not with what
+    assert ('refused the credentials' in answer) is (secret == WRONG)
+    answer += str([each.as_dict() for each in node.list_attachments()])
+    assert 'CANARY' not in answer + caplog.text
+    node.detach_volume('a-3', raise_on_failure=True)
+    assert found_in_files(one) == []
+
+
 def test_worker_that_is_killed(
     bed: SimulatedBed, one: daemon.Daemon, node: client.AttachWorkerClient
 ) -> None:
