@@ -17,6 +17,10 @@ import contextlib
 import os
 import pathlib
 
+#: A kernel in user mode: many processes with thousands of files each, all its
+#: own. To look at them takes a second.
+_LAB = 'linux.uml'
+
 
 def of(node: pathlib.Path) -> Iterator[tuple[int, str]]:
     """The processes (pid, command), except this one.
@@ -25,25 +29,26 @@ def of(node: pathlib.Path) -> Iterator[tuple[int, str]]:
     """
     # deleted: the node is gone, or shows another volume by now
     nodes = (str(node), f'{node} (deleted)')
-    for process in pathlib.Path('/proc').iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        if int(pid) == os.getpid() or _command(pid) == _LAB:
             continue
-        if any(file in nodes for file in _open_files(process)):
-            yield int(process.name), _command(process)
+        if any(file in nodes for file in _open_files(pid)):
+            yield int(pid), _command(pid)
 
 
-def _open_files(process: pathlib.Path) -> Iterator[str]:
+def _open_files(pid: str) -> Iterator[str]:
+    directory = f'/proc/{pid}/fd'
     try:
-        descriptors = list((process / 'fd').iterdir())
+        descriptors = os.listdir(directory)
     except OSError:
         return  # it ended meanwhile
     for descriptor in descriptors:
         with contextlib.suppress(OSError):  # closed meanwhile
-            yield os.readlink(descriptor)
+            yield os.readlink(f'{directory}/{descriptor}')
 
 
-def _command(process: pathlib.Path) -> str:
+def _command(pid: str) -> str:
     try:
-        return (process / 'comm').read_text().strip()
+        return pathlib.Path(f'/proc/{pid}/comm').read_text().strip()
     except OSError:
         return '?'
