@@ -21,10 +21,14 @@ from taskflow import engines
 from taskflow import flow as flows
 from taskflow import states
 from taskflow.listeners import base
+from taskflow.persistence import models
 from taskflow.types import failure
 from taskflow.types import notifier
 
 from attachworker import deadline as deadlines
+from attachworker.flows import unsaved
+
+_UNSAVED = unsaved.Unsaved()
 
 
 class Observer(Protocol):
@@ -92,7 +96,13 @@ def run(flow: flows.Flow, executor: Any | None, observer: Observer) -> Outcome:
     """
     # Handing each step to another thread costs more than most steps do.
     kind = 'serial' if executor is None else 'parallel'
-    engine = engines.load(flow, engine=kind, executor=executor)
+    engine = engines.load(
+        flow,
+        book=models.LogBook(flow.name),
+        backend=_UNSAVED,
+        engine=kind,
+        executor=executor,
+    )
     with _Listener(engine, observer) as listener:
         try:
             engine.run()
