@@ -166,14 +166,14 @@ fi
 # --- os-brick, in an environment of its own ---
 
 peer=.venv-os-brick
-wanted=tests/peer/requirements.txt
-state=$(pwd && sha256sum "$wanted")
+peer_needs=tests/peer/requirements.txt
+state=$(pwd && sha256sum "$peer_needs")
 if [[ -n $packages && $(cat "$peer/setup.stamp" 2>/dev/null) != "$state" ]]
 then
-    say "installing $wanted in $peer"
+    say "installing $peer_needs in $peer"
     .venv/bin/python -m venv --clear "$peer"
     "$peer/bin/python" -m pip install -qq --disable-pip-version-check \
-        -r "$wanted"
+        -r "$peer_needs"
     printf '%s\n' "$state" >"$peer/setup.stamp"
 fi
 
