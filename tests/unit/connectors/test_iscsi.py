@@ -220,6 +220,17 @@ def test_a_device_that_was_found_stays_after_a_failed_attach(
 ) -> None:
     # Given a device that somebody else has brought here
     volume = bed.create_volume()
+    bring_device(bed, volume)
+    before = bed.snapshot()
+    # When an attach of it fails
+    result = worker.attach(volume, expected_wwn='naa.6' + '0' * 31)
+    assert result.error.code == 'identity_mismatch'
+    # Then it is as it was
+    assert bed.snapshot() == before
+
+
+def bring_device(bed: beds.SimulatedBed, volume: contract.Volume) -> None:
+    """Somebody else on this host logs in and scans."""
     log_in(bed, volume)
     host = bed.host()
     address, _, port = volume.portals[0].rpartition(':')
@@ -228,12 +239,40 @@ def test_a_device_that_was_found_stays_after_a_failed_attach(
     host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
     assert host.scsi.wait_for_disk(session.directory, volume.lun, deadline)
     host.close()
+
+
+def detach_by_portal(
+    worker: harness.Harness, volume: contract.Volume, portal: str
+) -> objects.OperationResult:
+    info = volume.connection_info()
+    info['data']['target_portal'] = portal
+    return worker.api.detach_volume(
+        {},
+        worker.name,
+        objects.DetachRequest(request_id=portal, connection_info=info),
+    )
+
+
+def test_a_detach_by_host_name_finds_what_others_attached(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given a device that somebody else has brought here, by an address
+    volume = bed.create_volume()
     before = bed.snapshot()
-    # When an attach of it fails
-    result = worker.attach(volume, expected_wwn='naa.6' + '0' * 31)
-    assert result.error.code == 'identity_mismatch'
-    # Then it is as it was
-    assert bed.snapshot() == before
+    devices = len(before['block_devices'])
+    bring_device(bed, volume)
+    port = volume.portals[0].rpartition(':')[2]
+    # When nobody knows the name, the detach does not claim to be done
+    result = detach_by_portal(worker, volume, f'no.such.invalid:{port}')
+    assert result.status == 'failed', result.as_dict()
+    assert 'no.such.invalid' in str(result.as_dict())
+    assert len(bed.snapshot()['block_devices']) == devices + 1
+    # When the name is known, the device goes and the session stays
+    result = detach_by_portal(worker, volume, f'localhost:{port}')
+    assert result.status == 'detached', result.as_dict()
+    after = bed.snapshot()
+    assert after['block_devices'] == before['block_devices']
+    assert len(after['sessions']) == len(before['sessions']) + 1
 
 
 def test_a_host_without_open_iscsi(

@@ -20,7 +20,6 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import host as hosts
 from attachworker.host import iscsi
-from attachworker.host import verbs
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
 from tests.simulator import faults
@@ -157,77 +156,6 @@ def test_logout_that_fails(
         host.iscsi.logout(session, 1.0, deadline)
 
 
-class Discovers:
-    """Answers a discovery as iscsiadm would."""
-
-    def __init__(self, code: int, output: str) -> None:
-        self._answer = (code, output)
-
-    def discover(self, *arguments: object) -> tuple[int, str]:
-        return self._answer
-
-
-def discovered(code: int, output: str) -> list[tuple[str, str]]:
-    made = iscsi.ISCSI(
-        pathlib.Path('/nowhere'), Discovers(code, output), verbs.Verbs()
-    )
-    deadline = deadlines.Deadline.after(10.0)
-    return made.discover('192.0.2.1', 3260, {}, 1.0, deadline)
-
-
-def test_a_discovery_is_read_between_warnings() -> None:
-    """Launchpad 1705674, 1453992, 1732199, 1886855: tags, texts, no tag."""
-    output = """\
-iscsiadm: Config file line 17 too long.
-192.0.2.1:3260,1 iqn.2026-01.example:one
-192.0.2.2:3260,-1 iqn.2026-01.example:two
-[2001:db8::1]:3260,2 iqn.2026-01.example:one
-2001:db8::2:3260,2 iqn.2026-01.example:one
-iscsiadm: connect to 192.0.2.9 timed out
-192.0.2.3 iqn.2026-01.example:one
-192.0.2.4:3260,1
-storage.example:3260,1 iqn.2026-01.example:one
-
-"""
-    assert discovered(0, output) == [
-        ('192.0.2.1:3260', 'iqn.2026-01.example:one'),
-        ('192.0.2.2:3260', 'iqn.2026-01.example:two'),
-        ('[2001:db8::1]:3260', 'iqn.2026-01.example:one'),
-        ('2001:db8::2:3260', 'iqn.2026-01.example:one'),
-        ('storage.example:3260', 'iqn.2026-01.example:one'),
-    ]
-
-
-def test_a_discovery_that_finds_nothing() -> None:
-    """Launchpad 1756206: that is no error."""
-    assert discovered(21, 'iscsiadm: No portals found') == []
-
-
-@pytest.mark.parametrize(
-    ('code', 'output', 'error', 'word'),
-    [
-        (24, '', exception.AuthFailed, 'Discovery at 192.0.2.1:3260'),
-        (
-            19,
-            'iscsiadm: failing authentication, received incorrect CHAP '
-            'response from target',
-            exception.AuthFailed,
-            'credentials',
-        ),
-        (19, 'other', exception.HostToolFailed, 'exit code 19: other'),
-        (4, '', exception.TargetUnreachable, '192.0.2.1:3260'),
-        (11, '', exception.TargetUnreachable, '192.0.2.1:3260'),
-        (6, 'a\nlast', exception.HostToolFailed, 'exit code 6: last'),
-    ],
-)
-def test_a_discovery_that_fails(
-    code: int, output: str, error: type[Exception], word: str
-) -> None:
-    with pytest.raises(error) as caught:
-        discovered(code, output)
-    assert word in str(caught.value)
-
-
 def test_initiator_name(bed: beds.SimulatedBed, host: hosts.Host) -> None:
     path = bed.root / 'etc/iscsi/initiatorname.iscsi'
     kept = path.read_text()
@@ -298,6 +226,38 @@ def test_spellings_of_ipv6(
         persistent_port='3260',
     )
     assert len(static.sessions('iqn.a', '2001:db8::1', 3260)) == 1
+
+
+def test_names_of_targets_have_no_case(
+    tmp_path: pathlib.Path, static: iscsi.ISCSI
+) -> None:
+    session_tree(
+        tmp_path,
+        1,
+        'iqn.2026-01.example:Upper',
+        persistent_address='192.0.2.1',
+        persistent_port='3260',
+    )
+    for name in ('iqn.2026-01.example:UPPER', 'IQN.2026-01.example:upper'):
+        (found,) = static.sessions(name, '192.0.2.1', 3260)
+        # and they are told as the kernel has them
+        assert found.target_name == 'iqn.2026-01.example:Upper'
+
+
+def test_a_session_through_a_host_name_is_found_by_its_address(
+    tmp_path: pathlib.Path, static: iscsi.ISCSI
+) -> None:
+    """Somebody else has logged in by name: that is all iscsid persists."""
+    session_tree(
+        tmp_path,
+        1,
+        'iqn.a',
+        persistent_address='storage.example',
+        persistent_port='3260',
+        address='192.0.2.1',
+        port='3260',
+    )
+    assert len(static.sessions('iqn.a', '192.0.2.1', 3260)) == 1
 
 
 def test_several_sessions_to_one_portal_oldest_first(

@@ -86,6 +86,18 @@ def test_a_session_is_shared_by_all_luns_of_a_portal(of: Of) -> None:
 # -- devices
 
 
+def test_names_of_targets_have_no_case(of: Of) -> None:
+    upper = (HERE[0], HERE[1].upper(), HERE[2])
+    of('first').take(HERE)
+    of('first').intend_session(HERE, 4)
+    second = of('second')
+    assert second.shared(upper)
+    assert second.session_shared(upper)
+    assert second.owns_session(upper, 5)
+    # and a target is told as it was taken
+    assert of('first').taken() == [HERE]
+
+
 def test_a_device_is_ours_only_once_it_was_meant_to_be_made(of: Of) -> None:
     claims = of('first')
     claims.take(HERE)

@@ -1,0 +1,97 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Which of the sessions to a portal a request may use."""
+
+import pathlib
+import types
+from typing import Any
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import iscsi_sessions
+from attachworker.host import iscsi as host_iscsi
+from attachworker.host import verbs
+from tests.unit.objects import shapes
+
+OURS = 'iqn.2026-01.example:host'
+SECOND = 'iqn.2026-01.example:second-name'
+
+
+def session(
+    sid: int, interface: str = 'default', name: str = OURS
+) -> host_iscsi.Session:
+    return host_iscsi.Session(
+        sid=sid,
+        host=sid,
+        target_id=0,
+        target_name=shapes.IQN,
+        state='LOGGED_IN',
+        directory=pathlib.Path('/nowhere'),
+        interface=interface,
+        initiator_name=name,
+    )
+
+
+class FakeISCSI:
+    def __init__(self, *known: host_iscsi.Session) -> None:
+        self._known = list(known)
+
+    def initiator_name(self) -> str:
+        return OURS
+
+    def sessions(self, *_: object) -> list[host_iscsi.Session]:
+        return self._known
+
+
+def sessions(*known: host_iscsi.Session) -> iscsi_sessions.Sessions:
+    host: Any = types.SimpleNamespace(
+        iscsi=FakeISCSI(*known), verbs=verbs.Verbs()
+    )
+    settings = types.SimpleNamespace(login_timeout=5)
+    return iscsi_sessions.Sessions(host, settings)
+
+
+@pytest.mark.parametrize(
+    ('interface', 'usable'),
+    [(None, [1, 3]), ('default', [1, 3]), ('eth5', [2]), ('eth6', [3])],
+)
+def test_sessions_are_told_apart_by_iface(
+    interface: str | None, usable: list[int]
+) -> None:
+    # Given three, of which the second shows another name of this host
+    made = sessions(session(1), session(2, 'eth5', SECOND), session(3, 'eth6'))
+    info = objects.ConnectionInfo.from_dict(
+        shapes.lio(transport_iface=interface)
+    )
+    assert isinstance(info, objects.ISCSIConnectionInfo)
+    (target,) = info.targets
+    found = made.usable(info, target)
+    assert [one.sid for one in found] == usable
+    # and all are seen
+    assert [one.sid for one in made.of(target)] == [1, 2, 3]
+
+
+def test_places_of_a_host_name() -> None:
+    deadline = deadlines.Deadline.after(10.0)
+    target = objects.Target('localhost:3260', shapes.IQN, 7)
+    found = sessions().by_address(target, deadline)
+    assert ('127.0.0.1:3260', shapes.IQN, 7) in found
+    assert target not in found
+    address = target._replace(portal='[2001:db8::1]:3260')
+    assert sessions().by_address(address, deadline) == [address]
+    nowhere = target._replace(portal='no.such.host.invalid:3260')
+    with pytest.raises(exception.TargetUnreachable):
+        sessions().by_address(nowhere, deadline)
