@@ -87,7 +87,11 @@ def worker(
         yield running
 
 
-@pytest.mark.parametrize('portals', [1, 2])
+@pytest.mark.parametrize(
+    ('portals', 'multipath'),
+    [(1, False), (2, False), (2, True)],
+    ids=['1', '2', 'map'],
+)
 @pytest.mark.parametrize('step', steps(attach.build))
 def test_attach(
     bed: beds.Bed,
@@ -96,17 +100,21 @@ def test_attach(
     mode: faults.Mode,
     step: str,
     portals: int,
+    multipath: bool,
 ) -> None:
     # Given a neighbour on the same target that must not be harmed
     neighbour = bed.create_volume(portals=portals)
     volume = bed.create_volume(on=neighbour)
-    path = worker.attach(neighbour).device.path
-    settled(bed, 1)
+    path = worker.attach(neighbour, multipath=multipath).device.path
+    sessions = 2 if multipath else 1
+    settled(bed, sessions)
     before = bed.snapshot()
     # When a step of the attach goes wrong
     run_class.arm(step)
     started = time.monotonic()
-    result = worker.attach(volume, deadline_seconds=DEADLINE)
+    result = worker.attach(
+        volume, multipath=multipath, deadline_seconds=DEADLINE
+    )
     elapsed = time.monotonic() - started
     # Then there is one result, and it says what and where
     assert run_class.step is None, 'the fault did not strike'
@@ -125,6 +133,7 @@ def test_attach(
     assert bed.snapshot()['sessions'] == []
 
 
+@pytest.mark.parametrize('multipath', [False, True], ids=['2', 'map'])
 @pytest.mark.parametrize('step', steps(detach.build))
 def test_detach(
     bed: beds.Bed,
@@ -132,13 +141,14 @@ def test_detach(
     run_class: type[faults.FailingRun],
     mode: faults.Mode,
     step: str,
+    multipath: bool,
 ) -> None:
     # Given an attached volume
     volume = bed.create_volume(portals=2)
     before = bed.snapshot()
-    attached = worker.attach(volume)
+    attached = worker.attach(volume, multipath=multipath)
     assert attached.status == 'attached', attached.as_dict()
-    settled(bed, 1)
+    settled(bed, 2 if multipath else 1)
     # When a step of the detach goes wrong
     run_class.arm(step)
     result = worker.detach(volume.name, deadline_seconds=DEADLINE)

@@ -61,7 +61,7 @@ LAYERS: dict[str, frozenset[str]] = {
     ),
     'telemetry': frozenset({'objects'}),
     # Keeps the claims that connectors ask for.
-    'journal': frozenset({'connectors.base', 'objects'}),
+    'journal': frozenset({'objects'}),
     'host': frozenset({'privileged'}),
     # The caller's side.
     'rpcapi': BUS,
