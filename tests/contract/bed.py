@@ -102,15 +102,74 @@ class Bed(abc.ABC):
         on: Volume | None = None,
         chap: tuple[str, str] | None = None,
         lun: int | None = None,
+        resizable: bool = False,
+        mapped: bool = True,
+        block_size: int = 512,
     ) -> Volume:
         """A new volume, mapped on a target.
 
         :param on: share this volume's target, at the next free LUN
+        :param resizable: it can be grown later
+        :param mapped: False: see :meth:`remap`
+        :param block_size: the logical one, bytes
         """
 
     @abc.abstractmethod
     def remove_volume(self, volume: Volume) -> None:
         """Unmap the LUN on the target; the host is not told."""
+
+    @abc.abstractmethod
+    def resize_volume(self, volume: Volume, size: int) -> None:
+        """Grow it on the storage; the host is not told.
+
+        :param size: bytes
+        """
+
+    @abc.abstractmethod
+    def remap(self, volume: Volume, other: Volume, portal: str = '') -> None:
+        """Have the LUN of a volume lead to another one's data and identity.
+
+        The host is not told.
+
+        :param other: one that was made unmapped, or the first one again
+        :param portal: change only what this one shows
+        """
+
+    @abc.abstractmethod
+    def set_discovery_chap(self, chap: tuple[str, str] | None) -> None:
+        """Have the portals demand this for a discovery; None: nothing."""
+
+    @abc.abstractmethod
+    def kill_path(self, volume: Volume, portal: str) -> None:
+        """Break the connections of a portal, and refuse new ones."""
+
+    @abc.abstractmethod
+    def restore_path(self, volume: Volume, portal: str) -> None:
+        """Take back :meth:`kill_path`; sessions come back by themselves."""
+
+    @abc.abstractmethod
+    def drop_session(self, volume: Volume, portal: str) -> None:
+        """Somebody else on the host logs out."""
+
+    @abc.abstractmethod
+    def set_multipathd(
+        self,
+        find_multipaths: str = 'yes',
+        user_friendly_names: bool = False,
+        queueing: bool = False,
+    ) -> None:
+        """(Re)start multipathd with these settings.
+
+        :param queueing: I/O waits while no path works, and does not fail
+        """
+
+    @abc.abstractmethod
+    def stop_multipathd(self) -> None:
+        """Its maps stay."""
+
+    @abc.abstractmethod
+    def hang_portal(self, portal: str) -> None:
+        """Neither answer nor refuse."""
 
     @abc.abstractmethod
     def stop_portal(self, portal: str) -> None:
@@ -143,8 +202,9 @@ class Bed(abc.ABC):
         """A picture of the host that goes into JSON; it waits for nothing.
 
         Sessions (target, portal), node records, SCSI and block devices, maps,
-        links in /dev/disk, files that iscsiadm and multipath keep, stray
-        children. Without the kernel's growing numbers.
+        links in /dev/disk, files that iscsiadm and multipath keep, the disks
+        that multipathd knows, stray children. Without the kernel's growing
+        numbers.
         """
 
     @abc.abstractmethod

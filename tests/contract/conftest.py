@@ -33,6 +33,7 @@ def shared_bed() -> Iterator[beds.Bed]:
     else:
         from tests.simulator.bed import SimulatedBed as Bed
     bed = Bed()
+    bed.set_multipathd()
     yield bed
     bed.close()
 

@@ -108,15 +108,6 @@ def test_more_paths_than_there_can_be(
     )
 
 
-def test_enforced_multipath(bed: beds.Bed, worker: harness.Harness) -> None:
-    volume = bed.create_volume(portals=2)
-    values = {'multipath': True, 'enforce_multipath': True}
-    assert refused(worker, volume, **values) == (
-        'multipath_failed',
-        'GetConnector',
-    )
-
-
 def test_failure_harms_no_other_volume_of_the_target(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:

@@ -46,8 +46,7 @@ class KernelBed(bed.Bed):
             privileged.default.start(priv_context.Method.FORK)
         self.root = pathlib.Path('/')
         self._targets: dict[str, lio.Target] = {}
-        self._files: dict[tuple[str, int], lio.BackingFile] = {}
-        self._portals: dict[str, set[str]] = {}
+        self._volumes: dict[str, lio.Backing] = {}
         self.verbs = privileged
         self._stopped: set[str] = set()
         self._hanging: dict[str, socket.socket] = {}
@@ -63,6 +62,9 @@ class KernelBed(bed.Bed):
         on: bed.Volume | None = None,
         chap: tuple[str, str] | None = None,
         lun: int | None = None,
+        resizable: bool = False,
+        mapped: bool = True,
+        block_size: int = 512,
     ) -> bed.Volume:
         serial = uuid.uuid4()
         name = f'volume-{serial}'
@@ -83,9 +85,14 @@ class KernelBed(bed.Bed):
             )
         if lun is None:
             lun = target.next_lun()
-        file = lio.BackingFile(name, serial, size, pattern)
-        target.map(lun, file)
-        self._files[target.name, lun] = file
+        backing = (
+            lio.BackingDevice(name, serial, size, pattern, block_size)
+            if resizable or block_size != 512
+            else lio.Backing(name, serial, size, pattern)
+        )
+        self._volumes[name] = backing
+        if mapped:
+            target.map(lun, backing)
         return bed.Volume(
             name=name,
             target=target.name,
@@ -103,9 +110,8 @@ class KernelBed(bed.Bed):
         addresses: tuple[str, ...],
         chap: tuple[str, str] | None,
     ) -> lio.Target:
-        target = lio.Target(name, chap)
+        target = lio.Target(name, addresses, chap)
         self._targets[name] = target
-        self._portals[name] = set(addresses)
         for address in addresses:
             if address not in self._stopped:
                 target.listen(address)
@@ -113,7 +119,33 @@ class KernelBed(bed.Bed):
 
     def remove_volume(self, volume: bed.Volume) -> None:
         self._targets[volume.target].unmap(volume.lun)
-        self._files.pop((volume.target, volume.lun)).delete()
+        self._volumes.pop(volume.name).delete()
+
+    def resize_volume(self, volume: bed.Volume, size: int) -> None:
+        backing = self._volumes[volume.name]
+        assert isinstance(backing, lio.BackingDevice), 'not made resizable'
+        backing.resize(size)
+
+    def remap(
+        self, volume: bed.Volume, other: bed.Volume, portal: str = ''
+    ) -> None:
+        target = self._targets[volume.target]
+        address = portal.rpartition(':')[0]
+        target.unmap(volume.lun, address)
+        target.map(volume.lun, self._volumes[other.name], address)
+
+    def set_discovery_chap(self, chap: tuple[str, str] | None) -> None:
+        lio.set_discovery_chap(chap)
+
+    def kill_path(self, volume: bed.Volume, portal: str) -> None:
+        target = self._targets[volume.target]
+        target.enable(False, portal.rpartition(':')[0])
+        self.stop_portal(portal)
+
+    def restore_path(self, volume: bed.Volume, portal: str) -> None:
+        target = self._targets[volume.target]
+        target.enable(True, portal.rpartition(':')[0])
+        self.start_portal(portal)
 
     def stop_portal(self, portal: str) -> None:
         address = portal.rpartition(':')[0]
@@ -128,8 +160,8 @@ class KernelBed(bed.Bed):
         if address not in self._stopped:
             return
         self._stopped.remove(address)
-        for name, target in self._targets.items():
-            if address in self._portals[name]:
+        for target in self._targets.values():
+            if address in target.addresses:
                 target.listen(address)
 
     def hang_portal(self, portal: str) -> None:
@@ -141,7 +173,26 @@ class KernelBed(bed.Bed):
 
     def break_connections(self, volume: bed.Volume) -> None:
         """The target closes all connections; it takes them again."""
-        self._targets[volume.target].break_connections()
+        for wanted in (False, True):
+            self._targets[volume.target].enable(wanted)
+
+    def set_multipathd(
+        self,
+        find_multipaths: str = 'yes',
+        user_friendly_names: bool = False,
+        queueing: bool = False,
+    ) -> None:
+        self.stop_multipathd()
+        daemons.configure_multipathd(
+            find_multipaths=find_multipaths,
+            user_friendly_names='yes' if user_friendly_names else 'no',
+            no_path_retry='queue' if queueing else 'fail',
+        )
+        daemons.start('multipathd')
+        daemons.wait_for_multipathd()
+
+    def stop_multipathd(self) -> None:
+        daemons.kill('multipathd')
 
     def restart_iscsid(self) -> None:
         daemons.kill('iscsid')
@@ -192,8 +243,8 @@ class KernelBed(bed.Bed):
                 log_out(session)
         for target in self._targets.values():
             target.delete()
-        for file in self._files.values():
-            file.delete()
+        for backing in self._volumes.values():
+            backing.delete()
 
 
 def log_out(session: str) -> None:

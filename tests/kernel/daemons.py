@@ -12,9 +12,12 @@
 
 """The daemons of the guest, which guest_init.sh has started."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import socket
+import struct
 import subprocess
 import time
 
@@ -25,10 +28,16 @@ _COMMANDS = {
 }
 
 
+_MULTIPATH_CONF = pathlib.Path('/etc/multipath.conf')
+_MULTIPATHD = '\0/org/kernel/linux/storage/multipathd'
+_LENGTH = struct.Struct('@N')
+
+
 def kill(name: str) -> None:
-    """``kill -9``, and wait until it is gone."""
+    """``kill -9``, and wait until it is gone; that it is already is fine."""
     pid = int((_PIDS / f'{name}.pid').read_text())
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     # A child of init, or of this process: either reaps it.
     while pathlib.Path(f'/proc/{pid}/exe').exists():
         try:
@@ -49,3 +58,54 @@ def start(name: str) -> None:
             start_new_session=True,
         )
     (_PIDS / f'{name}.pid').write_text(f'{process.pid}\n')
+
+
+def configure_multipathd(
+    find_multipaths: str, user_friendly_names: str, no_path_retry: str
+) -> None:
+    """Write its configuration, for its next start."""
+    # It looks at its paths every second, so that tests need not wait long.
+    # The table of known devices has a no_path_retry of its own for LIO.
+    _MULTIPATH_CONF.write_text(f"""\
+defaults {{
+    find_multipaths {find_multipaths}
+    user_friendly_names {user_friendly_names}
+    polling_interval 1
+}}
+overrides {{
+    no_path_retry {no_path_retry}
+}}
+""")
+
+
+def wait_for_multipathd(seconds: float = 20.0) -> None:
+    """Until it answers."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            ask_multipathd('show daemon')
+        except OSError:
+            assert time.monotonic() < end, 'multipathd does not start'
+            time.sleep(0.05)
+        else:
+            return
+
+
+def multipathd_paths() -> list[str]:
+    """The disks that it knows; none if it does not run."""
+    try:
+        return ask_multipathd('show paths raw format %d').split()
+    except OSError:
+        return []
+
+
+def ask_multipathd(command: str) -> str:
+    """Its answer to a command; much quicker than ``multipathd COMMAND``."""
+    request = command.encode() + b'\0'
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(10)
+        client.connect(_MULTIPATHD)
+        client.sendall(_LENGTH.pack(len(request)) + request)
+        with client.makefile('rb') as answer:
+            (length,) = _LENGTH.unpack(answer.read(_LENGTH.size))
+            return answer.read(length).rstrip(b'\0').decode()

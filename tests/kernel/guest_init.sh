@@ -82,10 +82,15 @@ prepare_host() {
 
 listening() {
     [ -S /run/udev/control ] || return 1
+    found=0
     while read -r line; do
-        case $line in *ISCSIADM_ABSTRACT_NAMESPACE*) return 0 ;; esac
+        case $line in
+            *ISCSIADM_ABSTRACT_NAMESPACE* | *storage/multipathd*)
+                found=$((found + 1))
+                ;;
+        esac
     done </proc/net/unix
-    return 1
+    [ "$found" -ge 2 ]
 }
 
 start_daemons() {
@@ -94,16 +99,18 @@ start_daemons() {
         /lib/systemd/systemd-udevd >"$LAB_RESULTS/udevd.log" 2>&1 &
     iscsid -f >"$LAB_RESULTS/iscsid.log" 2>&1 &
     echo $! >/run/lab/iscsid.pid
-    if [ "${LAB_MULTIPATHD:-0}" = 1 ]; then
-        cat >/etc/multipath.conf <<'CONF'
+    cat >/etc/multipath.conf <<'CONF'
 defaults {
     find_multipaths yes
     user_friendly_names no
+    polling_interval 1
+}
+overrides {
+    no_path_retry fail
 }
 CONF
-        multipathd -d -s >"$LAB_RESULTS/multipathd.log" 2>&1 &
-        echo $! >/run/lab/multipathd.pid
-    fi
+    multipathd -d -s >"$LAB_RESULTS/multipathd.log" 2>&1 &
+    echo $! >/run/lab/multipathd.pid
     # The command finds them ready.
     tries=100
     until listening || [ "$tries" = 0 ]; do

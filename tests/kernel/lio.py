@@ -13,11 +13,15 @@
 """Targets of the kernel's own iSCSI target, LIO.
 
 Every target listens on the first of a handful of loopback addresses, as many
-as it was made with. Volumes are files below /run, so they are memory.
+as it was made with. Each has a portal group of its own, so that one path can
+be broken, or shown another volume, and the others not. Volumes are files below
+/run, so they are memory.
 """
 
 import itertools
 import pathlib
+import subprocess
+from typing import Any
 import uuid
 
 import rtslib_fb
@@ -57,65 +61,104 @@ def portal(address: str) -> str:
 
 
 class Target:
-    """One target with one portal group.
+    """One target, with a portal group for each address.
 
     :param chap: user name and password that this machine's initiator needs
     """
 
-    def __init__(self, name: str, chap: tuple[str, str] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        addresses: tuple[str, ...],
+        chap: tuple[str, str] | None,
+    ) -> None:
         self.name = name
         self._target = rtslib_fb.Target(
             rtslib_fb.FabricModule('iscsi'), name, mode='create'
         )
-        self._group = rtslib_fb.TPG(self._target, 1, mode='create')
-        for key, value in (CHAP_ONLY if chap else OPEN).items():
-            self._group.set_attribute(key, value)
-        self._acl: rtslib_fb.NodeACL | None = None
-        if chap is not None:
-            self._acl = rtslib_fb.NodeACL(
-                self._group, initiator_name(), mode='create'
-            )
-            self._acl.chap_userid, self._acl.chap_password = chap
-        self._group.enable = True
+        self._groups = {
+            address: self._create_group(tag, chap)
+            for tag, address in enumerate(addresses, start=1)
+        }
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(self._groups)
 
     def listen(self, address: str) -> None:
-        rtslib_fb.NetworkPortal(self._group, address, PORT, mode='create')
+        rtslib_fb.NetworkPortal(
+            self._groups[address], address, PORT, mode='create'
+        )
 
     def refuse(self, address: str) -> None:
         """Stop listening; connections that exist stay."""
-        for network_portal in self._group.network_portals:
-            if network_portal.ip_address == address:
+        if address in self._groups:
+            for network_portal in self._groups[address].network_portals:
                 network_portal.delete()
 
     def next_lun(self) -> int:
         """The lowest free number."""
-        taken = {lun.lun for lun in self._group.luns}
+        taken = {
+            lun.lun for group in self._groups.values() for lun in group.luns
+        }
         return next(n for n in itertools.count() if n not in taken)
 
-    def map(self, lun: int, volume: 'BackingFile') -> None:
-        mapped = rtslib_fb.LUN(self._group, lun, volume.storage)
-        if self._acl is not None:
-            rtslib_fb.MappedLUN(self._acl, lun, mapped, write_protect=False)
+    def map(self, lun: int, volume: 'Backing', address: str = '') -> None:
+        """Show a volume through one address, or all."""
+        for group in self._at(address):
+            mapped = rtslib_fb.LUN(group, lun, volume.storage)
+            for acl in group.node_acls:
+                rtslib_fb.MappedLUN(acl, lun, mapped, write_protect=False)
 
-    def unmap(self, lun: int) -> None:
+    def unmap(self, lun: int, address: str = '') -> None:
         """Take a volume away; an initiator is not told."""
-        for mapped in list(self._group.luns):
-            if mapped.lun == lun:
-                mapped.delete()
+        for group in self._at(address):
+            for mapped in list(group.luns):
+                if mapped.lun == lun:
+                    mapped.delete()
 
-    def break_connections(self) -> None:
-        """Close all connections; the initiator may come back at once."""
-        self._group.enable = False
-        self._group.enable = True
+    def enable(self, wanted: bool, address: str = '') -> None:
+        """False closes all connections; then, none is served."""
+        for group in self._at(address):
+            group.enable = wanted
 
     def delete(self) -> None:
         self._target.delete()
 
+    def _at(self, address: str) -> list[rtslib_fb.TPG]:
+        return [
+            group
+            for one, group in self._groups.items()
+            if address in ('', one)
+        ]
 
-class BackingFile:
+    def _create_group(
+        self, tag: int, chap: tuple[str, str] | None
+    ) -> rtslib_fb.TPG:
+        group = rtslib_fb.TPG(self._target, tag, mode='create')
+        for key, value in (CHAP_ONLY if chap else OPEN).items():
+            group.set_attribute(key, value)
+        if chap is not None:
+            acl = rtslib_fb.NodeACL(group, initiator_name(), mode='create')
+            acl.chap_userid, acl.chap_password = chap
+        group.enable = True
+        return group
+
+
+def set_discovery_chap(chap: tuple[str, str] | None) -> None:
+    """What a discovery needs, at every portal."""
+    fabric = rtslib_fb.FabricModule('iscsi')
+    fabric.clear_discovery_auth_settings()
+    if chap is not None:
+        fabric.discovery_userid, fabric.discovery_password = chap
+        fabric.discovery_enable_auth = True
+
+
+class Backing:
     """A file that targets can export.
 
     :param serial: unit serial number; the volume's WWN follows from it
+    :param size: bytes
     :param head: the first bytes of the volume
     """
 
@@ -127,14 +170,64 @@ class BackingFile:
         with open(self.path, 'wb') as file:
             file.truncate(size)
             file.write(head)
-        self.storage = rtslib_fb.FileIOStorageObject(
-            name,
-            dev=str(self.path),
-            size=size,
-            wwn=str(serial),
-            write_back=False,
-        )
+        self.storage = self._export(name, serial, size)
 
     def delete(self) -> None:
         self.storage.delete()
         self.path.unlink()
+
+    def _export(self, name: str, serial: uuid.UUID, size: int) -> Any:
+        return rtslib_fb.FileIOStorageObject(
+            name,
+            dev=str(self.path),
+            size=size,
+            wwn=str(serial),
+            # a cache that a flush has to reach, as most storage has
+            write_back=True,
+        )
+
+
+class BackingDevice(Backing):
+    """A file behind a loop device: it can grow while it is exported.
+
+    :param block_size: the logical one, bytes
+    """
+
+    def __init__(
+        self,
+        name: str,
+        serial: uuid.UUID,
+        size: int,
+        head: bytes,
+        block_size: int,
+    ) -> None:
+        self._block_size = block_size
+        self._device = ''
+        super().__init__(name, serial, size, head)
+
+    def resize(self, size: int) -> None:
+        with open(self.path, 'r+b') as file:
+            file.truncate(size)
+        subprocess.run(['losetup', '-c', self._device], check=True)
+
+    def delete(self) -> None:
+        super().delete()
+        subprocess.run(['losetup', '-d', self._device], check=True)
+
+    def _export(self, name: str, serial: uuid.UUID, size: int) -> Any:
+        self._device = subprocess.run(
+            [
+                'losetup',
+                '--find',
+                '--show',
+                '--sector-size',
+                str(self._block_size),
+                str(self.path),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        return rtslib_fb.BlockStorageObject(
+            name, dev=self._device, wwn=str(serial)
+        )

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import pathlib
 from typing import Any
 
+from tests.kernel import daemons
+
 _SYS = pathlib.Path('/sys')
 _ROOT = pathlib.Path('/')
 _DIRECTORIES = ('etc/iscsi/nodes', 'etc/iscsi/send_targets', 'run/lock/iscsi')
@@ -54,6 +56,7 @@ def take() -> dict[str, Any]:
             for line in _text(_WWIDS).splitlines()
             if line and not line.startswith('#')
         ),
+        'multipathd_paths': sorted(daemons.multipathd_paths()),
         'children': sorted(_children()),
     }
 

@@ -103,6 +103,7 @@ class SimulatedBed(bed.Bed):
         lun: int | None = None,
         resizable: bool = False,
         mapped: bool = True,
+        block_size: int = 512,
     ) -> bed.Volume:
         made = self.control(
             'create_volume',
@@ -112,6 +113,7 @@ class SimulatedBed(bed.Bed):
             chap=chap,
             lun=lun,
             mapped=mapped,
+            block_size=block_size,
         )
         made['portals'] = tuple(made['portals'])
         made['chap'] = tuple(made['chap']) if made['chap'] else None

@@ -72,6 +72,7 @@ class Controls:
         chap: list[str] | None = None,
         lun: int | None = None,
         mapped: bool = True,
+        block_size: int = 512,
     ) -> dict[str, Any]:
         """Make a volume, on a new target unless one is named."""
         if target is None:
@@ -84,7 +85,7 @@ class Controls:
                 raise ValueError(f'no such target: {target}')
             found = known
         volume, number = self._machine.storage.create_volume(
-            found, lun, size, mapped
+            found, lun, size, mapped, block_size
         )
         return {
             'name': volume.name,

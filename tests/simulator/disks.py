@@ -45,6 +45,7 @@ class Disk:
     lun: int
     wwid: str
     size: int
+    block_size: int
     removed: bool = False
     shown: pathlib.Path | None = None
 
@@ -134,6 +135,7 @@ class Disks:
             lun,
             f'3{volume.wwn}',
             volume.size,
+            volume.block_size,
         )
         self._disks[disk.name] = disk
         hctl = directory.rpartition('/')[2]
@@ -212,7 +214,7 @@ class Disks:
             'size': f'{disk.size // SECTOR}\n',
             'ro': '0\n',
             'removable': '0\n',
-            'queue/logical_block_size': f'{SECTOR}\n',
+            'queue/logical_block_size': f'{disk.block_size}\n',
             'holders': None,
             'slaves': None,
             'device': trees.Link(f'../../../{hctl}'),

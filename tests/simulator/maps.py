@@ -118,8 +118,8 @@ class Maps:
         self._tree.hardlink(f'dev/{made.name}', None)
         self._emit('add', made)
         # the kernel announces it first and gives it its table then
-        self._write_size(made)
         self.refresh()
+        self._write_size(made)
         self._emit('change', made)
         return made
 
@@ -215,7 +215,7 @@ class Maps:
             'size': '0\n',
             'ro': '0\n',
             'removable': '0\n',
-            'queue/logical_block_size': f'{sd.SECTOR}\n',
+            'queue/logical_block_size': f'{made.disks[0].block_size}\n',
             'holders': None,
             'slaves': None,
             'dm/uuid': f'mpath-{made.wwid}\n',

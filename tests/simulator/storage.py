@@ -30,6 +30,7 @@ class Volume:
     :ivar wwn: NAA identifier, hexadecimal
     :ivar serial: unit serial number
     :ivar size: bytes
+    :ivar block_size: the logical one, bytes
     """
 
     name: str
@@ -37,6 +38,7 @@ class Volume:
     wwn: str
     serial: str
     size: int
+    block_size: int
 
     def pattern(self) -> bytes:
         """What its first bytes are when it is new."""
@@ -111,7 +113,12 @@ class Storage:
         return target
 
     def create_volume(
-        self, target: Target, lun: int | None, size: int, mapped: bool
+        self,
+        target: Target,
+        lun: int | None,
+        size: int,
+        mapped: bool,
+        block_size: int,
     ) -> tuple[Volume, int]:
         """Make a volume and map it; None as LUN: the lowest free one.
 
@@ -121,7 +128,9 @@ class Storage:
         name = f'volume-{serial}'
         # LIO makes the identifier of its own prefix and the serial's digits
         wwn = '6001405' + serial.replace('-', '')[:25]
-        volume = Volume(name, self._directory / name, wwn, serial, size)
+        volume = Volume(
+            name, self._directory / name, wwn, serial, size, block_size
+        )
         with open(volume.path, 'xb') as file:
             file.write(volume.pattern()[:size])
             file.truncate(size)

@@ -73,7 +73,7 @@ def test_late_events_come_late_and_in_order(
     device = kernel.attach(volume)
     view.next_event(events, ACTION='add', SUBSYSTEM='block')
     fault = bed.arm(
-        Fault.LATE_EVENTS, times=None, seconds=1.0, match={'ACTION': 'remove'}
+        Fault.LATE_EVENTS, times=None, seconds=3.0, match={'ACTION': 'remove'}
     )
 
     bed.verbs.scsi.delete(device.hctl)
