@@ -34,7 +34,7 @@ def run(
     clean_later: Callable[[str], None],
     deliver: Callable[[str, Any, objects.OperationResult], None],
 ) -> None:
-    """Undo unfinished attaches, go on with detaches, send results again.
+    """Undo unfinished attaches, go on with the rest, send results again.
 
     Runs once, before new requests are taken.
 

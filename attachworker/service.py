@@ -26,6 +26,7 @@ from oslo_messaging.rpc import server as rpc_server
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker import objects
 from attachworker import recovery
 from attachworker import rpcapi
 from attachworker.connectors import Connectors
@@ -38,6 +39,7 @@ from attachworker.journal import Records
 from attachworker.operations.attach import AttachHandler
 from attachworker.operations.cleanup import Cleanup
 from attachworker.operations.detach import DetachHandler
+from attachworker.operations.extend import ExtendHandler
 from attachworker.operations.handler import Services
 from attachworker.operations.intake import Operations
 from attachworker.operations.inventory import Inventory
@@ -160,7 +162,11 @@ class Worker:
         self._operations = Operations(
             self._records,
             self._dispatcher,
-            {'attach': self._attach, 'detach': DetachHandler(services)},
+            {
+                'attach': self._attach,
+                'detach': DetachHandler(services),
+                'extend': ExtendHandler(services),
+            },
             self._host.boot_id,
             conf.default_deadline,
             self._finished,
@@ -174,6 +180,7 @@ class Worker:
             self._operations,
             Inventory(self._records, self._host.boot_id),
             self.connector_properties,
+            self._volume_paths,
             self.ping,
             self._replies.deliver,
             waiting,
@@ -271,6 +278,15 @@ class Worker:
                 'protocols': self._connectors.availability(),
             },
         }
+
+    def _volume_paths(self, info: objects.ConnectionInfo) -> list[str]:
+        """The devices that this host has of a volume now, a path each."""
+        connector = self._connectors.get(info.protocol)
+        return [
+            f'/dev/{path.disk}'
+            for target in info.targets
+            for path in connector.paths(target)
+        ]
 
     def _observe(self, operation: Operation) -> engine.Observer:
         return progress.Progress(self._notifications, operation)

@@ -49,6 +49,14 @@ def parser() -> argparse.ArgumentParser:
         help='go on if the device is in use or cannot be flushed; data may '
         'be lost',
     )
+    extend = add('extend', 'take over the new size of a volume')
+    extend.add_argument('id', metavar='ID', help='the attachment')
+    extend.add_argument(
+        '--expected-size',
+        type=int,
+        metavar='BYTES',
+        help='fail unless the device has at least so many bytes then',
+    )
     add('list', 'list the attachments of the host')
     add('show', 'show an attachment').add_argument(
         'id', metavar='ID', help='the attachment'

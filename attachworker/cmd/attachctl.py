@@ -228,6 +228,18 @@ def _detach(args: argparse.Namespace) -> Work:
     )
 
 
+def _extend(args: argparse.Namespace) -> Work:
+    request = objects.ExtendRequest(
+        request_id=_new_id(),
+        attachment_id=args.id,
+        expected_size=args.expected_size,
+    )
+    request.validate()
+    return lambda client: _show_result(
+        args, _operate(args, client, client.api.extend_volume, request)
+    )
+
+
 def _operate(
     args: argparse.Namespace,
     client: worker_client.AttachWorkerClient,
@@ -340,6 +352,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], Work]] = {
     'connector': _connector,
     'attach': _attach,
     'detach': _detach,
+    'extend': _extend,
     'list': _list,
     'show': _show_attachment,
     'result': _result,

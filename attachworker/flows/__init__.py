@@ -28,6 +28,8 @@ The keys of the store, each with the task that provides it:
 ``map``
     MapMultipath: the volume's multipath map; None if there is none.
     FindMap: the same, of a volume to be detached.
+``old_size``, ``size``
+    FindLivePaths, VerifySize: bytes before and after an extend.
 ``device``
     VerifyDevice: the DeviceInfo of the answer.
 ``paths``

@@ -174,6 +174,10 @@ class Multipath:
         if left is None:
             self.forget(wwid, deadline)
 
+    def drop(self, disk: str, deadline: deadlines.Deadline) -> None:
+        """Take a disk out of its map, and leave it to itself."""
+        self._call('remove_path', disk, deadline, disk)
+
     def remove(self, found: Map, deadline: deadlines.Deadline) -> bool:
         """Remove a map; True once the kernel no longer has it.
 

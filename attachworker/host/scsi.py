@@ -88,6 +88,19 @@ class SCSI:
             deadline=deadline,
         )
 
+    def rescan(self, hctl: str, deadline: deadlines.Deadline) -> None:
+        """Have the kernel read the size of a device again.
+
+        :raises OSError: there is no such device
+        """
+        self._calls.call(
+            self._privileged.rescan,
+            hctl,
+            name='scsi.rescan',
+            about=hctl,
+            deadline=deadline,
+        )
+
     def wait_for_disk(
         self, session: pathlib.Path, lun: int, deadline: deadlines.Deadline
     ) -> ScsiDevice | None:

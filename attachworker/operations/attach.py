@@ -131,13 +131,7 @@ class AttachHandler(handler.BaseHandler):
         run.keep_all = True
         outcome = self.run_flow(operation, attach.build(run), run)
         if outcome.error is not None:
-            result = self.failed(
-                operation,
-                outcome.error,
-                outcome.step,
-                run.leftovers,
-                outcome.timings,
-            )
+            result = self.undone(operation, outcome, run)
             self.conclude(operation, result)
             return
         device = _merged(outcome.results['device'], device)
@@ -174,13 +168,7 @@ class AttachHandler(handler.BaseHandler):
         missing: AttachmentRecord | None,
     ) -> None:
         assert outcome.error is not None
-        result = self.failed(
-            operation,
-            outcome.error,
-            outcome.step,
-            run.leftovers,
-            outcome.timings,
-        )
+        result = self.undone(operation, outcome, run)
         if run.leftovers:
             failed = dataclasses.replace(record, state=_LEFT)
             self.conclude(operation, result, failed)

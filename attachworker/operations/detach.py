@@ -84,13 +84,7 @@ class DetachHandler(handler.BaseHandler):
             gone = known.attachment_id if known else None
             self.conclude(operation, result, gone=gone)
             return
-        result = self.failed(
-            operation,
-            outcome.error,
-            outcome.step,
-            run.leftovers,
-            outcome.timings,
-        )
+        result = self.undone(operation, outcome, run)
         if known is not None and outcome.step not in _HARMLESS:
             known = dataclasses.replace(known, state='failed')
         self.conclude(operation, result, known)

@@ -123,8 +123,6 @@ class BaseHandler:
         operation: Operation,
         error: BaseException,
         step: str | None = None,
-        leftovers: list[str] | None = None,
-        timings: dict[str, float] | None = None,
     ) -> objects.OperationResult:
         return objects.OperationResult(
             request_id=operation.request.request_id,
@@ -132,9 +130,18 @@ class BaseHandler:
             operation=operation.kind,
             status='failed',
             error=objects.OperationError.from_exception(error, step),
-            leftovers=leftovers or [],
-            timings=timings or {},
         )
+
+    def undone(
+        self, operation: Operation, outcome: engine.Outcome, run: Run
+    ) -> objects.OperationResult:
+        """The result of a flow that failed."""
+        assert outcome.error is not None
+        result = self.failed(operation, outcome.error, outcome.step)
+        result.warnings = run.warnings
+        result.leftovers = run.leftovers
+        result.timings = outcome.timings
+        return result
 
     def conclude(
         self,

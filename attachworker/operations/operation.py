@@ -26,7 +26,7 @@ from attachworker import objects
 
 LOG = logging.getLogger(__name__)
 
-Request = objects.AttachRequest | objects.DetachRequest
+Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
 
 
 class Handler(Protocol):

@@ -91,6 +91,17 @@ def delete(hctl: str) -> None:
 
 
 @privileged.default.entrypoint
+def rescan(hctl: str) -> None:
+    """Let the kernel read size and identity of one device again.
+
+    :raises OSError: there is no such device
+    """
+    if not _HCTL.fullmatch(hctl):
+        raise ValueError('not a SCSI address (H:C:T:L)')
+    _write(f'/sys/class/scsi_device/{hctl}/device/rescan', '1')
+
+
+@privileged.default.entrypoint
 def inquiry(device: str, page: int) -> bytes:
     """A page of vital product data, from the target and not from a cache.
 

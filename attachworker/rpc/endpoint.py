@@ -65,6 +65,7 @@ class Endpoint:
         operations: Operations,
         inventory: Inventory,
         properties: Callable[[bool | None, bool], dict[str, Any]],
+        volume_paths: Callable[[objects.ConnectionInfo], list[str]],
         ping: Callable[[], dict[str, Any]],
         deliver: Callable[..., None],
         waiting_calls: int,
@@ -72,6 +73,7 @@ class Endpoint:
         self._operations = operations
         self._inventory = inventory
         self._properties = properties
+        self._volume_paths = volume_paths
         self._ping = ping
         self._deliver = deliver
         self._places = threading.BoundedSemaphore(waiting_calls)
@@ -83,6 +85,18 @@ class Endpoint:
     @_exposed
     def detach_volume(self, ctxt: Any, request: Any) -> Any:
         return self._operate('detach', objects.DetachRequest, request)
+
+    @_exposed
+    def extend_volume(self, ctxt: Any, request: Any) -> Any:
+        return self._operate('extend', objects.ExtendRequest, request)
+
+    @_exposed
+    def get_volume_paths(self, ctxt: Any, connection_info: Any) -> Any:
+        info = serializer.from_wire(
+            connection_info, objects.ConnectionInfo, 'connection_info'
+        )
+        info.validate()
+        return self._volume_paths(info)
 
     @_exposed
     def get_connector_properties(

@@ -21,6 +21,7 @@ from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import multipath
 from attachworker.tasks import base
+from attachworker.tasks import multipath as maps
 
 
 class FindPaths(base.Task):
@@ -198,7 +199,7 @@ class VerifyGone(base.Task):
         if left is not None and left.disks and not ours:
             return  # the paths that it has are somebody else's
         if left is not None and not multipath.remove(
-            left, run.deadline.sooner(run.map_timeout)
+            left, maps.removal_deadline(run, left)
         ):
             run.leftovers.append(f'map {left.name} ({wwid})')
         else:

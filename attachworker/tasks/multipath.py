@@ -13,6 +13,7 @@
 
 from oslo_log import log as logging
 
+from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors import base as connectors
 from attachworker.host.multipath import Map
@@ -21,6 +22,9 @@ from attachworker.tasks import base
 from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
+
+#: Seconds in which a map that is in use may turn out not to be.
+_GRACE = 2.0
 
 
 class MapMultipath(base.Task):
@@ -128,17 +132,19 @@ class RemoveMap(base.Task):
         if run.force:
             # nothing below it is to wait for a path that does not come back
             _stop_queueing(run, map)
-        deadline = run.deadline.sooner(run.map_timeout)
-        if not multipath.remove(map, deadline):
-            left = f'map {map.name} ({map.wwid})'
-            users = run.host.block.users(map.name, run.deadline)
-            if users:
-                left += f', in use by {", ".join(users)}'
+        if not multipath.remove(map, removal_deadline(run, map)):
             if not run.force:
                 raise exception.MultipathFailed(
-                    reason=f"{left} cannot be removed; see multipathd's log"
+                    reason=f'{map.name} ({map.wwid}) cannot be removed; see '
+                    'the log of multipathd'
                 )
-            run.warnings.append(f'{left} was still there')
+            run.warnings.append(f'{map.name} outlived its paths')
+
+
+def removal_deadline(run: Run, found: Map) -> deadlines.Deadline:
+    """udev closes a map soon; whoever else has it open may never."""
+    in_use = run.force and run.host.block.users(found.name, run.deadline)
+    return run.deadline.sooner(_GRACE if in_use else run.map_timeout)
 
 
 def _stop_queueing(run: Run, found: Map) -> None:

@@ -39,6 +39,8 @@ class Run:
     :ivar flush_timeout: seconds that a forced detach waits for a flush
     :ivar expected_wwn: the identifier that the volume must have, normalised;
         None if nobody knows it yet
+    :ivar expected_size: bytes that the volume must have, at least, once it
+        is extended
     :ivar keep_all: undo nothing: all of it belongs to an attachment that
         existed before
     :ivar force: go on where data or a user may be lost
@@ -62,6 +64,7 @@ class Run:
     map_timeout: float = 30.0
     flush_timeout: float = 30.0
     expected_wwn: str | None = None
+    expected_size: int | None = None
     keep_all: bool = False
     force: bool = False
     grace: float = 30.0

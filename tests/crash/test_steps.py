@@ -63,6 +63,7 @@ _CODES = {
 @pytest.fixture(scope='module')
 def bed() -> Iterator[beds.Bed]:
     bed = SimulatedBed()
+    bed.set_multipathd()
     yield bed
     bed.close()
 

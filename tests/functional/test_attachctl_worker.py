@@ -85,7 +85,7 @@ def test_life_of_an_attachment(
     run_json: Callable[..., Any],
     tmp_path: pathlib.Path,
 ) -> None:
-    volume = bed.create_volume(chap=('user', 'CANARY-secret'))
+    volume = bed.create_volume(chap=('user', 'CANARY-secret'), resizable=True)
     file = write(tmp_path / 'volume.json', volume)
 
     attached = run_json(
@@ -110,6 +110,17 @@ def test_life_of_an_attachment(
         assert 'attached' in out
         assert all(len(line) <= 80 for line in out.splitlines())
         assert 'CANARY' not in out
+    size = 2 * volume.size
+    bed.resize_volume(volume, size)
+    extended = run_json('extend', 'a-1', '--expected-size', str(size))
+    assert extended['status'] == 'extended'
+    assert (extended['old_size'], extended['device']['size']) == (
+        volume.size,
+        size,
+    )
+    code, out, _ = run('extend', 'a-1', '--expected-size', str(2 * size))
+    assert code == 1
+    assert 'extend_failed' in out
     detached = run_json('detach', 'a-1')
     assert detached['status'] == 'detached'
     assert run_json('list') == []

@@ -62,6 +62,7 @@ class Worker:
             self.operations,
             Inventory(self.records, 'boot'),
             lambda multipath, enforce: {'multipath': multipath},
+            lambda info: [f'/dev/{target.lun}' for target in info.targets],
             lambda: {'ready': True},
             lambda request_id, reply_to, result, **more: self.delivered.append(
                 (request_id, reply_to, result)

@@ -1,0 +1,82 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Extend: the flow, and what it means for the journal."""
+
+import dataclasses
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.flows import extend
+from attachworker.journal import AttachmentRecord
+from attachworker.operations import handler
+from attachworker.operations import late_paths
+from attachworker.operations.operation import Operation
+
+
+class ExtendHandler(handler.BaseHandler):
+    status = 'extended'
+
+    def attachment_id(self, request: objects.ExtendRequest) -> str:
+        return str(request.attachment_id)
+
+    def backend(self, request: objects.ExtendRequest) -> str:
+        known = self._known(request)
+        if known is None:
+            return ''
+        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        return str(info.targets[0].portal.rpartition(':')[0])
+
+    def run(self, operation: Operation) -> None:
+        request = operation.request
+        known = self._known(request)
+        if known is None or known.device is None:
+            missing = exception.AttachmentNotFound(
+                attachment_id=request.attachment_id
+            )
+            self.conclude(operation, self.failed(operation, missing))
+            return
+        self._extend(operation, known)
+
+    def _extend(self, operation: Operation, known: AttachmentRecord) -> None:
+        assert known.device is not None
+        device = objects.DeviceInfo.obj_from_primitive(known.device)
+        run = self.make_run(
+            operation,
+            objects.ConnectionInfo.obj_from_primitive(known.connection),
+            targets=late_paths.connected(device),
+            encrypted=operation.request.encryption is not None,
+            expected_wwn=known.wwn,
+            expected_size=operation.request.expected_size,
+        )
+        outcome = self.run_flow(operation, extend.build(run), run)
+        if outcome.error is not None:
+            result = self.undone(operation, outcome, run)
+            self.conclude(operation, result)
+            return
+        device.size = outcome.results['size']
+        result = self.succeeded(operation, outcome, run, device)
+        result.old_size = outcome.results['old_size']
+        record = dataclasses.replace(
+            known,
+            device=device.obj_to_primitive(),
+            last_request=operation.request.request_id,
+        )
+        self.conclude(operation, result, record)
+
+    def _known(
+        self, request: objects.ExtendRequest
+    ) -> AttachmentRecord | None:
+        """What is attached, and has been since this kernel started."""
+        known = self.services.records.attachment(request.attachment_id)
+        if known is None or known.boot_id != self.services.boot_id:
+            return None
+        return known

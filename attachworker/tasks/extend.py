@@ -1,0 +1,157 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The steps of an extend; each can be run again."""
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base as connectors
+from attachworker.host import multipath
+from attachworker.tasks import base
+
+
+class FindLivePaths(base.Task):
+    """See which devices of the volume answer, and that they are its own.
+
+    Reversion strategy: nothing to undo.
+    """
+
+    default_provides = ('paths', 'map', 'old_size')
+
+    def execute(
+        self, connector: connectors.Connector
+    ) -> tuple[list[connectors.Path], multipath.Map | None, int | None]:
+        run = self.run
+        found = [
+            path for target in run.targets for path in connector.paths(target)
+        ]
+        maps = [run.host.multipath.of(path.disk) for path in found]
+        held = next((one for one in maps if one), None)
+        alive = [
+            path for path in found if self._answers(connector, path, held)
+        ]
+        if not alive:
+            raise exception.ExtendFailed(
+                device=run.name, reason='no path to it works; mend one'
+            )
+        name = held.name if held else alive[0].disk
+        return alive, held, run.host.block.size(name)
+
+    def _answers(
+        self,
+        connector: connectors.Connector,
+        path: connectors.Path,
+        held: multipath.Map | None,
+    ) -> bool:
+        run = self.run
+        try:
+            if held is not None and path.disk not in self._working(held):
+                raise exception.DeviceNotFound(
+                    lun=path.target.lun,
+                    target=path.target.name,
+                    portal=path.target.portal,
+                )
+            wwn = connector.identify(path, run.deadline)
+        except exception.DeviceNotFound:
+            run.warnings.append(
+                f'{path.disk} does not answer and keeps its old size'
+            )
+            return False
+        expected = run.expected_wwn or wwn
+        if objects.normalise_wwn(wwn) != objects.normalise_wwn(expected):
+            raise exception.IdentityMismatch(
+                device=path.disk, found=wwn, expected=expected
+            )
+        return True
+
+    def _working(self, held: multipath.Map) -> list[str]:
+        try:
+            return self.run.host.multipath.working(held, self.run.deadline)
+        except OSError as error:
+            raise exception.ExtendFailed(
+                device=held.name, reason=f'multipathd does not answer: {error}'
+            ) from error
+
+
+class RescanPaths(base.Task):
+    """Have the kernel read the size of each path again.
+
+    Reversion strategy: nothing to undo: it is the size that the volume has.
+    """
+
+    def execute(self, paths: list[connectors.Path]) -> None:
+        for path in paths:
+            try:
+                self.run.host.scsi.rescan(path.address, self.run.deadline)
+            except OSError as error:
+                raise exception.ExtendFailed(
+                    device=path.disk, reason=f'rescan: {error}'
+                ) from error
+
+
+class ResizeMap(base.Task):
+    """Give the map, if there is one, the size of its paths.
+
+    Reversion strategy: nothing to undo: it is the size that the volume has.
+    """
+
+    def execute(
+        self, paths: list[connectors.Path], map: multipath.Map | None
+    ) -> None:
+        if map is None:
+            return
+        run = self.run
+        sizes = {path.disk: run.host.block.size(path.disk) for path in paths}
+        if len(set(sizes.values())) > 1:
+            raise exception.ExtendFailed(
+                device=map.name, reason=f'its paths differ: {_told(sizes)}'
+            )
+        # With a path in it that is too small, the kernel would refuse.
+        for disk in set(map.disks).difference(sizes):
+            run.host.multipath.drop(disk, run.deadline)
+        try:
+            run.host.multipath.resize(map, run.deadline)
+        except OSError as error:
+            raise exception.ExtendFailed(
+                device=map.name, reason=str(error)
+            ) from error
+
+
+class VerifySize(base.Task):
+    """Read the new size back from everything, and compare.
+
+    Reversion strategy: nothing to undo.
+    """
+
+    default_provides = 'size'
+
+    def execute(
+        self, paths: list[connectors.Path], map: multipath.Map | None
+    ) -> int:
+        run = self.run
+        names = [path.disk for path in paths] + ([map.name] if map else [])
+        sizes = {name: run.host.block.size(name) for name in names}
+        (size, *others) = set(sizes.values())
+        if others or size is None:
+            raise exception.ExtendFailed(
+                device=names[-1], reason=f'sizes differ: {_told(sizes)}'
+            )
+        if size < (run.expected_size or 0):
+            raise exception.ExtendFailed(
+                device=names[-1],
+                reason=f'it has {size} bytes, not {run.expected_size}; '
+                'extend the volume on the storage first',
+            )
+        return size
+
+
+def _told(sizes: dict[str, int | None]) -> str:
+    return ', '.join(f'{name} has {size}' for name, size in sizes.items())

@@ -1,0 +1,158 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Extending: what is rescanned, resized and compared."""
+
+import pytest
+
+from attachworker import exception
+from attachworker.connectors import base as connectors
+from attachworker.flows import engine
+from attachworker.flows import extend
+from attachworker.host import multipath
+from tests.unit.tasks import runs
+
+OLD, NEW = 4096, 8192
+
+
+class GrowingScsi(runs.FakeScsi):
+    """Disks that have grown, but for those that are told not to."""
+
+    def __init__(self, block: runs.FakeBlock) -> None:
+        super().__init__()
+        self._block = block
+        self.stuck: set[str] = set()
+        self.rescanned: list[str] = []
+
+    def rescan(self, address: str, deadline: object) -> None:
+        self.rescanned.append(address)
+        if address in self.stuck:
+            raise OSError(5, 'Input/output error')
+        self._block.sizes[address] = NEW
+
+
+class GrowingMap(runs.FakeMultipath):
+    def __init__(self, block: runs.FakeBlock) -> None:
+        super().__init__()
+        self._block = block
+        self.dropped: list[str] = []
+
+    def drop(self, disk: str, deadline: object) -> None:
+        self.dropped.append(disk)
+
+    def resize(self, found: multipath.Map, deadline: object) -> None:
+        if self.stays:
+            raise OSError(16, 'multipathd: fail')
+        self._block.sizes[found.name] = NEW
+
+
+class Connector(runs.FakeConnector):
+    """The address of a path is its disk."""
+
+    def paths(self, target: connectors.Target) -> list[connectors.Path]:
+        disk = f'sd{target.portal[8]}'
+        return [connectors.Path(target, disk, disk)]
+
+
+def make(
+    *targets: connectors.Target, under: tuple[str, ...] = (), **values: object
+) -> runs.Watched:
+    run = runs.make(*targets, connector=Connector(), **values)
+    run.host.scsi = GrowingScsi(run.host.block)
+    run.host.multipath = GrowingMap(run.host.block)
+    run.host.block.bytes = OLD
+    if under:
+        run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, under)
+    return run
+
+
+def drive(run: runs.Watched) -> engine.Outcome:
+    return runs.drive(extend.build(run))
+
+
+def test_a_disk() -> None:
+    run = make(runs.ONE, expected_size=NEW)
+    outcome = drive(run)
+    assert outcome.error is None
+    assert (outcome.results['old_size'], outcome.results['size']) == (OLD, NEW)
+    assert run.host.scsi.rescanned == ['sd1']
+
+
+def test_a_map() -> None:
+    run = make(runs.ONE, runs.TWO, under=('sd1', 'sd2'))
+    outcome = drive(run)
+    assert outcome.error is None
+    assert (outcome.results['old_size'], outcome.results['size']) == (OLD, NEW)
+    assert run.host.scsi.rescanned == ['sd1', 'sd2']
+    assert run.host.multipath.dropped == run.warnings == []
+
+
+def test_a_dead_path_leaves_the_map() -> None:
+    """A path that keeps its old size would keep the map from growing."""
+    run = make(runs.ONE, runs.TWO, under=('sd1', 'sd2'))
+    run.host.multipath.alive = ['sd2']
+    outcome = drive(run)
+    assert outcome.results['size'] == NEW
+    assert run.host.scsi.rescanned == ['sd2']
+    assert run.host.multipath.dropped == ['sd1']
+    (warning,) = run.warnings
+    assert 'sd1 does not answer' in warning
+
+
+def test_no_path_works() -> None:
+    run = make(runs.ONE)
+    run.get_connector('iscsi').dead.add('sd1')
+    outcome = drive(run)
+    assert isinstance(outcome.error, exception.ExtendFailed)
+    assert outcome.step == 'FindLivePaths'
+
+
+def test_another_volume_by_now() -> None:
+    run = make(runs.ONE, expected_wwn='36001405' + 25 * '1')
+    outcome = drive(run)
+    assert isinstance(outcome.error, exception.IdentityMismatch)
+    assert run.host.scsi.rescanned == []
+
+
+def test_a_disk_that_cannot_be_rescanned() -> None:
+    run = make(runs.ONE)
+    run.host.scsi.stuck.add('sd1')
+    outcome = drive(run)
+    assert isinstance(outcome.error, exception.ExtendFailed)
+    assert outcome.step == 'RescanPaths'
+
+
+def test_paths_that_differ() -> None:
+    run = make(runs.ONE, runs.TWO, under=('sd1', 'sd2'))
+    scsi = run.host.scsi
+    scsi.rescan = lambda address, deadline: scsi._block.sizes.update(sd1=NEW)
+    outcome = drive(run)
+    assert isinstance(outcome.error, exception.ExtendFailed)
+    assert outcome.step == 'ResizeMap'
+    for part in (f'sd1 has {NEW}', f'sd2 has {OLD}'):
+        assert part in str(outcome.error)
+
+
+def test_a_map_that_is_not_resized() -> None:
+    run = make(runs.ONE, under=('sd1',))
+    run.host.multipath.stays = True
+    outcome = drive(run)
+    assert isinstance(outcome.error, exception.ExtendFailed)
+    assert outcome.step == 'ResizeMap'
+
+
+@pytest.mark.parametrize('wanted', [NEW + 1, 10 * NEW])
+def test_less_than_was_expected(wanted: int) -> None:
+    outcome = drive(make(runs.ONE, expected_size=wanted))
+    assert isinstance(outcome.error, exception.ExtendFailed)
+    assert outcome.step == 'VerifySize'
+    assert str(wanted) in str(outcome.error)
+    assert 'on the storage first' in str(outcome.error)
