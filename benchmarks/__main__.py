@@ -73,11 +73,7 @@ def _measure(arguments: argparse.Namespace, results: str) -> int:
     inside += ['--output', '/run/lab/results/figures.json']
     for case in arguments.case:
         inside += ['--case', case]
-    return subprocess.run(
-        [*lab, *bounds, *inside],
-        check=False,
-        env={'LAB_MULTIPATHD': '1'} | os.environ,
-    ).returncode
+    return subprocess.run([*lab, *bounds, *inside], check=False).returncode
 
 
 if __name__ == '__main__':

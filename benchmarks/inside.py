@@ -121,7 +121,7 @@ class _Race:
 def _relevant(snapshot: dict[str, Any]) -> dict[str, Any]:
     # os-brick and multipath -a leave lock files and lines: a matter of the
     # parity suite, and no time.
-    names = ('sessions', 'scsi_devices', 'maps', 'multipathd_paths')
+    names = ('sessions', 'scsi_devices', 'maps')
     return {name: snapshot.get(name) for name in names}
 
 
