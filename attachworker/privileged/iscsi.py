@@ -29,8 +29,6 @@ _MS_SLAVE = 0x80000
 
 #: Where open-iscsi keeps its records; the first that exists is used.
 _DATABASES = ('/etc/iscsi', '/var/lib/iscsi')
-#: Directories there that an open-iscsi without records may not have yet.
-_RECORDS = ('nodes', 'send_targets')
 #: Ifaces that need no record.
 _BUILT_IN = ('default', 'iser')
 _LOCK_DIRECTORY = '/run/lock/iscsi'
@@ -55,7 +53,7 @@ def _mount(
         raise OSError(number, f'{os.strerror(number)}: mount on {target}')
 
 
-def _enter_private_database() -> pathlib.Path:
+def _enter_private_database(kinds: tuple[str, ...]) -> pathlib.Path:
     """Give the calling thread, and it alone, an empty node database.
 
     Nothing of it is ever seen by the host or left on it: it is gone with the
@@ -63,6 +61,8 @@ def _enter_private_database() -> pathlib.Path:
     login request and does not look for a file; started again, it takes the
     credentials of running sessions from sysfs.
 
+    :param kinds: the records that are private, by the names of their
+        directories; made on the host if it has none, and stay empty there
     :returns: the directory of the database
     """
     if _libc.unshare(_CLONE_NEWNS) != 0:
@@ -74,7 +74,7 @@ def _enter_private_database() -> pathlib.Path:
         raise FileNotFoundError(
             2, 'open-iscsi is not installed: no ' + ' or '.join(_DATABASES)
         )
-    places = [os.path.join(database, name) for name in _RECORDS]
+    places = [os.path.join(database, kind) for kind in kinds]
     for directory in (*places, _LOCK_DIRECTORY):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         _mount('attachworker', directory, 'tmpfs', 0, 'mode=0700,size=1m')
@@ -82,7 +82,7 @@ def _enter_private_database() -> pathlib.Path:
 
 
 def _in_private_database(
-    body: Callable[[pathlib.Path], tuple[int, str]],
+    body: Callable[[pathlib.Path], tuple[int, str]], *kinds: str
 ) -> tuple[int, str]:
     """Call ``body`` with the directory of a database of its own.
 
@@ -93,7 +93,7 @@ def _in_private_database(
 
     def enter() -> None:
         try:
-            outcome.append(body(_enter_private_database()))
+            outcome.append(body(_enter_private_database(kinds)))
         except BaseException as error:
             outcome.append(error)
 
@@ -214,7 +214,7 @@ def login(
         arguments += ['-p', _portal(address, port), '--login']
         return _run(arguments, timeout)
 
-    return _in_private_database(body)
+    return _in_private_database(body, 'nodes')
 
 
 @privileged.default.entrypoint
@@ -259,7 +259,7 @@ def discover(
         _write_record(place, identity | record)
         return _run(['-m', 'discoverydb', *arguments, '-D'], timeout)
 
-    return _in_private_database(body)
+    return _in_private_database(body, 'nodes', 'send_targets')
 
 
 @privileged.default.entrypoint
@@ -269,4 +269,6 @@ def logout(session_id: int, timeout: float) -> tuple[int, str]:
     :param timeout: seconds after which iscsiadm is killed
     :raises TimeoutError: iscsiadm was killed
     """
-    return _run(['-m', 'session', '-r', str(int(session_id)), '-u'], timeout)
+    arguments = ['-m', 'session', '-r', str(int(session_id)), '-u']
+    # It needs no record, but reads that of an iface, and leaves a lock file.
+    return _in_private_database(lambda _: _run(arguments, timeout), 'nodes')

@@ -44,6 +44,17 @@ def test_the_named_target_has_to_do(error: Exception) -> None:
     assert 'discovery' in warning
 
 
+def test_several_paths_are_a_must() -> None:
+    connector = runs.FakeConnector()
+    connector.discovery = DEAD
+    run = runs.make(
+        connector=connector, multipath=True, enforce_multipath=True
+    )
+    outcome = runs.drive(discover.build(run))
+    assert outcome.error is DEAD
+    assert outcome.step == 'DiscoverTargets'
+
+
 def test_the_deadline_passes_meanwhile() -> None:
     connector = runs.FakeConnector()
     connector.discovery = DEAD
