@@ -136,8 +136,8 @@ class Discovery:
             address,
             port,
             settings(self._info, self._timeout, self._algorithms),
-            2 * self._timeout + _MARGIN,
-            deadline,
+            self._timeout + _MARGIN,
+            deadline.sooner(self._timeout + 2 * _MARGIN),
         )
         wanted = [target for target in named if target.portal == portal]
         found = list(_chosen(said, wanted))

@@ -19,11 +19,13 @@ outside the worker's process.
 
 from collections.abc import Iterator
 import time
+from typing import Any
 
 import pytest
 
 from attachworker import objects
 from tests import harness
+from tests.contract import bed as beds
 from tests.simulator.bed import SimulatedBed
 from tests.simulator.faults import Fault
 
@@ -100,6 +102,58 @@ def test_attach_undoes(
     assert (result.error.code, step_of(result)) == (code, step)
     assert result.leftovers == []
     assert worker.attachments() == []
+    assert bed.snapshot() == before
+
+
+def discovering(volume: beds.Volume) -> dict[str, Any]:
+    """An attach whose request does not name all portals."""
+    info = volume.connection_info()
+    for key in ('target_portals', 'target_iqns', 'target_luns'):
+        info['data'].pop(key, None)
+    return {'connection_info': info, 'multipath': True}
+
+
+@pytest.mark.parametrize(
+    ('fault', 'exit_code'),
+    [
+        (Fault.FAIL_BEFORE, 0),
+        (Fault.FAIL_AFTER, 0),
+        (Fault.FAIL_EXIT, 4),
+        (Fault.FAIL_EXIT, 6),
+        (Fault.FAIL_EXIT, 21),
+        (Fault.FAIL_EXIT, 24),
+    ],
+)
+def test_attach_does_without_discovery(
+    bed: SimulatedBed, worker: harness.Harness, fault: Fault, exit_code: int
+) -> None:
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    armed = bed.arm(fault, 'iscsi.discover', exit_code=exit_code)
+    result = worker.attach(volume, **discovering(volume))
+    assert armed.fired == 1
+    assert result.status == 'attached', result.as_dict()
+    assert [path.portal for path in result.device.paths] == [volume.portals[0]]
+    assert any('discovery' in warning for warning in result.warnings)
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('fault', [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+def test_discovery_that_hangs(
+    bed: SimulatedBed, worker: harness.Harness, fault: Fault
+) -> None:
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    armed = bed.arm(fault, 'iscsi.discover')
+    result = worker.attach(
+        volume, deadline_seconds=DEADLINE, **discovering(volume)
+    )
+    assert armed.fired == 1
+    assert result.error.code == 'deadline_exceeded', result.as_dict()
+    assert step_of(result) == 'DiscoverTargets'
+    assert result.leftovers == []
+    armed.release()
     assert bed.snapshot() == before
 
 
