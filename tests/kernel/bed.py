@@ -171,6 +171,13 @@ class KernelBed(bed.Bed):
         silent = socket.create_server((address, lio.PORT))
         self._hanging[address] = silent
 
+    def target_of(self, volume: bed.Volume) -> lio.Target:
+        """To change what the bed itself does not."""
+        return self._targets[volume.target]
+
+    def backing_of(self, volume: bed.Volume) -> lio.Backing:
+        return self._volumes[volume.name]
+
     def break_connections(self, volume: bed.Volume) -> None:
         """The target closes all connections; it takes them again."""
         for wanted in (False, True):

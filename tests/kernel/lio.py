@@ -85,10 +85,22 @@ class Target:
     def addresses(self) -> tuple[str, ...]:
         return tuple(self._groups)
 
+    def show_secret(self, user: str, password: str) -> None:
+        """Prove this target's identity, too, to who asks (mutual CHAP)."""
+        for group in self._groups.values():
+            for acl in group.node_acls:
+                acl.chap_mutual_userid = user
+                acl.chap_mutual_password = password
+
     def listen(self, address: str) -> None:
         rtslib_fb.NetworkPortal(
             self._groups[address], address, PORT, mode='create'
         )
+
+    def listen_also(self, address: str) -> None:
+        """Listen at an address that the target was not made with."""
+        group = next(iter(self._groups.values()))
+        rtslib_fb.NetworkPortal(group, address, PORT, mode='create')
 
     def refuse(self, address: str) -> None:
         """Stop listening; connections that exist stay."""

@@ -15,7 +15,6 @@
 from collections.abc import Iterator
 import contextlib
 import pathlib
-import threading
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ import pytest
 from tests import harness
 from tests.contract import bed as contract
 from tests.kernel import bed as kernel_bed
+from tests.kernel.spy import Spy
 
 pytestmark = pytest.mark.kernel
 
@@ -81,38 +81,6 @@ def tried(result: Any) -> list[str]:
         for step in result.timings
         if step.startswith(prefix)
     )
-
-
-class Spy:
-    """Reads arguments and environment of all processes, again and again."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.commands: set[bytes] = set()
-        self.leaks: set[bytes] = set()
-
-    def __enter__(self) -> 'Spy':
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            for process in pathlib.Path('/proc').glob('[0-9]*'):
-                with contextlib.suppress(OSError):
-                    self._look(process)
-
-    def _look(self, process: pathlib.Path) -> None:
-        command = (process / 'cmdline').read_bytes()
-        if command.startswith(b'iscsiadm'):
-            self.commands.add(command)
-            command += (process / 'environ').read_bytes()
-            if b'CANARY' in command:
-                self.leaks.add(command)
 
 
 def test_discovery_finds_the_portals_of_the_named_target_only(
