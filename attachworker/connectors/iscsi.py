@@ -203,7 +203,7 @@ class ISCSIConnector(base.Connector):
         deadline: deadlines.Deadline,
     ) -> host_scsi.ScsiDevice:
         found = self._host.scsi.find(session.directory, target.lun)
-        if found is not None and self._stale(found, deadline):
+        if found is not None and self._stale(found, target, claims, deadline):
             self._drop_stale(found, target, claims, deadline)
             found = None
         if found is None:
@@ -245,7 +245,11 @@ class ISCSIConnector(base.Connector):
         raise _not_found(target)
 
     def _stale(
-        self, device: host_scsi.ScsiDevice, deadline: deadlines.Deadline
+        self,
+        device: host_scsi.ScsiDevice,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
     ) -> bool:
         """Whether the LUN was given to another volume behind its back.
 
@@ -255,7 +259,9 @@ class ISCSIConnector(base.Connector):
             return False
         try:
             wwn = self._host.scsi.wwn(device.disk, deadline)
-        except OSError:
+        except OSError as error:
+            if claims.made_device(target):
+                raise _not_found(target) from error
             return True
         return wwn != self._host.scsi.cached_wwn(device.hctl)
 
@@ -270,6 +276,9 @@ class ISCSIConnector(base.Connector):
         users = self._host.block.users(device.disk, deadline)
         if claims.shared(target):
             users.append('another attachment')
+        if claims.made_device(target):
+            # An attach that is repeated must not harm the one that is there.
+            users.append('this attachment')
         if users:
             raise exception.IdentityMismatch(
                 device=device.disk,

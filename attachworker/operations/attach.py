@@ -123,12 +123,17 @@ class AttachHandler(handler.BaseHandler):
     def _attach_again(
         self, operation: Operation, known: AttachmentRecord
     ) -> None:
-        """Find the device that the attachment has; undo nothing of it."""
+        """Find the device that the attachment has; undo nothing of it.
+
+        A disk that somebody has taken away is made again; if it turns out
+        to be another volume's by now, it goes.
+        """
         assert known.device is not None
         device = objects.DeviceInfo.obj_from_primitive(known.device)
         targets = late_paths.connected(device)
         run = self._make_run(operation, targets, known.wwn)
-        run.keep_all = True
+        connector = run.get_connector(run.info.protocol)
+        run.kept = frozenset(filter(connector.paths, targets))
         outcome = self.run_flow(operation, attach.build(run), run)
         if outcome.error is not None:
             result = self.undone(operation, outcome, run)

@@ -41,8 +41,8 @@ class Run:
         None if nobody knows it yet
     :ivar expected_size: bytes that the volume must have, at least, once it
         is extended
-    :ivar keep_all: undo nothing: all of it belongs to an attachment that
-        existed before
+    :ivar kept: targets that are not undone: their devices belong to an
+        attachment that existed before
     :ivar force: go on where data or a user may be lost
     :ivar grace: seconds that undoing may take after the deadline
     :ivar name: of the attachment, for the log
@@ -65,7 +65,7 @@ class Run:
     flush_timeout: float = 30.0
     expected_wwn: str | None = None
     expected_size: int | None = None
-    keep_all: bool = False
+    kept: frozenset[base.Target] = frozenset()
     force: bool = False
     grace: float = 30.0
     name: str = ''
@@ -99,7 +99,7 @@ class Run:
         connector = self.get_connector(self.info.protocol)
         if not self.attempts.abandon(target, self.undo_deadline):
             return [f'connecting {target} has not returned']
-        if self.keep_all:
+        if target in self.kept:
             return []
         return connector.disconnect(
             target, self.claims, self.undo_deadline, keep_found=True

@@ -138,3 +138,41 @@ def test_device_in_use(bed: beds.Bed, worker: harness.Harness) -> None:
         assert worker.attachments() == [f'{volume.name} attached']
     # And when nobody uses it any more, then it can go
     assert worker.detach(volume.name).status == 'detached'
+
+
+def test_repeat_on_a_reused_lun_touches_nothing(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attachment whose LUN leads to another volume by now
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    worker.attach(volume)
+    bed.remap(volume, bed.create_volume(on=volume, mapped=False))
+    attached = bed.snapshot()
+    # When it is attached once more, then that is refused
+    result = worker.attach(volume)
+    assert result.error.code == 'identity_mismatch'
+    # and the disk is neither removed nor replaced by the stranger's
+    assert bed.snapshot() == attached
+    assert worker.attachments() == [f'{volume.name} attached']
+    # so that it can be detached
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_repeat_after_the_disk_is_gone_and_the_lun_reused(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attachment whose session somebody has ended
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    worker.attach(volume)
+    bed.drop_session(volume, volume.portals[0])
+    # and whose LUN leads to another volume by now
+    bed.remap(volume, bed.create_volume(on=volume, mapped=False))
+    # When it is attached once more, then that is refused
+    result = worker.attach(volume)
+    assert result.error.code == 'identity_mismatch'
+    # and the stranger's disk, which it has made, is gone again
+    assert bed.snapshot() == before
+    assert worker.detach(volume.name).status == 'detached'

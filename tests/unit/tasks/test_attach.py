@@ -197,7 +197,7 @@ def test_what_cannot_be_put_back_is_left_over() -> None:
 
 def test_nothing_is_undone_that_was_there_before() -> None:
     connector = runs.FakeConnector()
-    run = runs.make(runs.ONE, connector=connector, keep_all=True)
+    run = runs.make(runs.ONE, connector=connector, kept=frozenset({runs.ONE}))
     run.fails_after('FindWwn', LookupError('the cause'))
     failed(run)
     assert connector.disconnected == []
