@@ -41,29 +41,36 @@ class FindPaths(base.Task):
             run.warnings.append(
                 'the device stays: another attachment of this host uses it'
             )
-        found = [
+        return [
             path
             for target in run.targets
             if target not in shared
             for path in connector.paths(target)
+            if self._is_ours(path)
         ]
-        for path in found:
-            self._check_identity(path)
-        return found
 
-    def _check_identity(self, path: connectors.Path) -> None:
+    def _is_ours(self, path: connectors.Path) -> bool:
         """At the LUN there may be another volume by now.
 
         Asked from the kernel: the storage may have taken ours away already.
         """
-        expected = self.run.expected_wwn
-        found = self.run.host.scsi.cached_wwn(path.address)
-        if expected is None or found is None:
-            return
-        if objects.normalise_wwn(found) != objects.normalise_wwn(expected):
+        run = self.run
+        found = run.host.scsi.cached_wwn(path.address)
+        if run.expected_wwn is None or found is None:
+            return True
+        if objects.normalise_wwn(found) == objects.normalise_wwn(
+            run.expected_wwn
+        ):
+            return True
+        if not run.force:
             raise exception.IdentityMismatch(
-                device=path.disk, found=found, expected=expected
+                device=path.disk, found=found, expected=run.expected_wwn
             )
+        run.strangers.add(path.target)
+        run.warnings.append(
+            f'{path.disk} is {found} by now and stays: it is another volume'
+        )
+        return False
 
 
 class CheckUnused(base.Task):
@@ -159,6 +166,9 @@ class DisconnectTarget(base.Task):
         self._target = target
 
     def execute(self, connector: connectors.Connector) -> None:
+        if self._target in self.run.strangers:
+            self.run.claims.release(self._target)
+            return
         self.run.leftovers += connector.disconnect(
             self._target, self.run.claims, self.run.deadline, keep_found=False
         )
@@ -179,7 +189,7 @@ class VerifyGone(base.Task):
         if wwid is not None and not shared and (map or run.multipath):
             self._check_map(wwid, ours=map is not None)
         for target in run.targets:
-            if run.claims.shared(target):
+            if target in run.strangers or run.claims.shared(target):
                 continue
             run.leftovers += [
                 f'device {path.disk}'

@@ -46,6 +46,7 @@ class Run:
     :ivar force: go on where data or a user may be lost
     :ivar grace: seconds that undoing may take after the deadline
     :ivar name: of the attachment, for the log
+    :ivar strangers: targets whose device belongs to another volume by now
     :ivar leftovers: what could not be put back
     :ivar warnings: what the caller should know of a success
     """
@@ -69,6 +70,7 @@ class Run:
     force: bool = False
     grace: float = 30.0
     name: str = ''
+    strangers: set[base.Target] = dataclasses.field(default_factory=set)
     leftovers: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 

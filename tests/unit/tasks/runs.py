@@ -273,6 +273,10 @@ class FakeClaims:
 
     def __init__(self) -> None:
         self.others: set[base.Target] = set()
+        self.released: list[base.Target] = []
+
+    def release(self, target: base.Target) -> None:
+        self.released.append(target)
 
     def shared(self, target: base.Target) -> bool:
         return target in self.others

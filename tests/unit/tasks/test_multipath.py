@@ -287,3 +287,15 @@ def test_a_device_that_is_another_volume_by_now() -> None:
     assert OTHER in str(outcome.error)
     assert runs.GOOD in str(outcome.error)
     assert len(run.get_connector('iscsi').connected) == 2
+
+
+def test_another_volume_by_now_is_left_alone_by_force() -> None:
+    run = present(expected_wwn=runs.GOOD, force=True)
+    run.host.multipath.map = None
+    run.host.scsi.wwns['address'] = OTHER
+    assert detached(run).error is None
+    connector = run.get_connector('iscsi')
+    assert len(connector.connected) == 2
+    assert connector.disconnected == []
+    assert sorted(run.claims.released) == sorted(run.targets)
+    assert all('another volume' in one for one in run.warnings)
