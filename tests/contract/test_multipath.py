@@ -207,30 +207,6 @@ def test_map_that_nobody_asked_for_goes_with_its_path(
     assert bed.snapshot() == before
 
 
-def test_path_that_comes_late(bed: beds.Bed, worker: harness.Harness) -> None:
-    # Given a portal that does not answer
-    volume = bed.create_volume(portals=2)
-    good, slow = volume.portals
-    bed.hang_portal(slow)
-    # When the volume is attached, then the caller does not wait for it
-    result = attached(worker, volume)
-    assert result.device.degraded
-    assert states(result.device) == {good: 'connected', slow: 'connecting'}
-    # And when it answers at last, then its path joins the map
-    bed.start_portal(slow)
-
-    def joined() -> bool:
-        return worker.attachments() == [f'{volume.name} attached']
-
-    until(joined)
-    found = worker.api.get_attachment({}, worker.name, volume.name)
-    assert found.device.path == result.device.path
-    assert states(found.device) == {good: 'connected', slow: 'connected'}
-    slaves = sysfs(bed, found.device.path) / 'slaves'
-    until(lambda: len(list(slaves.iterdir())) == 2)
-    steps.detached(worker, volume.name)
-
-
 def test_map_in_use(bed: beds.Bed, worker: harness.Harness) -> None:
     # Given a map that a process has open
     volume = bed.create_volume(portals=2)

@@ -1,0 +1,71 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A portal that answers only after the attach has.
+
+On the simulated host: there a portal can be silent for as long as a test
+wants.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import harness
+from tests.contract.test_multipath import attached
+from tests.contract.test_multipath import states
+from tests.contract.test_multipath import sysfs
+from tests.contract.test_multipath import until
+from tests.simulator.bed import SimulatedBed
+
+
+@pytest.fixture
+def bed() -> Iterator[SimulatedBed]:
+    bed = SimulatedBed()
+    bed.set_multipathd()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture
+def worker(bed: SimulatedBed) -> Iterator[harness.Harness]:
+    with harness.Harness(bed, iscsi={'login_timeout': 5}) as running:
+        yield running
+
+
+def test_path_that_comes_late(
+    bed: SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given a portal that does not answer
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    good, slow = volume.portals
+    bed.hang_portal(slow)
+    # When the volume is attached, then the caller does not wait for it
+    result = attached(worker, volume)
+    assert result.device.degraded
+    assert states(result.device) == {good: 'connected', slow: 'connecting'}
+    # And when it answers at last, then its path joins the map
+    bed.start_portal(slow)
+
+    def joined() -> bool:
+        return worker.attachments() == [f'{volume.name} attached']
+
+    until(joined)
+    found = worker.api.get_attachment({}, worker.name, volume.name)
+    assert found.device.path == result.device.path
+    assert states(found.device) == {good: 'connected', slow: 'connected'}
+    slaves = sysfs(bed, found.device.path) / 'slaves'
+    until(lambda: len(list(slaves.iterdir())) == 2)
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert bed.snapshot() == before
