@@ -57,9 +57,10 @@ status=0
 "$python" -m pytest --timeout "$test_timeout" \
     tests/unit tests/contract tests/crash tests/functional || status=1
 echo '=== in the lab, on a real kernel ==='
-# A guest each: the beds of both use the same addresses.
+# A guest each: their beds use the same addresses.
 in_lab tests/kernel || status=1
 in_lab tests/contract || status=1
+in_lab tests/parity || status=1
 if [ "$status" -ne 0 ]; then
     for log in "$results"/*.log; do
         echo "=== ${log##*/}, last lines ==="

@@ -1,0 +1,70 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""States of a host in which a volume is attached."""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+import subprocess
+
+from tests.contract import bed as beds
+from tests.kernel import bed as kernel
+from tests.kernel import picture
+
+_SYS = pathlib.Path('/sys')
+
+
+@contextlib.contextmanager
+def session_exists(
+    bed: kernel.KernelBed, volume: beds.Volume
+) -> Iterator[None]:
+    """Somebody else has made the session, for another LUN."""
+    other = bed.create_volume(on=volume)
+    node = ['iscsiadm', '-m', 'node', '-T', volume.target]
+    node += ['-p', volume.portals[0]]
+    _run(*node, '-o', 'new')
+    _run(*node, '-o', 'update', '-n', 'node.session.scan', '-v', 'manual')
+    _run(*node, '--login')
+    try:
+        host = _host(volume.target)
+        (_SYS / f'class/scsi_host/{host}/scan').write_text(f'0 0 {other.lun}')
+        yield
+    finally:
+        _run(*node, '--logout')
+        # os-brick leaves it to whoever logs out
+        _run(*node, '-o', 'delete')
+        bed.remove_volume(other)
+
+
+def take_away(volume: beds.Volume) -> None:
+    """Somebody else logs the session out, and its device goes with it."""
+    for session, target, _portal in picture.sessions():
+        if target == volume.target:
+            kernel.log_out(session)
+
+
+def _host(target: str) -> str:
+    for session, name, _portal in picture.sessions():
+        if name == target:
+            directory = _SYS / f'class/iscsi_session/session{session}/device'
+            return directory.resolve().parent.name
+    raise LookupError(target)
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
