@@ -26,6 +26,8 @@ _UUID = re.compile(r'mpath-(.+)')
 #: A partition of a map; kpartx makes them by itself.
 _PARTITION = re.compile(r'part\d+-mpath-.+')
 
+#: Seconds in which udev is done with a map that has lost its last disk.
+_RELEASE = 3.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -158,7 +160,7 @@ class Multipath:
         """Have multipathd let go of a disk that is about to be removed.
 
         With the last disk of a volume its map goes, and its line in the
-        list of WWIDs.
+        list of WWIDs. A map that somebody has open stays.
 
         :param wwid: of the volume; None if nobody knows
         """
@@ -169,7 +171,7 @@ class Multipath:
             return
         left = self.find(wwid)
         if left is not None and not left.disks:
-            self.remove(left, deadline)
+            self.remove(left, deadline.sooner(_RELEASE))
             left = self.find(wwid)
         if left is None:
             self.forget(wwid, deadline)
@@ -189,6 +191,8 @@ class Multipath:
             current = self._map(found.name)
             if current is None or current.wwid != found.wwid:
                 return True
+            if deadline.passed:
+                return None
             try:
                 self._call('remove_map', found.name, deadline, found.name)
             except OSError:

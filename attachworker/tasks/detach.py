@@ -123,6 +123,9 @@ class FlushDevice(base.Task):
         deadline = self.run.deadline
         if self.run.force:
             deadline = deadline.sooner(self.run.flush_timeout)
+        if map is not None and not map.disks:
+            self._give_up(map)
+            return
         for disk in [map.name] if map else [path.disk for path in paths]:
             try:
                 if map is not None:
@@ -139,6 +142,13 @@ class FlushDevice(base.Task):
                     f'{disk} could not be flushed ({error}): data that '
                     'was written last may be lost'
                 )
+
+    def _give_up(self, found: multipath.Map) -> None:
+        """Somebody has removed all paths of a map, and they do not return."""
+        maps.stop_queueing(self.run, found)
+        self.run.warnings.append(
+            f'{found.name} had no path left: what it still held is lost'
+        )
 
     def _prepare(self, found: multipath.Map) -> None:
         """A map without a working path queues what is to be flushed.

@@ -114,9 +114,15 @@ class ResizeMap(base.Task):
             raise exception.ExtendFailed(
                 device=map.name, reason=f'its paths differ: {_told(sizes)}'
             )
+        if run.host.block.size(map.name) in sizes.values():
+            return
         # With a path in it that is too small, the kernel would refuse.
         for disk in set(map.disks).difference(sizes):
             run.host.multipath.drop(disk, run.deadline)
+            run.warnings.append(
+                f'{disk} has left {map.name}; once it works again, have it '
+                'rescanned and added by multipathd'
+            )
         try:
             run.host.multipath.resize(map, run.deadline)
         except OSError as error:

@@ -36,8 +36,8 @@ class MapMultipath(base.Task):
 
     default_provides = 'map'
 
-    #: Whether there was no map before.
-    _made = False
+    #: The WWID of a map that was not there before.
+    _made: str | None = None
 
     def execute(self, connector: connectors.Connector, wwn: str) -> Map | None:
         run = self.run
@@ -46,7 +46,8 @@ class MapMultipath(base.Task):
         if not run.host.multipath.running(run.deadline):
             self._do_without('multipathd is not running; start it')
             return None
-        self._made = run.host.multipath.find(wwn) is None
+        if run.host.multipath.find(wwn) is None:
+            self._made = wwn
         # Others may be about to come, and two paths need no persuasion.
         run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
         paths, _ = attach.verified(run, connector, run.attempts.paths(), wwn)
@@ -76,11 +77,14 @@ class MapMultipath(base.Task):
         return None
 
     def revert(self, **kwargs: object) -> None:
-        if not self._made:
+        if self._made is None:
             return
         run = self.run
         for path in run.attempts.paths():
             run.host.multipath.release(path.disk, None, run.undo_deadline)
+        left = run.host.multipath.find(self._made)
+        if left is not None and not left.disks:
+            run.leftovers.append(f'map {left.name} ({left.wwid})')
 
     def _do_without(self, reason: str) -> None:
         run = self.run
@@ -131,7 +135,7 @@ class RemoveMap(base.Task):
         multipath = run.host.multipath
         if run.force:
             # nothing below it is to wait for a path that does not come back
-            _stop_queueing(run, map)
+            stop_queueing(run, map)
         if not multipath.remove(map, removal_deadline(run, map)):
             if not run.force:
                 raise exception.MultipathFailed(
@@ -147,7 +151,8 @@ def removal_deadline(run: Run, found: Map) -> deadlines.Deadline:
     return run.deadline.sooner(_GRACE if in_use else run.map_timeout)
 
 
-def _stop_queueing(run: Run, found: Map) -> None:
+def stop_queueing(run: Run, found: Map) -> None:
+    """Let I/O fail that waits for a path."""
     try:
         run.host.multipath.set_queueing(found, False, run.deadline)
     except OSError as error:

@@ -330,3 +330,25 @@ def test_one_map_for_all_who_ask(
     assert bed.read(second.device.path) == volume.pattern
     steps.detached(worker, 'second')
     assert bed.snapshot() == before
+
+
+def test_forced_detach_of_an_open_map(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a map that a process has open
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    path = attached(worker, volume, min_paths=2).device.path
+    with bed.opened(path):
+        # When its detach is forced
+        result = worker.detach(volume.name, force=True)
+        # Then all goes that can go
+        now = bed.snapshot()
+        assert (now['sessions'], now['block_devices']) == ([], [])
+        # But an open map cannot, and is not said to be gone
+        assert result.status == 'failed', result.as_dict()
+        assert path.removeprefix('/dev/') in ' '.join(result.leftovers)
+        assert 'was in use by' in ' '.join(result.warnings)
+    # And the rest goes as soon as it can
+    steps.detached(worker, volume.name)
+    assert bed.snapshot() == before

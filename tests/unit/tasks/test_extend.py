@@ -103,8 +103,19 @@ def test_a_dead_path_leaves_the_map() -> None:
     assert outcome.results['size'] == NEW
     assert run.host.scsi.rescanned == ['sd2']
     assert run.host.multipath.dropped == ['sd1']
-    (warning,) = run.warnings
-    assert 'sd1 does not answer' in warning
+    assert [warning.partition(';')[0] for warning in run.warnings] == [
+        'sd1 does not answer and keeps its old size',
+        'sd1 has left dm-0',
+    ]
+
+
+def test_a_dead_path_stays_where_nothing_has_grown() -> None:
+    run = make(runs.ONE, runs.TWO, under=('sd1', 'sd2'))
+    run.host.multipath.alive = ['sd2']
+    run.host.block.bytes = NEW
+    outcome = drive(run)
+    assert outcome.results['size'] == NEW
+    assert run.host.multipath.dropped == []
 
 
 def test_no_path_works() -> None:

@@ -213,11 +213,13 @@ def test_a_map_that_has_lost_its_paths_is_found_by_its_wwid() -> None:
     run = make(expected_wwn=runs.GOOD)
     run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ())
     run.host.multipath.alive = []
-    outcome = detached(run)
-    assert isinstance(outcome.error, exception.FlushFailed)
-    run.force = True
     assert detached(run).error is None
     assert run.host.multipath.map is None
+    # there is nothing that it could be flushed to, and nothing hangs
+    assert run.host.block.flushed == []
+    assert run.host.multipath.queueing is False
+    (warning,) = run.warnings
+    assert 'what it still held is lost' in warning
 
 
 def test_a_line_that_outlived_its_map_is_forgotten() -> None:
