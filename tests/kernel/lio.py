@@ -134,6 +134,11 @@ class Target:
         for group in self._at(address):
             group.enable = wanted
 
+    def protect(self) -> None:
+        """Let nobody write from the next login on."""
+        for group in self._groups.values():
+            group.set_attribute('demo_mode_write_protect', '1')
+
     def delete(self) -> None:
         self._target.delete()
 

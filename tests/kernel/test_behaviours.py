@@ -17,6 +17,7 @@ import pathlib
 import subprocess
 import threading
 import time
+import types
 
 import pytest
 import rtslib_fb
@@ -76,7 +77,7 @@ def mapped(name: str, disk: str) -> Iterator[None]:
 def frozen_volume(bed: KernelBed) -> Iterator[tuple[beds.Volume, str]]:
     """A volume whose storage can be frozen, and what to freeze."""
     volume = bed.create_volume()
-    target = bed._targets[volume.target]
+    target = bed.target_of(volume)
     file = pathlib.Path('/run/lab/volumes/frozen')
     file.write_bytes(volume.pattern + bytes(SECTORS * 512 - 4096))
     loop = subprocess.run(
@@ -90,9 +91,9 @@ def frozen_volume(bed: KernelBed) -> Iterator[tuple[beds.Volume, str]]:
             'frozen', dev='/dev/mapper/backend'
         )
         target.unmap(volume.lun)
-        lun = rtslib_fb.LUN(target._group, volume.lun, storage)
+        target.map(volume.lun, types.SimpleNamespace(storage=storage))
         yield volume, 'backend'
-        lun.delete()
+        target.unmap(volume.lun)
         storage.delete()
     subprocess.run(['losetup', '--detach', loop], check=True)
     file.unlink()
@@ -162,8 +163,7 @@ def test_somebody_else_s_device_on_top_is_neither_taken_nor_removed(
 
 def test_a_read_only_lun(bed: KernelBed, worker: harness.Harness) -> None:
     volume = bed.create_volume()
-    group = bed._targets[volume.target]._group
-    group.set_attribute('demo_mode_write_protect', '1')
+    bed.target_of(volume).protect()
     result = attached(worker, volume)
     assert bed.read(result.device.path) == volume.pattern
     assert result.warnings == [
@@ -177,8 +177,7 @@ def test_a_read_only_map_is_not_for_writing(
     bed: KernelBed, worker: harness.Harness
 ) -> None:
     volume = bed.create_volume(portals=2)
-    group = bed._targets[volume.target]._group
-    group.set_attribute('demo_mode_write_protect', '1')
+    bed.target_of(volume).protect()
     before = bed.snapshot()
     worker.conf.set_override('map_timeout', 8, group='multipath')
     # Asked for read-only, it is right
