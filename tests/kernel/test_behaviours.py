@@ -105,6 +105,8 @@ def test_a_frozen_backend_holds_up_nobody_else(
     """What is stuck in the kernel costs a thread, and is told and undone."""
     worker.conf.set_override('rollback_grace', 3)
     other = bed.create_volume()
+    attached(worker, other)
+    detached(worker, other.name)
     with frozen_volume(bed) as (volume, backend):
         before = bed.snapshot()
         # Given storage that has stopped answering
@@ -114,20 +116,19 @@ def test_a_frozen_backend_holds_up_nobody_else(
             results: list[objects.OperationResult] = []
             caller = threading.Thread(
                 target=lambda: results.append(
-                    worker.attach(volume, deadline_seconds=8)
+                    worker.attach(volume, deadline_seconds=20)
                 )
             )
             caller.start()
-            started = time.monotonic()
             path = attached(worker, other).device.path
             assert bed.read(path) == other.pattern
             detached(worker, other.name)
-            took = time.monotonic() - started
+            # Then the other one has not waited for it
+            assert caller.is_alive()
             caller.join()
         finally:
             dmsetup('resume', backend)
-        # Then the other one has not waited for it
-        assert took < 8
+        # And the caller is told in time
         (result,) = results
         assert result.status == 'failed', result.as_dict()
         assert result.error.code == 'deadline_exceeded', result.as_dict()
