@@ -92,9 +92,11 @@ def frozen_volume(bed: KernelBed) -> Iterator[tuple[beds.Volume, str]]:
         )
         target.unmap(volume.lun)
         target.map(volume.lun, types.SimpleNamespace(storage=storage))
-        yield volume, 'backend'
-        target.unmap(volume.lun)
-        storage.delete()
+        try:
+            yield volume, 'backend'
+        finally:
+            target.unmap(volume.lun)
+            storage.delete()
     subprocess.run(['losetup', '--detach', loop], check=True)
     file.unlink()
 
