@@ -13,6 +13,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import errno
 import pathlib
 import re
 from typing import Any
@@ -210,9 +211,27 @@ class Multipath:
     def resize(self, found: Map, deadline: deadlines.Deadline) -> None:
         """Give a map the size of its disks.
 
-        :raises OSError: multipathd has refused
+        multipathd refuses as long as udev has not seen a new map.
+
+        :raises OSError: multipathd has refused until the deadline
         """
-        self._call('resize_map', found.name, deadline, found.name)
+        refusal = OSError(errno.ETIMEDOUT, 'multipathd was not asked in time')
+
+        def attempt() -> bool | None:
+            nonlocal refusal
+            if deadline.passed:
+                return None
+            try:
+                self._call('resize_map', found.name, deadline, found.name)
+            except ConnectionRefusedError:
+                raise
+            except OSError as error:
+                refusal = error
+                return None
+            return True
+
+        if not self._uevents.wait_for(attempt, _is_map, deadline):
+            raise refusal
 
     def set_queueing(
         self, found: Map, queue: bool, deadline: deadlines.Deadline

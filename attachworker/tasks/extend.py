@@ -124,7 +124,9 @@ class ResizeMap(base.Task):
                 'rescanned and added by multipathd'
             )
         try:
-            run.host.multipath.resize(map, run.deadline)
+            run.host.multipath.resize(
+                map, run.deadline.sooner(run.map_timeout)
+            )
         except OSError as error:
             raise exception.ExtendFailed(
                 device=map.name, reason=str(error)
