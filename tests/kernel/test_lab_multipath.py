@@ -58,9 +58,22 @@ def attach(volume: contract.Volume) -> dict[str, str]:
 
 
 def detach(volume: contract.Volume) -> None:
+    # multipathd gives up a map whose last path goes while udev has it open
+    by_hand.wait_until(lambda: settled() and flushed(volume))
     by_hand.log_out(volume)
     by_hand.forget(volume)
     pathlib.Path('/etc/multipath/wwids').unlink(missing_ok=True)
+
+
+def flushed(volume: contract.Volume) -> bool:
+    subprocess.run(
+        ['multipath', '-f', f'3{volume.wwn}'],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    uuids = [path.read_text().strip() for path in BLOCK.glob('dm-*/dm/uuid')]
+    return f'mpath-3{volume.wwn}' not in uuids
 
 
 def states() -> list[str]:
@@ -69,6 +82,8 @@ def states() -> list[str]:
 
 
 def test_map_of_two_paths_survives_one(bed: kernel_bed.KernelBed) -> None:
+    # iscsiadm, used by hand, may leave its lock; the next one takes it away
+    pathlib.Path('/run/lock/iscsi/lock').unlink(missing_ok=True)
     before = bed.snapshot()
     volume = bed.create_volume(portals=2)
     names = attach(volume)
