@@ -175,8 +175,25 @@ class HostToolFailed(AttachWorkerError):
 
 class WorkerRestarted(AttachWorkerError):
     msg_fmt = (
-        'The worker was started again during the attach, which was '
-        'undone; send a new request.'
+        'The worker was started again %(times)s times during this operation, '
+        'which is not tried any more; look for the cause in the log of the '
+        'worker, then send a new request.'
+    )
+
+
+class UndoFailed(AttachWorkerError):
+    msg_fmt = (
+        'The worker was started again during the attach, and what had been '
+        'done could not be put back at once; send a new request when '
+        'nothing is left over any more.'
+    )
+    retryable = True
+
+
+class SecretsLost(AttachWorkerError):
+    msg_fmt = (
+        'The worker or its host was started again during the attach, which '
+        'was undone: its passwords were not kept. Send a new request.'
     )
     retryable = True
 

@@ -19,44 +19,53 @@ from typing import Any
 from oslo_log import log as logging
 
 from attachworker import objects
+from attachworker.journal import AttachmentRecord
 from attachworker.journal import Records
-from attachworker.operations.attach import AttachHandler
-from attachworker.operations.intake import Operations
+from attachworker.journal import RequestRecord
 from attachworker.operations.intake import result_from
+from attachworker.operations.operation import Operation
 
 LOG = logging.getLogger(__name__)
 
 
 def run(
     records: Records,
-    attach: AttachHandler,
-    operations: Operations,
+    release_unused: Callable[[AttachmentRecord], None],
+    recall: Callable[[RequestRecord], Operation],
+    resume: Callable[[Operation], None],
     clean_later: Callable[[str], None],
     deliver: Callable[[str, Any, objects.OperationResult], None],
 ) -> None:
-    """Undo unfinished attaches, go on with the rest, send results again.
+    """Go on with what is unfinished, send results again.
 
-    Runs once, before new requests are taken.
+    Runs once, before new requests are taken. The operations run after it,
+    each before any new one of the same attachment.
 
+    :param release_unused: puts back what an attachment does not need
+    :param recall: makes an operation of an unfinished request
+    :param resume: goes on with it
     :param clean_later: has what is left of a failed attach put back
     :param deliver: sends the result of a cast to where it is wanted
+    :raises JournalUnavailable: the journal makes no sense; nothing of what
+        it says is done
     """
-    unfinished = records.unfinished()
+    unfinished = [recall(record) for record in records.unfinished()]
+    unsent = [
+        (record.request_id, record.reply_to, result_from(record))
+        for record in records.undelivered()
+    ]
     for attachment in records.attachments():
-        attach.release_unused(attachment)
-    for record in unfinished:
+        release_unused(attachment)
+    for operation in unfinished:
         LOG.info(
-            'Unfinished %s of %s (request %s) is brought to an end',
-            record.operation,
-            record.attachment_id,
-            record.request_id,
+            'Unfinished %s of %s (request %s): %s',
+            operation.kind,
+            operation.attachment_id,
+            operation.request.request_id,
+            operation.abandoned or 'it is gone on with',
         )
-        if record.operation == 'attach':
-            attach.undo_unfinished(record)
+        resume(operation)
     for attachment in records.attachments():
         clean_later(attachment.attachment_id)
-    for record in records.undelivered():
-        deliver(record.request_id, record.reply_to, result_from(record))
-    for record in unfinished:
-        if record.operation != 'attach':
-            operations.resume(record)
+    for found in unsent:
+        deliver(*found)

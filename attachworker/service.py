@@ -22,7 +22,6 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log as logging
 import oslo_messaging as messaging
-from oslo_messaging.rpc import server as rpc_server
 
 from attachworker import deadline as deadlines
 from attachworker import exception
@@ -36,6 +35,7 @@ from attachworker.host import Host
 from attachworker.host import system
 from attachworker.journal import Database
 from attachworker.journal import Records
+from attachworker.journal import Sealer
 from attachworker.operations.attach import AttachHandler
 from attachworker.operations.cleanup import Cleanup
 from attachworker.operations.detach import DetachHandler
@@ -45,7 +45,9 @@ from attachworker.operations.intake import Operations
 from attachworker.operations.inventory import Inventory
 from attachworker.operations.operation import Operation
 from attachworker.privileged import process
+from attachworker.rpc import acceptance
 from attachworker.rpc import endpoint
+from attachworker.rpc import listener
 from attachworker.rpc import replies
 from attachworker.rpc import serializer
 from attachworker.rpc import transport as bus
@@ -106,6 +108,9 @@ class Worker:
         self._transport = bus.get_transport(conf)
         self._database = Database(pathlib.Path(conf.state_path))
         self._records = Records(self._database)
+        self._sealer = Sealer(
+            pathlib.Path(conf.runtime_path), conf.state_path
+        )
         self._replies = replies.ReplySender(
             self._transport,
             self._records.mark_delivered,
@@ -161,6 +166,7 @@ class Worker:
         self._cleanup = Cleanup(self._dispatcher, self._attach.clean)
         self._operations = Operations(
             self._records,
+            self._sealer,
             self._dispatcher,
             {
                 'attach': self._attach,
@@ -171,33 +177,36 @@ class Worker:
             conf.default_deadline,
             self._finished,
             conf.result_retention,
+            conf.recovery_attempts,
         )
 
     def _make_server(self) -> None:
         conf = self._conf
         waiting = conf.max_running + conf.max_queued
         api = endpoint.Endpoint(
-            self._operations,
             Inventory(self._records, self._host.boot_id),
             self.connector_properties,
             self._volume_paths,
             self.ping,
-            self._replies.deliver,
-            waiting,
+        )
+        dispatcher = endpoint.CallAwareDispatcher(
+            [api],
+            serializer.WorkerSerializer(),
+            messaging.ExplicitRPCAccessPolicy,
         )
         self._pool_size = waiting + _QUICK_CALLS
-        self._server = rpc_server.RPCServer(
+        self._server = listener.Server(
             self._transport,
             bus.get_target(conf.host),
-            endpoint.CallAwareDispatcher(
-                [api],
-                serializer.WorkerSerializer(),
-                messaging.ExplicitRPCAccessPolicy,
+            dispatcher,
+            acceptance.RequestAcceptance(
+                self._operations,
+                self._records,
+                dispatcher.is_served,
+                self._replies.deliver,
+                waiting,
             ),
-            executor='threading',
         )
-        # Not futurist's, whose idle threads wake up every second.
-        self._server._executor_cls = concurrent.futures.ThreadPoolExecutor
 
     def start(self) -> None:
         """Finish what is unfinished, then take requests.
@@ -211,8 +220,9 @@ class Worker:
         self._dispatcher.start()
         recovery.run(
             self._records,
-            self._attach,
-            self._operations,
+            self._attach.release_unused,
+            self._operations.recall,
+            self._operations.resume,
             self._cleanup.later,
             self._replies.deliver,
         )

@@ -78,7 +78,11 @@ class Harness:
             self._own = tempfile.mkdtemp(prefix='attachworker-')
             state_path = pathlib.Path(self._own)
         self.conf = configuration(
-            url, host=self.name, state_path=str(state_path), **options
+            url,
+            host=self.name,
+            state_path=str(state_path),
+            runtime_path=str(state_path / 'run'),
+            **options,
         )
         for group, opts in connectors.list_opts():
             self.conf.register_group(group)

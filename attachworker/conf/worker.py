@@ -38,6 +38,13 @@ OPTIONS = [
         'worker and belong to one worker alone.',
     ),
     cfg.StrOpt(
+        'runtime_path',
+        default='/run/attachworker',
+        help='Directory, in memory, of the key that seals the secrets of '
+        'unfinished requests in the journal. A reboot takes it away, and an '
+        'unfinished attach that needs a secret fails then.',
+    ),
+    cfg.StrOpt(
         'user',
         help='User that the worker becomes once its privileged helper is '
         'running, if it was started as root. Unset: it stays root.',
@@ -97,6 +104,14 @@ OPTIONS = [
         help='Seconds that running operations get when the worker is '
         'stopped. What is not finished then is finished, or undone, at the '
         'next start.',
+    ),
+    cfg.IntOpt(
+        'recovery_attempts',
+        default=3,
+        min=0,
+        max=100,
+        help='How often an operation is gone on with after the worker was '
+        'started again. Then it fails: it may be what stops the worker.',
     ),
     cfg.IntOpt(
         'result_retention',

@@ -20,15 +20,19 @@ what was asked for, and about what on this host is ours.
 from attachworker.journal.claims import Claims
 from attachworker.journal.database import Database
 from attachworker.journal.records import AttachmentRecord
+from attachworker.journal.records import Call
 from attachworker.journal.records import Records
 from attachworker.journal.records import RequestRecord
+from attachworker.journal.secrets import Sealer
 from attachworker.journal.secrets import without_secrets
 
 __all__ = [
     'AttachmentRecord',
+    'Call',
     'Claims',
     'Database',
     'Records',
     'RequestRecord',
+    'Sealer',
     'without_secrets',
 ]

@@ -23,7 +23,7 @@ import threading
 
 from attachworker import exception
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE requests (
@@ -74,6 +74,18 @@ CREATE TABLE sessions (
     PRIMARY KEY (portal, name)
 ) STRICT;
 """
+
+#: What makes a journal of this version one of the next.
+_UPGRADES = {
+    1: """
+CREATE TABLE calls (
+    message_id TEXT PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    reply_queue TEXT NOT NULL,
+    client_timeout INTEGER      -- seconds; NULL: without call monitoring
+) STRICT;
+""",
+}
 
 
 class Database:
@@ -133,16 +145,20 @@ class Database:
 
     def _prepare(self) -> None:
         (version,) = self._connection.execute('PRAGMA user_version').fetchone()
-        if version == 0:
-            self._connection.executescript(
-                f'BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};'
-                'COMMIT;'
-            )
-        elif version != SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise exception.JournalUnavailable(
                 path=self.path,
                 reason=f'its version is {version}, this worker knows '
                 f'{SCHEMA_VERSION}; start the version that wrote it',
+            )
+        scripts = [_SCHEMA] if version == 0 else []
+        scripts += [
+            _UPGRADES[old] for old in range(version or 1, SCHEMA_VERSION)
+        ]
+        if scripts:
+            self._connection.executescript(
+                f'BEGIN; {"".join(scripts)}'
+                f'PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;'
             )
 
     def _own(self, path: pathlib.Path) -> int:

@@ -31,6 +31,9 @@ class RequestRecord:
     :ivar accepted: seconds since the boot named by ``boot_id``
     :ivar deadline: likewise
     :ivar result: the final result as a primitive; None while unfinished
+    :ivar sealed: the secrets; None if there are none, or it is finished
+    :ivar attempts: how often a worker has been started with it unfinished
+    :ivar created_at: when it was accepted, in UTC, in ISO 8601
     """
 
     request_id: str
@@ -43,6 +46,22 @@ class RequestRecord:
     accepted: float
     deadline: float
     result: dict[str, Any] | None = None
+    sealed: bytes | None = None
+    attempts: int = 0
+    created_at: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """Somebody who waits on the bus for the result of a request.
+
+    :ivar client_timeout: seconds within which a sign of life is expected;
+        None if the caller does without
+    """
+
+    message_id: str
+    reply_queue: str
+    client_timeout: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +94,7 @@ class Records:
 
     def __init__(self, journal: database.Database) -> None:
         self._journal = journal
+        self.path = journal.path
 
     # -- requests
 
@@ -99,24 +119,30 @@ class Records:
         )
         return [_request(row) for row in rows]
 
-    def accept(self, record: RequestRecord) -> None:
-        """From here on the request gets exactly one final result."""
+    def accept(self, record: RequestRecord, call: Call | None = None) -> None:
+        """From here on the request gets exactly one final result.
+
+        :param call: who waits for it, if somebody does
+        """
         with self._journal.transaction() as connection:
+            if call is not None:
+                _put_call(connection, call, record.request_id)
             connection.execute(
                 'INSERT INTO requests (request_id, operation, attachment_id,'
-                ' digest, body, reply_to, boot_id, accepted, deadline,'
-                ' created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+                ' digest, body, sealed, reply_to, boot_id, accepted, deadline,'
+                ' created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
                 (
                     record.request_id,
                     record.operation,
                     record.attachment_id,
                     record.digest,
                     json.dumps(record.body),
+                    record.sealed,
                     json.dumps(record.reply_to) if record.reply_to else None,
                     record.boot_id,
                     record.accepted,
                     record.deadline,
-                    _now(),
+                    record.created_at or _now(),
                 ),
             )
 
@@ -155,6 +181,42 @@ class Records:
                 (request_id,),
             )
 
+    def count_attempt(self, request_id: str) -> None:
+        """A worker goes on with a request that an earlier one began."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                'UPDATE requests SET attempts = attempts + 1'
+                ' WHERE request_id = ?',
+                (request_id,),
+            )
+
+    # -- calls
+
+    def calls(self) -> list[tuple[Call, str]]:
+        """Calls that nobody has answered yet, each with its request_id."""
+        return [
+            (
+                Call(
+                    row['message_id'],
+                    row['reply_queue'],
+                    row['client_timeout'],
+                ),
+                row['request_id'],
+            )
+            for row in self._journal.rows('SELECT * FROM calls ORDER BY rowid')
+        ]
+
+    def put_call(self, call: Call, request_id: str) -> None:
+        """One more waits for the result of a request."""
+        with self._journal.transaction() as connection:
+            _put_call(connection, call, request_id)
+
+    def forget_call(self, call: Call) -> None:
+        with self._journal.transaction() as connection:
+            connection.execute(
+                'DELETE FROM calls WHERE message_id = ?', (call.message_id,)
+            )
+
     def forget_results(self, retention: float) -> int:
         """Delete results older than this many seconds; returns how many."""
         limit = _now(-retention)
@@ -187,6 +249,16 @@ class Records:
     def put_attachment(self, record: AttachmentRecord) -> None:
         with self._journal.transaction() as connection:
             _put(connection, record)
+
+
+def _put_call(
+    connection: sqlite3.Connection, call: Call, request_id: str
+) -> None:
+    connection.execute(
+        'INSERT OR REPLACE INTO calls (message_id, request_id, reply_queue,'
+        ' client_timeout) VALUES (?, ?, ?, ?)',
+        (call.message_id, request_id, call.reply_queue, call.client_timeout),
+    )
 
 
 def _put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
@@ -228,6 +300,9 @@ def _request(row: sqlite3.Row) -> RequestRecord:
         accepted=row['accepted'],
         deadline=row['deadline'],
         result=json.loads(row['result']) if row['result'] else None,
+        sealed=row['sealed'],
+        attempts=row['attempts'],
+        created_at=row['created_at'],
     )
 
 

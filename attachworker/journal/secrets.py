@@ -10,14 +10,21 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-"""What may be written down."""
+"""What may be written down: secrets only sealed, and only for a while."""
 
 import copy
+import hashlib
+import os
+import pathlib
 from typing import Any
 
+from oslo_log import log as logging
+
+from attachworker import exception
 from attachworker import objects
-from attachworker.objects import fields
+from attachworker.objects import sealing
+
+LOG = logging.getLogger(__name__)
 
 
 def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
@@ -27,17 +34,64 @@ def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
     it would need the secret.
     """
     clone = copy.deepcopy(thing)
-    _clear(clone)
+    for _path, holder, name in list(sealing.secrets_of(clone)):
+        delattr(holder, f'_obj_{name}')
     primitive: dict[str, Any] = clone.obj_to_primitive()
     return primitive
 
 
-def _clear(thing: objects.AttachWorkerObject) -> None:
-    for name, field in thing.fields.items():
-        if not thing.obj_attr_is_set(name):
-            continue
-        value = getattr(thing, name)
-        if isinstance(field, fields.SecretField):
-            delattr(thing, f'_obj_{name}')
-        elif isinstance(value, objects.AttachWorkerObject):
-            _clear(value)
+class Sealer:
+    """Keeps the secrets of unfinished requests, until the next boot.
+
+    :param directory: of the key; in memory, so that a reboot takes it away
+    :param state_path: directory of the journal; each has a key of its own
+    """
+
+    def __init__(self, directory: pathlib.Path, state_path: str) -> None:
+        name = hashlib.sha256(os.path.abspath(state_path).encode())
+        path = directory / f'{name.hexdigest()[:16]}.key'
+        try:
+            self._key = _key(path)
+        except OSError as error:
+            LOG.warning(
+                'No key can be kept in %s (%s): an attach with a secret that '
+                'is cut short by a restart of the worker will fail',
+                path,
+                error.strerror,
+            )
+            self._key = sealing.new_key()
+
+    def seal(self, request: Any) -> bytes | None:
+        """The secrets of a request; None if it has none."""
+        return sealing.seal_secrets(self._key, request, request.request_id)
+
+    def restore(self, request: Any, sealed: bytes | None) -> None:
+        """Give a request that was read from the journal its secrets back.
+
+        :raises SecretsLost: the key is gone
+        """
+        if sealed is None:
+            return
+        try:
+            sealing.restore_secrets(
+                self._key, sealed, request, request.request_id
+            )
+        except sealing.CannotOpen as error:
+            raise exception.SecretsLost() from error
+
+
+def _key(path: pathlib.Path) -> bytes:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Complete under its name, or not there: two files, one of them linked.
+    if not path.exists():
+        draft = path.with_suffix(f'.{os.getpid()}')
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, 'wb') as stream:
+            stream.write(sealing.new_key())
+        draft.rename(path)
+    key = path.read_bytes()
+    if len(key) != sealing.KEY_SIZE:
+        path.unlink()
+        return _key(path)
+    return key

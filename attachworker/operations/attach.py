@@ -27,7 +27,6 @@ from attachworker.flows import discover
 from attachworker.flows import engine
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Claims
-from attachworker.journal import RequestRecord
 from attachworker.journal import without_secrets
 from attachworker.operations import handler
 from attachworker.operations import late_paths
@@ -54,6 +53,8 @@ class AttachHandler(handler.BaseHandler):
     def run(self, operation: Operation) -> None:
         request = operation.request
         key = request.connection_key
+        if not self._undo_earlier(operation):
+            return
         known = self.services.records.attachment(request.attachment_id)
         if known is not None and known.connection_key != key:
             conflict = exception.AttachmentConflict(
@@ -219,33 +220,33 @@ class AttachHandler(handler.BaseHandler):
         self.services.records.forget_attachment(attachment_id)
         return True
 
-    def undo_unfinished(self, record: RequestRecord) -> None:
-        """Put back what an attach did before the worker was stopped.
+    def abandon(self, operation: Operation) -> None:
+        if self._undo_earlier(operation):
+            super().abandon(operation)
 
-        An attachment that was there before stays as it is.
+    def _undo_earlier(self, operation: Operation) -> bool:
+        """Put back what the same attach did before the worker was stopped.
+
+        Nothing of it is trusted. An attachment that was there before the
+        request stays as it is.
+
+        :returns: False if something is left; the operation has failed then
         """
-        records = self.services.records
-        known = records.attachment(record.attachment_id)
-        if known is not None and known.last_request != record.request_id:
-            known = None
-        left = self._disconnect(known, used=()) if known else []
-        result = objects.OperationResult(
-            request_id=record.request_id,
-            attachment_id=record.attachment_id,
-            operation='attach',
-            status='failed',
-            error=objects.OperationError.from_exception(
-                exception.WorkerRestarted()
-            ),
-            leftovers=left,
-        )
-        failed = known and dataclasses.replace(known, state=_LEFT)
-        records.finish(
-            record.request_id,
-            result.obj_to_primitive(),
-            failed if left else None,
-            known.attachment_id if known and not left else None,
-        )
+        request, records = operation.request, self.services.records
+        known = records.attachment(request.attachment_id)
+        if known is None or known.last_request != request.request_id:
+            return True
+        left = self._disconnect(known, used=())
+        if not left:
+            records.forget_attachment(request.attachment_id)
+            return True
+        error = operation.abandoned or exception.UndoFailed()
+        result = self.failed(operation, error)
+        result.leftovers = left
+        failed = dataclasses.replace(known, state=_LEFT)
+        self.conclude(operation, result, failed)
+        self.services.clean_later(request.attachment_id)
+        return False
 
     def release_unused(self, known: AttachmentRecord) -> None:
         """Put back targets that an attach tried and did not use."""

@@ -62,6 +62,15 @@ class DetachHandler(handler.BaseHandler):
             )
         self._detach(operation, info, known)
 
+    def abandon(self, operation: Operation) -> None:
+        assert operation.abandoned is not None
+        known = self._known(operation.request)
+        self.conclude(
+            operation,
+            self.failed(operation, operation.abandoned),
+            known and dataclasses.replace(known, state='failed'),
+        )
+
     def _detach(
         self,
         operation: Operation,

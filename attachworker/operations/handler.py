@@ -159,6 +159,10 @@ class BaseHandler:
         )
         operation.finish(result)
 
+    def abandon(self, operation: Operation) -> None:
+        assert operation.abandoned is not None
+        self.conclude(operation, self.failed(operation, operation.abandoned))
+
     def fail(self, operation: Operation) -> None:
         self.conclude(
             operation, self.failed(operation, exception.AttachWorkerError())

@@ -14,16 +14,21 @@
 """Takes requests, each of them once."""
 
 from collections.abc import Callable
+import datetime
 import math
 import threading
 from typing import Any
+
+from oslo_versionedobjects import exception as versioned_objects
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.dispatcher import Dispatcher
+from attachworker.journal import Call
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
+from attachworker.journal import Sealer
 from attachworker.journal import without_secrets
 from attachworker.operations.operation import Handler
 from attachworker.operations.operation import Operation
@@ -36,24 +41,31 @@ _FORGET_INTERVAL = 60.0
 class Operations:
     """Takes requests, each of them once.
 
+    :param sealer: for the secrets of what is unfinished
     :param handlers: by kind of operation
     :param boot_id: of the running kernel
     :param default_deadline: seconds
     :param on_finish: is told of each operation that has its final result
     :param retention: seconds that results are kept
+    :param max_attempts: how often a request is gone on with by a worker that
+        was started again
     """
 
     def __init__(
         self,
         records: Records,
+        sealer: Sealer,
         dispatcher: Dispatcher,
         handlers: dict[str, Handler],
         boot_id: str,
         default_deadline: float,
         on_finish: Callable[[Operation], None],
         retention: float = math.inf,
+        max_attempts: int = 3,
     ) -> None:
         self._records = records
+        self._sealer = sealer
+        self._max_attempts = max_attempts
         self._dispatcher = dispatcher
         self._handlers = handlers
         self._boot_id = boot_id
@@ -65,9 +77,11 @@ class Operations:
         self._running: dict[str, Operation] = {}
 
     def submit(
-        self, kind: str, request: Request
+        self, kind: str, request: Request, call: Call | None = None
     ) -> Operation | objects.OperationResult:
         """Accept a request, or recognise it.
+
+        :param call: who waits on the bus for its result, if somebody does
 
         :returns: the operation, new or already running; or the result, if
             there is one already
@@ -80,7 +94,7 @@ class Operations:
             if known is None:
                 self._dispatcher.check_room()
                 self._forget_old_results()
-                return self._accept(kind, request)
+                return self._accept(kind, request, call)
             if (known.operation, known.digest) != (
                 kind,
                 request.content_digest(),
@@ -90,7 +104,21 @@ class Operations:
                 )
             if known.result is not None:
                 return result_from(known)
+            if call is not None:
+                self._records.put_call(call, request.request_id)
             return self._running[request.request_id]
+
+    def find(
+        self, request_id: str
+    ) -> Operation | objects.OperationResult | None:
+        """What became of a request; None if it is not known any more."""
+        with self._lock:
+            known = self._records.request(request_id)
+            if known is None:
+                return None
+            if known.result is not None:
+                return result_from(known)
+            return self._running[request_id]
 
     def _forget_old_results(self) -> None:
         now = deadlines.now()
@@ -100,19 +128,62 @@ class Operations:
             self._forgot_at = now
             self._records.forget_results(self._retention)
 
-    def resume(self, record: RequestRecord) -> None:
-        """Run a request again that an earlier worker accepted."""
-        request = _object(record.body)
-        deadline = deadlines.Deadline(record.deadline)
-        if record.boot_id != self._boot_id:
-            # it counts from a boot that is over
-            seconds = record.deadline - record.accepted
-            deadline = deadlines.Deadline.after(seconds)
-        operation = self._operation(record.operation, request, deadline)
+    def recall(self, record: RequestRecord) -> Operation:
+        """The operation of a request that an earlier worker accepted.
+
+        :raises JournalUnavailable: the request makes no sense
+        """
+        try:
+            operation = self._operation(
+                record.operation, _object(record.body), self._remaining(record)
+            )
+        except (
+            exception.AttachWorkerError,
+            versioned_objects.VersionedObjectsException,
+            LookupError,
+            ValueError,
+        ) as error:
+            raise exception.JournalUnavailable(
+                path=self._records.path,
+                reason=f'request {record.request_id} cannot be read '
+                f'({type(error).__name__}); start the version that wrote it, '
+                'or move the journal away and see to its volumes by hand',
+            ) from error
+        try:
+            self._sealer.restore(operation.request, record.sealed)
+        except exception.SecretsLost as error:
+            operation.abandoned = error
+        if record.attempts >= self._max_attempts:
+            operation.abandoned = exception.WorkerRestarted(
+                times=record.attempts + 1
+            )
+        return operation
+
+    def resume(self, operation: Operation) -> None:
+        """Go on with what :meth:`recall` has found."""
+        self._records.count_attempt(operation.request.request_id)
         with self._lock:
             self._queue(operation)
 
-    def _accept(self, kind: str, request: Request) -> Operation:
+    def _remaining(self, record: RequestRecord) -> deadlines.Deadline:
+        deadline = self._deadline(record)
+        if record.operation != 'attach' and not deadline.remaining():
+            # A detach is not undone but finished, late as it is.
+            return deadlines.Deadline.after(self._default_deadline)
+        return deadline
+
+    def _deadline(self, record: RequestRecord) -> deadlines.Deadline:
+        if record.boot_id == self._boot_id:
+            return deadlines.Deadline(record.deadline)
+        # It counts from a boot that is over; all that is left is the clock.
+        accepted = datetime.datetime.fromisoformat(record.created_at)
+        age = datetime.datetime.now(datetime.UTC) - accepted
+        seconds = record.deadline - record.accepted
+        return deadlines.Deadline.after(seconds - age.total_seconds())
+
+    def _accept(
+        self, kind: str, request: Request, call: Call | None
+    ) -> Operation:
         accepted = deadlines.now()
         seconds = request.deadline_seconds or self._default_deadline
         deadline = deadlines.Deadline(accepted + seconds)
@@ -125,13 +196,15 @@ class Operations:
                 attachment_id=operation.attachment_id,
                 digest=request.content_digest(),
                 body=without_secrets(request),
+                sealed=self._sealer.seal(request),
                 reply_to=request.reply_to.as_dict()
                 if request.reply_to
                 else None,
                 boot_id=self._boot_id,
                 accepted=accepted,
                 deadline=deadline.at,
-            )
+            ),
+            call,
         )
         return self._queue(operation)
 

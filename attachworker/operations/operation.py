@@ -39,6 +39,9 @@ class Handler(Protocol):
     def run(self, operation: 'Operation') -> None:
         """Ends with :meth:`Operation.finish`."""
 
+    def abandon(self, operation: 'Operation') -> None:
+        """Likewise, where ``abandoned`` says why it is not tried again."""
+
     def fail(self, operation: 'Operation') -> None:
         """Likewise, where :meth:`run` has broken down."""
 
@@ -50,6 +53,8 @@ class Operation:
     :ivar attachment_id: operations with the same one run one after another
     :ivar backend: see :class:`attachworker.dispatcher.Job`
     :ivar deadline: counted from the acceptance
+    :ivar abandoned: why an operation that an earlier worker began is not
+        gone on with; None otherwise
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Operation:
         self.backend = handler.backend(request)
         self.deadline = deadline
         self.started = deadlines.now()
+        self.abandoned: exception.AttachWorkerError | None = None
         self._handler = handler
         self._on_finish = on_finish
         self._finished = threading.Event()
@@ -91,7 +97,10 @@ class Operation:
 
     def _run(self) -> None:
         try:
-            self._handler.run(self)
+            if self.abandoned is None:
+                self._handler.run(self)
+            else:
+                self._handler.abandon(self)
         except exception.JournalUnavailable:
             raise
         except Exception:

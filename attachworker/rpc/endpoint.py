@@ -13,27 +13,22 @@
 
 """The worker's RPC methods; this module belongs to the worker.
 
-Only what carries ``expose`` can be called. Each method looks up or submits,
-and waits or returns.
+Only what carries ``expose`` can be called. Requests were taken by the listener
+before they come here: their methods only wait, for who has called.
 """
 
 from collections.abc import Callable
 import threading
 from typing import Any
 
-from oslo_log import log as logging
 import oslo_messaging as messaging
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.operations.intake import Operations
 from attachworker.operations.inventory import Inventory
 from attachworker.operations.operation import Operation
-from attachworker.operations.operation import Request
 from attachworker.rpc import serializer
 from attachworker.rpc import transport
-
-LOG = logging.getLogger(__name__)
 
 #: What callers can bring about: answered as an RPC error, not as a bug.
 _EXPECTED = (
@@ -52,43 +47,33 @@ def _exposed(method: Any) -> Any:
 class Endpoint:
     """Version history is that of :class:`attachworker.rpcapi`.
 
-    :param waiting_calls: how many calls may wait for their operation; more
-        are told that the worker is busy, so that other methods always find
-        a thread
-    :param deliver: see :meth:`attachworker.rpc.replies.ReplySender.deliver`
     """
 
     target = messaging.Target(version=transport.VERSION)
 
     def __init__(
         self,
-        operations: Operations,
         inventory: Inventory,
         properties: Callable[[bool | None, bool], dict[str, Any]],
         volume_paths: Callable[[objects.ConnectionInfo], list[str]],
         ping: Callable[[], dict[str, Any]],
-        deliver: Callable[..., None],
-        waiting_calls: int,
     ) -> None:
-        self._operations = operations
         self._inventory = inventory
         self._properties = properties
         self._volume_paths = volume_paths
         self._ping = ping
-        self._deliver = deliver
-        self._places = threading.BoundedSemaphore(waiting_calls)
 
     @_exposed
-    def attach_volume(self, ctxt: Any, request: Any) -> Any:
-        return self._operate('attach', objects.AttachRequest, request)
+    def attach_volume(self, ctxt: Any, request: Any = None) -> Any:
+        return self._outcome()
 
     @_exposed
-    def detach_volume(self, ctxt: Any, request: Any) -> Any:
-        return self._operate('detach', objects.DetachRequest, request)
+    def detach_volume(self, ctxt: Any, request: Any = None) -> Any:
+        return self._outcome()
 
     @_exposed
-    def extend_volume(self, ctxt: Any, request: Any) -> Any:
-        return self._operate('extend', objects.ExtendRequest, request)
+    def extend_volume(self, ctxt: Any, request: Any = None) -> Any:
+        return self._outcome()
 
     @_exposed
     def get_volume_paths(self, ctxt: Any, connection_info: Any) -> Any:
@@ -123,97 +108,15 @@ class Endpoint:
     def ping(self, ctxt: Any) -> Any:
         return self._ping()
 
-    def _operate(self, kind: str, expected: type[Any], primitive: Any) -> Any:
-        request = self._decode(kind, expected, primitive)
-        if is_call() and not self._places.acquire(blocking=False):
-            return _refused(kind, request, exception.WorkerBusy())
-        try:
-            accepted = self._operations.submit(kind, request)
-            if not is_call():
-                # The operation itself tells its end to who sent a cast.
-                if not isinstance(accepted, Operation):
-                    self._tell(request, accepted, final=True)
-                return None
-            if not isinstance(accepted, Operation):
-                return accepted
-            return accepted.wait()
-        except exception.JournalUnavailable as error:
-            if not is_call():
-                result = _refused(kind, request, error)
-                self._tell(request, result, final=False)
-            raise
-        except (exception.WorkerBusy, exception.AttachmentConflict) as error:
-            result = _refused(kind, request, error)
-            if not is_call():
-                self._tell(request, result, final=False)
-            return result
-        finally:
-            if is_call():
-                self._places.release()
-
-    def _tell(
-        self, request: Request, result: objects.OperationResult, final: bool
-    ) -> None:
-        if request.reply_to is not None:
-            self._deliver(
-                request.request_id, request.reply_to, result, final=final
-            )
-
-    def _decode(
-        self, kind: str, expected: type[Any], primitive: Any
-    ) -> Request:
-        try:
-            request: Request = serializer.from_wire(
-                primitive, expected, 'request'
-            )
-            request.validate()
-            return request
-        except (
-            exception.InvalidConnectionInfo,
-            exception.UnsupportedProtocol,
-        ) as error:
-            self._refuse_cast(kind, primitive, error)
-            raise
-
-    def _refuse_cast(
-        self, kind: str, primitive: Any, error: exception.AttachWorkerError
-    ) -> None:
-        """Tell who sent a cast that it cannot be used, if that is legible."""
-        LOG.warning('A request to %s cannot be used: %s', kind, error)
-        if is_call():
-            return
-        try:
-            data = primitive['versioned_object.data']
-            reply_to = data['reply_to']['versioned_object.data']
-            result = objects.OperationResult(
-                request_id=data['request_id'],
-                operation=kind,
-                status='failed',
-                error=objects.OperationError.from_exception(error),
-            )
-            request_id = result.request_id
-        except (
-            LookupError,
-            NotImplementedError,  # it was null
-            TypeError,
-            ValueError,
-            exception.InvalidConnectionInfo,
-        ):
-            return  # it does not say to whom
-        self._deliver(request_id, reply_to, result, final=False)
-
-
-def _refused(
-    kind: str, request: Request, error: exception.AttachWorkerError
-) -> objects.OperationResult:
-    LOG.info('Request %s is refused: %s', request.request_id, error)
-    return objects.OperationResult(
-        request_id=request.request_id,
-        attachment_id=request.attachment_id,
-        operation=kind,
-        status='failed',
-        error=objects.OperationError.from_exception(error),
-    )
+    @staticmethod
+    def _outcome() -> Any:
+        """What the listener has done with the running message."""
+        outcome = _message.outcome
+        if isinstance(outcome, exception.AttachWorkerError):
+            raise outcome
+        if not is_call():
+            return None
+        return outcome.wait() if isinstance(outcome, Operation) else outcome
 
 
 _message = threading.local()
@@ -225,18 +128,23 @@ def is_call() -> bool:
 
 
 class CallAwareDispatcher(messaging.RPCDispatcher):
-    """Lets endpoint methods know whether they were called or cast."""
+    """Tells endpoint methods what is known of their message besides.
+
+    That is whether it was called or cast, and what the listener has done.
+    """
 
     def dispatch(self, incoming: Any) -> Any:
         # Not msg_id: oslo.messaging makes one up for a cast.
         _message.is_call = getattr(incoming, 'orig_msg_id', None) is not None
-        if not self._is_served(incoming.message):
+        _message.outcome = getattr(incoming.message, 'outcome', None)
+        if not self.is_served(incoming.message):
             # oslo.messaging 18.3 would send signs of life for ever after it
             # has answered that there is no such method or version.
             incoming.client_timeout = None
         return super().dispatch(incoming)
 
-    def _is_served(self, message: dict[str, Any]) -> bool:
+    def is_served(self, message: dict[str, Any]) -> bool:
+        """Whether there is such a method, in such a version."""
         method = message.get('method')
         version = message.get('version', '1.0')
         return any(

@@ -82,6 +82,7 @@ class Daemon:
                     '[DEFAULT]',
                     f'host = {self.name}',
                     f'state_path = {self.state_path}',
+                    f'runtime_path = {self.state_path / "run"}',
                     *lines,
                     '[iscsi]',
                     'scan_attempts = 2',

@@ -110,7 +110,7 @@ def test_other_version_is_unsupported(
 
 
 @pytest.mark.parametrize(
-    'method', ['stop', '_operate', 'target', '__init__', 'no_such_method']
+    'method', ['stop', '_outcome', 'target', '__init__', 'no_such_method']
 )
 def test_nothing_else_can_be_called(
     raw: caller.RawClient, method: str

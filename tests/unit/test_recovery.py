@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from attachworker import deadline as deadlines
+from attachworker import exception
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Claims
@@ -72,7 +73,13 @@ class Earlier:
         )
         self.records = Records(self._database)
 
-    def accepts(self, kind: str, request: Any) -> None:
+    def accepts(
+        self,
+        kind: str,
+        request: Any,
+        seconds: float = 60,
+        sealed: bytes | None = None,
+    ) -> None:
         request.validate()
         now = deadlines.now()
         self.records.accept(
@@ -85,9 +92,18 @@ class Earlier:
                 reply_to=None,
                 boot_id=self._boot_id,
                 accepted=now,
-                deadline=now + 60,
+                deadline=now + seconds,
+                sealed=sealed,
             )
         )
+
+    def breaks(self, request_id: str) -> None:
+        """What the journal holds of a request becomes illegible."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE requests SET body = '{}' WHERE request_id = ?",
+                (request_id,),
+            )
 
     def begins(self, volume: contract.Volume, request: Any) -> None:
         """Bring the device here, as far as an attach does before its end."""
@@ -137,11 +153,18 @@ def detach(volume: contract.Volume) -> objects.DetachRequest:
     )
 
 
-def result(running: harness.Harness, request_id: str) -> Any:
-    return running.api.get_result({}, running.name, request_id)
+def ended(running: harness.Harness, request_id: str) -> Any:
+    """The result, once there is one."""
+    limit = time.monotonic() + PATIENCE
+    while (
+        found := running.api.get_result({}, running.name, request_id)
+    ) is None:
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    return found
 
 
-def test_an_attach_that_was_cut_short_is_undone(
+def test_an_attach_that_was_cut_short_is_finished(
     bed: beds.SimulatedBed, state: pathlib.Path
 ) -> None:
     # Given a worker that was killed when it had the device
@@ -155,30 +178,89 @@ def test_an_attach_that_was_cut_short_is_undone(
     assert bed.snapshot() != before
     # When the next one starts
     with worker(bed, state) as running:
-        # Then nothing is left, the request has its result, and says why
-        assert bed.snapshot() == before
-        assert running.attachments() == []
-        found = result(running, 'request')
-        assert (found.status, found.leftovers) == ('failed', [])
-        assert 'started again' in found.error.message
-        assert found.error.retryable
-        # And a new request has the volume
-        assert running.attach(volume).status == 'attached'
+        # Then the request ends as if nothing had been
+        found = ended(running, 'request')
+        assert found.status == 'attached', found.as_dict()
+        assert bed.read(found.device.path) == volume.pattern
+        assert running.attachments() == [f'{volume.name} attached']
+        # And what was made before the kill is known to be ours
         assert running.detach(volume.name).status == 'detached'
+        assert bed.snapshot() == before
 
 
-def test_an_attach_that_had_not_begun_has_a_result(
+def test_an_attach_that_had_not_begun_is_finished(
     bed: beds.SimulatedBed, state: pathlib.Path
 ) -> None:
     volume = bed.create_volume()
-    before = bed.snapshot()
     earlier = Earlier(bed, state)
     earlier.accepts('attach', request(volume))
     earlier.dies()
     with worker(bed, state) as running:
-        assert result(running, 'request').status == 'failed'
+        assert ended(running, 'request').status == 'attached'
+        assert running.detach(volume.name).status == 'detached'
+
+
+def test_an_attach_without_time_left_is_undone(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an attach that was cut short, and whose deadline is over
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    given = request(volume)
+    earlier.accepts('attach', given, seconds=0)
+    earlier.begins(volume, given)
+    earlier.dies()
+    # When the next worker starts, then nothing is left of it
+    with worker(bed, state) as running:
+        found = ended(running, 'request')
+        assert (found.status, found.leftovers) == ('failed', [])
+        assert found.error.code == 'deadline_exceeded'
         assert running.attachments() == []
         assert bed.snapshot() == before
+
+
+def test_an_attach_whose_password_is_lost_is_undone(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an attach that was cut short and needs a password, and a worker
+    # that has no key for it any more
+    volume = bed.create_volume(chap=('user', 'password-of-it'))
+    before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    earlier.accepts('attach', request(volume), sealed=b'with another key')
+    earlier.dies()
+    # When the next worker starts, then nothing is left of it
+    with worker(bed, state) as running:
+        found = ended(running, 'request')
+        assert (found.status, found.leftovers) == ('failed', [])
+        assert 'passwords were not kept' in found.error.message
+        assert found.error.retryable
+        assert running.attachments() == []
+        assert bed.snapshot() == before
+
+
+def test_an_attach_that_cannot_be_read_keeps_the_worker_from_starting(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an attach that was cut short, and one of which the journal holds
+    # nothing legible
+    volume = bed.create_volume()
+    earlier = Earlier(bed, state)
+    given = request(volume)
+    earlier.accepts('attach', given)
+    earlier.begins(volume, given)
+    earlier.accepts('attach', request(volume, 'broken'))
+    earlier.breaks('broken')
+    earlier.dies()
+    before = bed.snapshot()
+    # When a worker is started, then it says so
+    refused = worker(bed, state)
+    with pytest.raises(exception.JournalUnavailable, match='broken'):
+        refused.worker.start()
+    refused.worker.stop(1.0)
+    # And nothing was touched
+    assert bed.snapshot() == before
 
 
 def test_a_repeat_that_was_cut_short_leaves_the_attachment(
@@ -192,12 +274,12 @@ def test_a_repeat_that_was_cut_short_leaves_the_attachment(
     earlier = Earlier(bed, state)
     earlier.accepts('attach', request(volume))
     earlier.dies()
-    # Then the next worker leaves it alone
+    # Then the next worker finds the same device
     with worker(bed, state) as running:
-        assert result(running, 'request').status == 'failed'
+        found = ended(running, 'request')
+        assert (found.status, found.device.path) == ('attached', path)
         assert running.attachments() == [f'{volume.name} attached']
         assert bed.snapshot() == before
-        assert bed.read(path) == volume.pattern
         assert running.detach(volume.name).status == 'detached'
 
 
@@ -215,7 +297,7 @@ def test_a_detach_that_was_cut_short_is_finished(
         # who asks again joins it
         again = running.api.detach_volume({}, running.name, detach(volume))
         assert again.status == 'detached'
-        assert result(running, 'detach').as_dict() == again.as_dict()
+        assert ended(running, 'detach').as_dict() == again.as_dict()
         assert bed.snapshot() == before
         assert running.attachments() == []
 
@@ -254,7 +336,7 @@ def test_one_that_cannot_be_put_back_keeps_no_worker_from_starting(
         with worker(bed, state) as running:
             # Then both have their result, which tells what is left
             for number in range(2):
-                found = result(running, f'request-{number}')
+                found = ended(running, f'request-{number}')
                 assert found.status == 'failed'
                 assert found.leftovers != []
             assert len(running.attachments()) == 2
@@ -358,8 +440,8 @@ def test_a_device_in_use_is_left_alone(
     # When the next worker starts
     with worker(bed, state) as running:
         # Then the device stays, and the result says so
+        (left,) = ended(running, 'request').leftovers
         assert bed.snapshot() == used
-        (left,) = result(running, 'request').leftovers
         assert 'in use by mount /mnt/somewhere' in left
         # And it goes, without being asked, once nobody uses it any more
         bed.unmount('/mnt/somewhere')

@@ -32,6 +32,7 @@ def request(request_id: str = 'request', **values: Any) -> RequestRecord:
             'boot_id': 'boot',
             'accepted': 12.5,
             'deadline': 72.5,
+            'created_at': '2026-11-22T10:00:00.000000Z',
             **values,
         }
     )

@@ -20,6 +20,7 @@ import pytest
 from attachworker.dispatcher import Dispatcher
 from attachworker.journal import Database
 from attachworker.journal import Records
+from attachworker.journal import Sealer
 from attachworker.operations.intake import Operations
 from tests.unit.operations import handlers
 
@@ -58,6 +59,7 @@ def finished() -> list[str]:
 
 @pytest.fixture
 def operations(
+    tmp_path: pathlib.Path,
     records: Records,
     dispatcher: Dispatcher,
     handler: handlers.FakeHandler,
@@ -65,6 +67,7 @@ def operations(
 ) -> Operations:
     return Operations(
         records,
+        Sealer(tmp_path / 'run', str(tmp_path)),
         dispatcher,
         {'attach': handler, 'detach': handler},
         'boot',

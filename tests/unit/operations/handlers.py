@@ -64,6 +64,9 @@ class FakeHandler:
         self.act(operation)
         self.conclude(operation, 'attached')
 
+    def abandon(self, operation: Any) -> None:
+        self.fail(operation)
+
     def fail(self, operation: Any) -> None:
         self.failed.append(operation.request.request_id)
         self.conclude(operation, 'failed')

@@ -14,6 +14,7 @@
 
 from collections.abc import Iterator
 import concurrent.futures
+import itertools
 import pathlib
 import types
 from typing import Any
@@ -25,11 +26,15 @@ import pytest
 from attachworker import exception
 from attachworker import objects
 from attachworker.dispatcher import Dispatcher
+from attachworker.journal import Call
 from attachworker.journal import Database
 from attachworker.journal import Records
+from attachworker.journal import Sealer
 from attachworker.operations.intake import Operations
 from attachworker.operations.inventory import Inventory
+from attachworker.rpc import acceptance
 from attachworker.rpc import endpoint
+from attachworker.rpc import listener
 from attachworker.rpc import serializer
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
@@ -50,6 +55,7 @@ class Worker:
         self._jobs.start()
         self.operations = Operations(
             self.records,
+            Sealer(directory / 'run', str(directory)),
             self._jobs,
             {'attach': self.handler, 'detach': self.handler},
             'boot',
@@ -58,22 +64,27 @@ class Worker:
         )
         #: Request, where to, the result.
         self.delivered: list[tuple[str, Any, objects.OperationResult]] = []
-        self.api = endpoint.Endpoint(
-            self.operations,
+        api = endpoint.Endpoint(
             Inventory(self.records, 'boot'),
             lambda multipath, enforce: {'multipath': multipath},
             lambda info: [f'/dev/{target.lun}' for target in info.targets],
             lambda: {'ready': True},
+        )
+        self._dispatcher = endpoint.CallAwareDispatcher(
+            [api],
+            serializer.WorkerSerializer(),
+            messaging.ExplicitRPCAccessPolicy,
+        )
+        self.acceptance = acceptance.RequestAcceptance(
+            self.operations,
+            self.records,
+            self._dispatcher.is_served,
             lambda request_id, reply_to, result, **more: self.delivered.append(
                 (request_id, reply_to, result)
             ),
             WAITING,
         )
-        self._dispatcher = endpoint.CallAwareDispatcher(
-            [self.api],
-            serializer.WorkerSerializer(),
-            messaging.ExplicitRPCAccessPolicy,
-        )
+        self._sent = itertools.count()
 
     def close(self) -> None:
         assert self._jobs.stop(PATIENCE)
@@ -82,15 +93,23 @@ class Worker:
     def send(
         self, method: str, call: bool = True, version: str = '1.0', **args: Any
     ) -> Any:
-        """Hand a message over as oslo.messaging's server does."""
+        """Hand a message over as listener and server do."""
+        message = listener._message(method)
+        message.update(args=args, version=version)
+        sender = Call(f'id {next(self._sent)}', 'queue') if call else None
+        message.outcome = self.acceptance.accept(message, sender)
         incoming = types.SimpleNamespace(
             msg_id='made up',
-            orig_msg_id='id' if call else None,
+            orig_msg_id=sender and sender.message_id,
             client_timeout=None,
             ctxt={},
-            message={'method': method, 'args': args, 'version': version},
+            message=message,
         )
-        return self._dispatcher.dispatch(incoming)
+        try:
+            return self._dispatcher.dispatch(incoming)
+        finally:
+            if sender:
+                self.acceptance.answered(sender)
 
     def attach(self, request: Any, call: bool = True) -> Any:
         """The result as an object; None if there is none."""
@@ -300,7 +319,7 @@ def test_questions_about_what_is_not_known(worker: Worker) -> None:
     ('method', 'version', 'error'),
     [
         ('no_such_method', '1.0', messaging.NoSuchMethod),
-        ('_operate', '1.0', messaging.NoSuchMethod),
+        ('_outcome', '1.0', messaging.NoSuchMethod),
         ('__init__', '1.0', messaging.NoSuchMethod),
         ('target', '1.0', messaging.NoSuchMethod),
         ('ping', '1.99', messaging.UnsupportedVersion),

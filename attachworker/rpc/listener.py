@@ -1,0 +1,161 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Takes messages off the bus: journals first, acknowledges then.
+
+oslo.messaging acknowledges a message of RPC before it looks at it, so what is
+killed in between is gone. Here a request is in the journal before its message
+is acknowledged: killed before, the broker delivers it again, and the journal
+knows it by its request_id. A call that waits is in the journal too, and is
+answered by whichever worker has the result.
+
+This is the one place that relies on the inside of oslo.messaging's driver;
+tests/unit/rpc/test_listener.py fails when that moves.
+"""
+
+import concurrent.futures
+import dataclasses
+from typing import Any
+from typing import Protocol
+
+from oslo_log import log as logging
+from oslo_messaging._drivers import amqpdriver
+from oslo_messaging._drivers import base as driver_base
+from oslo_messaging._drivers import common as driver_common
+from oslo_messaging.rpc import server as rpc_server
+
+from attachworker.journal import Call
+from attachworker.rpc import transport as bus
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unanswered:
+    """A call to an earlier worker.
+
+    :ivar method: that was called
+    :ivar outcome: what the endpoint is to make of it now
+    """
+
+    call: Call
+    method: str
+    outcome: Any
+
+
+class Acceptance(Protocol):
+    """What happens to a message before it is acknowledged."""
+
+    def accept(self, message: dict[str, Any], call: Call | None) -> Any:
+        """What became of it, for the endpoint; must not raise."""
+
+    def answered(self, call: Call) -> None:
+        """Nobody waits for this call any more."""
+
+    def unanswered(self) -> list[Unanswered]:
+        """Calls that an earlier worker has taken and not answered."""
+
+
+class _Incoming(amqpdriver.AMQPIncomingMessage):
+    """A message that tells when its sender has been answered."""
+
+    def reply(self, reply: Any = None, failure: Any = None) -> None:
+        super().reply(reply, failure)
+        if self.orig_msg_id:
+            self.listener.acceptance.answered(
+                Call(self.orig_msg_id, self.reply_q, self.client_timeout)
+            )
+
+
+class JournalingListener(amqpdriver.AMQPListener):
+    """Takes messages from a connection and queues them for the server."""
+
+    message_cls = _Incoming
+    use_cache = True
+
+    def __init__(self, driver: Any, conn: Any, acceptance: Acceptance) -> None:
+        super().__init__(driver, conn)
+        self.acceptance = acceptance
+        for one in acceptance.unanswered():
+            message = _message(one.method)
+            message.outcome = one.outcome
+            self._append(one.call, message)
+
+    def __call__(self, message: Any) -> None:
+        call = None
+        if message.get('_msg_id'):
+            call = Call(
+                message['_msg_id'],
+                message.get('_reply_q'),
+                message.get('_timeout'),
+            )
+        # An attribute, not an item: the items are what was sent.
+        message.outcome = self.acceptance.accept(message, call)
+        try:
+            message.acknowledge()
+        except Exception as error:
+            # The connection is gone. The broker delivers it again, and then
+            # it is known; who called is answered then.
+            LOG.warning('A message was not acknowledged: %s', error)
+            return
+        super().__call__(message)
+
+    def _append(self, call: Call, message: Any) -> None:
+        self.incoming.append(
+            self.message_cls(
+                self,
+                {},
+                message,
+                None,
+                call.message_id,
+                call.reply_queue,
+                call.client_timeout,
+                self._obsolete_reply_queues,
+                self._message_operations_handler,
+            )
+        )
+
+
+class _Message(dict[str, Any]):
+    """The content of a message, with room for what became of it."""
+
+    outcome: Any = None
+
+
+def _message(method: str) -> _Message:
+    return _Message(method=method, args={}, version=bus.VERSION)
+
+
+class Server(rpc_server.RPCServer):
+    """oslo.messaging's server, with our listener.
+
+    It takes what is for this host; nobody sends to any worker or to all.
+    """
+
+    def __init__(
+        self, transport: Any, target: Any, dispatcher: Any, acceptance: Any
+    ) -> None:
+        super().__init__(transport, target, dispatcher, executor='threading')
+        self._acceptance = acceptance
+        # Not futurist's, whose idle threads wake up every second.
+        self._executor_cls = concurrent.futures.ThreadPoolExecutor
+
+    def _create_listener(self) -> Any:
+        driver = self.transport._driver
+        conn = driver._get_connection(driver_common.PURPOSE_LISTEN)
+        listener = JournalingListener(driver, conn, self._acceptance)
+        conn.declare_topic_consumer(
+            exchange_name=bus.EXCHANGE,
+            topic=f'{self._target.topic}.{self._target.server}',
+            callback=listener,
+        )
+        return driver_base.PollStyleListenerAdapter(listener, 1, None)
