@@ -75,9 +75,12 @@ class RequestAcceptance:
         self._waiting: set[str] = set()
 
     def accept(
-        self, message: dict[str, Any], call: Call | None
+        self, message: dict[str, Any], call: Call | None, again: bool = False
     ) -> Outcome | None:
-        """Take a request; None: the message is none, or is not served."""
+        """Take a request; None: the message is none, or is not served.
+
+        :param again: the broker may have delivered the message before
+        """
         kind = str(message.get('method')).removesuffix('_volume')
         if kind not in _REQUESTS or not self._is_served(message):
             return None
@@ -86,7 +89,7 @@ class RequestAcceptance:
             arguments.get('request') if isinstance(arguments, dict) else None
         )
         try:
-            return self._accept(kind, primitive, call)
+            return self._accept(kind, primitive, call, again)
         except exception.AttachWorkerError as error:
             return error
         except Exception:  # oslo.messaging would drop the message
@@ -124,7 +127,7 @@ class RequestAcceptance:
         return found
 
     def _accept(
-        self, kind: str, primitive: Any, call: Call | None
+        self, kind: str, primitive: Any, call: Call | None, again: bool
     ) -> Outcome:
         request = self._decode(kind, primitive, call)
         with contextlib.ExitStack() as on_refusal:
@@ -145,7 +148,9 @@ class RequestAcceptance:
             else:
                 if isinstance(outcome, Operation):
                     on_refusal.pop_all()  # it is waited for
-                else:
+                elif not again:
+                    # Otherwise it was accepted from this very message, and
+                    # is told, or has been, as every result is.
                     self._tell(request, outcome, call, final=True)
             return outcome
 

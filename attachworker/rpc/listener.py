@@ -55,8 +55,13 @@ class Unanswered:
 class Acceptance(Protocol):
     """What happens to a message before it is acknowledged."""
 
-    def accept(self, message: dict[str, Any], call: Call | None) -> Any:
-        """What became of it, for the endpoint; must not raise."""
+    def accept(
+        self, message: dict[str, Any], call: Call | None, again: bool
+    ) -> Any:
+        """What became of it, for the endpoint; must not raise.
+
+        :param again: the broker may have delivered it before
+        """
 
     def answered(self, call: Call) -> None:
         """Nobody waits for this call any more."""
@@ -99,7 +104,8 @@ class JournalingListener(amqpdriver.AMQPListener):
                 message.get('_timeout'),
             )
         # An attribute, not an item: the items are what was sent.
-        message.outcome = self.acceptance.accept(message, call)
+        again = message._raw_message.delivery_info.get('redelivered', False)
+        message.outcome = self.acceptance.accept(message, call, again)
         try:
             message.acknowledge()
         except Exception as error:

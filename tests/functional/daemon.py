@@ -95,7 +95,7 @@ class Daemon:
             )
         )
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         module = (
             ['attachworker.cmd.worker']
             if self._root is None
@@ -111,6 +111,7 @@ class Daemon:
                     str(self.config_file),
                 ],
                 cwd=_PROJECT,
+                env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -15,13 +15,27 @@
 ``python -m tests.functional.simulated_worker ROOT [OPTIONS OF THE DAEMON]``
 """
 
+import os
 import pathlib
+import signal
 import sys
+from typing import Any
 
 from attachworker import service
 from attachworker.cmd import worker
 from attachworker.host import Host
+from attachworker.rpc import acceptance
 from tests.simulator import client
+
+
+_accept = acceptance.RequestAcceptance.accept
+
+
+def _accept_and_die(*arguments: Any) -> Any:
+    outcome = _accept(*arguments)
+    if outcome is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return outcome
 
 
 def main(root: pathlib.Path, arguments: list[str]) -> int:
@@ -30,6 +44,8 @@ def main(root: pathlib.Path, arguments: list[str]) -> int:
     def simulated(conf: object) -> Host:
         return Host(root, client.Verbs(root), client.UeventSource(root))
 
+    if 'DIES_BEFORE_ACKNOWLEDGING' in os.environ:
+        acceptance.RequestAcceptance.accept = _accept_and_die
     service.start_helper = lambda conf: None
     service.this_host = simulated
     return worker.main(arguments)

@@ -13,12 +13,14 @@
 """kill -9 of the whole daemon in the middle of an operation."""
 
 from collections.abc import Iterator
+import signal
 import time
 
 import pytest
 
 from attachworker import client
 from attachworker import objects
+from attachworker import rpcapi
 from tests import harness
 from tests.functional import caller
 from tests.functional import daemon
@@ -75,21 +77,23 @@ def test_killed_in_an_attach(
     one.kill()
     fault.release()
     one.restart()
-    # Then there is one result, and nothing else
+    # Then there is one result, as if nothing had been: the worker has kept
+    # the password, sealed
     result = one_result(receiver)
     assert result.request_id == request.request_id
-    assert result.status == 'failed'
-    assert result.error.code == 'internal'
-    assert 'started again' in result.error.message
-    assert result.error.retryable
-    assert result.leftovers == []
-    assert bed.snapshot() == before
-    assert one.api.list_attachments({}, one.name) == []
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(result.device.path) == volume.pattern
+    [attachment] = one.api.list_attachments({}, one.name)
+    assert attachment.attachment_id == request.attachment_id
     # And whoever asks again gets the same one
     stored = one.api.get_result({}, one.name, request.request_id)
     assert stored.as_dict() == result.as_dict()
     again = one.api.attach_volume({}, one.name, request)
     assert again.as_dict() == result.as_dict()
+    # And it can be detached without a trace
+    gone = harness.detach_request(volume.name)
+    assert one.api.detach_volume({}, one.name, gone).status == 'detached'
+    assert bed.snapshot() == before
 
 
 def test_killed_in_a_call(
@@ -109,14 +113,56 @@ def test_killed_in_a_call(
         one.restart()
         # Then the caller has its answer
         result = call.result()
-        assert result.error.code == 'internal'
-        assert 'started again' in result.error.message
-        assert bed.snapshot() == before
-        # And the next attach succeeds
-        result = node.attach_volume(volume.connection_info())
-        assert result.status == 'attached'
+        assert result.status == 'attached', result.as_dict()
         assert bed.read(result.device.path) == volume.pattern
         node.detach_volume(result.attachment_id, raise_on_failure=True)
+        assert bed.snapshot() == before
+
+
+def test_a_call_that_is_never_sent_again(
+    bed: SimulatedBed, one: daemon.Daemon
+) -> None:
+    # Given a caller that waits, and would wait for long
+    volume = bed.create_volume()
+    fault = bed.arm(Fault.HANG_AFTER, 'scsi.scan')
+    request = harness.attach_request(volume)
+    api = rpcapi.AttachWorkerAPI(
+        one.transport, timeout=60, call_monitor_timeout=60
+    )
+    call = caller.Background(api.attach_volume, {}, one.name, request)
+    assert fault.wait(15)
+    # When the worker is killed, and started again
+    one.kill()
+    fault.release()
+    one.restart()
+    # Then the next worker answers the same call
+    result = call.result()
+    assert result.status == 'attached', result.as_dict()
+    gone = harness.detach_request(volume.name)
+    assert one.api.detach_volume({}, one.name, gone).status == 'detached'
+
+
+def test_killed_between_journal_and_acknowledgement(
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    receiver: caller.Receiver,
+) -> None:
+    # Given a worker that is killed when a request is in its journal, but the
+    # broker does not know that yet
+    volume = bed.create_volume()
+    one.kill()
+    one.start(DIES_BEFORE_ACKNOWLEDGING='yes')
+    one.wait_until_ready()
+    request = harness.attach_request(volume, reply_to=receiver.reply_to)
+    one.api.cast_attach_volume({}, one.name, request)
+    assert one.wait(20) == -signal.SIGKILL
+    # When it is started again, and the message is delivered again
+    one.restart()
+    # Then there is one result
+    result = one_result(receiver)
+    assert result.status == 'attached', result.as_dict()
+    gone = harness.detach_request(volume.name)
+    assert one.api.detach_volume({}, one.name, gone).status == 'detached'
 
 
 @pytest.mark.parametrize(
