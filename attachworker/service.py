@@ -108,9 +108,7 @@ class Worker:
         self._transport = bus.get_transport(conf)
         self._database = Database(pathlib.Path(conf.state_path))
         self._records = Records(self._database)
-        self._sealer = Sealer(
-            pathlib.Path(conf.runtime_path), conf.state_path
-        )
+        self._sealer = Sealer(pathlib.Path(conf.runtime_path), conf.state_path)
         self._replies = replies.ReplySender(
             self._transport,
             self._records.mark_delivered,

@@ -86,7 +86,9 @@ def _key(path: pathlib.Path) -> bytes:
     if not path.exists():
         draft = path.with_suffix(f'.{os.getpid()}')
         draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(
+            draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
+        )
         with open(descriptor, 'wb') as stream:
             stream.write(sealing.new_key())
         draft.rename(path)

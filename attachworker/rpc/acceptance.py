@@ -121,9 +121,7 @@ class RequestAcceptance:
                 if isinstance(outcome, Operation)
                 else outcome.operation
             )
-            found.append(
-                listener.Unanswered(call, f'{kind}_volume', outcome)
-            )
+            found.append(listener.Unanswered(call, f'{kind}_volume', outcome))
         return found
 
     def _accept(
@@ -183,9 +181,7 @@ class RequestAcceptance:
                 request.request_id, request.reply_to, result, final=final
             )
 
-    def _decode(
-        self, kind: str, primitive: Any, call: Call | None
-    ) -> Request:
+    def _decode(self, kind: str, primitive: Any, call: Call | None) -> Request:
         try:
             request: Request = serializer.from_wire(
                 primitive, _REQUESTS[kind], 'request'

@@ -45,9 +45,7 @@ def _exposed(method: Any) -> Any:
 
 
 class Endpoint:
-    """Version history is that of :class:`attachworker.rpcapi`.
-
-    """
+    """Version history is that of :class:`attachworker.rpcapi`."""
 
     target = messaging.Target(version=transport.VERSION)
 

@@ -27,7 +27,6 @@ from attachworker.host import Host
 from attachworker.rpc import acceptance
 from tests.simulator import client
 
-
 _accept = acceptance.RequestAcceptance.accept
 
 

@@ -19,24 +19,17 @@ changed: what a kill at that moment leaves.
 from collections.abc import Iterator
 import pathlib
 import time
-from typing import Any
 
 import pytest
 
-from attachworker import deadline as deadlines
 from attachworker import exception
-from attachworker import objects
-from attachworker.journal import AttachmentRecord
-from attachworker.journal import Claims
-from attachworker.journal import Database
-from attachworker.journal import Records
-from attachworker.journal import RequestRecord
-from attachworker.journal import without_secrets
-from tests import harness
-from tests.contract import bed as contract
 from tests.simulator import bed as beds
-
-PATIENCE = 10.0
+from tests.unit.earlier import PATIENCE
+from tests.unit.earlier import Earlier
+from tests.unit.earlier import detach
+from tests.unit.earlier import ended
+from tests.unit.earlier import request
+from tests.unit.earlier import worker
 
 
 @pytest.fixture(scope='module')
@@ -55,113 +48,6 @@ def bed(shared_bed: beds.SimulatedBed) -> Iterator[beds.SimulatedBed]:
 @pytest.fixture
 def state(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / 'state'
-
-
-def worker(bed: beds.SimulatedBed, state: pathlib.Path) -> harness.Harness:
-    options = {'login_timeout': 1, 'scan_attempts': 1, 'device_timeout': 5}
-    return harness.Harness(bed, state_path=state, iscsi=options)
-
-
-class Earlier:
-    """The journal of a worker that was killed."""
-
-    def __init__(self, bed: beds.SimulatedBed, state: pathlib.Path) -> None:
-        self._bed = bed
-        self._database = Database(state)
-        self._boot_id = (
-            (bed.root / 'proc/sys/kernel/random/boot_id').read_text().strip()
-        )
-        self.records = Records(self._database)
-
-    def accepts(
-        self,
-        kind: str,
-        request: Any,
-        seconds: float = 60,
-        sealed: bytes | None = None,
-    ) -> None:
-        request.validate()
-        now = deadlines.now()
-        self.records.accept(
-            RequestRecord(
-                request_id=request.request_id,
-                operation=kind,
-                attachment_id=request.attachment_id,
-                digest=request.content_digest(),
-                body=without_secrets(request),
-                reply_to=None,
-                boot_id=self._boot_id,
-                accepted=now,
-                deadline=now + seconds,
-                sealed=sealed,
-            )
-        )
-
-    def breaks(self, request_id: str) -> None:
-        """What the journal holds of a request becomes illegible."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "UPDATE requests SET body = '{}' WHERE request_id = ?",
-                (request_id,),
-            )
-
-    def begins(self, volume: contract.Volume, request: Any) -> None:
-        """Bring the device here, as far as an attach does before its end."""
-        info = request.connection_info
-        self.records.put_attachment(
-            AttachmentRecord(
-                attachment_id=request.attachment_id,
-                volume_id=None,
-                connection_key=request.connection_key,
-                connection=without_secrets(info),
-                state='attaching',
-                last_request=request.request_id,
-                boot_id=self._boot_id,
-            )
-        )
-        claims = Claims(self._database, request.attachment_id, self._boot_id)
-        host = self._bed.host()
-        deadline = deadlines.Deadline.after(PATIENCE)
-        (target,) = info.targets
-        address, _, port = target.portal.rpartition(':')
-        claims.take(target)
-        claims.intend_session(target, host.iscsi.last_sid())
-        host.iscsi.login(
-            target.name, address, int(port), {}, PATIENCE, deadline
-        )
-        (session,) = host.iscsi.sessions(target.name, address, int(port))
-        claims.intend_device(target)
-        host.scsi.scan(session.host, session.target_id, target.lun, deadline)
-        assert host.scsi.wait_for_disk(session.directory, target.lun, deadline)
-        host.close()
-
-    def dies(self) -> None:
-        self._database.close()
-
-
-def request(
-    volume: contract.Volume, request_id: str = 'request'
-) -> objects.AttachRequest:
-    made = harness.attach_request(volume, request_id=request_id)
-    made.validate()
-    return made
-
-
-def detach(volume: contract.Volume) -> objects.DetachRequest:
-    return objects.DetachRequest(
-        request_id='detach', attachment_id=volume.name
-    )
-
-
-def ended(running: harness.Harness, request_id: str) -> Any:
-    """The result, once there is one."""
-    limit = time.monotonic() + PATIENCE
-    while (
-        found := running.api.get_result({}, running.name, request_id)
-    ) is None:
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-    return found
 
 
 def test_an_attach_that_was_cut_short_is_finished(
@@ -349,81 +235,6 @@ def test_one_that_cannot_be_put_back_keeps_no_worker_from_starting(
         assert bed.snapshot() == before
 
 
-def test_what_was_attached_before_a_reboot_can_be_attached_again(
-    bed: beds.SimulatedBed, state: pathlib.Path
-) -> None:
-    # Given an attachment, and a reboot
-    volume = bed.create_volume()
-    before = bed.snapshot()
-    with worker(bed, state) as running:
-        assert running.attach(volume).status == 'attached'
-    bed.restart_host()
-    with worker(bed, state) as running:
-        assert running.attachments() == [f'{volume.name} missing']
-        assert bed.snapshot() == before
-        # When it is attached again, then it is there and shown so
-        again = running.attach(volume)
-        assert again.status == 'attached'
-        assert bed.read(again.device.path) == volume.pattern
-        assert running.attachments() == [f'{volume.name} attached']
-        # And it goes without a trace
-        assert running.detach(volume.name).status == 'detached'
-        assert bed.snapshot() == before
-
-
-def test_an_attach_that_fails_after_a_reboot_leaves_nothing(
-    bed: beds.SimulatedBed, state: pathlib.Path
-) -> None:
-    # Given an attachment of before a reboot
-    volume = bed.create_volume()
-    with worker(bed, state) as running:
-        assert running.attach(volume).status == 'attached'
-    bed.restart_host()
-    before = bed.snapshot()
-    with worker(bed, state) as running:
-        # When an attach of it fails late
-        failed = running.attach(volume, expected_wwn='naa.6' + '0' * 31)
-        assert failed.error.code == 'identity_mismatch'
-        # Then what it brought here is put back: nobody had it before
-        assert bed.snapshot() == before
-        # And the attachment is what it was, and can be had yet
-        assert running.attachments() == [f'{volume.name} missing']
-        assert running.attach(volume).status == 'attached'
-        assert running.detach(volume.name).status == 'detached'
-
-
-def test_another_volume_after_a_reboot_is_not_the_attachments(
-    bed: beds.SimulatedBed, state: pathlib.Path
-) -> None:
-    """The identity that was learned is required from then on."""
-    volume = bed.create_volume()
-    keeper = bed.create_volume(on=volume)
-    with worker(bed, state) as running:
-        assert running.attach(volume).status == 'attached'
-    bed.restart_host()
-    bed.remove_volume(volume)
-    bed.create_volume(on=keeper, lun=volume.lun)
-    with worker(bed, state) as running:
-        found = running.attach(volume)
-        # However often it is tried
-        again = running.attach(volume)
-        assert found.error.code == again.error.code == 'identity_mismatch'
-
-
-def test_a_detach_after_a_reboot_has_nothing_to_do(
-    bed: beds.SimulatedBed, state: pathlib.Path
-) -> None:
-    volume = bed.create_volume()
-    before = bed.snapshot()
-    with worker(bed, state) as running:
-        assert running.attach(volume).status == 'attached'
-    bed.restart_host()
-    with worker(bed, state) as running:
-        assert running.detach(volume.name).status == 'detached'
-        assert running.attachments() == []
-        assert bed.snapshot() == before
-
-
 def test_a_device_in_use_is_left_alone(
     bed: beds.SimulatedBed, state: pathlib.Path
 ) -> None:
@@ -449,22 +260,3 @@ def test_a_device_in_use_is_left_alone(
         while bed.snapshot() != before or running.attachments():
             assert time.monotonic() < limit, bed.snapshot()
             time.sleep(0.05)
-
-
-def test_claims_end_with_the_boot(
-    bed: beds.SimulatedBed, state: pathlib.Path
-) -> None:
-    # Given a volume that was attached before a reboot
-    volume = bed.create_volume()
-    before = bed.snapshot()
-    with worker(bed, state) as running:
-        assert running.attach(volume, 'old').status == 'attached'
-    bed.restart_host()
-    # When somebody else attaches and detaches it now
-    with worker(bed, state) as running:
-        assert running.attachments() == ['old missing']
-        assert running.attach(volume, 'new').status == 'attached'
-        found = running.detach('new')
-        # Then nobody shares it, and nothing of it is left
-        assert (found.status, found.warnings) == ('detached', [])
-        assert bed.snapshot() == before

@@ -43,6 +43,10 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/dispatcher.py': frozenset({'Dispatcher._work'}),
     # The top of an operation: even a bug must end in a result.
     'attachworker/operations/operation.py': frozenset({'Operation._run'}),
+    # The callbacks of the thread that takes messages: oslo.messaging would
+    # drop the message without a word.
+    'attachworker/rpc/acceptance.py': frozenset({'RequestAcceptance.accept'}),
+    'attachworker/rpc/listener.py': frozenset({'JournalingListener.__call__'}),
     # The top of a flow: whatever a task raised becomes its outcome.
     'attachworker/flows/engine.py': frozenset({'run'}),
     # Hands the error of a thread that may hang to whoever waits for it.

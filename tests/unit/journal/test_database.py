@@ -23,8 +23,12 @@ import sys
 import pytest
 
 from attachworker import exception
+from attachworker.journal import Call
+from attachworker.journal import Claims
 from attachworker.journal import Database
+from attachworker.journal import Records
 from attachworker.journal import database as databases
+from tests.unit.journal import rows
 
 PATIENCE = 10.0
 INSERT = 'INSERT INTO sessions (portal, name, boot_id, after) VALUES (?,?,?,?)'
@@ -279,3 +283,34 @@ def test_a_closed_journal(directory: pathlib.Path) -> None:
         database.rows('SELECT * FROM sessions')
     with pytest.raises(exception.JournalUnavailable):
         put(database, 'one')
+
+
+def test_a_journal_of_the_version_before_is_read(
+    directory: pathlib.Path,
+) -> None:
+    # Given a journal that version 1 has written
+    directory.mkdir()
+    old = sqlite3.connect(directory / 'journal.sqlite')
+    old.executescript(
+        pathlib.Path(__file__).with_name('version_1.sql').read_text()
+    )
+    old.close()
+    # When this version opens it
+    database = Database(directory)
+    records = Records(database)
+    # Then all is there
+    (unfinished,) = records.unfinished()
+    assert unfinished.request_id == 'unfinished'
+    assert unfinished.reply_to == rows.REPLY_TO
+    finished = records.request('finished')
+    assert finished is not None
+    assert finished.result == {'is': 'the result'}
+    (attachment,) = records.attachments()
+    assert attachment.state == 'attached'
+    claims = Claims(database, 'attachment', 'boot')
+    (target,) = claims.taken()
+    assert claims.made_device(target)
+    # And what is new works
+    records.put_call(Call('message', 'queue', 5), 'unfinished')
+    assert records.calls() == [(Call('message', 'queue', 5), 'unfinished')]
+    database.close()

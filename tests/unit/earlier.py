@@ -1,0 +1,138 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What a worker that was killed has left, and the one after it."""
+
+import pathlib
+import time
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker import objects
+from attachworker.journal import AttachmentRecord
+from attachworker.journal import Claims
+from attachworker.journal import Database
+from attachworker.journal import Records
+from attachworker.journal import RequestRecord
+from attachworker.journal import without_secrets
+from tests import harness
+from tests.contract import bed as contract
+from tests.simulator import bed as beds
+
+PATIENCE = 10.0
+
+
+def worker(bed: beds.SimulatedBed, state: pathlib.Path) -> harness.Harness:
+    options = {'login_timeout': 1, 'scan_attempts': 1, 'device_timeout': 5}
+    return harness.Harness(bed, state_path=state, iscsi=options)
+
+
+class Earlier:
+    """The journal of a worker that was killed."""
+
+    def __init__(self, bed: beds.SimulatedBed, state: pathlib.Path) -> None:
+        self._bed = bed
+        self._database = Database(state)
+        self._boot_id = (
+            (bed.root / 'proc/sys/kernel/random/boot_id').read_text().strip()
+        )
+        self.records = Records(self._database)
+
+    def accepts(
+        self,
+        kind: str,
+        request: Any,
+        seconds: float = 60,
+        sealed: bytes | None = None,
+    ) -> None:
+        request.validate()
+        now = deadlines.now()
+        self.records.accept(
+            RequestRecord(
+                request_id=request.request_id,
+                operation=kind,
+                attachment_id=request.attachment_id,
+                digest=request.content_digest(),
+                body=without_secrets(request),
+                reply_to=None,
+                boot_id=self._boot_id,
+                accepted=now,
+                deadline=now + seconds,
+                sealed=sealed,
+            )
+        )
+
+    def breaks(self, request_id: str) -> None:
+        """What the journal holds of a request becomes illegible."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE requests SET body = '{}' WHERE request_id = ?",
+                (request_id,),
+            )
+
+    def begins(self, volume: contract.Volume, request: Any) -> None:
+        """Bring the device here, as far as an attach does before its end."""
+        info = request.connection_info
+        self.records.put_attachment(
+            AttachmentRecord(
+                attachment_id=request.attachment_id,
+                volume_id=None,
+                connection_key=request.connection_key,
+                connection=without_secrets(info),
+                state='attaching',
+                last_request=request.request_id,
+                boot_id=self._boot_id,
+            )
+        )
+        claims = Claims(self._database, request.attachment_id, self._boot_id)
+        host = self._bed.host()
+        deadline = deadlines.Deadline.after(PATIENCE)
+        (target,) = info.targets
+        address, _, port = target.portal.rpartition(':')
+        claims.take(target)
+        claims.intend_session(target, host.iscsi.last_sid())
+        host.iscsi.login(
+            target.name, address, int(port), {}, PATIENCE, deadline
+        )
+        (session,) = host.iscsi.sessions(target.name, address, int(port))
+        claims.intend_device(target)
+        host.scsi.scan(session.host, session.target_id, target.lun, deadline)
+        assert host.scsi.wait_for_disk(session.directory, target.lun, deadline)
+        host.close()
+
+    def dies(self) -> None:
+        self._database.close()
+
+
+def request(
+    volume: contract.Volume, request_id: str = 'request'
+) -> objects.AttachRequest:
+    made = harness.attach_request(volume, request_id=request_id)
+    made.validate()
+    return made
+
+
+def detach(volume: contract.Volume) -> objects.DetachRequest:
+    return objects.DetachRequest(
+        request_id='detach', attachment_id=volume.name
+    )
+
+
+def ended(running: harness.Harness, request_id: str) -> Any:
+    """The result, once there is one."""
+    limit = time.monotonic() + PATIENCE
+    while (
+        found := running.api.get_result({}, running.name, request_id)
+    ) is None:
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    return found

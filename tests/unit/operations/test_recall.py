@@ -1,0 +1,204 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Requests that an earlier worker accepted."""
+
+import concurrent.futures
+import datetime
+import pathlib
+import threading
+from typing import Any
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.dispatcher import Dispatcher
+from attachworker.journal import Records
+from attachworker.journal import Sealer
+from attachworker.journal import without_secrets
+from attachworker.operations.intake import Operations
+from attachworker.operations.operation import Operation
+from tests.unit.journal import rows
+from tests.unit.objects import shapes
+from tests.unit.operations import handlers
+
+
+def ended(operation: Any) -> objects.OperationResult:
+    """The result, without waiting for ever."""
+    assert isinstance(operation, Operation)
+    found: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def wait() -> None:
+        try:
+            found.set_result(operation.wait())
+        except exception.JournalUnavailable as error:
+            found.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return found.result(handlers.PATIENCE)
+
+
+def test_a_request_goes_on_after_a_restart(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    gate = handler.act = handlers.Gate()
+    given = handlers.detach()
+    at = deadlines.now() + 77.0
+    row = rows.request(
+        operation='detach',
+        digest=given.content_digest(),
+        body=given.obj_to_primitive(),
+        deadline=at,
+    )
+    records.accept(row)
+    # When it is resumed, then it is the one that is joined
+    operations.resume(operations.recall(row))
+    joined = operations.submit('detach', handlers.detach())
+    assert isinstance(joined, Operation)
+    # and has the time that it had
+    assert joined.deadline.at == at
+    gate.open()
+    ended(joined)
+    assert handler.runs == ['request']
+    assert records.unfinished() == []
+
+
+def test_a_deadline_after_a_reboot_goes_by_the_clock(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    """Seconds since another boot say nothing about this one."""
+    # Given a request with a minute, taken after a month of uptime, and half
+    # a minute ago
+    ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=30)
+    given = handlers.detach()
+    row = rows.request(
+        operation='detach',
+        digest=given.content_digest(),
+        body=given.obj_to_primitive(),
+        boot_id='the boot before',
+        accepted=deadlines.now() + 30 * 86400.0,
+        deadline=deadlines.now() + 30 * 86400.0 + 60,
+        created_at=ago.isoformat(),
+    )
+    records.accept(row)
+    # When it is resumed, then it has the other half
+    gate = handler.act = handlers.Gate()
+    operations.resume(operations.recall(row))
+    joined = operations.submit('detach', handlers.detach())
+    assert isinstance(joined, Operation)
+    assert 20 < joined.deadline.remaining() <= 30
+    gate.open()
+    ended(joined)
+
+
+def test_a_late_detach_has_time_to_be_finished(
+    operations: Operations, records: Records
+) -> None:
+    given = handlers.detach()
+    row = rows.request(
+        operation='detach',
+        body=given.obj_to_primitive(),
+        deadline=deadlines.now() - 1,
+    )
+    records.accept(row)
+    assert operations.recall(row).deadline.remaining() > 200
+
+
+def test_a_late_attach_has_no_time_left(
+    operations: Operations, records: Records
+) -> None:
+    given = handlers.attach()
+    row = rows.request(
+        body=without_secrets(given), deadline=deadlines.now() - 1
+    )
+    records.accept(row)
+    assert operations.recall(row).deadline.remaining() == 0
+
+
+def test_the_secrets_of_an_unfinished_request_come_back(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    # Given a request that was accepted and not finished
+    gate = handler.act = handlers.Gate()
+    first = operations.submit('attach', handlers.attach())
+    row = records.request('request')
+    assert row.sealed is not None
+    assert shapes.CANARY.encode() not in row.sealed
+    # Then a worker that goes on with it has them
+    info = operations.recall(row).request.connection_info
+    assert info.auth_password == shapes.CANARY
+    # And once it is finished, they are gone for good
+    gate.open()
+    ended(first)
+    assert records.request('request').sealed is None
+
+
+def test_without_their_key_they_are_lost(
+    tmp_path: pathlib.Path,
+    operations: Operations,
+    handler: handlers.FakeHandler,
+    records: Records,
+) -> None:
+    gate = handler.act = handlers.Gate()
+    operations.submit('attach', handlers.attach())
+    row = records.request('request')
+    (key,) = (tmp_path / 'run').iterdir()
+    key.unlink()
+    other = Sealer(tmp_path / 'run', str(tmp_path))
+    found = Operations(
+        records,
+        other,
+        Dispatcher(1, 1, 1),
+        {'attach': handler},
+        'boot',
+        300.0,
+        lambda operation: None,
+    ).recall(row)
+    assert isinstance(found.abandoned, exception.SecretsLost)
+    gate.open()
+
+
+def test_what_was_begun_too_often_is_given_up(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    given = handlers.detach()
+    row = rows.request(operation='detach', body=given.obj_to_primitive())
+    records.accept(row)
+    # Given a worker that was started three times with it unfinished
+    for _ in range(3):
+        assert operations.recall(records.request('request')).abandoned is None
+        records.count_attempt('request')
+    # Then the fourth time it ends
+    operation = operations.recall(records.request('request'))
+    assert isinstance(operation.abandoned, exception.WorkerRestarted)
+    operations.resume(operation)
+    assert ended(operation).status == 'failed'
+    assert handler.runs == []
+
+
+@pytest.mark.parametrize(
+    'body',
+    [
+        {},
+        {'versioned_object.name': 'Unknown'},
+        handlers.detach().obj_to_primitive()
+        | {'versioned_object.version': '9.0'},
+    ],
+    ids=['empty', 'unknown', 'newer'],
+)
+def test_a_request_that_cannot_be_read_is_told(
+    operations: Operations, body: dict[str, Any]
+) -> None:
+    with pytest.raises(exception.JournalUnavailable, match='request'):
+        operations.recall(rows.request(operation='detach', body=body))
