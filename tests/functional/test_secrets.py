@@ -212,9 +212,13 @@ def test_worker_that_is_killed(
     assert found_in_files(one) == []
     one.restart()
     assert found_in_files(one) == []
+    # The worker goes on with it, and has the password that it needs
+    caller.until(lambda: node.get_result(request.request_id) is not None)
     result = node.get_result(request.request_id)
-    assert result is not None
+    assert result.status == 'attached', result.as_dict()
     assert 'CANARY' not in str(result.as_dict())
+    node.detach_volume(request.attachment_id, raise_on_failure=True)
+    assert found_in_files(one) == []
 
 
 @pytest.mark.parametrize(
