@@ -33,11 +33,14 @@ from tests.peer import process
 _LASTING = (
     'sessions',
     'node_records',
+    'discovery_records',
     'scsi_devices',
     'block_devices',
     'maps',
     'wwids',
 )
+
+_DISCOVERIES = 'etc/iscsi/send_targets/'
 
 _SETTLE = 20.0  # seconds
 
@@ -51,6 +54,8 @@ class Side(Protocol):
 
     def connect(self, data: Data, multipath: bool) -> tuple[Any, str]: ...
 
+    def extend(self, data: Data, multipath: bool) -> tuple[Any, str]: ...
+
     def disconnect(self, data: Data, device: Any, multipath: bool) -> str: ...
 
 
@@ -63,6 +68,10 @@ class OSBrick:
     def connect(self, data: Data, multipath: bool) -> tuple[Any, str]:
         # A look for the LUN takes it four seconds; three take it a minute.
         answer = self._peer.connect(data, multipath, attempts=0)
+        return answer.result, answer.error or ''
+
+    def extend(self, data: Data, multipath: bool) -> tuple[Any, str]:
+        answer = self._peer.extend(data, multipath)
         return answer.result, answer.error or ''
 
     def disconnect(self, data: Data, device: Any, multipath: bool) -> str:
@@ -88,6 +97,12 @@ class AttachWorker:
         except exception.BrickException as error:
             return None, type(error).__name__
 
+    def extend(self, data: Data, multipath: bool) -> tuple[Any, str]:
+        try:
+            return self._connector(multipath).extend_volume(data), ''
+        except exception.BrickException as error:
+            return None, type(error).__name__
+
     def disconnect(self, data: Data, device: Any, multipath: bool) -> str:
         try:
             self._connector(multipath).disconnect_volume(data, device)
@@ -109,11 +124,7 @@ def result_of(
         result: dict[str, Any] = {'error': error}
         if device is not None:
             result |= _seen(device, bed, volume)
-            if row.gone:
-                row.gone(volume)
-            result['detach_error'] = side.disconnect(
-                data, device, row.multipath
-            )
+            result |= _used(device, side, row, bed, volume, data)
         result['left'] = _more(bed.snapshot(), present)
     if result['left']:
         _tidy(volume)
@@ -125,32 +136,77 @@ def result_of(
     return result
 
 
+def _used(
+    device: Data,
+    side: Side,
+    row: table.Row,
+    bed: kernel.KernelBed,
+    volume: beds.Volume,
+    data: Data,
+) -> dict[str, Any]:
+    """All that the row wants after the attach, and the detach."""
+    result: dict[str, Any] = {}
+    if row.repeat:
+        again, result['attach_again_error'] = side.connect(data, row.multipath)
+        result['attach_again_same'] = again == device
+    if row.grown is not None:
+        bed.resize_volume(volume, row.grown)
+        answer = side.extend(data, row.multipath)
+        result['extend_answer'], result['extend_error'] = answer
+        result['extend_size'] = _size(device)
+    if row.gone:
+        row.gone(volume)
+    result['detach_error'] = side.disconnect(data, device, row.multipath)
+    if row.repeat:
+        error = side.disconnect(data, device, row.multipath)
+        result['detach_again_error'] = error
+    if row.grown is not None:
+        bed.resize_volume(volume, volume.size)
+    return result
+
+
+def _size(device: Data) -> int:
+    name = os.path.basename(device['path'])
+    sectors = pathlib.Path(f'/sys/class/block/{name}/size').read_text()
+    return int(sectors) * 512
+
+
 def _seen(
     device: Data, bed: kernel.KernelBed, volume: beds.Volume
 ) -> dict[str, Any]:
     name = os.path.basename(device['path'])
-    sectors = pathlib.Path(f'/sys/class/block/{name}/size').read_text()
     return {
         'type': device['type'],
         'scsi_wwn': device['scsi_wwn'],
         'multipath_id': device.get('multipath_id'),
         'kind': name.rstrip('0123456789').rstrip('-')[:2],
-        'size': int(sectors) * 512,
+        'size': _size(device),
         'data': bed.read(device['path']) == volume.pattern,
     }
 
 
 def _more(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     """The kinds of things of which there are other ones than before."""
-    return [name for name in _LASTING if now[name] != before[name]]
+    return [name for name in _LASTING if _of(now, name) != _of(before, name)]
+
+
+def _of(snapshot: dict[str, Any], name: str) -> list[Any]:
+    if name == 'discovery_records':
+        found = snapshot['files']
+        return [path for path in found if path.startswith(_DISCOVERIES)]
+    things: list[Any] = snapshot[name]
+    return things
 
 
 def _tidy(volume: beds.Volume) -> None:
     """What one leaves must not be there for the next."""
     state.take_away(volume)
+    discovery = ['discoverydb', '-t', 'sendtargets', '-p', volume.portals[0]]
     for command in (
-        ('iscsiadm', '-m', 'node', '-T', volume.target, '-o', 'delete'),
-        ('multipath', '-w', f'3{volume.wwn}'),
+        # of all targets: a discovery records what it finds
+        ['iscsiadm', '-m', 'node', '-o', 'delete'],
+        ['iscsiadm', '-m', *discovery, '-o', 'delete'],
+        ['multipath', '-w', f'3{volume.wwn}'],
     ):
         # that there is nothing of it is an error to some of them
         subprocess.run(command, capture_output=True, check=False)

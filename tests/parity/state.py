@@ -12,16 +12,24 @@
 
 """States of a host in which a volume is attached."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import pathlib
 import subprocess
 
+import rtslib_fb
+
 from tests.contract import bed as beds
 from tests.kernel import bed as kernel
+from tests.kernel import lio
 from tests.kernel import picture
 
 _SYS = pathlib.Path('/sys')
+
+State = Callable[
+    [kernel.KernelBed, beds.Volume], contextlib.AbstractContextManager[None]
+]
 
 
 @contextlib.contextmanager
@@ -44,6 +52,48 @@ def session_exists(
         # os-brick leaves it to whoever logs out
         _run(*node, '-o', 'delete')
         bed.remove_volume(other)
+
+
+@contextlib.contextmanager
+def listens_on_ipv6(
+    bed: kernel.KernelBed, volume: beds.Volume
+) -> Iterator[None]:
+    target = rtslib_fb.Target(
+        rtslib_fb.FabricModule('iscsi'), volume.target, mode='lookup'
+    )
+    portal = rtslib_fb.NetworkPortal(
+        next(target.tpgs), '[::1]', lio.PORT, mode='create'
+    )
+    try:
+        yield
+    finally:
+        portal.delete()
+
+
+@contextlib.contextmanager
+def other_target(bed: kernel.KernelBed, volume: beds.Volume) -> Iterator[None]:
+    """The portals show somebody else's volume, too."""
+    other = bed.create_volume(portals=len(volume.portals))
+    try:
+        yield
+    finally:
+        bed.remove_volume(other)
+
+
+def portals_dead(*which: int) -> State:
+    """Connections to these of the volume's portals are refused."""
+
+    @contextlib.contextmanager
+    def dead(bed: kernel.KernelBed, volume: beds.Volume) -> Iterator[None]:
+        for index in which:
+            bed.stop_portal(volume.portals[index])
+        try:
+            yield
+        finally:
+            for index in which:
+                bed.start_portal(volume.portals[index])
+
+    return dead
 
 
 def take_away(volume: beds.Volume) -> None:

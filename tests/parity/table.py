@@ -24,12 +24,11 @@ from typing import Any
 
 from tests.contract import bed as beds
 from tests.kernel import bed as kernel
+from tests.kernel import lio
 from tests.parity import state
 
 Data = dict[str, Any]
-State = Callable[
-    [kernel.KernelBed, beds.Volume], contextlib.AbstractContextManager[None]
-]
+State = state.State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +58,8 @@ class Row:
     :ivar storage: arguments of :meth:`beds.Bed.create_volume`
     :ivar change: makes the data of the connection_info what the row is about
     :ivar state: what is so on the host while the volume is attached
+    :ivar repeat: attach what is attached, and detach what is detached
+    :ivar grown: bytes that the volume has on the storage from some time on
     :ivar gone: takes the device away behind the back of who attached it
     """
 
@@ -67,11 +68,18 @@ class Row:
     multipath: bool = False
     change: Callable[[Data, beds.Volume], None] = unchanged
     state: State = fresh
+    repeat: bool = False
+    grown: int | None = None
     gone: Callable[[beds.Volume], None] | None = None
     differences: tuple[Difference, ...] = ()
 
 
 # -- data
+
+
+def singular(data: Data, volume: beds.Volume) -> None:
+    for key in ('target_portals', 'target_iqns', 'target_luns'):
+        data.pop(key, None)
 
 
 def lun_as_text(data: Data, volume: beds.Volume) -> None:
@@ -85,17 +93,59 @@ def addressing(mode: str, lun: int) -> Callable[[Data, beds.Volume], None]:
     return change
 
 
+def other_lun(data: Data, volume: beds.Volume) -> None:
+    data['target_lun'] = volume.lun + 7
+
+
+def other_password(data: Data, volume: beds.Volume) -> None:
+    data['auth_password'] = 'not-the-password'
+
+
+def ipv6(data: Data, volume: beds.Volume) -> None:
+    data['target_portal'] = f'[::1]:{lio.PORT}'
+
+
 # -- the table
 
 _CHAP = ('user', 'password-of-parity')
+_LARGE = 48 * 1024 * 1024  # bytes
+_WWIDS = (
+    'os-brick leaves the line in /etc/multipath/wwids that a map gets when it '
+    'is made: multipathd would put a later single path of that volume under a '
+    'map.'
+)
+_LEFT_LINE = Difference('left', ['wwids'], [], _WWIDS)
+
+
+def no_login(name: str) -> tuple[Difference, ...]:
+    """Ours says more than that there is no device."""
+    return (
+        Difference(
+            'error',
+            'VolumeDeviceNotFound',
+            name,
+            'That nobody could log in is another thing than a LUN that is '
+            'not there. os-brick has the class, but raises it only where a '
+            'discovery fails. Whoever catches VolumeDeviceNotFound gets ours '
+            'as well: it is a subclass.',
+        ),
+    )
+
+
 ROWS = (
-    Row('single path'),
+    Row(
+        'single path, repeated and extended',
+        {'resizable': True},
+        repeat=True,
+        grown=_LARGE,
+    ),
     Row('single path, session exists', state=state.session_exists),
     Row('CHAP', {'chap': _CHAP}),
     Row('two portals, single path', {'portals': 2}),
     Row('LUN 300, SAM', {'lun': 300}, change=addressing('SAM', 300)),
     Row('LUN 300, SAM2', {'lun': 16684}, change=addressing('SAM2', 300)),
     Row('LUN 5, SAM3-flat', {'lun': 16389}, change=addressing('SAM3-flat', 5)),
+    Row('IPv6 portal', change=ipv6, state=state.listens_on_ipv6),
     Row(
         'LUN as text',
         change=lun_as_text,
@@ -111,4 +161,55 @@ ROWS = (
         ),
     ),
     Row('device and session are gone', gone=state.take_away),
+    Row(
+        'map of two paths, repeated and extended',
+        {'portals': 2, 'resizable': True},
+        multipath=True,
+        repeat=True,
+        grown=_LARGE,
+        differences=(_LEFT_LINE,),
+    ),
+    Row(
+        'map, one portal is dead',
+        {'portals': 2},
+        multipath=True,
+        state=state.portals_dead(1),
+        differences=(_LEFT_LINE,),
+    ),
+    Row(
+        'map, portals by discovery',
+        {'portals': 2},
+        multipath=True,
+        change=singular,
+        state=state.other_target,
+        differences=(
+            Difference(
+                'left',
+                ['node_records', 'discovery_records', 'wwids'],
+                [],
+                'os-brick leaves the record of the discovery, and one of each '
+                'other target that it found; whoever logs in to all records '
+                'of a host gets the volumes of others. ' + _WWIDS,
+            ),
+        ),
+    ),
+    Row('LUN not mapped', change=other_lun),
+    Row(
+        'wrong CHAP password',
+        {'chap': _CHAP},
+        change=other_password,
+        differences=no_login('TargetPortalNotFound'),
+    ),
+    Row(
+        'the only portal is dead',
+        state=state.portals_dead(0),
+        differences=no_login('TargetPortalNotFound'),
+    ),
+    Row(
+        'map, all portals are dead',
+        {'portals': 2},
+        multipath=True,
+        state=state.portals_dead(0, 1),
+        differences=no_login('TargetPortalsNotFound'),
+    ),
 )
