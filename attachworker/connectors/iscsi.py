@@ -273,7 +273,7 @@ class ISCSIConnector(base.Connector):
         deadline: deadlines.Deadline,
     ) -> None:
         assert device.disk is not None
-        users = self._host.block.users(device.disk, deadline)
+        users = self._host.block.users([device.disk], deadline)[device.disk]
         if claims.shared(target):
             users.append('another attachment')
         if claims.made_device(target):

@@ -42,29 +42,29 @@ class Block:
     def read_only(self, disk: str) -> bool:
         return sysfs.read_int(self._sysfs(disk) / 'ro') == 1
 
-    def users(self, disk: str, deadline: deadlines.Deadline) -> list[str]:
-        """Who uses the device or a partition of it, for people to read.
+    def users(
+        self, disks: list[str], deadline: deadlines.Deadline
+    ) -> dict[str, list[str]]:
+        """Who uses each device or a partition of it, for people to read.
 
         Its multipath map and the partitions of that are no users, but theirs
         are.
         """
-        directory = self._sysfs(disk)
-        partitions = [
-            name
-            for name in sysfs.names(directory)
-            if (directory / name / 'partition').exists()
-        ]
-        found = []
-        for name in (disk, *partitions):
-            for holder in sysfs.names(self._sysfs(name) / 'holders'):
-                uuid = sysfs.read(self._sysfs(holder) / 'dm/uuid') or ''
-                if multipath.is_part(uuid):
-                    found += self.users(holder, deadline)
-                else:
-                    found.append(f'device {holder}')
-            found += self._mounts(name)
-            found += self._openers(name, deadline)
-        return found
+        parts = {disk: self._parts(disk) for disk in disks}
+        names = sorted({name for found in parts.values() for name in found})
+        openers = self._openers(names, deadline)
+        return {
+            disk: [
+                user
+                for name in found
+                for user in (
+                    *(f'device {holder}' for holder in self._holders(name)),
+                    *self._mounts(name),
+                    *openers.get(name, ()),
+                )
+            ]
+            for disk, found in parts.items()
+        }
 
     def flush(self, disk: str, deadline: deadlines.Deadline) -> None:
         """Write back all that is cached.
@@ -97,18 +97,44 @@ class Block:
         )
         return data
 
-    def _openers(self, disk: str, deadline: deadlines.Deadline) -> list[str]:
-        try:
-            found = self._calls.call(
-                self._privileged.openers,
-                disk,
-                name='block.openers',
-                about=disk,
-                deadline=deadline,
-            )
-        except FileNotFoundError:
-            return []  # no node, so nobody can have it open
-        return [f'process {pid} ({command})' for pid, command in found]
+    def _parts(self, disk: str) -> list[str]:
+        """The device, its partitions, its map, and the partitions of that."""
+        directory = self._sysfs(disk)
+        found = [disk]
+        found += [
+            name
+            for name in sysfs.names(directory)
+            if (directory / name / 'partition').exists()
+        ]
+        for name in tuple(found):
+            for holder in sysfs.names(self._sysfs(name) / 'holders'):
+                if self._is_part(holder):
+                    found += self._parts(holder)
+        return found
+
+    def _holders(self, disk: str) -> list[str]:
+        """The devices on top, without those that are parts of this one."""
+        found = sysfs.names(self._sysfs(disk) / 'holders')
+        return [holder for holder in found if not self._is_part(holder)]
+
+    def _is_part(self, holder: str) -> bool:
+        uuid = sysfs.read(self._sysfs(holder) / 'dm/uuid') or ''
+        return multipath.is_part(uuid)
+
+    def _openers(
+        self, disks: list[str], deadline: deadlines.Deadline
+    ) -> dict[str, list[str]]:
+        found = self._calls.call(
+            self._privileged.openers,
+            disks,
+            name='block.openers',
+            about=', '.join(disks),
+            deadline=deadline,
+        )
+        users: dict[str, list[str]] = {}
+        for disk, pid, command in found:
+            users.setdefault(disk, []).append(f'process {pid} ({command})')
+        return users
 
     def _mounts(self, disk: str) -> list[str]:
         number = sysfs.read(self._sysfs(disk) / 'dev')

@@ -316,11 +316,12 @@ class AttachHandler(handler.BaseHandler):
         deadline: deadlines.Deadline,
     ) -> list[str]:
         """Who uses the device of a target by now, should anybody."""
-        block = self.services.host.block
+        disks = [path.disk for path in connector.paths(target)]
+        found = self.services.host.block.users(disks, deadline)
         return [
-            f'device {path.disk}, in use by {user}'
-            for path in connector.paths(target)
-            for user in block.users(path.disk, deadline)
+            f'device {disk}, in use by {user}'
+            for disk, users in found.items()
+            for user in users
         ]
 
 

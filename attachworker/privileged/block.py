@@ -13,6 +13,7 @@
 
 """Block devices: flush, read, and who has them open."""
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -75,34 +76,52 @@ def read(device: str, offset: int, length: int) -> bytes:
 
 
 @privileged.default.entrypoint
-def openers(device: str) -> list[tuple[int, str]]:
-    """The processes (pid, command) that have a device open."""
-    number = os.stat(_node(device)).st_rdev
+def openers(devices: list[str]) -> list[tuple[str, int, str]]:
+    """Which processes have the devices open: device, pid, command.
+
+    All are asked for at once: a look at each file of each process takes long
+    on a big host. A device that is not there is open nowhere.
+    """
+    names = _numbers(devices)
     found = []
-    for pid in filter(str.isdigit, os.listdir('/proc')):
-        if int(pid) == os.getpid() or not _has_open(pid, number):
+    for pid in filter(str.isdigit, os.listdir('/proc') if names else ()):
+        if int(pid) == os.getpid():
+            continue
+        opened = names.keys() & _open_devices(pid)
+        if not opened:
             continue
         command = _command(pid)
         if command in _BYSTANDERS or _command(_parent(pid)) in _BYSTANDERS:
             continue
-        found.append((int(pid), command))
+        found += [(names[number], int(pid), command) for number in opened]
     return found
 
 
-def _has_open(pid: str, number: int) -> bool:
+def _numbers(devices: list[str]) -> dict[int, str]:
+    """The devices that are there, by number."""
+    found = {}
+    for device in devices:
+        with contextlib.suppress(FileNotFoundError):
+            found[os.stat(_node(device)).st_rdev] = device
+    return found
+
+
+def _open_devices(pid: str) -> set[int]:
+    """The numbers of the block devices that a process has open."""
     directory = f'/proc/{pid}/fd'
+    found: set[int] = set()
     try:
         descriptors = os.listdir(directory)
     except OSError:
-        return False  # it ended meanwhile
+        return found  # it ended meanwhile
     for descriptor in descriptors:
         try:
             status = os.stat(f'{directory}/{descriptor}')
         except OSError:
             continue  # closed meanwhile
-        if stat.S_ISBLK(status.st_mode) and status.st_rdev == number:
-            return True
-    return False
+        if stat.S_ISBLK(status.st_mode):
+            found.add(status.st_rdev)
+    return found
 
 
 def _parent(pid: str) -> str:

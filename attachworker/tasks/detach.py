@@ -86,8 +86,8 @@ class CheckUnused(base.Task):
         if map is not None and not disks:
             disks = [map.name]
         told: set[str] = set()
-        for disk in disks:
-            users = [one for one in self._users(disk) if one not in told]
+        for disk, found in self._users(disks).items():
+            users = [one for one in found if one not in told]
             if users and not self.run.force:
                 raise exception.DeviceInUse(
                     device=map.name if map else disk, users=', '.join(users)
@@ -97,16 +97,17 @@ class CheckUnused(base.Task):
                 f'{disk} was in use by {user}' for user in users
             ]
 
-    def _users(self, disk: str) -> list[str]:
+    def _users(self, disks: list[str]) -> dict[str, list[str]]:
         try:
-            return self.run.host.block.users(disk, self.run.deadline)
+            return self.run.host.block.users(disks, self.run.deadline)
         except OSError as error:
+            names = ', '.join(disks)
             if not self.run.force:
                 raise exception.HostToolFailed(
-                    tool=f'Looking for users of {disk}',
+                    tool=f'Looking for users of {names}',
                     reason=str(error),
                 ) from error
-            return [f'nobody knows whom ({error})']
+            return {names: [f'nobody knows whom ({error})']}
 
 
 class FlushDevice(base.Task):

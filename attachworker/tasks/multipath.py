@@ -147,7 +147,9 @@ class RemoveMap(base.Task):
 
 def removal_deadline(run: Run, found: Map) -> deadlines.Deadline:
     """udev closes a map soon; whoever else has it open may never."""
-    in_use = run.force and run.host.block.users(found.name, run.deadline)
+    block = run.host.block
+    name = found.name
+    in_use = run.force and block.users([name], run.deadline)[name]
     return run.deadline.sooner(_GRACE if in_use else run.map_timeout)
 
 

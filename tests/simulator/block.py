@@ -88,9 +88,13 @@ class Block:
             file.seek(offset)
             return file.read(length)
 
-    def openers(self, device: str) -> list[tuple[int, str]]:
-        self.find(device)
-        return list(openers.of(self._tree.root / 'dev' / device))
+    def openers(self, devices: list[str]) -> list[tuple[str, int, str]]:
+        return [
+            (device, pid, command)
+            for device in devices
+            if self._disks.find(device) or self._maps.find(device)
+            for pid, command in openers.of(self._tree.root / 'dev' / device)
+        ]
 
     def _through(self, found: maps.Map) -> storage.Volume | None:
         def settled() -> bool:

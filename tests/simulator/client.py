@@ -103,9 +103,9 @@ class Block:
     def flush(self, device: str) -> None:
         wire.call(self._root, 'block.flush', device=device)
 
-    def openers(self, device: str) -> list[tuple[int, str]]:
-        found = wire.call(self._root, 'block.openers', device=device)
-        return [(pid, command) for pid, command in found]
+    def openers(self, devices: list[str]) -> list[tuple[str, int, str]]:
+        found = wire.call(self._root, 'block.openers', devices=devices)
+        return [(device, pid, command) for device, pid, command in found]
 
     def read(self, device: str, offset: int, length: int) -> bytes:
         data: bytes = wire.call(

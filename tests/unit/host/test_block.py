@@ -31,7 +31,7 @@ def disk(bed: beds.SimulatedBed, host: hosts.Host) -> str:
 def test_nobody_uses_a_new_disk(
     host: hosts.Host, disk: str, deadline: deadlines.Deadline
 ) -> None:
-    assert host.block.users(disk, deadline) == []
+    assert host.block.users([disk], deadline)[disk] == []
 
 
 def test_users_are_named(
@@ -44,7 +44,8 @@ def test_users_are_named(
     bed.control('mount', device=disk, directory='/mnt/data')
     bed.control('add_holder', device=disk, holder='dm-3')
     with bed.opened(f'/dev/{disk}'):
-        holder, mount, process = host.block.users(disk, deadline)
+        users = host.block.users([disk], deadline)
+        holder, mount, process = users[disk]
     # Then each of them is told
     assert holder == 'device dm-3'
     assert mount == 'mount /mnt/data'
@@ -52,7 +53,7 @@ def test_users_are_named(
     # And when they are gone, nobody is
     bed.control('unmount', directory='/mnt/data')
     bed.control('remove_holder', device=disk, holder='dm-3')
-    assert host.block.users(disk, deadline) == []
+    assert host.block.users([disk], deadline)[disk] == []
 
 
 def test_a_mount_of_a_partition_uses_the_disk(
@@ -71,14 +72,48 @@ def test_a_mount_of_a_partition_uses_the_disk(
     table = bed.root / 'proc/self/mountinfo'
     table.write_text('40 22 8:17 / /srv rw - ext4 /dev/x rw\n')
     # Then the disk is in use
-    assert host.block.users(disk, deadline) == ['mount /srv']
+    assert host.block.users([disk], deadline)[disk] == ['mount /srv']
+
+
+def test_the_user_of_one_disk_of_two(
+    bed: beds.SimulatedBed,
+    host: hosts.Host,
+    disk: str,
+    deadline: deadlines.Deadline,
+) -> None:
+    # Given two disks, one of them open
+    _, other = test_scsi.connected(host, bed.create_volume())
+    with bed.opened(f'/dev/{other.disk}'):
+        users = host.block.users([disk, str(other.disk)], deadline)
+    # Then it has a user, and the other one none
+    assert users[disk] == []
+    (process,) = users[str(other.disk)]
+    assert process.startswith('process ')
+
+
+def test_one_look_at_the_processes_is_for_all_disks(
+    bed: beds.SimulatedBed,
+    host: hosts.Host,
+    plan: faults.FaultPlan,
+    disk: str,
+    deadline: deadlines.Deadline,
+) -> None:
+    # Given two disks, and a look for both that fails
+    _, other = test_scsi.connected(host, bed.create_volume())
+    disks = sorted([disk, str(other.disk)])
+    plan.arm(
+        faults.Fault.FAIL_BEFORE, 'block.openers', match={'devices': disks}
+    )
+    # Then that is how their users are looked for
+    with pytest.raises(OSError, match='injected'):
+        host.block.users(disks, deadline)
 
 
 def test_a_disk_that_is_gone(
     host: hosts.Host, deadline: deadlines.Deadline
 ) -> None:
     assert host.block.size('sdzz') is None
-    assert host.block.users('sdzz', deadline) == []
+    assert host.block.users(['sdzz'], deadline) == {'sdzz': []}
 
 
 def test_data_comes_from_the_device(

@@ -22,7 +22,7 @@ from attachworker.privileged import block
 
 VERBS = [
     block.flush,
-    block.openers,
+    lambda device: block.openers([device]),
     lambda device: block.read(device, 0, 4096),
 ]
 
@@ -51,10 +51,14 @@ def test_names(verb: Callable[[str], Any], device: str) -> None:
         verb(device)
 
 
-@pytest.mark.parametrize('verb', VERBS)
+@pytest.mark.parametrize('verb', [block.flush, VERBS[-1]])
 def test_a_device_that_is_not_there(verb: Callable[[str], Any]) -> None:
     with pytest.raises(FileNotFoundError):
         verb('sdzzzzzz')
+
+
+def test_a_device_that_is_not_there_is_open_nowhere() -> None:
+    assert block.openers(['sdzzzzzz']) == []
 
 
 @pytest.mark.parametrize('verb', VERBS)

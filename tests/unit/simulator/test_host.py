@@ -52,7 +52,8 @@ def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
         )
 
         bed.mount(device.disk, '/mnt')
-        assert host.block.users(device.disk, deadline) == ['mount /mnt']
+        users = host.block.users([device.disk], deadline)
+        assert users == {device.disk: ['mount /mnt']}
         bed.unmount('/mnt')
         assert host.scsi.remove(device.hctl, deadline)
         host.iscsi.logout(session, 5.0, deadline)

@@ -140,6 +140,7 @@ class FakeBlock:
     """Block devices without data.
 
     :ivar busy: by disk, its users
+    :ivar looks: whose users were looked for, each time
     :ivar broken: by disk, what reading or flushing it raises
     """
 
@@ -148,6 +149,7 @@ class FakeBlock:
         self.sizes: dict[str, int] = {}
         self.protected: set[str] = set()
         self.busy: dict[str, list[str]] = {}
+        self.looks: list[list[str]] = []
         self.broken: dict[str, OSError] = {}
         self.flushed: list[str] = []
 
@@ -157,8 +159,9 @@ class FakeBlock:
     def read_only(self, disk: str) -> bool:
         return disk in self.protected
 
-    def users(self, disk: str, deadline: Any) -> list[str]:
-        return self.busy.get(disk, [])
+    def users(self, disks: list[str], deadline: Any) -> dict[str, list[str]]:
+        self.looks.append(disks)
+        return {disk: self.busy.get(disk, []) for disk in disks}
 
     def flush(self, disk: str, deadline: Any) -> None:
         if disk in self.broken:

@@ -47,6 +47,7 @@ def test_all_targets_go() -> None:
         (runs.ONE, False),
         (runs.TWO, False),
     ]
+    assert run.host.block.looks == [['sd1', 'sd2']]
     assert run.host.block.flushed == ['sd1', 'sd2']
     assert run.warnings == run.leftovers == []
 
