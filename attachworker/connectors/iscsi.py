@@ -24,6 +24,7 @@ from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import iscsi_discovery
 from attachworker.connectors import iscsi_options
+from attachworker.connectors import iscsi_record
 from attachworker.connectors import iscsi_sessions
 from attachworker.connectors import locks
 from attachworker.host import iscsi as host_iscsi
@@ -90,7 +91,9 @@ class ISCSIConnector(base.Connector):
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.ISCSIConnectionInfo)
-        if not self._sessions.usable(info, target):
+        # Another way than TCP says nothing about TCP.
+        tcp = iscsi_record.transport(info) == 'tcp'
+        if tcp and not self._sessions.usable(info, target):
             network.probe(
                 *network.split(target.portal),
                 self._sessions.login_timeout(deadline),

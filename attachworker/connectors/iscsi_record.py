@@ -29,6 +29,14 @@ def interface(info: objects.ISCSIConnectionInfo) -> str:
     return str(info.transport_iface or DEFAULT)
 
 
+def transport(info: objects.ISCSIConnectionInfo) -> str:
+    """What carries iSCSI: ``tcp`` or ``iser``.
+
+    Of an iface that the operator has made, its own record says more.
+    """
+    return 'iser' if interface(info) == 'iser' else 'tcp'
+
+
 def build(
     info: objects.ISCSIConnectionInfo,
     target: base.Target,
@@ -45,13 +53,12 @@ def build(
     :param several: whether other paths stand in for this one
     """
     address, _, port = target.portal.rpartition(':')
-    transport = 'iser' if interface(info) == 'iser' else 'tcp'
     record = {
         'node.name': target.name,
         'node.tpgt': '-1',
         'node.startup': 'manual',
         'iface.iscsi_ifacename': interface(info),
-        'iface.transport_name': transport,
+        'iface.transport_name': transport(info),
         'node.conn[0].address': address.strip('[]'),
         'node.conn[0].port': port,
         # Only the wanted LUN is to appear.

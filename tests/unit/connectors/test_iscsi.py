@@ -98,6 +98,23 @@ def test_a_login_that_failed_owns_no_later_session(
     assert bed.snapshot() == before
 
 
+def test_a_portal_for_iser_need_not_answer_over_tcp(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given a portal that takes no TCP
+    volume = bed.create_volume()
+    (portal,) = volume.portals
+    bed.stop_portal(portal)
+    asked = bed.arm(faults.Fault.FAIL_EXIT, 'iscsi.login', exit_code=24)
+    # When an attach asks for iSER
+    info = volume.connection_info() | {'driver_volume_type': 'iser'}
+    result = worker.attach(volume, connection_info=info)
+    bed.start_portal(portal)
+    # Then it is iscsid who says what becomes of it
+    assert asked.fired == 1, result.as_dict()
+    assert result.error.code == 'auth_failed'
+
+
 def test_a_detach_takes_no_device_from_an_attach(
     bed: beds.SimulatedBed, worker: harness.Harness
 ) -> None:
