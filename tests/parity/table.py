@@ -61,6 +61,7 @@ class Row:
     :ivar repeat: attach what is attached, and detach what is detached
     :ivar grown: bytes that the volume has on the storage from some time on
     :ivar gone: takes the device away behind the back of who attached it
+    :ivar slow: os-brick's result is in recorded.json, because it takes long
     """
 
     name: str
@@ -71,6 +72,7 @@ class Row:
     repeat: bool = False
     grown: int | None = None
     gone: Callable[[beds.Volume], None] | None = None
+    slow: bool = False
     differences: tuple[Difference, ...] = ()
 
 
@@ -193,16 +195,18 @@ ROWS = (
             ),
         ),
     ),
-    Row('LUN not mapped', change=other_lun),
+    Row('LUN not mapped', change=other_lun, slow=True),
     Row(
         'wrong CHAP password',
         {'chap': _CHAP},
         change=other_password,
+        slow=True,
         differences=no_login('TargetPortalNotFound'),
     ),
     Row(
         'the only portal is dead',
         state=state.portals_dead(0),
+        slow=True,
         differences=no_login('TargetPortalNotFound'),
     ),
     Row(
@@ -210,6 +214,7 @@ ROWS = (
         {'portals': 2},
         multipath=True,
         state=state.portals_dead(0, 1),
+        slow=True,
         differences=no_login('TargetPortalsNotFound'),
     ),
 )
