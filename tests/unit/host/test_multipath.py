@@ -1,0 +1,190 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Maps as sysfs shows them, and what multipathd says and refuses."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import errno
+import pathlib
+from typing import Any
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker.host import multipath
+from attachworker.host import uevents
+from attachworker.host import verbs
+from tests.unit.host import fake_uevents
+
+WWID = '36001405000000001'
+BUSY = OSError(errno.EBUSY, 'multipathd: fail')
+CHANGED = {'ACTION': 'change', 'DEVPATH': '/devices/virtual/block/dm-0'}
+
+
+class Here(verbs.Verbs):
+    """Runs a verb in the thread of the caller, however long it takes."""
+
+    def call(
+        self, verb: Callable[..., Any], *arguments: Any, **about: Any
+    ) -> Any:
+        return verb(*arguments)
+
+
+class Daemon:
+    """multipathd, as the privileged verbs show it."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[str, str]] = []
+        self.resized: list[str] = []
+        self.answer: Callable[[int], None] = lambda asked: None
+
+    def map_paths(self, map_name: str) -> list[tuple[str, str]]:
+        return self.states
+
+    def resize_map(self, map_name: str) -> None:
+        self.resized.append(map_name)
+        self.answer(len(self.resized))
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return Daemon()
+
+
+@pytest.fixture
+def source() -> fake_uevents.FakeSource:
+    return fake_uevents.FakeSource()
+
+
+@pytest.fixture
+def maps(
+    tmp_path: pathlib.Path, daemon: Daemon, source: fake_uevents.FakeSource
+) -> Iterator[multipath.Multipath]:
+    # Only an event makes it look again.
+    monitor = uevents.UeventMonitor(source, fallback_interval=3600.0)
+    yield multipath.Multipath(tmp_path, daemon, Here(), monitor)
+    monitor.close()
+
+
+def dm(root: pathlib.Path, name: str, uuid: str, *disks: str) -> None:
+    """A device-mapper device on top of disks, as sysfs shows it."""
+    block = root / 'sys/class/block'
+    (block / name / 'dm').mkdir(parents=True)
+    (block / name / 'dm/uuid').write_text(f'{uuid}\n')
+    (block / name / 'slaves').mkdir()
+    for disk in disks:
+        (block / name / 'slaves' / disk).touch()
+        (block / disk / 'holders').mkdir(parents=True, exist_ok=True)
+        (block / disk / 'holders' / name).touch()
+
+
+MAP = multipath.Map('dm-0', WWID, ('sda', 'sdb'))
+
+
+def test_a_map_is_known_by_its_uuid(
+    tmp_path: pathlib.Path, maps: multipath.Multipath
+) -> None:
+    # Given a disk that other things hold, too, some of them with its WWID
+    dm(tmp_path, 'dm-1', 'LVM-abcdef', 'sda')
+    dm(tmp_path, 'dm-2', f'part1-mpath-{WWID}', 'sda')
+    dm(tmp_path, 'dm-3', f'CRYPT-LUKS2-{WWID}', 'sda')
+    # Then none of them is its map
+    assert maps.of('sda') is None
+    assert maps.find(WWID) is None
+    # And the one that is, is found from either side
+    dm(tmp_path, 'dm-0', f'mpath-{WWID}', 'sda', 'sdb')
+    assert maps.of('sda') == maps.of('sdb') == maps.find(WWID) == MAP
+
+
+def test_a_map_of_another_volume(
+    tmp_path: pathlib.Path, maps: multipath.Multipath
+) -> None:
+    dm(tmp_path, 'dm-0', f'mpath-{WWID}0', 'sda')
+    assert maps.find(WWID) is None
+    assert maps.of('sdb') is None
+
+
+@pytest.mark.parametrize(
+    ('states', 'working'),
+    [
+        ([('sda', 'active'), ('sdb', 'active')], ['sda', 'sdb']),
+        ([('sda', 'failed'), ('sdb', 'active')], ['sdb']),
+        ([('sda', 'undef'), ('sdb', 'failed')], []),
+        ([], []),
+    ],
+)
+def test_only_active_paths_work(
+    maps: multipath.Multipath,
+    daemon: Daemon,
+    deadline: deadlines.Deadline,
+    states: list[tuple[str, str]],
+    working: list[str],
+) -> None:
+    daemon.states = states
+    assert maps.working(MAP, deadline) == working
+
+
+def test_a_resize_is_asked_for_again_when_the_map_has_changed(
+    maps: multipath.Multipath,
+    daemon: Daemon,
+    source: fake_uevents.FakeSource,
+    deadline: deadlines.Deadline,
+) -> None:
+    # Given a multipathd that refuses once, for udev has not seen the map
+    def refuse_once(asked: int) -> None:
+        if asked == 1:
+            source.put(CHANGED)
+            raise BUSY
+
+    daemon.answer = refuse_once
+    # When a resize is asked for
+    maps.resize(MAP, deadline)
+    # Then it was asked again, and has done it
+    assert daemon.resized == ['dm-0', 'dm-0']
+
+
+def test_a_resize_that_is_refused_until_the_deadline(
+    maps: multipath.Multipath, daemon: Daemon
+) -> None:
+    # Given a multipathd that refuses, and time that is over then
+    deadline = deadlines.Deadline.after(60.0)
+
+    def refuse(asked: int) -> None:
+        deadline.at = 0.0
+        raise BUSY
+
+    daemon.answer = refuse
+    # Then what it has said is what the caller gets
+    with pytest.raises(OSError, match='multipathd: fail'):
+        maps.resize(MAP, deadline)
+    assert daemon.resized == ['dm-0']
+
+
+def test_a_resize_without_multipathd_does_not_wait(
+    maps: multipath.Multipath, daemon: Daemon, deadline: deadlines.Deadline
+) -> None:
+    def absent(asked: int) -> None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, 'nobody there')
+
+    daemon.answer = absent
+    with pytest.raises(ConnectionRefusedError):
+        maps.resize(MAP, deadline)
+    assert daemon.resized == ['dm-0']
+
+
+def test_a_resize_after_the_deadline_is_not_asked_for(
+    maps: multipath.Multipath, daemon: Daemon
+) -> None:
+    with pytest.raises(OSError, match='not asked in time'):
+        maps.resize(MAP, deadlines.Deadline.after(0.0))
+    assert daemon.resized == []
