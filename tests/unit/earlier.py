@@ -109,6 +109,16 @@ class Earlier:
         assert host.scsi.wait_for_disk(session.directory, target.lun, deadline)
         host.close()
 
+    def rescans(self, volume: contract.Volume) -> None:
+        """As far as an extend does before its end."""
+        host = self._bed.host()
+        address, _, port = volume.portals[0].rpartition(':')
+        (session,) = host.iscsi.sessions(volume.target, address, int(port))
+        device = host.scsi.find(session.directory, volume.lun)
+        assert device is not None
+        host.scsi.rescan(device.hctl, deadlines.Deadline.after(PATIENCE))
+        host.close()
+
     def dies(self) -> None:
         self._database.close()
 
@@ -124,6 +134,13 @@ def request(
 def detach(volume: contract.Volume) -> objects.DetachRequest:
     return objects.DetachRequest(
         request_id='detach', attachment_id=volume.name
+    )
+
+
+def extend(volume: contract.Volume, size: int) -> objects.ExtendRequest:
+    """:param size: what is expected, bytes"""
+    return objects.ExtendRequest(
+        request_id='extend', attachment_id=volume.name, expected_size=size
     )
 
 

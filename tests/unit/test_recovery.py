@@ -28,6 +28,7 @@ from tests.unit.earlier import PATIENCE
 from tests.unit.earlier import Earlier
 from tests.unit.earlier import detach
 from tests.unit.earlier import ended
+from tests.unit.earlier import extend
 from tests.unit.earlier import request
 from tests.unit.earlier import worker
 
@@ -186,6 +187,70 @@ def test_a_detach_that_was_cut_short_is_finished(
         assert ended(running, 'detach').as_dict() == again.as_dict()
         assert bed.snapshot() == before
         assert running.attachments() == []
+
+
+@pytest.mark.parametrize('rescanned', [False, True])
+def test_an_extend_that_was_cut_short_is_done_again(
+    bed: beds.SimulatedBed, state: pathlib.Path, rescanned: bool
+) -> None:
+    # Given an attached volume that has grown, and a worker that was killed
+    # before or after the kernel had read the new size
+    volume = bed.create_volume()
+    size = 2 * volume.size
+    with worker(bed, state) as running:
+        path = running.attach(volume).device.path
+    earlier = Earlier(bed, state)
+    earlier.accepts('extend', extend(volume, size))
+    bed.resize_volume(volume, size)
+    if rescanned:
+        earlier.rescans(volume)
+    earlier.dies()
+    # When the next one starts, then the request ends as if nothing had been
+    with worker(bed, state) as running:
+        found = ended(running, 'extend')
+        assert found.status == 'extended', found.as_dict()
+        assert (found.device.path, found.device.size) == (path, size)
+        stored = running.api.get_attachment({}, running.name, volume.name)
+        assert (stored.state, stored.device.size) == ('attached', size)
+        assert bed.read(path, offset=volume.size) == bytes(4096)
+        assert running.detach(volume.name).status == 'detached'
+
+
+def test_an_extend_that_was_cut_short_and_cannot_be_done_has_its_result(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an extend that was cut short, and a path that broke since
+    volume = bed.create_volume()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    earlier = Earlier(bed, state)
+    earlier.accepts('extend', extend(volume, 2 * volume.size))
+    earlier.dies()
+    bed.kill_path(volume, volume.portals[0])
+    # When the next worker starts
+    with worker(bed, state) as running:
+        # Then it says so, and the attachment stays what it is
+        found = ended(running, 'extend')
+        assert found.error.code == 'extend_failed', found.as_dict()
+        assert found.error.step == 'FindLivePaths'
+        assert running.attachments() == [f'{volume.name} attached']
+        bed.restore_path(volume, volume.portals[0])
+        assert running.detach(volume.name).status == 'detached'
+
+
+def test_an_extend_of_before_a_reboot_finds_nothing(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    volume = bed.create_volume()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    earlier = Earlier(bed, state)
+    earlier.accepts('extend', extend(volume, 2 * volume.size))
+    earlier.dies()
+    bed.restart_host()
+    with worker(bed, state) as running:
+        found = ended(running, 'extend')
+        assert found.error.code == 'attachment_not_found', found.as_dict()
 
 
 def test_what_was_attached_stays_over_a_restart(
