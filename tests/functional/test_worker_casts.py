@@ -63,6 +63,51 @@ def test_result_of_a_cast_is_delivered(
     assert receiver.results[1].status == 'detached'
 
 
+def test_result_of_an_extend_is_delivered(
+    bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
+) -> None:
+    # Given an attached volume that has grown on the storage
+    volume = bed.create_volume()
+    path = worker.attach(volume).device.path
+    size = 2 * volume.size
+    bed.resize_volume(volume, size)
+    # When the host is told, by a message that nobody waits for
+    request = objects.ExtendRequest(
+        request_id='extend-' + volume.name,
+        attachment_id=volume.name,
+        expected_size=size,
+        reply_to=receiver.reply_to,
+    )
+    worker.api.cast_extend_volume({}, worker.name, request)
+    # Then both sizes are told to who was named in it
+    result = one_result(receiver)
+    assert result.request_id == request.request_id
+    assert result.status == 'extended', result.as_dict()
+    assert (result.old_size, result.device.size) == (volume.size, size)
+    assert result.device.path == path
+    stored = worker.api.get_result({}, worker.name, request.request_id)
+    assert stored.as_dict() == result.as_dict()
+    worker.detach(volume.name)
+
+
+def test_extend_of_what_has_not_grown_is_delivered(
+    bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
+) -> None:
+    volume = bed.create_volume()
+    worker.attach(volume)
+    request = objects.ExtendRequest(
+        request_id='extend-' + volume.name,
+        attachment_id=volume.name,
+        expected_size=2 * volume.size,
+        reply_to=receiver.reply_to,
+    )
+    worker.api.cast_extend_volume({}, worker.name, request)
+    result = one_result(receiver)
+    assert result.error.code == 'extend_failed', result.as_dict()
+    assert result.error.step == 'VerifySize'
+    worker.detach(volume.name)
+
+
 def test_failed_attach_is_delivered(
     bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
 ) -> None:
