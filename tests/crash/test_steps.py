@@ -11,16 +11,17 @@
 # under the License.
 
 
-"""Every step of both flows goes wrong in every way.
+"""Every step of every flow goes wrong in every way.
 
 Whatever it is: one result, with the code and the step of the cause; and the
-host is as it was before the request.
+host is as it was before the request, or the request can be made again.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 import time
 import types
+import uuid
 
 import pytest
 from taskflow import flow
@@ -28,6 +29,7 @@ from taskflow import flow
 from attachworker import objects
 from attachworker.flows import attach
 from attachworker.flows import detach
+from attachworker.flows import extend
 from tests import harness
 from tests.contract import bed as beds
 from tests.crash import faults
@@ -51,6 +53,8 @@ def _tasks(of: flow.Flow) -> Iterator[object]:
 
 
 DEADLINE = 4
+#: An extend has no undo to wait for.
+EXTEND_DEADLINE = 2
 
 _CODES = {
     faults.Mode.RAISES_BEFORE: 'internal',
@@ -164,6 +168,52 @@ def test_detach(
     assert result.status == 'detached', result.as_dict()
     assert worker.attachments() == []
     assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('step', steps(extend.build))
+def test_extend(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    run_class: type[faults.FailingRun],
+    mode: faults.Mode,
+    step: str,
+) -> None:
+    # Given a map of a volume that has grown on the storage
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    path = worker.attach(volume, multipath=True).device.path
+    settled(bed, 2)
+    size = 2 * volume.size
+    bed.resize_volume(volume, size)
+    # When a step of the extend goes wrong
+    run_class.arm(step)
+    result = extended(worker, volume, deadline_seconds=EXTEND_DEADLINE)
+    # Then there is one result, and it says what and where
+    assert run_class.step is None, 'the fault did not strike'
+    assert result.status == 'failed', result.as_dict()
+    assert result.error.code == _CODES[mode]
+    assert result.error.step == step
+    assert result.leftovers == []
+    stored = worker.api.get_result({}, worker.name, result.request_id)
+    assert stored.as_dict() == result.as_dict()
+    # And the volume is attached as before
+    assert worker.attachments() == [f'{volume.name} attached']
+    assert bed.read(path) == volume.pattern
+    # And the next attempt goes on from there
+    result = extended(worker, volume, expected_size=size)
+    assert result.status == 'extended', result.as_dict()
+    assert (result.device.path, result.device.size) == (path, size)
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def extended(
+    worker: harness.Harness, volume: beds.Volume, **values: object
+) -> objects.OperationResult:
+    request = objects.ExtendRequest(
+        request_id=str(uuid.uuid4()), attachment_id=volume.name, **values
+    )
+    return worker.api.extend_volume({}, worker.name, request)
 
 
 def settled(bed: beds.Bed, sessions: int) -> None:
