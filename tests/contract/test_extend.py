@@ -116,6 +116,62 @@ def test_a_map_with_a_dead_path_grows(
     detached(worker, volume)
 
 
+def test_a_map_that_has_lost_a_path_grows(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a map of two paths, one of which breaks
+    volume = bed.create_volume(portals=2, size=SMALL, resizable=True)
+    before = bed.snapshot()
+    path = attached(worker, volume, multipath=True).path
+    with_all_paths(worker, volume)
+    bed.kill_path(volume, volume.portals[0])
+    bed.resize_volume(volume, LARGE)
+    # When it is extended
+    result = extend(worker, volume.name, expected_size=LARGE)
+    # Then it grows by the other path, and the caller learns what is wrong
+    assert result.status == 'extended', result.as_dict()
+    assert (result.old_size, result.device.size) == (SMALL, LARGE)
+    assert any('keeps its old size' in text for text in result.warnings)
+    assert any(f'has left {path[5:]}' in text for text in result.warnings)
+    data = b'behind the old end'.ljust(4096, b'.')
+    bed.write(path, data, offset=LARGE - 4096)
+    assert bed.read(path, 4096, offset=LARGE - 4096) == data
+    # And the path, back again, does no harm and is put back with the others
+    bed.restore_path(volume, volume.portals[0])
+    assert bed.read(path, 4096, offset=LARGE - 4096) == data
+    detached(worker, volume)
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('multipath', [False, True], ids=['single', 'map'])
+def test_a_volume_with_blocks_of_4_kib(
+    bed: beds.Bed, worker: harness.Harness, multipath: bool
+) -> None:
+    # Given one whose blocks are larger than the 512 bytes that sysfs counts in
+    volume = bed.create_volume(
+        portals=2, size=SMALL, resizable=True, block_size=4096
+    )
+    device = attached(worker, volume, multipath=multipath)
+    if multipath:
+        with_all_paths(worker, volume)
+    name = device.path.removeprefix('/dev/')
+    block = bed.root / 'sys/class/block' / name / 'queue/logical_block_size'
+    assert block.read_text() == '4096\n'
+    assert device.size == SMALL
+    # When it grows, then its size is right all the same
+    bed.resize_volume(volume, LARGE)
+    result = extend(worker, volume.name, expected_size=LARGE)
+    assert result.status == 'extended', result.as_dict()
+    assert (result.old_size, result.device.size) == (SMALL, LARGE)
+    data = b'the last block'.ljust(4096, b'.')
+    bed.write(device.path, data, offset=LARGE - 4096)
+    assert bed.read(device.path, 4096, offset=LARGE - 4096) == data
+    # And a byte more is more than it has
+    result = extend(worker, volume.name, expected_size=LARGE + 1)
+    assert result.error.code == 'extend_failed', result.as_dict()
+    detached(worker, volume)
+
+
 def test_what_is_not_attached(bed: beds.Bed, worker: harness.Harness) -> None:
     result = extend(worker, 'nobody-knows-it')
     assert result.error.code == 'attachment_not_found', result.as_dict()
