@@ -189,6 +189,10 @@ class AttachWorkerClient:
         """Return a result, None while it is under way, RequestNotFound."""
         return self.api.get_result({}, self.host, request_id)
 
+    def cancel(self, request_id: str) -> bool:
+        """Stop an attach and have it rolled back; False: it is decided."""
+        return self.api.cancel({}, self.host, request_id)
+
     def ping(self) -> dict[str, Any]:
         """Return ``{version, host, ready}``."""
         return self.api.ping({}, self.host)

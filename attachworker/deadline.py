@@ -51,12 +51,17 @@ class Deadline:
         return Deadline(min(self.at, now() + seconds), self._cancelled)
 
     def remaining(self) -> float:
-        """Seconds that are left, never below zero."""
-        return max(0.0, self.at - now())
+        """Seconds that are left, never below zero; none if cancelled."""
+        return 0.0 if self.cancelled else max(0.0, self.at - now())
 
     @property
     def passed(self) -> bool:
-        return now() >= self.at
+        """Whether no time is left."""
+        return self.cancelled or now() >= self.at
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled is not None and self._cancelled.is_set()
 
     def check(self, step: str) -> None:
         """Raise if the operation must not go on with ``step``.
@@ -64,7 +69,7 @@ class Deadline:
         :raises OperationCancelled: somebody cancelled it
         :raises DeadlineExceeded: the time is over
         """
-        if self._cancelled is not None and self._cancelled.is_set():
+        if self.cancelled:
             raise exception.OperationCancelled(step=step)
         if self.passed:
             raise exception.DeadlineExceeded(step=step)

@@ -91,6 +91,14 @@ class Dispatcher:
         if before is not None and before is not job:
             before.hurry()
 
+    def remove(self, job: Job) -> bool:
+        """Take a job out of the queue; False if it is not there any more."""
+        with self._idle:
+            if job not in self._queue:
+                return False
+            self._queue.remove(job)
+            return True
+
     def stop(self, timeout: float) -> bool:
         """Start no more jobs, and wait for those that run.
 

@@ -142,7 +142,7 @@ class DeadlineExceeded(AttachWorkerError):
 
 class OperationCancelled(AttachWorkerError):
     code = 'cancelled'
-    msg_fmt = 'The request was cancelled before step %(step)s.'
+    msg_fmt = 'The request was cancelled before %(step)s.'
     retryable = True
 
 

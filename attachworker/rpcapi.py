@@ -208,7 +208,11 @@ class AttachWorkerAPI:
         return paths
 
     def cancel(self, ctxt: Context, host: str, request_id: str) -> bool:
-        """Cancel an attach; True if it will be rolled back."""
+        """Stop an attach at its next step and have it rolled back.
+
+        :returns: True if its result will be the error ``cancelled``; False
+            if it is decided already, no attach, or not known.
+        """
         return bool(self._call(ctxt, host, 'cancel', request_id=request_id))
 
     def audit(self, ctxt: Context, host: str) -> Any:

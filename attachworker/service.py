@@ -186,6 +186,7 @@ class Worker:
             self.connector_properties,
             self._volume_paths,
             self.ping,
+            self._operations.cancel,
         )
         dispatcher = endpoint.CallAwareDispatcher(
             [api],

@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     add('result', 'show the result of a request').add_argument(
         'request', metavar='REQUEST', help='the request_id'
     )
+    add(
+        'cancel', 'stop an attach that is not decided yet, and undo it'
+    ).add_argument('request', metavar='REQUEST', help='the request_id')
     add('ping', 'see whether the worker is there')
     return root
 

@@ -339,6 +339,21 @@ def _result(args: argparse.Namespace) -> Work:
     return lambda client: _show_result(args, client.get_result(args.request))
 
 
+def _cancel(args: argparse.Namespace) -> Work:
+    def work(client: worker_client.AttachWorkerClient) -> int:
+        done = client.cancel(args.request)
+        _show(
+            args,
+            done,
+            'it is being undone'
+            if done
+            else 'there is no such attach, or it is decided already',
+        )
+        return EXIT_DONE if done else EXIT_FAILED
+
+    return work
+
+
 def _ping(args: argparse.Namespace) -> Work:
     def work(client: worker_client.AttachWorkerClient) -> int:
         answer = client.ping()
@@ -356,6 +371,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], Work]] = {
     'list': _list,
     'show': _show_attachment,
     'result': _result,
+    'cancel': _cancel,
     'ping': _ping,
 }
 

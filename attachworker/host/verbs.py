@@ -48,9 +48,9 @@ class Verbs:
         :param about: what it acts on: a target or a device
         :raises DeadlineExceeded: it has not returned in time; after the
             deadline it is not even started
+        :raises OperationCancelled: likewise; one that runs is waited for
         """
-        if deadline.passed:
-            raise exception.DeadlineExceeded(step=f'{name} of {about}')
+        deadline.check(f'{name} of {about}')
         outcome: list[Any] = []
         error: list[BaseException] = []
         done = threading.Event()

@@ -23,7 +23,7 @@ import threading
 
 from attachworker import exception
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE requests (
@@ -84,6 +84,9 @@ CREATE TABLE calls (
     reply_queue TEXT NOT NULL,
     client_timeout INTEGER      -- seconds; NULL: without call monitoring
 ) STRICT;
+""",
+    2: """
+ALTER TABLE requests ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

@@ -34,6 +34,7 @@ class RequestRecord:
     :ivar sealed: the secrets; None if there are none, or it is finished
     :ivar attempts: how often a worker has been started with it unfinished
     :ivar created_at: when it was accepted, in UTC, in ISO 8601
+    :ivar cancelled: whether its only possible result is that it was
     """
 
     request_id: str
@@ -49,6 +50,7 @@ class RequestRecord:
     sealed: bytes | None = None
     attempts: int = 0
     created_at: str = ''
+    cancelled: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,18 +154,23 @@ class Records:
         result: dict[str, Any],
         attachment: AttachmentRecord | None,
         gone: str | None,
+        cancelled: bool = False,
     ) -> bool:
         """Write the final result and what it means for the attachment.
 
         :param attachment: its new state, or None
         :param gone: the attachment that no longer exists, or None
-        :returns: False if the request had a final result already
+        :param cancelled: whether the result is that it was cancelled; a
+            request that was can have no other one
+        :returns: False if the request had a final result already, or
+            cannot have this one
         """
         with self._journal.transaction() as connection:
             changed = connection.execute(
                 'UPDATE requests SET result = ?, finished_at = ?,'
-                ' sealed = NULL WHERE request_id = ? AND result IS NULL',
-                (json.dumps(result), _now(), request_id),
+                ' sealed = NULL WHERE request_id = ? AND result IS NULL'
+                ' AND cancelled = ?',
+                (json.dumps(result), _now(), request_id, cancelled),
             ).rowcount
             if changed and attachment is not None:
                 _put(connection, attachment)
@@ -173,6 +180,20 @@ class Records:
                     (gone,),
                 )
             return bool(changed)
+
+    def cancel(self, request_id: str) -> bool:
+        """Have an attach end as cancelled, whatever becomes of it.
+
+        :returns: False if it is none, or has its final result
+        """
+        with self._journal.transaction() as connection:
+            return bool(
+                connection.execute(
+                    'UPDATE requests SET cancelled = 1 WHERE request_id = ?'
+                    " AND operation = 'attach' AND result IS NULL",
+                    (request_id,),
+                ).rowcount
+            )
 
     def mark_delivered(self, request_id: str) -> None:
         with self._journal.transaction() as connection:
@@ -303,6 +324,7 @@ def _request(row: sqlite3.Row) -> RequestRecord:
         sealed=row['sealed'],
         attempts=row['attempts'],
         created_at=row['created_at'],
+        cancelled=bool(row['cancelled']),
     )
 
 

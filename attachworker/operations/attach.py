@@ -104,8 +104,11 @@ class AttachHandler(handler.BaseHandler):
             device,
         )
         result = self.succeeded(operation, outcome, run, device)
-        self.conclude(operation, result, record)
-        self._settle(operation, run, device, record)
+        if self.conclude(operation, result, record):
+            self._settle(operation, run, device, record)
+        else:
+            undone = _taken_back(run, outcome)
+            self._undone(operation, undone, run, record, missing)
 
     def _run_flows(self, operation: Operation, run: Run) -> engine.Outcome:
         """Attach, after finding the targets that the request does not name."""
@@ -145,7 +148,9 @@ class AttachHandler(handler.BaseHandler):
         record = dataclasses.replace(
             known, last_request=operation.request.request_id
         )
-        self.conclude(operation, result, _with_device(record, device))
+        if not self.conclude(operation, result, _with_device(record, device)):
+            undone = _taken_back(run, outcome)
+            self.conclude(operation, self.undone(operation, undone, run))
 
     def _make_run(
         self,
@@ -154,7 +159,7 @@ class AttachHandler(handler.BaseHandler):
         wwn: str | None = None,
     ) -> Run:
         request = operation.request
-        return self.make_run(
+        run = self.make_run(
             operation,
             request.connection_info,
             targets=list(targets),
@@ -164,6 +169,8 @@ class AttachHandler(handler.BaseHandler):
             enforce_multipath=request.multipath and request.enforce_multipath,
             expected_wwn=request.expected_wwn or wwn,
         )
+        operation.when_cancelled(run.attempts.stop_waiting)
+        return run
 
     def _undone(
         self,
@@ -323,6 +330,15 @@ class AttachHandler(handler.BaseHandler):
             for disk, users in found.items()
             for user in users
         ]
+
+
+def _taken_back(run: Run, outcome: engine.Outcome) -> engine.Outcome:
+    """Undo a flow that has succeeded: the request was cancelled meanwhile."""
+    for target in run.targets:
+        run.leftovers += run.let_go(target)
+    return dataclasses.replace(
+        outcome, error=exception.OperationCancelled(step='its answer')
+    )
 
 
 def _with_device(

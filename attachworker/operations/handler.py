@@ -149,15 +149,36 @@ class BaseHandler:
         result: objects.OperationResult,
         attachment: AttachmentRecord | None = None,
         gone: str | None = None,
-    ) -> None:
-        """Make the result final, then tell it."""
-        self.services.records.finish(
+    ) -> bool:
+        """Make the result final, then tell it.
+
+        :returns: False if it is a success, and the journal says that the
+            request was cancelled before
+        """
+        if not self._finish(operation, result, attachment, gone):
+            if result.error is None:
+                return False
+            result.error = cancelled(result.error.step)
+            self._finish(operation, result, attachment, gone)
+        operation.finish(result)
+        return True
+
+    def _finish(
+        self,
+        operation: Operation,
+        result: objects.OperationResult,
+        attachment: AttachmentRecord | None,
+        gone: str | None,
+    ) -> bool:
+        error = result.error
+        return self.services.records.finish(
             operation.request.request_id,
             result.obj_to_primitive(),
             attachment,
             gone,
+            error is not None
+            and error.code == exception.OperationCancelled.code,
         )
-        operation.finish(result)
 
     def abandon(self, operation: Operation) -> None:
         assert operation.abandoned is not None
@@ -167,3 +188,10 @@ class BaseHandler:
         self.conclude(
             operation, self.failed(operation, exception.AttachWorkerError())
         )
+
+
+def cancelled(step: str | None) -> objects.OperationError:
+    """The error of a request that was cancelled in, or before, a step."""
+    return objects.OperationError.from_exception(
+        exception.OperationCancelled(step=step or 'its first step'), step
+    )

@@ -19,6 +19,7 @@ import math
 import threading
 from typing import Any
 
+from oslo_log import log as logging
 from oslo_versionedobjects import exception as versioned_objects
 
 from attachworker import deadline as deadlines
@@ -33,6 +34,8 @@ from attachworker.journal import without_secrets
 from attachworker.operations.operation import Handler
 from attachworker.operations.operation import Operation
 from attachworker.operations.operation import Request
+
+LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks for results that are too old to be kept.
 _FORGET_INTERVAL = 60.0
@@ -108,6 +111,24 @@ class Operations:
                 self._records.put_call(call, request.request_id)
             return self._running[request.request_id]
 
+    def cancel(self, request_id: str) -> bool:
+        """Stop an attach at its next step, and have it undone.
+
+        :returns: False if the request is none, or is decided already
+        :raises JournalUnavailable: nothing was changed
+        """
+        with self._lock:
+            operation = self._running.get(request_id)
+            if operation is None or not self._records.cancel(request_id):
+                return False
+        LOG.info('Request %s is cancelled', request_id)
+        operation.cancel()
+        # There is nothing to undo of what has not begun. What an earlier
+        # worker began waits for its turn: there is.
+        if not operation.resumed and self._dispatcher.remove(operation):
+            operation.run()
+        return True
+
     def find(
         self, request_id: str
     ) -> Operation | objects.OperationResult | None:
@@ -157,6 +178,9 @@ class Operations:
             operation.abandoned = exception.WorkerRestarted(
                 times=record.attempts + 1
             )
+        operation.resumed = True
+        if record.cancelled:
+            operation.cancel()
         return operation
 
     def resume(self, operation: Operation) -> None:

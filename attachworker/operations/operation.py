@@ -53,8 +53,9 @@ class Operation:
     :ivar attachment_id: operations with the same one run one after another
     :ivar backend: see :class:`attachworker.dispatcher.Job`
     :ivar deadline: counted from the acceptance
-    :ivar abandoned: why an operation that an earlier worker began is not
-        gone on with; None otherwise
+    :ivar abandoned: why an operation that an earlier worker began, or that
+        was cancelled, is not gone on with; None otherwise
+    :ivar resumed: whether an earlier worker began it
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Operation:
         self.request = request
         self.attachment_id = handler.attachment_id(request)
         self.backend = handler.backend(request)
-        self.deadline = deadline
+        self._cancelled = threading.Event()
+        self.deadline = deadlines.Deadline(deadline.at, self._cancelled)
+        self.resumed = False
         self.started = deadlines.now()
         self.abandoned: exception.AttachWorkerError | None = None
         self._handler = handler
@@ -77,6 +80,7 @@ class Operation:
         self._finished = threading.Event()
         self._hurried = threading.Event()
         self._on_hurry: Callable[[], None] = self._hurried.set
+        self._on_cancel: Callable[[], None] = self._cancelled.set
         self._broken: exception.JournalUnavailable | None = None
         self.result: objects.OperationResult | None = None
 
@@ -96,6 +100,10 @@ class Operation:
             self._finished.set()
 
     def _run(self) -> None:
+        if self.deadline.cancelled:
+            self.abandoned = exception.OperationCancelled(
+                step='its first step'
+            )
         try:
             if self.abandoned is None:
                 self._handler.run(self)
@@ -107,6 +115,17 @@ class Operation:
             LOG.exception('Request %s', self.request.request_id)
             if self.result is None:
                 self._handler.fail(self)
+
+    def cancel(self) -> None:
+        """Stop it at its next step; the journal knows already."""
+        self._cancelled.set()
+        self._on_cancel()
+
+    def when_cancelled(self, act: Callable[[], None]) -> None:
+        """Call ``act`` once somebody cancels it."""
+        self._on_cancel = act
+        if self._cancelled.is_set():
+            act()
 
     def hurry(self) -> None:
         """Somebody waits for the end of this operation."""

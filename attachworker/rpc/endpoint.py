@@ -55,11 +55,13 @@ class Endpoint:
         properties: Callable[[bool | None, bool], dict[str, Any]],
         volume_paths: Callable[[objects.ConnectionInfo], list[str]],
         ping: Callable[[], dict[str, Any]],
+        cancel: Callable[[str], bool],
     ) -> None:
         self._inventory = inventory
         self._properties = properties
         self._volume_paths = volume_paths
         self._ping = ping
+        self._cancel = cancel
 
     @_exposed
     def attach_volume(self, ctxt: Any, request: Any = None) -> Any:
@@ -101,6 +103,10 @@ class Endpoint:
     @_exposed
     def get_result(self, ctxt: Any, request_id: str) -> Any:
         return self._inventory.result(request_id)
+
+    @_exposed
+    def cancel(self, ctxt: Any, request_id: str) -> Any:
+        return self._cancel(request_id)
 
     @_exposed
     def ping(self, ctxt: Any) -> Any:

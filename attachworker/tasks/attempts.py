@@ -43,6 +43,7 @@ class Attempts:
         self._outcomes: dict[base.Target, base.PathOutcome] = {}
         self._interests: dict[base.Target, base.Interest] = {}
         self._hurried = False
+        self._stopped = False
 
     def start(
         self,
@@ -93,7 +94,9 @@ class Attempts:
         """The outcome of one attempt, or that it is not needed any more."""
         with self._changed:
             self._changed.wait_for(
-                lambda: target in self._outcomes or self._enough(),
+                lambda: (
+                    target in self._outcomes or self._enough() or self._stopped
+                ),
                 deadline.remaining(),
             )
             return self._outcomes.get(target, base.PathOutcome(target))
@@ -102,7 +105,10 @@ class Attempts:
         """Wait until each attempt has an outcome."""
         with self._changed:
             self._changed.wait_for(
-                lambda: len(self._outcomes) == len(self._interests),
+                lambda: (
+                    len(self._outcomes) == len(self._interests)
+                    or self._stopped
+                ),
                 deadline.remaining(),
             )
 
@@ -124,6 +130,12 @@ class Attempts:
         """End every :meth:`settle`."""
         with self._changed:
             self._hurried = True
+            self._changed.notify_all()
+
+    def stop_waiting(self) -> None:
+        """End every wait but that of :meth:`abandon`: it is cancelled."""
+        with self._changed:
+            self._stopped = True
             self._changed.notify_all()
 
     def outcome(self, target: base.Target) -> base.PathOutcome:
@@ -171,10 +183,15 @@ class Attempts:
         interest = self._interests[target]
         with self._changed:
             self._changed.wait_for(
-                lambda: self._turn is None or self._enough() or interest.lost,
+                lambda: (
+                    self._turn is None
+                    or self._enough()
+                    or interest.lost
+                    or self._stopped
+                ),
                 deadline.remaining(),
             )
-            if self._enough() or interest.lost:
+            if self._enough() or interest.lost or self._stopped:
                 raise exception.OperationCancelled(step=step)
             if self._turn is not None:
                 raise exception.DeadlineExceeded(step=step)

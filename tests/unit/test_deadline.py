@@ -61,3 +61,14 @@ def test_undoing_gets_more_time_and_cannot_be_cancelled() -> None:
 def test_the_clock_goes_on_while_the_machine_sleeps() -> None:
     boot = time.clock_gettime(time.CLOCK_BOOTTIME)
     assert 0 <= deadlines.now() - boot < 5.0
+
+
+def test_no_time_is_left_once_cancelled() -> None:
+    cancelled = threading.Event()
+    deadline = deadlines.Deadline(deadlines.now() + 100.0, cancelled)
+    assert not deadline.passed
+    cancelled.set()
+    for one in (deadline, deadline.sooner(10.0)):
+        assert one.passed
+        assert one.remaining() == 0.0
+    assert not deadline.extended(1.0).passed

@@ -315,3 +315,20 @@ def test_stop_hurries_what_runs(make: Make) -> None:
     assert dispatcher.stop(0.0) is False
     assert job.hurried.is_set()
     job.end()
+
+
+def test_a_job_that_waits_can_be_taken_out() -> None:
+    # Given one job that runs and one that waits
+    dispatcher = dispatchers.Dispatcher(1, 1, 8)
+    dispatcher.start()
+    first, second = Job('a'), Job('b')
+    dispatcher.add(first)
+    dispatcher.add(second)
+    first.begun()
+    # Then only the latter can be taken out, once
+    assert dispatcher.remove(first) is False
+    assert dispatcher.remove(second) is True
+    assert dispatcher.remove(second) is False
+    first.end()
+    assert dispatcher.stop(PATIENCE)
+    assert second.waits

@@ -103,3 +103,21 @@ def test_no_verb_starts_after_the_deadline() -> None:
         if thread.name == 'iscsi.login':
             thread.join(PATIENCE)
     assert not began.is_set()
+
+
+def test_no_verb_is_started_after_a_cancel() -> None:
+    # Given a verb that runs while its operation is cancelled
+    calls, cancelled = verbs.Verbs(), threading.Event()
+    deadline = deadlines.Deadline(deadlines.now() + PATIENCE, cancelled)
+
+    def verb() -> str:
+        cancelled.set()
+        return 'its result'
+
+    def run() -> object:
+        return calls.call(verb, name='v', about='sda', deadline=deadline)
+
+    # Then it is waited for, and the next one is not started
+    assert run() == 'its result'
+    with pytest.raises(exception.OperationCancelled, match='v of sda'):
+        run()

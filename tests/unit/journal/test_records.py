@@ -207,3 +207,54 @@ def test_attachments_oldest_first(records: Records) -> None:
         records.put_attachment(rows.attachment(name))
     found = [one.attachment_id for one in records.attachments()]
     assert found == ['c', 'a', 'b']
+
+
+# -- cancelled
+
+
+def test_a_cancelled_attach_can_only_end_as_cancelled(
+    records: Records,
+) -> None:
+    # Given an attach that is cancelled while it runs
+    records.accept(rows.request())
+    assert records.cancel('request') is True
+    assert records.request('request').cancelled is True
+    # When it succeeds, or fails of something else
+    for result in ({'is': 'a success'}, {'is': 'a failure'}):
+        found = rows.attachment('new')
+        assert records.finish('request', result, found, None) is False
+    # Then that is not its result, and means nothing
+    assert records.request('request').result is None
+    assert records.attachment('new') is None
+    # And the one that it can have is final
+    assert records.finish('request', {'is': 'it'}, None, None, cancelled=True)
+    assert records.request('request').result == {'is': 'it'}
+
+
+def test_only_an_undecided_attach_can_be_cancelled(records: Records) -> None:
+    records.accept(rows.request('done'))
+    assert records.finish('done', {'is': 'done'}, None, None)
+    records.accept(rows.request('detach', operation='detach'))
+    for name in ('done', 'detach', 'unknown'):
+        assert records.cancel(name) is False
+    assert records.finish('detach', {'is': 'done'}, None, None)
+
+
+def test_nobody_is_told_cancelled_without_having_cancelled(
+    records: Records,
+) -> None:
+    records.accept(rows.request())
+    assert not records.finish('request', {}, None, None, cancelled=True)
+
+
+def test_result_and_cancel_at_once(records: Records) -> None:
+    """Exactly one of them wins."""
+    for n in range(20):
+        name = f'request {n}'
+        records.accept(rows.request(name))
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            won = [
+                threads.submit(records.cancel, name),
+                threads.submit(records.finish, name, {}, None, None),
+            ]
+        assert sum(one.result() for one in won) == 1

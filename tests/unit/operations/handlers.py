@@ -65,17 +65,23 @@ class FakeHandler:
         self.conclude(operation, 'attached')
 
     def abandon(self, operation: Any) -> None:
-        self.fail(operation)
+        self.failed.append(operation.request.request_id)
+        self.conclude(operation, 'failed', operation.abandoned)
 
     def fail(self, operation: Any) -> None:
         self.failed.append(operation.request.request_id)
         self.conclude(operation, 'failed')
 
-    def conclude(self, operation: Any, status: str) -> None:
+    def conclude(
+        self,
+        operation: Any,
+        status: str,
+        cause: exception.AttachWorkerError | None = None,
+    ) -> None:
         error = None
         if status == 'failed':
             error = objects.OperationError.from_exception(
-                exception.AttachWorkerError()
+                cause or exception.AttachWorkerError()
             )
         result = objects.OperationResult(
             request_id=operation.request.request_id,
@@ -89,6 +95,7 @@ class FakeHandler:
             result.obj_to_primitive(),
             None,
             None,
+            cancelled=isinstance(cause, exception.OperationCancelled),
         )
         operation.finish(result)
 

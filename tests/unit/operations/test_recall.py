@@ -202,3 +202,26 @@ def test_a_request_that_cannot_be_read_is_told(
 ) -> None:
     with pytest.raises(exception.JournalUnavailable, match='request'):
         operations.recall(rows.request(operation='detach', body=body))
+
+
+def test_a_cancelled_attach_stays_cancelled_after_a_restart(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    # Given an attach that was cancelled, and not undone before the worker died
+    given = handlers.attach()
+    records.accept(
+        rows.request(
+            digest=given.content_digest(),
+            body=without_secrets(given),
+            deadline=deadlines.now() + 77.0,
+        )
+    )
+    assert records.cancel('request')
+    # When the next worker finds it
+    (row,) = records.unfinished()
+    operation = operations.recall(row)
+    operations.resume(operation)
+    # Then it is undone, not done again
+    assert ended(operation).status == 'failed'
+    assert isinstance(operation.abandoned, exception.OperationCancelled)
+    assert handler.runs == []

@@ -69,6 +69,7 @@ class Worker:
             lambda multipath, enforce: {'multipath': multipath},
             lambda info: [f'/dev/{target.lun}' for target in info.targets],
             lambda: {'ready': True},
+            self.operations.cancel,
         )
         self._dispatcher = endpoint.CallAwareDispatcher(
             [api],

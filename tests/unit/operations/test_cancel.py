@@ -1,0 +1,97 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Requests that are cancelled before they have their result."""
+
+from attachworker import exception
+from attachworker.dispatcher import Dispatcher
+from attachworker.journal import Records
+from attachworker.operations.intake import Operations
+from tests.unit.operations import handlers
+
+
+def test_a_queued_attach_never_starts(
+    operations: Operations, handler: handlers.FakeHandler, finished: list[str]
+) -> None:
+    # Given one attach that runs and one that waits
+    gate = handler.act = handlers.Gate()
+    first = operations.submit('attach', handlers.attach('first'))
+    second = operations.submit('attach', handlers.attach('second'))
+    # When the one that waits is cancelled
+    assert operations.cancel('second') is True
+    # Then it has its result at once, and does not run
+    assert second.wait().error.code == 'cancelled'
+    assert finished == ['second']
+    # And its place is free
+    third = operations.submit('attach', handlers.attach('third'))
+    gate.open()
+    for operation in (first, third):
+        assert operation.wait().status == 'attached'
+    assert handler.runs == ['first', 'third']
+    # And there is nothing to cancel any more
+    assert operations.cancel('second') is False
+
+
+def test_a_running_attach_is_told(
+    operations: Operations, handler: handlers.FakeHandler, records: Records
+) -> None:
+    gate = handlers.Gate()
+    seen: list[bool] = []
+
+    def act(operation: object) -> None:
+        operation.when_cancelled(gate.open)
+        gate(operation)
+        seen.append(operation.deadline.cancelled)
+        raise exception.OperationCancelled(step='this one')
+
+    handler.act = act
+    handler.fail = lambda operation: handler.conclude(
+        operation, 'failed', exception.OperationCancelled(step='this one')
+    )
+    operation = operations.submit('attach', handlers.attach())
+    assert handler.ran.wait(handlers.PATIENCE)
+    assert operations.cancel('request') is True
+    assert operation.wait().error.code == 'cancelled'
+    assert seen == [True]
+    assert records.request('request').cancelled is True
+
+
+def test_what_an_earlier_worker_began_waits_for_its_turn(
+    operations: Operations,
+    dispatcher: Dispatcher,
+    handler: handlers.FakeHandler,
+    records: Records,
+) -> None:
+    # Given an unfinished attach of an earlier worker, behind another one
+    gate = handler.act = handlers.Gate()
+    operations.submit('attach', handlers.attach('first'))
+    operations.submit('attach', handlers.attach('second'))
+    assert dispatcher.remove(operations.find('second'))
+    resumed = operations.recall(records.request('second'))
+    operations.resume(resumed)
+    # When it is cancelled
+    assert operations.cancel('second') is True
+    # Then it is undone where nobody else works on its attachment
+    assert resumed.result is None
+    gate.open()
+    assert resumed.wait().error.code == 'cancelled'
+    assert handler.runs == ['first']
+
+
+def test_only_an_attach_can_be_cancelled(
+    operations: Operations, handler: handlers.FakeHandler
+) -> None:
+    gate = handler.act = handlers.Gate()
+    operation = operations.submit('detach', handlers.detach())
+    assert operations.cancel('request') is False
+    assert operations.cancel('unknown') is False
+    gate.open()
+    assert operation.wait().status == 'attached'
