@@ -193,6 +193,10 @@ class AttachWorkerClient:
         """Stop an attach and have it rolled back; False: it is decided."""
         return self.api.cancel({}, self.host, request_id)
 
+    def audit(self) -> objects.AuditReport:
+        """Compare the journal of the worker with the host; reads only."""
+        return self.api.audit({}, self.host)
+
     def ping(self) -> dict[str, Any]:
         """Return ``{version, host, ready}``."""
         return self.api.ping({}, self.host)

@@ -215,9 +215,12 @@ class AttachWorkerAPI:
         """
         return bool(self._call(ctxt, host, 'cancel', request_id=request_id))
 
-    def audit(self, ctxt: Context, host: str) -> Any:
+    def audit(self, ctxt: Context, host: str) -> objects.AuditReport:
         """Compare what is recorded with what is there; changes nothing."""
-        return self._call(ctxt, host, 'audit', monitored=True)
+        report: objects.AuditReport = self._call(
+            ctxt, host, 'audit', monitored=True
+        )
+        return report
 
     def ping(self, ctxt: Context, host: str) -> dict[str, Any]:
         """Return ``{version, host, ready}`` of the worker."""

@@ -34,9 +34,11 @@ from attachworker.flows import engine
 from attachworker.host import Host
 from attachworker.host import system
 from attachworker.journal import Database
+from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.operations.attach import AttachHandler
+from attachworker.operations.audit import Audit
 from attachworker.operations.cleanup import Cleanup
 from attachworker.operations.detach import DetachHandler
 from attachworker.operations.extend import ExtendHandler
@@ -187,6 +189,12 @@ class Worker:
             self._volume_paths,
             self.ping,
             self._operations.cancel,
+            Audit(
+                Ledger(self._database),
+                self._connectors,
+                self._host,
+                self._host.boot_id,
+            ).report,
         )
         dispatcher = endpoint.CallAwareDispatcher(
             [api],

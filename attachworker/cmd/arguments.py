@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         'cancel', 'stop an attach that is not decided yet, and undo it'
     ).add_argument('request', metavar='REQUEST', help='the request_id')
+    add('audit', 'compare what is recorded with what is on the host')
     add('ping', 'see whether the worker is there')
     return root
 

@@ -298,13 +298,20 @@ def _read_json(path: str) -> Any:
         raise BadInput(f'{name} is not JSON{where}') from None
 
 
-def _connector(args: argparse.Namespace) -> Work:
-    def work(client: worker_client.AttachWorkerClient) -> int:
-        properties = client.get_connector_properties()
-        _show(args, properties, tables.details(properties))
-        return EXIT_DONE
+def _details(
+    ask: Callable[[worker_client.AttachWorkerClient, argparse.Namespace], Any],
+) -> Callable[[argparse.Namespace], Work]:
+    """A command that shows one answer."""
 
-    return work
+    def command(args: argparse.Namespace) -> Work:
+        def work(client: worker_client.AttachWorkerClient) -> int:
+            answer = ask(client, args)
+            _show(args, answer, tables.details(answer))
+            return EXIT_DONE
+
+        return work
+
+    return command
 
 
 def _list(args: argparse.Namespace) -> Work:
@@ -321,15 +328,6 @@ def _list(args: argparse.Namespace) -> Work:
                 ],
             ),
         )
-        return EXIT_DONE
-
-    return work
-
-
-def _show_attachment(args: argparse.Namespace) -> Work:
-    def work(client: worker_client.AttachWorkerClient) -> int:
-        values = client.get_attachment(args.id).as_dict()
-        _show(args, values, tables.details(values))
         return EXIT_DONE
 
     return work
@@ -354,25 +352,41 @@ def _cancel(args: argparse.Namespace) -> Work:
     return work
 
 
-def _ping(args: argparse.Namespace) -> Work:
+def _audit(args: argparse.Namespace) -> Work:
     def work(client: worker_client.AttachWorkerClient) -> int:
-        answer = client.ping()
-        _show(args, answer, tables.details(answer))
+        report = client.audit().as_dict()
+        parts = (
+            ('attachments', ('attachment_id', 'state', 'detail')),
+            ('findings', ('kind', 'what', 'detail')),
+        )
+        _show(
+            args,
+            report,
+            '\n'.join(
+                tables.listing(columns, report[name])
+                for name, columns in parts
+            ),
+        )
         return EXIT_DONE
 
     return work
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], Work]] = {
-    'connector': _connector,
+    'connector': _details(
+        lambda client, args: client.get_connector_properties()
+    ),
     'attach': _attach,
     'detach': _detach,
     'extend': _extend,
     'list': _list,
-    'show': _show_attachment,
+    'show': _details(
+        lambda client, args: client.get_attachment(args.id).as_dict()
+    ),
     'result': _result,
+    'audit': _audit,
     'cancel': _cancel,
-    'ping': _ping,
+    'ping': _details(lambda client, args: client.ping()),
 }
 
 

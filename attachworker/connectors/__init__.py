@@ -86,6 +86,14 @@ class Connectors:
             found |= connector.properties()
         return found
 
+    def links(self) -> list[base.Link]:
+        """All connections to storage that this host has."""
+        return [
+            link
+            for connector in self._connectors.values()
+            for link in connector.links()
+        ]
+
     def _failed(self, manager: Any, entry_point: Any, error: Any) -> None:
         LOG.error('Connector %s cannot be loaded: %s', entry_point.name, error)
         self._broken[entry_point.name] = f'it cannot be loaded ({error})'

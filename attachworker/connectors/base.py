@@ -54,6 +54,47 @@ class PathOutcome:
     error: exception.AttachWorkerError | None = None
 
 
+#: The state of a device that takes I/O.
+RUNNING = 'running'
+
+
+@dataclasses.dataclass(frozen=True)
+class LinkedDevice:
+    """A device that comes through a link.
+
+    :ivar disk: kernel name of its block device; None while it has none
+    :ivar address: see :class:`Path`
+    :ivar state: as the kernel says
+    :ivar wwn: as the kernel has read it once; None if it has not
+    """
+
+    lun: int
+    disk: str | None
+    address: str
+    state: str
+    wwn: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A connection of this host to storage, whoever made it.
+
+    :ivar name: for people: ``session 3``
+    :ivar number: grows with each new one until the next boot
+    :ivar portals: one, or two if the target has redirected the login
+    :ivar works: whether it takes I/O
+    :ivar state: as the kernel says
+    """
+
+    name: str
+    number: int
+    target: str
+    portals: frozenset[str]
+    works: bool
+    state: str
+    devices: tuple[LinkedDevice, ...]
+
+
 class Interest:
     """Whether somebody still wants what an attempt to connect may bring.
 
@@ -222,6 +263,10 @@ class Connector(abc.ABC):
     @abc.abstractmethod
     def paths(self, target: Target) -> list[Path]:
         """The devices that this host has for a target now."""
+
+    def links(self) -> list[Link]:
+        """All connections of this protocol; nobody is asked but sysfs."""
+        return []
 
     @abc.abstractmethod
     def identify(self, path: Path, deadline: deadlines.Deadline) -> str:

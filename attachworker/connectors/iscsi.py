@@ -187,6 +187,9 @@ class ISCSIConnector(base.Connector):
                     found.append(base.Path(place, device.disk, device.hctl))
         return found
 
+    def links(self) -> list[base.Link]:
+        return self._sessions.links()
+
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         try:
             wwn = self._host.scsi.wwn(path.disk, deadline)

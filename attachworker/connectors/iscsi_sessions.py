@@ -211,6 +211,30 @@ class Sessions:
                 leftovers.append(f'session {session.sid} ({target})')
         return leftovers
 
+    def links(self) -> list[base.Link]:
+        """All sessions, with what is behind them."""
+        return [
+            base.Link(
+                name=f'session {session.sid}',
+                number=session.sid,
+                target=session.target_name,
+                portals=frozenset(network.join(*one) for one in portals),
+                works=session.state == _LOGGED_IN,
+                state=session.state,
+                devices=tuple(
+                    base.LinkedDevice(
+                        lun=device.lun,
+                        disk=device.disk,
+                        address=device.hctl,
+                        state=self._host.scsi.state(device.hctl),
+                        wwn=self._host.scsi.cached_wwn(device.hctl),
+                    )
+                    for device in self._host.scsi.devices(session.directory)
+                ),
+            )
+            for session, portals in self._host.iscsi.everything()
+        ]
+
     def login_timeout(self, deadline: deadlines.Deadline) -> int:
         """Seconds; iscsid cannot be stopped, so it has to give up first."""
         seconds: int = self._settings.login_timeout

@@ -103,6 +103,16 @@ class ISCSI:
         ]
         return sorted(found, key=lambda session: session.sid)
 
+    def everything(self) -> list[tuple[Session, set[tuple[str, int]]]]:
+        """All sessions, oldest first, with their portals."""
+        connections = sysfs.names(self._root / 'sys/class/iscsi_connection')
+        found = [self._session(sid) for sid in sorted(self._sids())]
+        return [
+            (session, self._portals(session, connections))
+            for session in found
+            if session is not None
+        ]
+
     def target_of(self, disk: str) -> str | None:
         """The target that a disk comes from; None if there is none."""
         try:
@@ -273,14 +283,18 @@ class ISCSI:
             initiator_name=sysfs.read(attributes / 'initiatorname') or '',
         )
 
-    def _portals(self, session: Session) -> set[tuple[str, int]]:
+    def _portals(
+        self, session: Session, names: list[str] | None = None
+    ) -> set[tuple[str, int]]:
         """What the session was made for, and where it is connected now.
 
         They differ when the target redirected the login.
+
+        :param names: of all connections, where somebody has them
         """
         found = set()
         connections = self._root / 'sys/class/iscsi_connection'
-        for name in sysfs.names(connections):
+        for name in sysfs.names(connections) if names is None else names:
             if not name.startswith(f'connection{session.sid}:'):
                 continue
             for prefix in ('persistent_', ''):

@@ -76,12 +76,19 @@ class Multipath:
 
     def find(self, wwid: str) -> Map | None:
         """The map of a volume."""
-        for name in sysfs.names(self._root / 'sys/class/block'):
-            if name.startswith('dm-'):
-                found = self._map(name)
-                if found is not None and found.wwid == wwid:
-                    return found
+        for found in self.maps():
+            if found.wwid == wwid:
+                return found
         return None
+
+    def maps(self) -> list[Map]:
+        """All maps, whoever made them."""
+        found = [
+            self._map(name)
+            for name in sysfs.names(self._root / 'sys/class/block')
+            if name.startswith('dm-')
+        ]
+        return [one for one in found if one is not None]
 
     def ready(self, found: Map, writable: bool) -> bool:
         """Whether a map takes I/O."""

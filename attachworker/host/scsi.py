@@ -126,6 +126,10 @@ class SCSI:
 
         return self._uevents.wait_for(look, relevant, deadline)
 
+    def state(self, hctl: str) -> str:
+        """What the kernel thinks of a device; ``running`` is good."""
+        return sysfs.read(self._device(hctl) / 'state') or 'gone'
+
     def cached_wwn(self, hctl: str) -> str | None:
         """The identifier that the kernel read when it found the device."""
         # Not the attribute "wwid": the kernel chooses it otherwise.

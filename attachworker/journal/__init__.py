@@ -19,6 +19,8 @@ what was asked for, and about what on this host is ours.
 
 from attachworker.journal.claims import Claims
 from attachworker.journal.database import Database
+from attachworker.journal.ledger import Holdings
+from attachworker.journal.ledger import Ledger
 from attachworker.journal.records import AttachmentRecord
 from attachworker.journal.records import Call
 from attachworker.journal.records import Records
@@ -31,6 +33,8 @@ __all__ = [
     'Call',
     'Claims',
     'Database',
+    'Holdings',
+    'Ledger',
     'Records',
     'RequestRecord',
     'Sealer',

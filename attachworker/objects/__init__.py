@@ -16,6 +16,9 @@ Read :mod:`.request` first, then :mod:`.connection_info` and :mod:`.iscsi`
 for where a volume is, then :mod:`.result`.
 """
 
+from attachworker.objects.audit import AuditedAttachment
+from attachworker.objects.audit import AuditFinding
+from attachworker.objects.audit import AuditReport
 from attachworker.objects.base import AttachWorkerObject
 from attachworker.objects.connection_info import ConnectionInfo
 from attachworker.objects.connection_info import Target
@@ -38,6 +41,9 @@ __all__ = [
     'AttachRequest',
     'AttachWorkerObject',
     'Attachment',
+    'AuditFinding',
+    'AuditReport',
+    'AuditedAttachment',
     'ConnectionInfo',
     'DetachRequest',
     'DeviceInfo',
@@ -62,6 +68,9 @@ HISTORY = {
     '1.0': {
         'AttachRequest': '1.0',
         'Attachment': '1.0',
+        'AuditFinding': '1.0',
+        'AuditReport': '1.0',
+        'AuditedAttachment': '1.0',
         'ConnectionInfo': '1.0',
         'DetachRequest': '1.0',
         'DeviceInfo': '1.0',

@@ -36,6 +36,8 @@ ATTACHMENT_STATES = (
     'missing',
     'failed',
 )
+AUDIT_STATES = ('ok', 'degraded', 'missing')
+FINDING_KINDS = ('orphan', 'stale', 'foreign')
 PATH_STATES = ('connected', 'connecting', 'failed')
 PROTOCOLS = ('iscsi', 'nvmeof', 'rbd', 'local')
 ACCESS_MODES = ('rw', 'ro')
@@ -260,6 +262,14 @@ class OperationField(fields.BaseEnumField):
 
 class AttachmentStateField(fields.BaseEnumField):
     AUTO_TYPE = Choice(ATTACHMENT_STATES)
+
+
+class AuditStateField(fields.BaseEnumField):
+    AUTO_TYPE = Choice(AUDIT_STATES)
+
+
+class FindingKindField(fields.BaseEnumField):
+    AUTO_TYPE = Choice(FINDING_KINDS)
 
 
 class PathStateField(fields.BaseEnumField):

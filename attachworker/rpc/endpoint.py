@@ -56,12 +56,14 @@ class Endpoint:
         volume_paths: Callable[[objects.ConnectionInfo], list[str]],
         ping: Callable[[], dict[str, Any]],
         cancel: Callable[[str], bool],
+        audit: Callable[[], objects.AuditReport],
     ) -> None:
         self._inventory = inventory
         self._properties = properties
         self._volume_paths = volume_paths
         self._ping = ping
         self._cancel = cancel
+        self._audit = audit
 
     @_exposed
     def attach_volume(self, ctxt: Any, request: Any = None) -> Any:
@@ -107,6 +109,10 @@ class Endpoint:
     @_exposed
     def cancel(self, ctxt: Any, request_id: str) -> Any:
         return self._cancel(request_id)
+
+    @_exposed
+    def audit(self, ctxt: Any) -> Any:
+        return self._audit()
 
     @_exposed
     def ping(self, ctxt: Any) -> Any:

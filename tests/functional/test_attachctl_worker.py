@@ -247,3 +247,24 @@ def test_steps_are_shown_while_they_happen(
         assert step in steps, steps
     assert '/dev/sd' in table
     worker.detach('a-4')
+
+
+def test_audit(
+    run: Run,
+    run_json: Callable[..., Any],
+    bed: SimulatedBed,
+    worker: harness.Harness,
+) -> None:
+    # Given an attachment whose device somebody has taken away
+    volume = bed.create_volume()
+    assert worker.attach(volume, 'a-7').status == 'attached'
+    state = {'attachment_id': 'a-7', 'state': 'ok', 'detail': ''}
+    assert run_json('audit') == {'attachments': [state], 'findings': []}
+    bed.drop_session(volume, volume.portals[0])
+    # Then an audit shows it
+    code, out, error = run('audit')
+    assert (code, error) == (0, '')
+    assert '| a-7 ' in out
+    assert 'missing' in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    worker.detach('a-7')

@@ -43,6 +43,9 @@ CLASSES = {
 #  4. then write the new hash here.
 HASHES = {
     'AttachRequest': '1.0-655c6f8aa92495afec3b8bfc879cbf81',
+    'AuditFinding': '1.0-16c7c328d34f477df8fdd4854bc1fa69',
+    'AuditReport': '1.0-aedca9a125411adeea1e473738d43e8b',
+    'AuditedAttachment': '1.0-55eff0cc47c74badecd3b0ee2e0837d9',
     'Attachment': '1.0-5e1df30001e49706c31b9b0c9c44166b',
     'ConnectionInfo': '1.0-98a739099a21b4ac3914f312c116110d',
     'DetachRequest': '1.0-8b2ad992065ed7f9e7b3c89566b86450',
@@ -106,6 +109,12 @@ def everything():
         created_at='2026-01-02T03:04:05Z',
         updated_at='2026-01-02T03:04:05Z',
     )
+    report = objects.AuditReport(
+        attachments=[objects.AuditedAttachment(attachment_id='a', state='ok')],
+        findings=[
+            objects.AuditFinding(kind='orphan', what='session 1', detail='d')
+        ],
+    )
     return [
         request,
         request.connection_info,
@@ -116,6 +125,9 @@ def everything():
         objects.ExtendRequest(
             request_id='r', attachment_id='a', expected_size=1
         ),
+        report,
+        report.attachments[0],
+        report.findings[0],
         path,
         device,
         error,

@@ -70,6 +70,7 @@ class Worker:
             lambda info: [f'/dev/{target.lun}' for target in info.targets],
             lambda: {'ready': True},
             self.operations.cancel,
+            lambda: objects.AuditReport(),
         )
         self._dispatcher = endpoint.CallAwareDispatcher(
             [api],

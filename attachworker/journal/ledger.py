@@ -1,0 +1,87 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""All that the journal says is ours on this host."""
+
+import dataclasses
+
+from attachworker.journal import claims
+from attachworker.journal import database
+from attachworker.journal import records
+
+
+@dataclasses.dataclass(frozen=True)
+class Holdings:
+    """What was ours at one time, or at one of two.
+
+    :ivar attachments: oldest first
+    :ivar busy: attachments that somebody is working on
+    :ivar claims: an attachment and a target that it uses
+    :ivar sessions: portal, name, boot, the last number before our login, and
+        our number if it is known
+    """
+
+    attachments: tuple[records.AttachmentRecord, ...]
+    busy: frozenset[str]
+    claims: frozenset[tuple[str, claims.Target]]
+    sessions: frozenset[tuple[str, str, str, int, int | None]]
+
+    def __or__(self, later: 'Holdings') -> 'Holdings':
+        """Both; an attachment that has changed in between is busy."""
+        changed = [
+            one.attachment_id
+            for one in (*self.attachments, *later.attachments)
+            if one not in self.attachments or one not in later.attachments
+        ]
+        return Holdings(
+            tuple(one for one in later.attachments if one in self.attachments),
+            self.busy.union(later.busy, changed),
+            self.claims | later.claims,
+            self.sessions | later.sessions,
+        )
+
+
+class Ledger:
+    """Reads :class:`Holdings`."""
+
+    def __init__(self, journal: database.Database) -> None:
+        self._journal = journal
+        self._records = records.Records(journal)
+
+    def read(self) -> Holdings:
+        """:raises JournalUnavailable: it cannot be read"""
+        rows = self._journal.rows
+        return Holdings(
+            tuple(self._records.attachments()),
+            frozenset(
+                row['attachment_id']
+                for row in rows(
+                    'SELECT attachment_id FROM requests WHERE result IS NULL'
+                )
+            ),
+            frozenset(
+                (
+                    row['attachment_id'],
+                    (row['portal'], row['name'], int(row['lun'])),
+                )
+                for row in rows('SELECT * FROM claims')
+            ),
+            frozenset(
+                (
+                    row['portal'],
+                    row['name'],
+                    row['boot_id'],
+                    row['after'],
+                    row['number'],
+                )
+                for row in rows('SELECT * FROM sessions')
+            ),
+        )

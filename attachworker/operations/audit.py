@@ -1,0 +1,286 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Journal against kernel: reads only, and each thing once."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+from attachworker import objects
+from attachworker.connectors import Connectors
+from attachworker.connectors import base as connectors
+from attachworker.host import Host
+from attachworker.host import multipath
+from attachworker.journal import AttachmentRecord
+from attachworker.journal import Holdings
+from attachworker.journal import Ledger
+
+#: Portal, name of the target in lower case, LUN.
+_Lun = tuple[str, str, int]
+
+
+class Audit:
+    """Compares what the journal says with what the kernel has.
+
+    :param boot_id: of the running kernel
+    """
+
+    def __init__(
+        self, ledger: Ledger, connectors: Connectors, host: Host, boot_id: str
+    ) -> None:
+        self._ledger = ledger
+        self._connectors = connectors
+        self._host = host
+        self._boot_id = boot_id
+
+    def report(self) -> objects.AuditReport:
+        # What is ours is in the journal before it is in the kernel, and
+        # after it has left that: read before and after, it holds the owner
+        # of whatever was seen in between.
+        before = self._ledger.read()
+        links = self._connectors.links()
+        maps = self._host.multipath.maps()
+        journal = before | self._ledger.read()
+        return _Comparison(journal, links, maps, self._boot_id).report()
+
+
+class _Comparison:
+    def __init__(
+        self,
+        journal: Holdings,
+        links: list[connectors.Link],
+        maps: list[multipath.Map],
+        boot_id: str,
+    ) -> None:
+        self._journal = journal
+        self._links = links
+        self._maps = maps
+        self._boot_id = boot_id
+        self._records = {one.attachment_id: one for one in journal.attachments}
+        self._claimants: dict[_Lun, set[str]] = {}
+        for attachment_id, (portal, name, lun) in journal.claims:
+            key = portal, name.lower(), lun
+            self._claimants.setdefault(key, set()).add(attachment_id)
+        self._there = {
+            (portal, link.target.lower(), device.lun): (link, device)
+            for link in links
+            for portal in link.portals
+            for device in link.devices
+        }
+
+    def report(self) -> objects.AuditReport:
+        findings = [
+            finding
+            for part in (
+                map(self._of_link, self._links),
+                map(self._of_map, self._maps),
+                map(self._of_record, self._journal.attachments),
+            )
+            for found in part
+            for finding in found
+        ]
+        return objects.AuditReport(
+            attachments=[
+                self._attachment(record)
+                for record in self._journal.attachments
+                if record.attachment_id not in self._journal.busy
+            ],
+            findings=findings,
+        )
+
+    # -- attachments
+
+    def _attachment(
+        self, record: AttachmentRecord
+    ) -> objects.AuditedAttachment:
+        state, detail = self._state(record)
+        return objects.AuditedAttachment(
+            attachment_id=record.attachment_id, state=state, detail=detail
+        )
+
+    def _state(self, record: AttachmentRecord) -> tuple[str, str]:
+        if record.boot_id != self._boot_id:
+            return 'missing', 'the host was started again since'
+        if record.device is None:
+            return 'missing', 'it failed, and what is left is being put back'
+        device = objects.DeviceInfo.obj_from_primitive(record.device)
+        disks, wrong = None, []
+        if device.multipath_id is not None:
+            found = [m for m in self._maps if m.wwid == device.multipath_id]
+            if not found:
+                return 'missing', f'there is no map of {device.multipath_id}'
+            disks = found[0].disks
+        present = 0
+        for path in device.paths:
+            if disks is None and path.state != 'connected':
+                continue  # a device without a map has one path
+            seen, trouble = self._path(path, record, disks)
+            present += seen
+            wrong += [trouble] if trouble else []
+        if not present:
+            return 'missing', '; '.join(wrong) or 'it has no device'
+        if device.degraded and not wrong and disks is None:
+            wrong = ['it has no map']
+        return ('degraded' if wrong else 'ok'), '; '.join(wrong)
+
+    def _path(
+        self,
+        path: objects.PathInfo,
+        record: AttachmentRecord,
+        disks: tuple[str, ...] | None,
+    ) -> tuple[bool, str]:
+        """Whether a device is there, and what is wrong with it."""
+        where = f'{path.portal},{path.target},{path.lun}'
+        key = path.portal, str(path.target).lower(), path.lun
+        if key not in self._there:
+            return False, f'{where} has no device'
+        link, device = self._there[key]
+        if _is_other(device, record):
+            return False, f'{device.disk} is another volume, {device.wwn}'
+        if disks is not None and device.disk not in disks:
+            return False, f'{device.disk} is not in the map'
+        if not link.works:
+            return True, f'{link.name} is {link.state}'
+        if device.state != connectors.RUNNING:
+            return True, f'{device.disk} is {device.state}'
+        return True, ''
+
+    # -- findings
+
+    def _of_link(
+        self, link: connectors.Link
+    ) -> Iterator[objects.AuditFinding]:
+        users = self._users(link)
+        where = f'{link.target} at {", ".join(sorted(link.portals))}'
+        used = f'; used by {_names(users)}' if users else ''
+        if not self._owns(link):
+            yield _finding('foreign', link.name, f'{where}{used}')
+        elif not users:
+            yield _finding('orphan', link.name, where)
+        elif not link.works and not users <= self._journal.busy:
+            yield _finding('stale', link.name, f'{link.state}; {where}{used}')
+        for device in link.devices:
+            yield from self._of_device(link, device)
+
+    def _of_device(
+        self, link: connectors.Link, device: connectors.LinkedDevice
+    ) -> Iterator[objects.AuditFinding]:
+        what = f'device {device.disk or device.address}'
+        where = f'LUN {device.lun} of {link.target}, {link.name}'
+        users = self._claimants_of(link, device.lun)
+        if not users:
+            if self._owns(link):
+                yield _finding('orphan', what, where)
+            return
+        if users & self._journal.busy:
+            return
+        records = [self._records[one] for one in users & self._records.keys()]
+        if not records:
+            yield _finding('orphan', what, where)
+        elif all(one.device is None for one in records):
+            yield _finding(
+                'stale',
+                what,
+                f'left of {_names(users)}, which failed; {where}',
+            )
+        elif any(_is_other(device, one) for one in records):
+            yield _finding(
+                'stale', what, f'another volume, {device.wwn}, by now; {where}'
+            )
+        elif device.state != connectors.RUNNING:
+            yield _finding('stale', what, f'{device.state}; {where}')
+
+    def _of_map(self, found: multipath.Map) -> Iterator[objects.AuditFinding]:
+        what = f'map {found.name}'
+        holders = {
+            record.attachment_id
+            for record in self._journal.attachments
+            if record.wwn == found.wwid
+        }
+        below = [
+            (link, device)
+            for link in self._links
+            for device in link.devices
+            if device.disk in found.disks
+        ]
+        users = {
+            user
+            for link, device in below
+            for user in self._claimants_of(link, device.lun)
+        }
+        if (users | holders) & self._journal.busy:
+            return
+        if holders and not found.disks:
+            yield _finding(
+                'stale', what, f'no path left; of {_names(holders)}'
+            )
+        elif users:
+            return
+        elif below and all(self._owns(link) for link, _ in below):
+            yield _finding('orphan', what, found.wwid)
+        else:
+            yield _finding('foreign', what, found.wwid)
+
+    def _of_record(
+        self, record: AttachmentRecord
+    ) -> Iterator[objects.AuditFinding]:
+        if record.attachment_id in self._journal.busy:
+            return
+        if record.boot_id != self._boot_id:
+            what = f'attachment {record.attachment_id}'
+            yield _finding('stale', what, 'of another boot of this host')
+
+    # -- whose it is
+
+    def _owns(self, link: connectors.Link) -> bool:
+        return any(
+            portal in link.portals
+            and name.lower() == link.target.lower()
+            and boot_id == self._boot_id
+            and (
+                link.number == number
+                or (number is None and link.number > after)
+            )
+            for portal, name, boot_id, after, number in self._journal.sessions
+        )
+
+    def _users(self, link: connectors.Link) -> set[str]:
+        return {
+            user
+            for (portal, name, _), users in self._claimants.items()
+            if portal in link.portals and name == link.target.lower()
+            for user in users
+        }
+
+    def _claimants_of(self, link: connectors.Link, lun: int) -> set[str]:
+        found: set[str] = set()
+        for portal in link.portals:
+            key = portal, link.target.lower(), lun
+            found |= self._claimants.get(key, set())
+        return found
+
+
+def _is_other(
+    device: connectors.LinkedDevice, record: AttachmentRecord
+) -> bool:
+    """Whether a device is known not to be the attachment's volume."""
+    if device.wwn is None or record.wwn is None:
+        return False
+    normalise = objects.normalise_wwn
+    return bool(normalise(device.wwn) != normalise(record.wwn))
+
+
+def _finding(kind: str, what: str, detail: str) -> objects.AuditFinding:
+    return objects.AuditFinding(kind=kind, what=what, detail=detail)
+
+
+def _names(attachments: Iterable[str]) -> str:
+    return ', '.join(sorted(attachments))

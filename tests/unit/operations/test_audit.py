@@ -1,0 +1,228 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+from collections.abc import Callable
+import types
+from typing import Any
+
+import pytest
+
+from attachworker import objects
+from attachworker.connectors import base as connectors
+from attachworker.host import multipath
+from attachworker.journal import Claims
+from attachworker.journal import Database
+from attachworker.journal import Ledger
+from attachworker.journal import Records
+from attachworker.operations.audit import Audit
+from tests.unit.journal import rows
+
+TARGET = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:One', 1)
+WWN = '3600140500000000000000000000000001'
+DEVICE = connectors.LinkedDevice(1, 'sda', '2:0:0:1', 'running', WWN)
+
+
+def link(
+    number: int = 3, works: bool = True, *devices: connectors.LinkedDevice
+) -> connectors.Link:
+    return connectors.Link(
+        name=f'session {number}',
+        number=number,
+        target=TARGET.name.lower(),
+        portals=frozenset({TARGET.portal}),
+        works=works,
+        state='LOGGED_IN' if works else 'FAILED',
+        devices=devices or (DEVICE,),
+    )
+
+
+class Scene:
+    """A journal and what the kernel is said to have.
+
+    :ivar looking: is called while the kernel is looked at
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.records = Records(database)
+        self.claims = Claims(database, 'attachment', 'boot')
+        self.links: list[connectors.Link] = []
+        self.maps: list[multipath.Map] = []
+        self.looking: Callable[[], None] = lambda: None
+        self._ledger = Ledger(database)
+
+    def attach(self, **values: Any) -> None:
+        self.claims.take(TARGET)
+        self.claims.intend_session(TARGET, 2)
+        self.records.put_attachment(
+            rows.attachment(
+                **{
+                    'state': 'attached',
+                    'wwn': WWN,
+                    'device': device().obj_to_primitive(),
+                    **values,
+                }
+            )
+        )
+
+    def report(self) -> objects.AuditReport:
+        def links() -> list[connectors.Link]:
+            self.looking()
+            return self.links
+
+        host: Any = types.SimpleNamespace(
+            multipath=types.SimpleNamespace(maps=lambda: self.maps)
+        )
+        loaded: Any = types.SimpleNamespace(links=links)
+        return Audit(self._ledger, loaded, host, 'boot').report()
+
+    def attachment(self) -> str:
+        [found] = self.report().attachments
+        return f'{found.state}: {found.detail}'
+
+    def findings(self) -> list[str]:
+        return [
+            f'{one.kind} {one.what}: {one.detail}'
+            for one in self.report().findings
+        ]
+
+
+def device(**values: Any) -> objects.DeviceInfo:
+    path = objects.PathInfo(
+        device='sda',
+        portal=TARGET.portal,
+        target=TARGET.name,
+        lun=TARGET.lun,
+        state='connected',
+    )
+    return objects.DeviceInfo(
+        path='/dev/sda', size=512, scsi_wwn=WWN, paths=[path], **values
+    )
+
+
+@pytest.fixture
+def scene(database: Database) -> Scene:
+    return Scene(database)
+
+
+def test_ok(scene: Scene) -> None:
+    scene.attach()
+    scene.links = [link()]
+    assert scene.attachment() == 'ok: '
+    assert scene.findings() == []
+
+
+def test_a_device_that_is_another_volume(scene: Scene) -> None:
+    scene.attach()
+    other = WWN[:-1] + '2'
+    scene.links = [
+        link(
+            3,
+            True,
+            connectors.LinkedDevice(1, 'sda', '2:0:0:1', 'running', other),
+        )
+    ]
+    assert scene.attachment().startswith('missing: sda is another volume')
+    [finding] = scene.findings()
+    assert finding.startswith(f'stale device sda: another volume, {other}')
+
+
+def test_a_device_that_the_kernel_has_given_up(scene: Scene) -> None:
+    scene.attach()
+    scene.links = [
+        link(
+            3,
+            False,
+            connectors.LinkedDevice(
+                1, 'sda', '2:0:0:1', 'transport-offline', WWN
+            ),
+        )
+    ]
+    assert scene.attachment() == 'degraded: session 3 is FAILED'
+    first, second = scene.findings()
+    assert first.startswith('stale session 3: FAILED')
+    assert second.startswith('stale device sda: transport-offline')
+
+
+def test_an_attachment_of_another_boot(scene: Scene) -> None:
+    scene.attach(boot_id='before')
+    assert scene.attachment().startswith('missing: the host was started')
+    [finding] = scene.findings()
+    assert (
+        finding == 'stale attachment attachment: of another boot of this host'
+    )
+
+
+def test_what_a_failed_attach_has_left(scene: Scene) -> None:
+    scene.attach(state='failed', device=None)
+    scene.links = [link()]
+    assert scene.attachment().startswith('missing: it failed')
+    [finding] = scene.findings()
+    assert finding.startswith('stale device sda: left of attachment')
+
+
+def test_what_a_request_is_working_on_is_left_out(scene: Scene) -> None:
+    # Given an attach in the middle, of which the kernel has half
+    scene.records.accept(rows.request())
+    scene.attach(state='attaching', device=None)
+    scene.links = [link(3, False)]
+    scene.maps = [multipath.Map('dm-0', WWN, ('sda',))]
+    report = scene.report()
+    assert (report.attachments, report.findings) == ([], [])
+
+
+def test_a_detach_that_ends_while_it_is_looked(scene: Scene) -> None:
+    # Given a detach that ends between the first look and the last
+    scene.attach()
+    scene.links = [link()]
+
+    def detached() -> None:
+        scene.claims.release(TARGET)
+        scene.claims.forget_session(TARGET)
+        scene.records.forget_attachment('attachment')
+
+    scene.looking = detached
+    # Then what was seen is nobody else's for that
+    report = scene.report()
+    assert (report.attachments, report.findings) == ([], [])
+
+
+def test_maps(scene: Scene) -> None:
+    # Given a map that is on our session, one on nothing that is known, and
+    # an attachment's that has lost all paths
+    scene.claims.intend_session(TARGET, 2)
+    scene.links = [link()]
+    scene.records.put_attachment(
+        rows.attachment(
+            'other',
+            state='attached',
+            wwn='3600b',
+            device=device(multipath_id='3600b').obj_to_primitive(),
+        )
+    )
+    scene.maps = [
+        multipath.Map('dm-0', WWN, ('sda',)),
+        multipath.Map('dm-1', '3600a', ('sdz',)),
+        multipath.Map('dm-2', '3600b', ()),
+    ]
+    found = scene.findings()
+    assert f'orphan map dm-0: {WWN}' in found
+    assert 'foreign map dm-1: 3600a' in found
+    assert 'stale map dm-2: no path left; of other' in found
+
+
+def test_a_session_from_before_our_intent_is_not_ours(scene: Scene) -> None:
+    scene.attach()
+    scene.links = [link(2)]
+    assert scene.attachment() == 'ok: '
+    [finding] = scene.findings()
+    assert finding.startswith('foreign session 2')
+    assert 'used by attachment' in finding
