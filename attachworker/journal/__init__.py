@@ -21,6 +21,7 @@ from attachworker.journal.claims import Claims
 from attachworker.journal.database import Database
 from attachworker.journal.ledger import Holdings
 from attachworker.journal.ledger import Ledger
+from attachworker.journal.reader import Reader
 from attachworker.journal.records import AttachmentRecord
 from attachworker.journal.records import Call
 from attachworker.journal.records import Records
@@ -35,6 +36,7 @@ __all__ = [
     'Database',
     'Holdings',
     'Ledger',
+    'Reader',
     'Records',
     'RequestRecord',
     'Sealer',

@@ -20,6 +20,7 @@ import sqlite3
 from typing import Any
 
 from attachworker.journal import database
+from attachworker.journal import reader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +93,14 @@ class AttachmentRecord:
 
 
 class Records:
-    """Reads and writes requests and attachments."""
+    """Reads and writes requests and attachments.
 
-    def __init__(self, journal: database.Database) -> None:
-        self._journal = journal
+    :param journal: with a Reader nothing can be written
+    """
+
+    def __init__(self, journal: database.Database | reader.Reader) -> None:
+        # A reader has no transactions: the mistake would be ours.
+        self._journal: Any = journal
         self.path = journal.path
 
     # -- requests
@@ -242,9 +247,11 @@ class Records:
         """Delete results older than this many seconds; returns how many."""
         limit = _now(-retention)
         with self._journal.transaction() as connection:
-            return connection.execute(
-                'DELETE FROM requests WHERE finished_at < ?', (limit,)
-            ).rowcount
+            return int(
+                connection.execute(
+                    'DELETE FROM requests WHERE finished_at < ?', (limit,)
+                ).rowcount
+            )
 
     # -- attachments
 

@@ -34,6 +34,8 @@ BUS = frozenset({'rpc.transport', 'rpc.serializer', 'objects'})
 LAYERS: dict[str, frozenset[str]] = {
     # The command line checks its input and prints results by itself.
     'cmd': BUS | {'service', 'rpcapi', 'client', 'conf'},
+    # Reads the journal where no worker runs.
+    'cmd.status': frozenset({'cmd', 'conf', 'journal', 'objects'}),
     # The composition root builds all parts.
     'service': BUS
     | {'conf', 'connectors', 'connectors.base', 'connectors.locks'}

@@ -1,0 +1,167 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""``attachworker-status``: what can be known without a worker."""
+
+import argparse
+from collections.abc import Sequence
+import json
+import pathlib
+import sys
+from typing import Any
+
+from oslo_config import cfg
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.cmd import tables
+from attachworker.conf import worker as worker_conf
+from attachworker.journal import AttachmentRecord
+from attachworker.journal import Reader
+from attachworker.journal import Records
+from attachworker.journal import RequestRecord
+
+# As oslo.upgradecheck has them.
+EXIT_FINE = 0
+EXIT_WARNING = 1
+EXIT_FAILURE = 2
+
+_TABLES = {
+    'unfinished': (
+        'request_id',
+        'operation',
+        'attachment_id',
+        'attempts',
+        'created_at',
+    ),
+    'unsent': ('request_id', 'operation', 'attachment_id', 'status'),
+    'attachments': ('attachment_id', 'state', 'device', 'updated_at'),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as error:  # --help, or a usage error with its text
+        return error.code if isinstance(error.code, int) else EXIT_FAILURE
+    try:
+        return _journal(args)
+    except (exception.AttachWorkerError, cfg.Error) as error:
+        print(
+            f'attachworker-status: {tables.one_line(error)}', file=sys.stderr
+        )
+        return EXIT_FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog='attachworker-status',
+        description='Look at a host that has a worker, running or not.',
+    )
+    commands = root.add_subparsers(
+        dest='command', required=True, metavar='COMMAND'
+    )
+    journal = commands.add_parser(
+        'journal',
+        help='show what is in the journal of the worker',
+        description='Show the journal of the worker: unfinished requests, '
+        'results that nobody has confirmed, attachments. It is only read, '
+        'also while a worker runs.',
+        epilog='Exit codes: 0 all is finished and sent, 1 something is not, '
+        '2 the journal cannot be read.',
+    )
+    journal.add_argument(
+        '--config-file',
+        metavar='FILE',
+        action='append',
+        help='read FILE instead of /etc/attachworker/attachworker.conf',
+    )
+    journal.add_argument(
+        '--format',
+        choices=('table', 'json'),
+        default='table',
+        help='default: table',
+    )
+    return root
+
+
+def _journal(args: argparse.Namespace) -> int:
+    conf = cfg.ConfigOpts()
+    worker_conf.register(conf)
+    files = (
+        {'default_config_files': args.config_file, 'default_config_dirs': []}
+        if args.config_file
+        else {}
+    )
+    conf([], project='attachworker', **files)
+    reader = Reader(pathlib.Path(conf.state_path))
+    try:
+        found = _contents(Records(reader))
+    finally:
+        reader.close()
+    if args.format == 'json':
+        print(json.dumps(found, indent=2, sort_keys=True))
+    else:
+        for name, columns in _TABLES.items():
+            print(f'{name}: {len(found[name])}')
+            if found[name]:
+                print(tables.listing(columns, found[name]))
+    open_ends = found['unfinished'] or found['unsent']
+    return EXIT_WARNING if open_ends else EXIT_FINE
+
+
+def _contents(records: Records) -> dict[str, list[dict[str, Any]]]:
+    return {
+        'unfinished': [_request(one) for one in records.unfinished()],
+        'unsent': [
+            _request(one) | {'status': _status(one), 'reply_to': one.reply_to}
+            for one in records.undelivered()
+        ],
+        'attachments': [_attachment(one) for one in records.attachments()],
+    }
+
+
+def _request(record: RequestRecord) -> dict[str, Any]:
+    return {
+        'request_id': record.request_id,
+        'operation': record.operation,
+        'attachment_id': record.attachment_id,
+        'attempts': record.attempts,
+        'cancelled': record.cancelled,
+        'created_at': record.created_at,
+    }
+
+
+def _status(record: RequestRecord) -> str:
+    assert record.result is not None
+    result = objects.OperationResult.obj_from_primitive(record.result)
+    return str(result.status)
+
+
+def _attachment(record: AttachmentRecord) -> dict[str, Any]:
+    device = None
+    if record.device is not None:
+        device = objects.DeviceInfo.obj_from_primitive(record.device).path
+    return {
+        'attachment_id': record.attachment_id,
+        'volume_id': record.volume_id,
+        'state': record.state,
+        'device': device,
+        'boot_id': record.boot_id,
+        'last_request': record.last_request,
+        'created_at': record.created_at,
+        'updated_at': record.updated_at,
+    }
+
+
+if __name__ == '__main__':
+    sys.exit(main())

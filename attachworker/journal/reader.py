@@ -1,0 +1,70 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The journal read by somebody else than its worker."""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+import sqlite3
+
+from attachworker import exception
+from attachworker.journal import database
+
+
+class Reader:
+    """Reads the file, with a worker at it or without; leaves no trace.
+
+    :param directory: of the journal
+    :raises JournalUnavailable: there is none, or none that can be read
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.path = directory / 'journal.sqlite'
+        # SQLite would make the two files that go with a journal in use, and
+        # a worker that is another user could not open these. Without them
+        # nobody uses it, and it holds all that there is.
+        log = self.path.with_name(f'{self.path.name}-wal')
+        how = 'mode=ro' if log.exists() else 'mode=ro&immutable=1'
+        with self._errors(), contextlib.ExitStack() as on_error:
+            self._connection = sqlite3.connect(
+                f'{self.path.absolute().as_uri()}?{how}', uri=True
+            )
+            on_error.callback(self._connection.close)
+            self._connection.row_factory = sqlite3.Row
+            (row,) = self.rows('PRAGMA user_version')
+            if row[0] != database.SCHEMA_VERSION:
+                raise exception.JournalUnavailable(
+                    path=self.path,
+                    reason=f'its version is {row[0]}, this program knows '
+                    f'{database.SCHEMA_VERSION}; use that of the worker',
+                )
+            on_error.pop_all()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
+        """All rows of a query.
+
+        :raises JournalUnavailable: they could not be read
+        """
+        with self._errors():
+            return self._connection.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise exception.JournalUnavailable(
+                path=self.path, reason=str(error)
+            ) from error

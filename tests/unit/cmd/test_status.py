@@ -1,0 +1,175 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from attachworker import objects
+from attachworker.cmd import status
+from attachworker.journal import Database
+from attachworker.journal import Records
+from tests.unit.journal import rows
+
+
+@pytest.fixture
+def directory(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / 'state'
+
+
+@pytest.fixture
+def config_file(tmp_path: pathlib.Path, directory: pathlib.Path) -> str:
+    path = tmp_path / 'worker.conf'
+    path.write_text(f'[DEFAULT]\nstate_path = {directory}\n')
+    return str(path)
+
+
+def files(directory: pathlib.Path) -> dict[str, bytes]:
+    return {
+        path.name: path.read_bytes()
+        for path in directory.iterdir()
+        if not path.name.endswith('-shm')  # locks of readers
+    }
+
+
+def fill(database: Database) -> None:
+    """One of each."""
+    records = Records(database)
+    result = objects.OperationResult(
+        request_id='unsent', operation='attach', status='attached'
+    )
+    records.accept(rows.request('unfinished', sealed=b'CANARY'))
+    records.count_attempt('unfinished')
+    records.accept(rows.request('unsent', reply_to=rows.REPLY_TO))
+    records.finish('unsent', result.obj_to_primitive(), None, None)
+    records.accept(rows.request('sent'))
+    records.finish('sent', result.obj_to_primitive(), None, None)
+    device = objects.DeviceInfo(path='/dev/sda', size=512)
+    records.put_attachment(
+        rows.attachment(state='attached', device=device.obj_to_primitive())
+    )
+
+
+def shown(config_file: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    arguments = ['journal', '--config-file', config_file, '--format', 'json']
+    code = status.main(arguments)
+    out, error = capsys.readouterr()
+    assert error == ''
+    assert 'CANARY' not in out
+    return code, json.loads(out)
+
+
+@pytest.mark.parametrize('when', ['beside a worker', 'after a clean end'])
+def test_all_that_is_not_over(
+    directory: pathlib.Path,
+    config_file: str,
+    capsys: pytest.CaptureFixture[str],
+    when: str,
+) -> None:
+    # Given a journal with open ends
+    database = Database(directory)
+    fill(database)
+    if when == 'after a clean end':
+        database.close()
+    before = files(directory)
+    # Then they are shown, and nothing is changed
+    code, found = shown(config_file, capsys)
+    assert code == 1
+    [unfinished] = found['unfinished']
+    assert unfinished['request_id'] == 'unfinished'
+    assert unfinished['attempts'] == 1
+    [unsent] = found['unsent']
+    assert (unsent['request_id'], unsent['status']) == ('unsent', 'attached')
+    [attachment] = found['attachments']
+    assert (attachment['state'], attachment['device']) == (
+        'attached',
+        '/dev/sda',
+    )
+    assert files(directory) == before
+    # And as tables that a terminal takes
+    assert status.main(['journal', '--config-file', config_file]) == 1
+    out = capsys.readouterr().out
+    assert 'unfinished: 1' in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    if when == 'beside a worker':
+        # And the worker goes on
+        Records(database).mark_delivered('unsent')
+        assert shown(config_file, capsys)[1]['unsent'] == []
+        database.close()
+
+
+def test_after_a_kill(
+    directory: pathlib.Path,
+    config_file: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Given a worker that was killed: what it wrote last is in the log yet
+    subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import os, pathlib, sys\n'
+            'from attachworker.journal import Database\n'
+            'from tests.unit.cmd import test_status\n'
+            'test_status.fill(Database(pathlib.Path(sys.argv[1])))\n'
+            'os.kill(os.getpid(), 9)',
+            str(directory),
+        ],
+        check=False,
+    )
+    before = files(directory)
+    assert shown(config_file, capsys)[0] == 1
+    assert files(directory) == before
+
+
+def test_nothing_open(
+    directory: pathlib.Path,
+    config_file: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Database(directory).close()
+    empty = {'unfinished': [], 'unsent': [], 'attachments': []}
+    assert shown(config_file, capsys) == (0, empty)
+
+
+@pytest.mark.parametrize('what', ['none', 'newer', 'nonsense'])
+def test_a_journal_that_cannot_be_read(
+    directory: pathlib.Path,
+    config_file: str,
+    capsys: pytest.CaptureFixture[str],
+    what: str,
+) -> None:
+    if what == 'nonsense':
+        directory.mkdir()
+        (directory / 'journal.sqlite').write_bytes(b'no database' * 1000)
+    if what == 'newer':
+        database = Database(directory)
+        with database.transaction() as connection:
+            connection.execute('PRAGMA user_version = 99')
+        database.close()
+    assert status.main(['journal', '--config-file', config_file]) == 2
+    out, error = capsys.readouterr()
+    assert out == ''
+    assert error.count('\n') == 1
+    assert str(directory) in error
+    assert what != 'newer' or '99' in error
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status.main(['nonsense']) == 2
+    assert status.main(['journal', '--help']) == 0
+    assert status.main(['journal', '--config-file', '/no/such']) == 2
+    assert 'Traceback' not in capsys.readouterr().err
