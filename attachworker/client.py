@@ -27,6 +27,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
 from attachworker.rpc import transport as bus
+from attachworker.rpc.secrets import WireSecrets
 
 OperationFailed = exception.OperationFailed
 
@@ -51,7 +52,9 @@ class AttachWorkerClient:
     :param conf: configuration with more settings of oslo.messaging (TLS);
         by default nothing is read.
     :param timeout: seconds for methods that only look.
-    :raises ConfigurationError: the URL makes no sense.
+    :param key_file: with the keys that seal passwords on the bus, as the
+        worker has them; by default passwords travel in the clear.
+    :raises ConfigurationError: the URL or the file makes no sense.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class AttachWorkerClient:
         host: str,
         conf: cfg.ConfigOpts | None = None,
         timeout: float = rpcapi.TIMEOUT,
+        key_file: str | None = None,
     ) -> None:
+        secrets = WireSecrets.read(key_file)
         if conf is None:
             conf = cfg.ConfigOpts()
             conf(
@@ -74,7 +79,9 @@ class AttachWorkerClient:
         self.transport = bus.get_transport(conf, transport_url)
         self._closed = threading.Event()
         #: The full interface, over the same connections.
-        self.api = rpcapi.AttachWorkerAPI(self.transport, timeout=timeout)
+        self.api = rpcapi.AttachWorkerAPI(
+            self.transport, timeout=timeout, secrets=secrets
+        )
 
     def __enter__(self) -> Self:
         return self

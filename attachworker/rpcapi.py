@@ -27,6 +27,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.rpc import serializer
 from attachworker.rpc import transport as bus
+from attachworker.rpc.secrets import WireSecrets
 
 #: Seconds that methods which only look may take.
 TIMEOUT = 60
@@ -71,6 +72,7 @@ class AttachWorkerAPI:
     :param timeout: seconds for methods that only look.
     :param call_monitor_timeout: seconds (whole, at least 2) after which a
         worker that gives no sign of life is given up.
+    :param secrets: seals passwords; by default they travel in the clear.
     """
 
     VERSION = bus.VERSION
@@ -80,6 +82,7 @@ class AttachWorkerAPI:
         transport: Any,
         timeout: float = TIMEOUT,
         call_monitor_timeout: int = CALL_MONITOR_TIMEOUT,
+        secrets: WireSecrets | None = None,
     ) -> None:
         self._call_monitor_timeout = call_monitor_timeout
         self._client = messaging.get_rpc_client(
@@ -87,7 +90,7 @@ class AttachWorkerAPI:
             bus.get_target(),
             timeout=timeout,
             version_cap=self.VERSION,
-            serializer=serializer.ObjectSerializer(),
+            serializer=serializer.ObjectSerializer(secrets),
             retry=bus.PUBLISH_RETRIES,
             transport_options=bus.TRANSPORT_OPTIONS,
         )

@@ -53,6 +53,7 @@ from attachworker.rpc import listener
 from attachworker.rpc import replies
 from attachworker.rpc import serializer
 from attachworker.rpc import transport as bus
+from attachworker.rpc.secrets import WireSecrets
 from attachworker.tasks.run import Run
 from attachworker.telemetry import progress
 
@@ -107,6 +108,9 @@ class Worker:
         self.ready = threading.Event()
         self._stopping = threading.Event()
         self._listening = False
+        self._secrets = WireSecrets.read(
+            conf.secrets.key_file, conf.secrets.required
+        )
         self._transport = bus.get_transport(conf)
         self._database = Database(pathlib.Path(conf.state_path))
         self._records = Records(self._database)
@@ -195,6 +199,7 @@ class Worker:
                 self._host,
                 self._host.boot_id,
             ).report,
+            self._secrets,
         )
         dispatcher = endpoint.CallAwareDispatcher(
             [api],
@@ -212,6 +217,7 @@ class Worker:
                 dispatcher.is_served,
                 self._replies.deliver,
                 waiting,
+                self._secrets,
             ),
         )
 
@@ -222,6 +228,12 @@ class Worker:
 
         :raises ConfigurationError: another worker has this host's name
         """
+        if not self._secrets.available and not bus.is_in_process(self._conf):
+            LOG.warning(
+                'There is no key in option key_file of group secrets: '
+                'passwords travel in the clear, and are on the disk of the '
+                'broker'
+            )
         self._notifications.start()
         self._replies.start()
         self._dispatcher.start()
@@ -293,6 +305,7 @@ class Worker:
                 'version': metadata.version('attachworker'),
                 'rpc_version': bus.VERSION,
                 'protocols': self._connectors.availability(),
+                'sealing': self._secrets.describe(),
             },
         }
 

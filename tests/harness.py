@@ -28,6 +28,7 @@ from attachworker import rpcapi
 from attachworker import service
 from attachworker.conf import multipath as multipath_options
 from attachworker.conf import rpc as rpc_options
+from attachworker.conf import secrets as secrets_options
 from attachworker.conf import worker as worker_options
 from attachworker.rpc import transport
 from attachworker.tasks.run import Run
@@ -45,6 +46,7 @@ def configuration(url: str = BUS, **options: Any) -> cfg.ConfigOpts:
     worker_options.register(conf)
     rpc_options.register(conf)
     multipath_options.register(conf)
+    secrets_options.register(conf)
     conf(args=[], default_config_files=[], default_config_dirs=[])
     transport.get_transport(conf, url)  # registers transport_url
     conf.set_override('transport_url', url)

@@ -20,6 +20,7 @@ from oslo_config import cfg
 from attachworker import client
 from attachworker import exception
 from attachworker.brick import errors
+from attachworker.conf import secrets as secrets_conf
 from attachworker.conf import worker as worker_conf
 
 _Clients = dict[tuple[int, str | None, str | None], client.AttachWorkerClient]
@@ -40,13 +41,13 @@ def client_for(
     key = (os.getpid(), transport_url, host)
     with errors.translated(), _clients_lock:
         if key not in _clients:
-            conf = None
-            if transport_url is None or host is None:
-                conf = _read_configuration()
-                host = host or conf.host
-            assert host is not None
+            ours = _read_configuration()
+            conf = None if transport_url and host else ours
             _clients[key] = client.AttachWorkerClient(
-                transport_url, host, conf
+                transport_url,
+                host or ours.host,
+                conf,
+                key_file=ours.secrets.key_file,
             )
         return _clients[key]
 
@@ -62,6 +63,7 @@ def _read_configuration() -> cfg.ConfigOpts:
     # Not the global one: that is the caller's, with a bus of its own.
     conf = cfg.ConfigOpts()
     worker_conf.register(conf)
+    secrets_conf.register(conf)
     try:
         conf([], project='attachworker', prog='attachworker')
     except cfg.Error as error:

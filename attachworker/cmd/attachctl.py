@@ -34,6 +34,7 @@ from attachworker import objects
 from attachworker.cmd import arguments
 from attachworker.cmd import steps
 from attachworker.cmd import tables
+from attachworker.conf import secrets as secrets_conf
 from attachworker.conf import worker as worker_conf
 from attachworker.rpc import transport as bus
 
@@ -102,6 +103,7 @@ def _work(args: argparse.Namespace, work: Work, in_process: bool) -> int:
         host,
         conf=conf,
         timeout=args.timeout or LOOK_TIMEOUT,
+        key_file=conf.secrets.key_file,
     )
     try:
         return work(client)
@@ -127,6 +129,7 @@ def _read_configuration(args: argparse.Namespace) -> cfg.ConfigOpts:
     # Not the global one: it may be that of a worker in this process.
     conf = cfg.ConfigOpts()
     worker_conf.register(conf)
+    secrets_conf.register(conf)
     files = (
         {'default_config_files': args.config_file, 'default_config_dirs': []}
         if args.config_file

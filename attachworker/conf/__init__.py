@@ -17,6 +17,7 @@ from oslo_config import cfg
 
 from attachworker.conf import multipath
 from attachworker.conf import rpc
+from attachworker.conf import secrets
 from attachworker.conf import worker
 
 CONF = cfg.CONF
@@ -24,3 +25,4 @@ CONF = cfg.CONF
 worker.register(CONF)
 rpc.register(CONF)
 multipath.register(CONF)
+secrets.register(CONF)

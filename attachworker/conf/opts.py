@@ -17,6 +17,7 @@ from typing import Any
 
 from attachworker.conf import multipath
 from attachworker.conf import rpc
+from attachworker.conf import secrets
 from attachworker.conf import worker
 
 
@@ -26,4 +27,5 @@ def list_opts() -> list[tuple[Any, list[Any]]]:
         ('DEFAULT', worker.OPTIONS),
         (rpc.GROUP, rpc.OPTIONS),
         (multipath.GROUP, multipath.OPTIONS),
+        (secrets.GROUP, secrets.OPTIONS),
     ]

@@ -33,6 +33,7 @@ from attachworker.operations.operation import Operation
 from attachworker.operations.operation import Request
 from attachworker.rpc import listener
 from attachworker.rpc import serializer
+from attachworker.rpc.secrets import WireSecrets
 
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class RequestAcceptance:
     :param waiting_calls: how many calls may wait for their operation; more
         are told that the worker is busy, so that other methods always find
         a thread
+    :param secrets: opens those that come in
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class RequestAcceptance:
         is_served: Callable[[dict[str, Any]], bool],
         deliver: Callable[..., None],
         waiting_calls: int,
+        secrets: WireSecrets | None = None,
     ) -> None:
         self._operations = operations
         self._records = records
         self._is_served = is_served
         self._deliver = deliver
         self._waiting_calls = waiting_calls
+        self._secrets = secrets
         self._lock = threading.Lock()
         self._waiting: set[str] = set()
 
@@ -184,7 +188,7 @@ class RequestAcceptance:
     def _decode(self, kind: str, primitive: Any, call: Call | None) -> Request:
         try:
             request: Request = serializer.from_wire(
-                primitive, _REQUESTS[kind], 'request'
+                primitive, _REQUESTS[kind], 'request', self._secrets
             )
             request.validate()
             return request

@@ -29,6 +29,7 @@ from attachworker.operations.inventory import Inventory
 from attachworker.operations.operation import Operation
 from attachworker.rpc import serializer
 from attachworker.rpc import transport
+from attachworker.rpc.secrets import WireSecrets
 
 #: What callers can bring about: answered as an RPC error, not as a bug.
 _EXPECTED = (
@@ -57,6 +58,7 @@ class Endpoint:
         ping: Callable[[], dict[str, Any]],
         cancel: Callable[[str], bool],
         audit: Callable[[], objects.AuditReport],
+        secrets: WireSecrets | None = None,
     ) -> None:
         self._inventory = inventory
         self._properties = properties
@@ -64,6 +66,7 @@ class Endpoint:
         self._ping = ping
         self._cancel = cancel
         self._audit = audit
+        self._secrets = secrets
 
     @_exposed
     def attach_volume(self, ctxt: Any, request: Any = None) -> Any:
@@ -80,7 +83,10 @@ class Endpoint:
     @_exposed
     def get_volume_paths(self, ctxt: Any, connection_info: Any) -> Any:
         info = serializer.from_wire(
-            connection_info, objects.ConnectionInfo, 'connection_info'
+            connection_info,
+            objects.ConnectionInfo,
+            'connection_info',
+            self._secrets,
         )
         info.validate()
         return self._volume_paths(info)

@@ -26,13 +26,21 @@ from oslo_versionedobjects import exception as ovo_exception
 
 from attachworker import exception
 from attachworker.objects import base
+from attachworker.rpc.secrets import WireSecrets
 
 _Object = TypeVar('_Object', bound=base.AttachWorkerObject)
 _NAME_KEY = f'{base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.name'
 
 
 class ObjectSerializer(messaging.NoOpSerializer):
-    """The caller's side: sends objects and gets objects."""
+    """The caller's side: sends objects and gets objects.
+
+    :param secrets: seals those that leave
+    """
+
+    def __init__(self, secrets: WireSecrets | None = None) -> None:
+        super().__init__()
+        self._secrets = secrets or WireSecrets()
 
     def serialize_entity(self, ctxt: Any, entity: Any) -> Any:
         """Turn objects into primitives, also within lists and dicts."""
@@ -48,7 +56,7 @@ class ObjectSerializer(messaging.NoOpSerializer):
 
     def to_wire(self, ctxt: Any, entity: base.AttachWorkerObject) -> Any:
         """Return the primitive that travels for one object."""
-        return entity.obj_to_primitive()
+        return self._secrets.seal(entity.obj_to_primitive())
 
 
 class WorkerSerializer(ObjectSerializer):
@@ -63,18 +71,27 @@ class WorkerSerializer(ObjectSerializer):
         return entity
 
 
-def from_wire(primitive: Any, expected: type[_Object], name: str) -> _Object:
+def from_wire(
+    primitive: Any,
+    expected: type[_Object],
+    name: str,
+    secrets: WireSecrets | None = None,
+) -> _Object:
     """Decode what somebody sent; the content is not validated yet.
 
     :param expected: the class it must be, or a subclass of which.
     :param name: what an error calls it: 'request', 'connection_info', ...
+    :param secrets: opens those that come in
     :raises InvalidConnectionInfo: it is no such object, or of a version
         that this side does not know. No value is quoted.
     """
     if not isinstance(primitive, dict) or _NAME_KEY not in primitive:
         raise _invalid(name, f'must be a serialised {expected.__name__}')
     try:
-        decoded = base.AttachWorkerObject.obj_from_primitive(primitive)
+        opened = primitive if secrets is None else secrets.open(primitive)
+        decoded = base.AttachWorkerObject.obj_from_primitive(opened)
+    except RecursionError:
+        raise _invalid(name, 'is nested too deeply') from None
     except ovo_exception.VersionedObjectsException as error:
         # No "from error": its text may quote what was sent.
         raise _invalid(

@@ -27,7 +27,7 @@ from tools.lint.source import Source
 EVERYWHERE = frozenset({'exception', 'deadline'})
 
 #: What both sides of the bus share.
-BUS = frozenset({'rpc.transport', 'rpc.serializer', 'objects'})
+BUS = frozenset({'rpc.transport', 'rpc.serializer', 'rpc.secrets', 'objects'})
 
 #: A layer, and the layers that it may import besides itself and EVERYWHERE.
 #: The longest name that fits a module is its layer.
@@ -45,7 +45,8 @@ LAYERS: dict[str, frozenset[str]] = {
     # nothing else.
     'rpc.__init__': frozenset(),
     'rpc': BUS | {'journal', 'dispatcher', 'operations'},
-    'rpc.serializer': frozenset({'objects'}),
+    'rpc.serializer': frozenset({'objects', 'rpc.secrets'}),
+    'rpc.secrets': frozenset({'objects'}),
     'rpc.transport': frozenset({'objects'}),
     'recovery': frozenset({'operations', 'flows', 'journal', 'objects'}),
     # A handler fills a flow with what the run of its tasks shares.

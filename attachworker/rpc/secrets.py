@@ -1,0 +1,218 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Secrets on the wire: sealed with a key that both sides have.
+
+Queues are durable, so whatever travels is on the disk of the broker. A sealed
+secret begins with NUL, which no plain one may contain: a worker that cannot
+open it refuses it and never takes it for a password.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+import os
+import re
+from typing import Any
+
+from attachworker import exception
+from attachworker.objects import base
+from attachworker.objects import fields
+from attachworker.objects import sealing
+
+_PREFIX = '\0sealed:1:'
+_NAMESPACE = base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE
+_NAME = f'{_NAMESPACE}.name'
+_DATA = f'{_NAMESPACE}.data'
+_KEY_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,63}')
+_OPTION = 'key_file of group secrets'
+
+_Change = Callable[[str, str], str]
+
+
+class WireSecrets:
+    """Seals what leaves, opens what comes in.
+
+    :param keys: by key id; the first one seals, all open
+    :param required: whether a plain secret that comes in is refused
+    """
+
+    def __init__(
+        self, keys: dict[str, bytes] | None = None, required: bool = False
+    ) -> None:
+        self._keys = keys or {}
+        self._required = required
+
+    @classmethod
+    def read(
+        cls, key_file: str | None, required: bool | None = None
+    ) -> 'WireSecrets':
+        """Take the keys of a file: lines of ``key-id base64key``.
+
+        :param key_file: None: there are no keys
+        :param required: None: if there are keys
+        :raises ConfigurationError: file or options make no sense; nothing
+            of what is in the file is quoted
+        """
+        if key_file is None:
+            if required:
+                raise _misconfigured('is not set, and option required is')
+            return cls()
+        try:
+            with open(key_file, encoding='ascii') as stream:
+                mode = os.fstat(stream.fileno()).st_mode
+                lines = stream.read().splitlines()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, 'strerror', None) or 'it is not ASCII'
+            raise _misconfigured(f'{key_file}: {reason}') from None
+        if mode & 0o077:
+            raise _misconfigured(
+                f'{key_file} can be read by others; chmod 600 it'
+            )
+        keys: dict[str, bytes] = {}
+        for number, line in enumerate(lines, 1):
+            if line.strip() and not line.startswith('#'):
+                key_id, key = _key(line, f'{key_file}, line {number}')
+                if key_id in keys:
+                    raise _misconfigured(f'{key_file} has {key_id} twice')
+                keys[key_id] = key
+        if not keys:
+            raise _misconfigured(f'{key_file} has no key')
+        return cls(keys, required is not False)
+
+    def describe(self) -> dict[str, Any]:
+        """What callers have to do; the first key id is the preferred one."""
+        return {'required': self._required, 'key_ids': list(self._keys)}
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a key to seal with."""
+        return bool(self._keys)
+
+    def seal(self, primitive: Any) -> Any:
+        """A primitive of ours with its secrets sealed, if there is a key."""
+        if not self._keys:
+            return primitive
+        key_id, key = next(iter(self._keys.items()))
+        owner = _owner(primitive)
+
+        def change(value: str, path: str) -> str:
+            sealed = sealing.seal(key, value, f'{owner}/{path}')
+            text = base64.b64encode(sealed).decode()
+            return f'{_PREFIX}{key_id}:{text}'
+
+        return _changed(primitive, '', change)
+
+    def open(self, primitive: Any) -> Any:
+        """A primitive of whomever with its secrets plain.
+
+        :raises InvalidConnectionInfo: one cannot be opened, or is plain and
+            must not be
+        """
+        owner = _owner(primitive)
+
+        def change(value: str, path: str) -> str:
+            return self._plain(value, owner, path)
+
+        return _changed(primitive, '', change)
+
+    def _plain(self, value: str, owner: str, path: str) -> str:
+        name = path.rpartition('.')[2]
+        ours = ', '.join(self._keys) or 'none'
+        if not value.startswith(_PREFIX):
+            if self._required:
+                raise _refused(
+                    name,
+                    'must be sealed for this host: give the caller the '
+                    f'{_OPTION} (keys of this host: {ours})',
+                )
+            return value
+        key_id, _, text = value.removeprefix(_PREFIX).partition(':')
+        if not _KEY_ID.fullmatch(key_id) or key_id not in self._keys:
+            known = key_id if _KEY_ID.fullmatch(key_id) else 'another one'
+            raise _refused(
+                name,
+                f'is sealed with key {known}, which this host does not have '
+                f'(it has: {ours}); see {_OPTION}',
+            )
+        try:
+            sealed = base64.b64decode(text, validate=True)
+            return sealing.unseal(
+                self._keys[key_id], sealed, f'{owner}/{path}'
+            )
+        except (sealing.CannotOpen, binascii.Error, ValueError):
+            raise _refused(
+                name,
+                f'cannot be opened with key {key_id}: it was sealed with '
+                'another key of that name, or for another request',
+            ) from None
+
+
+def _key(line: str, where: str) -> tuple[str, bytes]:
+    try:
+        key_id, text = line.split()
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise _misconfigured(f'{where} is not "key-id base64key"') from None
+    if len(key) != sealing.KEY_SIZE or not _KEY_ID.fullmatch(key_id):
+        raise _misconfigured(
+            f'{where}: an id of letters and digits and a key of '
+            f'{sealing.KEY_SIZE} bytes are needed'
+        )
+    return key_id, key
+
+
+def _owner(primitive: Any) -> str:
+    """The request that secrets are bound to; none for a mere volume."""
+    data = primitive.get(_DATA) if isinstance(primitive, dict) else None
+    found = data.get('request_id') if isinstance(data, dict) else None
+    return found if isinstance(found, str) else ''
+
+
+def _changed(value: Any, path: str, change: _Change) -> Any:
+    """A copy in which each secret of each object is changed.
+
+    :param path: of the value, with dots
+    """
+    if isinstance(value, list):
+        return [
+            _changed(item, f'{path}.{number}', change)
+            for number, item in enumerate(value)
+        ]
+    if not isinstance(value, dict) or not isinstance(value.get(_DATA), dict):
+        return value
+    secret = _secret_fields(value.get(_NAME))
+    data = {
+        name: change(item, f'{path}.{name}')
+        if name in secret and isinstance(item, str)
+        else _changed(item, f'{path}.{name}', change)
+        for name, item in value[_DATA].items()
+    }
+    return value | {_DATA: data}
+
+
+def _secret_fields(name: Any) -> set[str]:
+    classes = base.AttachWorkerObjectRegistry.obj_classes()
+    if not isinstance(name, str) or name not in classes:
+        return set()
+    return {
+        field
+        for field, kind in classes[name][0].fields.items()
+        if isinstance(kind, fields.SecretField)
+    }
+
+
+def _refused(name: str, rule: str) -> exception.InvalidConnectionInfo:
+    return exception.InvalidConnectionInfo(key=name, rule=rule)
+
+
+def _misconfigured(reason: str) -> exception.ConfigurationError:
+    return exception.ConfigurationError(option=_OPTION, reason=reason)

@@ -1,0 +1,165 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Passwords on the way through RabbitMQ, and on its disk."""
+
+import base64
+from collections.abc import Iterator
+import pathlib
+from typing import Any
+
+import kombu
+import pytest
+
+from attachworker import client
+from attachworker import exception
+from tests import harness
+from tests.functional import caller
+from tests.functional import daemon
+from tests.functional import rabbitmq
+from tests.simulator.bed import SimulatedBed
+from tests.simulator.faults import Fault
+
+CANARY = 'CANARY-5ealed-on-the-wire'
+#: One that does travel in the clear, and stays on the broker's disk.
+PLAIN = 'CANARY-plain-on-the-wire'
+_MARK = CANARY.encode()
+
+
+@pytest.fixture(scope='module')
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp('keys') / 'keys'
+    path.touch(mode=0o600)
+    path.write_text(f'one {base64.b64encode(bytes(range(32))).decode()}\n')
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def one(
+    broker: rabbitmq.RabbitMQNode,
+    shared_bed: SimulatedBed,
+    key_file: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[daemon.Daemon]:
+    options = ('[secrets]', f'key_file = {key_file}')
+    with daemon.Daemon(
+        tmp_path_factory.mktemp('one'),
+        broker.url,
+        shared_bed.root,
+        options=options,
+    ) as running:
+        yield running
+
+
+def holding(directory: pathlib.Path) -> list[str]:
+    """Files that hold the password."""
+    return [
+        str(path)
+        for path in directory.rglob('*')
+        if path.is_file() and _MARK in path.read_bytes()
+    ]
+
+
+def waiting(broker: rabbitmq.RabbitMQNode, one: daemon.Daemon) -> Any:
+    """The body of the message in the worker's queue; it stays there."""
+    with kombu.Connection(broker.url.replace('rabbit:', 'amqp:')) as link:
+        channel = link.channel()
+        queue = f'attachworker.{one.name}'
+        # The broker may not have seen yet that the consumer was killed.
+        message = caller.until(lambda: channel.basic_get(queue))
+        body = message.body
+        channel.basic_reject(message.delivery_tag, requeue=True)
+    return body if isinstance(body, bytes) else body.encode()
+
+
+@pytest.mark.parametrize('sealed', [False, True], ids=['plain', 'sealed'])
+def test_what_the_broker_has(
+    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    key_file: str,
+    sealed: bool,
+) -> None:
+    # Given a worker that is down, and an attach with a password
+    password = CANARY if sealed else PLAIN
+    volume = bed.create_volume(chap=('user', password))
+    request = harness.attach_request(volume)
+    one.kill()
+    with client.AttachWorkerClient(
+        broker.url, one.name, key_file=key_file if sealed else None
+    ) as node:
+        node.api.cast_attach_volume({}, one.name, request)
+        # Then the broker has the password only if it was not sealed
+        body = waiting(broker, one)
+        assert request.request_id.encode() in body
+        assert (password.encode() in body) is not sealed
+        if sealed:
+            assert holding(broker.directory) == []
+        fault = bed.arm(Fault.HANG_BEFORE, 'iscsi.login')
+        one.start()
+        one.wait_until_ready()
+        if not sealed:
+            # And the worker does not take it
+            caller.until(lambda: 'must be sealed' in one.log)
+            with pytest.raises(exception.RequestNotFound):
+                node.get_result(request.request_id)
+            fault.release()
+            return
+        # And the worker has it on its disk neither, while it needs it
+        assert fault.wait(15)
+        assert holding(one.directory) == []
+        fault.release()
+        caller.until(lambda: node.get_result(request.request_id))
+        result = node.get_result(request.request_id)
+        assert result.status == 'attached', result.as_dict()
+        assert holding(one.directory) == []
+        node.detach_volume(volume.name, raise_on_failure=True)
+
+
+def test_callers_are_told(
+    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    key_file: str,
+) -> None:
+    volume = bed.create_volume(chap=('user', CANARY))
+    with client.AttachWorkerClient(broker.url, one.name) as node:
+        # A caller without the key is told that it needs one
+        found = node.get_connector_properties()['attachworker']['sealing']
+        assert found == {'required': True, 'key_ids': ['one']}
+        with pytest.raises(exception.InvalidConnectionInfo) as caught:
+            node.attach_volume(volume.connection_info())
+        assert 'must be sealed' in str(caught.value)
+        assert 'CANARY' not in str(caught.value)
+        # What has no secret is taken as it is
+        plain = bed.create_volume()
+        result = node.attach_volume(plain.connection_info())
+        assert result.status == 'attached', result.as_dict()
+        node.detach_volume(result.attachment_id, raise_on_failure=True)
+    with client.AttachWorkerClient(
+        broker.url, one.name, key_file=key_file
+    ) as node:
+        result = node.attach_volume(volume.connection_info())
+        assert result.status == 'attached', result.as_dict()
+        node.detach_volume(result.attachment_id, raise_on_failure=True)
+
+
+def test_a_worker_without_a_key_says_so_once(
+    broker: rabbitmq.RabbitMQNode, bed: SimulatedBed, tmp_path: pathlib.Path
+) -> None:
+    with daemon.Daemon(tmp_path, broker.url, bed.root) as bare:
+        lines = [
+            line for line in bare.log.splitlines() if 'in the clear' in line
+        ]
+        assert len(lines) == 1
+        found = bare.api.get_connector_properties({}, bare.name)
+        expected = {'required': False, 'key_ids': []}
+        assert found['attachworker']['sealing'] == expected
