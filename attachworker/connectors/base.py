@@ -180,6 +180,9 @@ class Claims(Protocol):
     def intend_session(self, target: Target, after: int) -> None:
         """A session is about to be made; its number will be above this."""
 
+    def intends_session(self, target: Target) -> bool:
+        """A login was begun, and nobody knows yet how it has ended."""
+
     def confirm_session(self, target: Target, number: int) -> None: ...
 
     def owns_session(self, target: Target, number: int) -> bool: ...

@@ -117,7 +117,11 @@ class Sessions:
         record = iscsi_record.build(
             info, target, timeout, self._settings, several
         )
-        claims.intend_session(target, self._host.iscsi.last_sid())
+        # That of a killed worker, which iscsid may still be busy with; ours
+        # is then told that there is a session.
+        earlier = claims.intends_session(target)
+        if not earlier:
+            claims.intend_session(target, self._host.iscsi.last_sid())
         try:
             made = self._host.iscsi.login(
                 target.name,
@@ -131,6 +135,14 @@ class Sessions:
                 # what comes later is somebody else's
                 claims.forget_session(target)
             raise
+        if not made:
+            if not earlier:
+                # somebody else was quicker: the session is theirs
+                claims.forget_session(target)
+            session = self._wait_for_reconnect(info, target, deadline)
+            if earlier:
+                claims.confirm_session(target, session.sid)
+            return session
         sessions = self.usable(info, target)
         if not sessions:
             claims.forget_session(target)
@@ -139,11 +151,7 @@ class Sessions:
                 portal=target.portal,
                 reason='the session ended right after the login',
             )
-        if made:
-            claims.confirm_session(target, sessions[-1].sid)
-        else:
-            # somebody else was quicker: the session is theirs
-            claims.forget_session(target)
+        claims.confirm_session(target, sessions[-1].sid)
         return sessions[-1]
 
     def _wait_for_reconnect(

@@ -27,14 +27,21 @@ class Claims:
     """The claims of one attachment; see :class:`connectors.base.Claims`.
 
     :param boot_id: of the running kernel; session numbers count from there
+    :param cut_short: a login of an earlier worker may end yet: what it makes
+        stays ours, see :meth:`forget_session`
     """
 
     def __init__(
-        self, journal: database.Database, attachment_id: str, boot_id: str
+        self,
+        journal: database.Database,
+        attachment_id: str,
+        boot_id: str,
+        cut_short: bool = False,
     ) -> None:
         self._journal = journal
         self._attachment_id = attachment_id
         self._boot_id = boot_id
+        self._cut_short = cut_short
 
     def take(self, target: Target) -> None:
         self._write(
@@ -113,6 +120,14 @@ class Claims:
             after,
         )
 
+    def intends_session(self, target: Target) -> bool:
+        return self._any(
+            f'SELECT 1 FROM sessions WHERE {_SAME_SESSION} AND boot_id = ?'
+            ' AND number IS NULL',
+            *_key(target)[:2],
+            self._boot_id,
+        )
+
     def confirm_session(self, target: Target, number: int) -> None:
         self._write(
             f'UPDATE sessions SET number = ? WHERE {_SAME_SESSION}',
@@ -134,7 +149,8 @@ class Claims:
 
     def forget_session(self, target: Target) -> None:
         self._write(
-            f'DELETE FROM sessions WHERE {_SAME_SESSION}',
+            f'DELETE FROM sessions WHERE {_SAME_SESSION}'
+            + (' AND number IS NOT NULL' if self._cut_short else ''),
             *_key(target)[:2],
         )
 

@@ -243,7 +243,9 @@ class AttachHandler(handler.BaseHandler):
         known = records.attachment(request.attachment_id)
         if known is None or known.last_request != request.request_id:
             return True
-        left = self._disconnect(known, used=())
+        # A login that goes on without its worker is met when it is repeated.
+        again = operation.abandoned is None and not operation.deadline.passed
+        left = self._disconnect(known, used=(), cut_short=again)
         if not left:
             records.forget_attachment(request.attachment_id)
             return True
@@ -289,10 +291,13 @@ class AttachHandler(handler.BaseHandler):
         return device
 
     def _disconnect(
-        self, known: AttachmentRecord, used: Collection[objects.Target]
+        self,
+        known: AttachmentRecord,
+        used: Collection[objects.Target],
+        cut_short: bool = False,
     ) -> list[str]:
         services = self.services
-        claims = self._claims(known)
+        claims = self._claims(known, cut_short)
         targets = [
             target
             for target in map(objects.Target._make, claims.taken())
@@ -312,9 +317,16 @@ class AttachHandler(handler.BaseHandler):
             )
         return left
 
-    def _claims(self, known: AttachmentRecord) -> Claims:
+    def _claims(
+        self, known: AttachmentRecord, cut_short: bool = False
+    ) -> Claims:
         services = self.services
-        return Claims(services.database, known.attachment_id, services.boot_id)
+        return Claims(
+            services.database,
+            known.attachment_id,
+            services.boot_id,
+            cut_short,
+        )
 
     def _users(
         self,

@@ -40,8 +40,10 @@ Of = Callable[..., Claims]
 def of(database: Database) -> Of:
     """The claims of an attachment."""
 
-    def make(name: str, boot_id: str = 'boot') -> Claims:
-        return Claims(database, name, boot_id)
+    def make(
+        name: str, boot_id: str = 'boot', cut_short: bool = False
+    ) -> Claims:
+        return Claims(database, name, boot_id, cut_short)
 
     return make
 
@@ -237,3 +239,23 @@ TestSharing = Sharing.TestCase
 TestSharing.settings = settings(
     max_examples=20, stateful_step_count=15, deadline=None
 )
+
+
+def test_an_intent_outlives_the_worker_that_was_cut_short(of: Of) -> None:
+    # Given a login that an earlier worker may have begun, and one that it
+    # saw succeed
+    claims = of('first')
+    claims.intend_session(HERE, after=4)
+    claims.intend_session(THERE, after=4)
+    claims.confirm_session(THERE, 5)
+    assert claims.intends_session(HERE)
+    assert not claims.intends_session(THERE)
+    assert not of('first', 'later boot').intends_session(HERE)
+    # When neither has a session, then the first may still get one
+    undoing = of('first', cut_short=True)
+    undoing.forget_session(HERE)
+    undoing.forget_session(THERE)
+    assert claims.owns_session(HERE, 6)
+    assert not claims.owns_session(THERE, 5)
+    claims.forget_session(HERE)
+    assert not claims.owns_session(HERE, 6)
