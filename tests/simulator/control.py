@@ -173,6 +173,10 @@ class Controls:
         directory = self._machine.block.find(device).directory
         self._machine.tree.unlink(f'sys/{directory}/holders/{holder}')
 
+    def running(self) -> list[str]:
+        """The verbs that run now."""
+        return self._running.verbs()
+
     def children(self) -> list[str]:
         """The iscsiadm processes that run now, by their verb."""
         running = self._running.verbs()

@@ -1,0 +1,53 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The machines that killed workers run on, as their processes need them."""
+
+from collections.abc import Callable
+import dataclasses
+import pathlib
+import threading
+import time
+from typing import Any
+
+from attachworker import host as hosts
+from tests.crash import kill_points
+from tests.simulator import client
+from tests.simulator.faults import Fault
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """A simulated one.
+
+    :ivar root: of the bed
+    """
+
+    root: pathlib.Path
+
+    def __call__(self, points: kill_points.Points) -> hosts.Host:
+        verbs = kill_points.Verbs(client.Verbs(self.root), points, self._begin)
+        return hosts.Host(self.root, verbs, client.UeventSource(self.root))
+
+    def settle(self) -> None:
+        """Return when all has its effect that a killed worker had begun."""
+        control = client.Control(self.root)
+        control('release')
+        while control('running'):
+            time.sleep(0.001)
+
+    def _begin(self, verb: str, call: Callable[[], Any]) -> None:
+        """It gets to the simulator, and has its effect after the kill."""
+        control = client.Control(self.root)
+        hold = control('arm', kind=Fault.HANG_BEFORE.value, verb=verb)
+        threading.Thread(target=call, daemon=True).start()
+        assert control('wait_fired', index=hold, timeout=10.0)

@@ -1,0 +1,139 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""kill -9 of the worker at every point that a request passes.
+
+Before and after each task, and before, during and after each privileged verb
+and each write to the journal. Whatever the point: one result, and a host with
+the volume attached and recorded, or as it was before. The points are those
+that a run passes, so a new task or verb is tried without being listed here.
+"""
+
+from collections.abc import Iterator
+import functools
+import pathlib
+import types
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.crash import machines
+from tests.crash import victim
+from tests.crash.scene import Ask
+from tests.crash.scene import Await
+from tests.crash.scene import Scenario
+from tests.crash.scene import Scene
+from tests.simulator.bed import SimulatedBed
+from tests.simulator.faults import Fault
+
+SCENARIOS = [
+    Scenario('attach'),
+    Scenario('attach', shared=True),
+    Scenario('attach', portals=2),
+    Scenario('attach', portals=2, multipath=True),
+    Scenario('detach'),
+    Scenario('detach', shared=True),
+    Scenario('detach', portals=2),
+    Scenario('detach', portals=2, multipath=True),
+    Scenario('extend'),
+    Scenario('extend', portals=2),
+    Scenario('extend', portals=2, multipath=True),
+]
+
+#: And where a worker is killed first, when the next one is, too.
+TWICE = [
+    (Scenario('attach'), 'VerifyDevice execute before #1'),
+]
+
+#: Of the points that a first run passes, those that another must, too. Which
+#: of two threads is quicker changes some.
+_NEARLY_ALL = 0.95
+
+
+@pytest.fixture
+def bed() -> Iterator[SimulatedBed]:
+    bed = SimulatedBed()
+    bed.set_multipathd()
+    yield bed
+    bed.close()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize('scenario', SCENARIOS, ids=str)
+def test_killed_anywhere(
+    bed: SimulatedBed, tmp_path: pathlib.Path, scenario: Scenario
+) -> None:
+    # Given the points that a request passes
+    scene = Scene(bed, machines.Simulated(bed.root), tmp_path, scenario)
+    if scenario.fails == 'VerifyDevice':
+        bed.arm(Fault.FAIL_BEFORE, 'block.read', times=None)
+    points = scene.points()
+    # When the worker is killed at each, then the next one brings it to an end
+    struck = [scene.strike(point) for point in points]
+    print(f'{scenario}: killed at {sum(struck)} of {len(points)} points')
+    assert sum(struck) >= _NEARLY_ALL * len(points)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(('scenario', 'first'), TWICE, ids=str)
+def test_killed_anywhere_in_the_recovery(
+    bed: SimulatedBed, tmp_path: pathlib.Path, scenario: Scenario, first: str
+) -> None:
+    # Given a worker that was killed, and the points that the next one passes
+    scene = Scene(bed, machines.Simulated(bed.root), tmp_path, scenario)
+    points = scene.points(first)
+    # When that is killed at each, then the third one brings it to an end
+    struck = [scene.strike(point, first) for point in points]
+    print(f'{scenario}, twice: {sum(struck)} of {len(points)} points')
+    assert sum(struck) >= _NEARLY_ALL * len(points)
+
+
+class _LateLogin:
+    """Logs in when what a killed worker had begun has just ended."""
+
+    def __init__(self, bed: SimulatedBed) -> None:
+        self._machine = machines.Simulated(bed.root)
+        self._verbs = bed.verbs.iscsi
+        self.logout = self._verbs.logout
+
+    def login(self, *arguments: Any) -> tuple[int, str]:
+        self._machine.settle()
+        found: tuple[int, str] = self._verbs.login(*arguments)
+        return found
+
+
+def test_a_login_that_outlives_its_worker_is_ours(
+    bed: SimulatedBed, tmp_path: pathlib.Path
+) -> None:
+    # Given a worker that is killed, and iscsid that goes on with its login
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    make = functools.partial(harness.attach_request, volume, request_id='one')
+    machine = machines.Simulated(bed.root)
+    order = victim.Order(machine, tmp_path, Ask('attach', make))
+    killed, _ = victim.run(order, 'iscsi.login during #1')
+    assert killed
+    # When the login ends just before the next worker's own
+    verbs = types.SimpleNamespace(
+        iscsi=_LateLogin(bed),
+        scsi=bed.verbs.scsi,
+        block=bed.verbs.block,
+        multipath=bed.verbs.multipath,
+    )
+    with victim.make_worker(bed.host(verbs), tmp_path) as worker:
+        Await(tmp_path)()
+        result = worker.api.get_result({}, worker.name, 'one')
+        assert result.status == 'attached', result.as_dict()
+        # Then the session goes with the volume
+        assert worker.detach(volume.name).status == 'detached'
+        assert bed.snapshot() == before

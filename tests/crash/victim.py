@@ -1,0 +1,106 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A worker in a process of its own, which dies as it is told.
+
+It is forked off a server that has imported everything, so that one costs
+milliseconds.
+"""
+
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import signal
+import sqlite3
+from typing import Any
+
+from attachworker import host as hosts
+from tests import harness
+from tests.crash import kill_points
+
+#: Seconds until a worker that is not killed has ended by itself.
+_PATIENCE = 60.0
+
+_PROCESSES = multiprocessing.get_context('forkserver')
+_PROCESSES.set_forkserver_preload(['pytest', __name__])
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What a worker is to do; goes to another process.
+
+    :ivar make_host: the machine, with these points around its verbs
+    :ivar state: its state directory
+    :ivar act: asks it for something, and returns when it is done
+    :ivar recovers: whether the start of the worker counts, too
+    :ivar names: see :class:`tests.crash.kill_points.Points`
+    """
+
+    make_host: Callable[[kill_points.Points], hosts.Host]
+    state: pathlib.Path
+    act: Callable[[harness.Harness], Any]
+    recovers: bool = False
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def run(order: Order, fatal: str | None = None) -> tuple[bool, list[str]]:
+    """Have a worker do something, and be killed on the way.
+
+    :returns: whether it was killed, and the points that it passed
+    :raises AssertionError: it ended otherwise than it should
+    """
+    log = order.state / 'points'
+    process = _PROCESSES.Process(target=_work, args=(order, log, fatal))
+    process.start()
+    process.join(_PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise AssertionError(f'the worker hangs\n{_words(order)}')
+    killed = process.exitcode == -signal.SIGKILL
+    assert killed or process.exitcode == 0, _words(order)
+    return killed, log.read_text().splitlines()
+
+
+def _words(order: Order) -> str:
+    return (order.state / 'stderr').read_text()[-4000:]
+
+
+def _work(order: Order, log: pathlib.Path, fatal: str | None) -> None:
+    output = os.open(
+        order.state / 'stderr', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+    )
+    os.dup2(output, 2)
+    points = kill_points.Points(log, fatal, order.names)
+    kill_points.install(points)
+    worker = make_worker(order.make_host(points), order.state)
+    if order.recovers:
+        points.begin()
+    with worker:
+        points.begin()
+        order.act(worker)
+
+
+def make_worker(host: hosts.Host, state: pathlib.Path) -> harness.Harness:
+    """A worker, made and not yet started."""
+    iscsi = {'login_timeout': 5, 'scan_attempts': 2, 'device_timeout': 10}
+    return harness.Harness(None, host=host, state_path=state, iscsi=iscsi)
+
+
+def journal(state: pathlib.Path, query: str, *values: str) -> list[Any]:
+    """Rows of the journal of a worker, which may be running."""
+    path = state / 'journal.sqlite'
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query, values).fetchall()

@@ -1,0 +1,75 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A choice of the points of tests/crash/test_kill.py, on a real kernel.
+
+What a login, a scan, a map and their removal leave behind is what a simulator
+could have wrong. All boundaries of tasks: tests/kernel/crash_full.py.
+"""
+
+import pathlib
+
+import pytest
+
+from tests.crash.scene import Scenario
+from tests.crash.scene import Scene
+from tests.kernel import crashing
+from tests.kernel.bed import KernelBed
+
+CHOICE = {
+    Scenario('attach'): [
+        'journal Records.accept before commit #1',
+        'journal Records.accept after commit #1',
+        'iscsi.login before #1',
+        'iscsi.login during #1',
+        'iscsi.login after #1',
+        'scsi.scan after #1',
+        'VerifyDevice execute after #1',
+        'journal Records.finish before commit #1',
+        'journal Records.finish after commit #1',
+    ],
+    Scenario('attach', portals=2, multipath=True): [
+        'iscsi.login during #2',
+        'scsi.scan after #2',
+        'MapMultipath execute after #1',
+        'journal Records.finish before commit #1',
+    ],
+    Scenario('detach'): [
+        'block.flush after #1',
+        'scsi.delete after #1',
+        'iscsi.logout during #1',
+        'iscsi.logout after #1',
+        'journal Records.finish before commit #1',
+    ],
+    Scenario('detach', portals=2, multipath=True): [
+        'FlushDevice execute after #1',
+        'multipath.remove_map after #1',
+        'scsi.delete after #1',
+        'iscsi.logout after #1',
+    ],
+    Scenario('extend', portals=2, multipath=True): [
+        'scsi.rescan after #1',
+        'multipath.resize_map after #1',
+    ],
+}
+assert sum(map(len, CHOICE.values())) <= 25
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize('scenario', CHOICE, ids=str)
+def test_killed_at_a_chosen_point(
+    bed: KernelBed, tmp_path: pathlib.Path, scenario: Scenario
+) -> None:
+    bed.set_multipathd()
+    scene = Scene(bed, crashing.Machine(), tmp_path, scenario)
+    for point in CHOICE[scenario]:
+        assert scene.strike(point), f'{point} was not passed'
