@@ -323,11 +323,9 @@ class Worker:
 
     def _finished(self, operation: Operation) -> None:
         progress.send_end(self._notifications, operation)
-        if operation.request.reply_to is not None:
+        for reply_to in operation.reply_to:
             self._replies.deliver(
-                operation.request.request_id,
-                operation.request.reply_to,
-                operation.result,
+                operation.request.request_id, reply_to, operation.result
             )
 
     def _refuse_namesake(self) -> None:
@@ -338,6 +336,9 @@ class Worker:
         )
         while True:
             try:
+                # Nobody consumes: there is nobody to wait for.
+                if not bus.declare_queue(self._transport, self._conf.host):
+                    return
                 api.ping({}, self._conf.host)
                 break
             except (exception.HostNotFound, messaging.MessagingTimeout):

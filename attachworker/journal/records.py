@@ -207,6 +207,14 @@ class Records:
                 (request_id,),
             )
 
+    def put_reply_to(self, request_id: str, reply_to: dict[str, Any]) -> None:
+        """The result of a request is wanted elsewhere."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                'UPDATE requests SET reply_to = ? WHERE request_id = ?',
+                (json.dumps(reply_to), request_id),
+            )
+
     def count_attempt(self, request_id: str) -> None:
         """A worker goes on with a request that an earlier one began."""
         with self._journal.transaction() as connection:

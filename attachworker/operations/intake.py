@@ -107,9 +107,25 @@ class Operations:
                 )
             if known.result is not None:
                 return result_from(known)
+            operation = self._running[request.request_id]
             if call is not None:
                 self._records.put_call(call, request.request_id)
-            return self._running[request.request_id]
+            elif request.reply_to is not None:
+                self._add_reply_to(operation, request.reply_to)
+            return operation
+
+    def _add_reply_to(
+        self, operation: Operation, reply_to: objects.ReplyTo
+    ) -> None:
+        known = [each.as_dict() for each in operation.reply_to]
+        if reply_to.as_dict() in known:
+            return
+        # A caller that was started again may be elsewhere: the last place
+        # is the one that the next worker tells.
+        self._records.put_reply_to(
+            operation.request.request_id, reply_to.as_dict()
+        )
+        operation.reply_to.append(reply_to)
 
     def cancel(self, request_id: str) -> bool:
         """Stop an attach at its next step, and have it undone.
@@ -170,6 +186,8 @@ class Operations:
                 f'({type(error).__name__}); start the version that wrote it, '
                 'or move the journal away and see to its volumes by hand',
             ) from error
+        if record.reply_to is not None:
+            operation.reply_to = [objects.ReplyTo(**record.reply_to)]
         try:
             self._sealer.restore(operation.request, record.sealed)
         except exception.SecretsLost as error:

@@ -56,6 +56,8 @@ class Operation:
     :ivar abandoned: why an operation that an earlier worker began, or that
         was cancelled, is not gone on with; None otherwise
     :ivar resumed: whether an earlier worker began it
+    :ivar reply_to: everybody who is to be told the result of a cast: a
+        request may be sent again from elsewhere
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Operation:
     ) -> None:
         self.kind = kind
         self.request = request
+        self.reply_to = [request.reply_to] if request.reply_to else []
         self.attachment_id = handler.attachment_id(request)
         self.backend = handler.backend(request)
         self._cancelled = threading.Event()

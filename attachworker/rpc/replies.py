@@ -47,6 +47,11 @@ class _Reply:
     final: bool
     attempts: int = 0
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """One result may go to several receivers, once to each."""
+        return self.request_id, str(self.target)
+
 
 class ReplySender:
     """Calls ``operation_finished(ctxt, result)`` where a request says so.
@@ -85,7 +90,7 @@ class ReplySender:
         self._retry_max = retry_max
         self._changed = threading.Condition()
         self._waiting: list[tuple[float, int, _Reply]] = []
-        self._known: set[str] = set()
+        self._known: set[tuple[str, str]] = set()
         self._order = itertools.count()
         self._stopped = False
         self._threads = [
@@ -148,10 +153,10 @@ class ReplySender:
             final=final,
         )
         with self._changed:
-            if final and request_id in self._known:
+            if final and reply.key in self._known:
                 return
             if final:
-                self._known.add(request_id)
+                self._known.add(reply.key)
             self._push(now, reply)
 
     def _push(self, due: float, reply: _Reply) -> None:
@@ -207,7 +212,7 @@ class ReplySender:
         if not reply.final:
             return
         with self._changed:
-            self._known.discard(reply.request_id)
+            self._known.discard(reply.key)
             if self._stopped:
                 return
         self._mark_delivered(reply.request_id)
@@ -220,7 +225,7 @@ class ReplySender:
                 self._push(due, reply)
                 return
             if reply.final:
-                self._known.discard(reply.request_id)
+                self._known.discard(reply.key)
         LOG.error(
             'Request %s: its result was not confirmed in %d attempts '
             'and is not sent any more; it can be fetched with '

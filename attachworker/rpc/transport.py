@@ -18,6 +18,8 @@ version, durability. A process may have several transports at a time.
 
 from typing import Any
 
+import amqp
+from kombu import exceptions as kombu_exceptions
 from oslo_config import cfg
 from oslo_log import log
 import oslo_messaging as messaging
@@ -113,6 +115,53 @@ class BusConnection(impl_rabbit.Connection):
             transport_options=transport_options,
         )
 
+    def declare_worker_queue(self, name: str) -> int:
+        """Declare a worker's queue; return how many consume from it.
+
+        :raises ConfigurationError: the queue or the exchange exists, but not
+            as it is configured here. The stock methods go on without
+            durability then, or try for ever.
+        """
+        exchange = impl_rabbit.kombu.entity.Exchange(
+            name=EXCHANGE,
+            type='topic',
+            durable=self.durable,
+            auto_delete=self.amqp_auto_delete,
+        )
+        queue = impl_rabbit.kombu.entity.Queue(
+            name=name,
+            durable=self.durable,
+            auto_delete=self.amqp_auto_delete,
+            queue_arguments=impl_rabbit._get_queue_arguments(
+                self.rabbit_ha_queues,
+                0,
+                self.rabbit_quorum_queue,
+                self.rabbit_quorum_queue_config,
+                False,
+            ),
+        )
+        found: list[int | amqp.PreconditionFailed] = []
+
+        def declare() -> None:
+            try:
+                exchange(self.channel).declare()
+                declared = queue(self.channel).queue_declare()
+                found.append(declared.consumer_count)
+            except amqp.PreconditionFailed as error:
+                found.append(error)
+
+        with self._connection_lock:
+            self.ensure(declare, retry=PUBLISH_RETRIES)
+        if isinstance(found[-1], amqp.PreconditionFailed):
+            raise exception.ConfigurationError(
+                option='group oslo_messaging_rabbit',
+                reason=f'{found[-1].message}. Set the options that all '
+                'callers and workers on this broker have; or, to change '
+                'them, stop all, delete that queue or exchange on the '
+                'broker once it is empty, and start again',
+            )
+        return found[-1]
+
     def notify_send(
         self,
         exchange_name: str,
@@ -190,6 +239,27 @@ def get_target(host: str | None = None) -> messaging.Target:
     return messaging.Target(
         exchange=EXCHANGE, topic=TOPIC, version=VERSION, server=host
     )
+
+
+def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
+    """Declare the queue of a host's worker as it is configured.
+
+    :returns: how many workers consume from it
+    :raises ConfigurationError: it exists with other properties
+    :raises BusUnavailable: the broker cannot be reached
+    """
+    try:
+        with transport._driver._get_connection(
+            driver_common.PURPOSE_SEND, PUBLISH_RETRIES
+        ) as connection:
+            consumers: int = connection.declare_worker_queue(f'{TOPIC}.{host}')
+            return consumers
+    except (
+        messaging.MessageDeliveryFailure,
+        amqp.AMQPError,
+        kombu_exceptions.OperationalError,
+    ) as error:
+        raise exception.BusUnavailable(reason=str(error)) from error
 
 
 def _driver(

@@ -32,6 +32,7 @@ from typing import Self
 
 #: Not /usr/sbin/rabbitmq-server: that one drops to the user rabbitmq.
 SERVER = pathlib.Path('/usr/lib/rabbitmq/bin/rabbitmq-server')
+CONTROL = SERVER.with_name('rabbitmqctl')
 #: A node that is not up after this many seconds will not come up at all.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
@@ -57,17 +58,23 @@ class RabbitMQNode:
 
     :param directory: where the node keeps its data and its logs; by default
         a new temporary directory, which stop() removes.
+    :param first: a node that runs; this one makes a cluster with it.
     """
 
-    def __init__(self, directory: pathlib.Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path | None = None,
+        first: 'RabbitMQNode | None' = None,
+    ) -> None:
         self._owns_directory = directory is None
         self.directory = directory or pathlib.Path(
             tempfile.mkdtemp(prefix='attachworker-rabbitmq-')
         )
         self.port = free_port()
-        self._epmd_port = free_port()
+        self._first = first or self
+        self._epmd_port = first._epmd_port if first else free_port()
         self._dist_port = free_port()
-        self._name = f'attachworker-{os.getpid()}-{self.port}'
+        self.name = f'attachworker-{os.getpid()}-{self.port}@localhost'
         self._server: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
 
@@ -101,7 +108,7 @@ class RabbitMQNode:
         """
         for name in ('mnesia', 'log', 'home'):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
-        if self._epmd is None:
+        if self._epmd is None and self._first is self:
             self._start_epmd()
         with open(self.directory / 'console', 'ab') as console:
             self._server = subprocess.Popen(
@@ -171,6 +178,23 @@ class RabbitMQNode:
         """SIGCONT: go on after freeze()."""
         self._signal(signal.SIGCONT)
 
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl; what it prints."""
+        return subprocess.run(
+            [str(CONTROL), '--quiet', *arguments],
+            env=self._environment(),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=START_TIMEOUT,
+        ).stdout
+
+    def cut(self) -> None:
+        """Close all connections; clients may open new ones at once."""
+        self.control('close_all_connections', 'cut by a test')
+
     def is_ready(self) -> bool:
         """Whether the node speaks AMQP now."""
         try:
@@ -227,6 +251,11 @@ class RabbitMQNode:
                 # block the publishers.
                 'disk_free_limit.absolute = 1MB\n'
                 'vm_memory_high_watermark.absolute = 1GB\n'
+                'cluster_formation.peer_discovery_backend = classic_config\n'
+                'cluster_formation.classic_config.nodes.1 = '
+                f'{self._first.name}\n'
+                'cluster_formation.classic_config.nodes.2 = '
+                f'{self.name}\n'
             ),
             'rabbitmq-env.conf': '',
         }
@@ -235,9 +264,10 @@ class RabbitMQNode:
         return {
             'PATH': os.environ.get('PATH', '/usr/bin:/bin'),
             'LANG': 'C.UTF-8',
-            'HOME': str(self.directory / 'home'),
+            # Where the cookie is, which the nodes of a cluster share.
+            'HOME': str(self._first.directory / 'home'),
             'ERL_EPMD_PORT': str(self._epmd_port),
-            'RABBITMQ_NODENAME': f'{self._name}@localhost',
+            'RABBITMQ_NODENAME': self.name,
             'RABBITMQ_DIST_PORT': str(self._dist_port),
             'RABBITMQ_MNESIA_BASE': str(self.directory / 'mnesia'),
             'RABBITMQ_LOG_BASE': str(self.directory / 'log'),

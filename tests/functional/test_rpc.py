@@ -26,10 +26,12 @@ from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
 from attachworker.rpc import transport as bus
+from tests import harness
 from tests.functional import caller
 from tests.functional import conftest
 from tests.functional import fake_worker
 from tests.functional import rabbitmq
+from tests.simulator.bed import SimulatedBed
 
 
 def attach_request(
@@ -301,6 +303,23 @@ def test_client_sends_again_while_the_broker_is_away(
         back.join()
     assert result.status == 'attached'
     assert {each.request_id for each in worker.seen} == {result.request_id}
+
+
+def test_queue_with_other_properties_is_named(
+    broker: rabbitmq.RabbitMQNode, bed: SimulatedBed
+) -> None:
+    # Given a queue from before quorum queues were wanted
+    made = harness.Harness(bed, f'{broker.url}?rabbit_quorum_queue=true')
+    before = bus.get_transport(cfg.CONF, broker.url)
+    assert bus.declare_queue(before, made.name) == 0
+    # Then the worker says so, and what to do
+    with pytest.raises(
+        exception.ConfigurationError, match='x-queue-type.*delete that queue'
+    ):
+        made.worker.start()
+    made.__exit__(None, None, None)
+    assert bus.declare_queue(before, made.name) == 0
+    before.cleanup()
 
 
 def test_latency_of_a_call(

@@ -267,3 +267,30 @@ def test_busy_is_told_to_a_cast(
         assert receiver.results[3].status == 'attached'
         for volume in volumes:
             small.detach(volume.name)
+
+
+def test_cast_that_is_sent_again_from_elsewhere(
+    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    receiver: caller.Receiver,
+) -> None:
+    # Given a caller that was started again, and has another name now
+    gone = caller.Receiver(broker.url)
+    volume = bed.create_volume()
+    fault = bed.arm(Fault.HANG_BEFORE, 'iscsi.login')
+    request = harness.attach_request(volume, reply_to=gone.reply_to)
+    worker.api.cast_attach_volume({}, worker.name, request)
+    assert fault.wait()
+    # When it sends its request again, which runs
+    request.reply_to = objects.ReplyTo(**receiver.reply_to)
+    worker.api.cast_attach_volume({}, worker.name, request)
+    worker.api.ping({}, worker.name)
+    fault.release()
+    # Then it has the result where it is now
+    assert one_result(receiver).status == 'attached'
+    # And again when it asks again, though nobody takes it elsewhere
+    worker.api.cast_attach_volume({}, worker.name, request)
+    caller.until(lambda: len(receiver.results) == 2)
+    gone.transport.cleanup()
+    worker.detach(volume.name)

@@ -43,6 +43,8 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/dispatcher.py': frozenset({'Dispatcher._work'}),
     # The top of an operation: even a bug must end in a result.
     'attachworker/operations/operation.py': frozenset({'Operation._run'}),
+    # The top of a thread; whoever waits for the result has the error.
+    'attachworker/casts.py': frozenset({'Casts._attempt'}),
     # The callbacks of the thread that takes messages: oslo.messaging would
     # drop the message without a word.
     'attachworker/rpc/acceptance.py': frozenset({'RequestAcceptance.accept'}),

@@ -69,6 +69,7 @@ LAYERS: dict[str, frozenset[str]] = {
     # The caller's side.
     'rpcapi': BUS,
     'client': BUS | {'rpcapi'},
+    'casts': BUS | {'rpcapi'},
     # Made without arguments, it takes the bus from the configuration.
     'brick': BUS | {'rpcapi', 'client', 'conf'},
     # The lowest layers.

@@ -78,7 +78,10 @@ def test_the_default_deadline(
 
 
 def test_the_same_request_joins_the_running_one(
-    operations: Operations, handler: handlers.FakeHandler, finished: list[str]
+    operations: Operations,
+    handler: handlers.FakeHandler,
+    records: Records,
+    finished: list[str],
 ) -> None:
     # Given a request that runs
     gate = handler.act = handlers.Gate()
@@ -91,6 +94,10 @@ def test_the_same_request_joins_the_running_one(
     )
     # Then that is the same one, and it runs once
     assert again is first
+    # And it is answered there, also if the next worker has to do it
+    assert [each.as_dict() for each in first.reply_to] == [rows.REPLY_TO]
+    recalled = operations.recall(records.request('request'))
+    assert [each.as_dict() for each in recalled.reply_to] == [rows.REPLY_TO]
     gate.open()
     assert ended(first).status == 'attached'
     assert handler.runs == ['request']

@@ -1,0 +1,256 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Casts that are sent again until their results are there.
+
+A cast is a message nobody waits for: what becomes of it after the broker has
+it, and of its result, is for the two ends to see to. The worker journals what
+it takes and sends a result until that is confirmed. This is the other end.
+"""
+
+from collections.abc import Callable
+import concurrent.futures
+import dataclasses
+import heapq
+import itertools
+import threading
+import time
+from typing import Any
+from typing import Self
+
+from oslo_log import log as logging
+import oslo_messaging as messaging
+
+from attachworker import exception
+from attachworker import objects
+from attachworker import rpcapi
+from attachworker.rpc import serializer
+from attachworker.rpc import transport as bus
+from attachworker.rpc.secrets import WireSecrets
+
+LOG = logging.getLogger(__name__)
+
+#: Of our servers for results; the worker's own is bus.TOPIC.
+TOPIC = 'attachworker_results'
+
+_PAUSE_MAX = 60.0
+
+Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
+
+
+@dataclasses.dataclass(eq=False)
+class _Cast:
+    request: Request
+    future: 'concurrent.futures.Future[objects.OperationResult]'
+    expires: float
+    pause: float
+
+
+class Casts:
+    """Has requests done by the worker of a host, each of them once::
+
+        with Casts(transport, 'node1', name='compute-7') as casts:
+            future = casts.send(request)
+            result = future.result()
+
+    A request is sent again, with the same request_id, until its result is
+    there or its deadline has passed and the worker has had its time to
+    answer. A result that comes twice counts once. ``busy`` is no result:
+    the request is sent again later.
+
+    Nothing is kept for the time after this process. Who is started again
+    sends the same requests again, and gets the same results.
+
+    :param transport: from :func:`attachworker.rpc.transport.get_transport`.
+    :param host: name of the host, as its worker is configured.
+    :param name: of the caller on the bus, unlike that of any other caller.
+        The same after a restart: the broker keeps a queue for each.
+    :param pause: seconds without a result before a request is sent again.
+        Every further pause is twice as long as the one before, up to a
+        minute.
+    :param secrets: seals passwords; by default they travel in the clear.
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        host: str,
+        name: str,
+        pause: float = 10.0,
+        secrets: WireSecrets | None = None,
+    ) -> None:
+        self._host = host
+        self._pause = pause
+        self._api = rpcapi.AttachWorkerAPI(transport, secrets=secrets)
+        self._methods: dict[type[Any], Callable[..., None]] = {
+            objects.AttachRequest: self._api.cast_attach_volume,
+            objects.DetachRequest: self._api.cast_detach_volume,
+            objects.ExtendRequest: self._api.cast_extend_volume,
+        }
+        target = messaging.Target(
+            exchange=bus.EXCHANGE, topic=TOPIC, server=name
+        )
+        self._reply_to = {
+            'exchange': target.exchange,
+            'topic': target.topic,
+            'server': target.server,
+        }
+        self._server = messaging.get_rpc_server(
+            transport,
+            target,
+            [_Receiver(self._take)],
+            serializer=serializer.ObjectSerializer(),
+            access_policy=messaging.ExplicitRPCAccessPolicy,
+        )
+        self._changed = threading.Condition()
+        self._casts: dict[str, _Cast] = {}
+        self._due: list[tuple[float, int, _Cast]] = []
+        self._order = itertools.count()
+        self._listening = False
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._run, name='casts', daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def send(
+        self, request: Request
+    ) -> 'concurrent.futures.Future[objects.OperationResult]':
+        """Have a request done; returns at once.
+
+        The future gets the result, or one of these errors: HostNotFound,
+        MessagingTimeout if the deadline has passed without a result.
+
+        :param request: its reply_to becomes ours. One that is under way
+            already has the same future.
+        :raises InvalidConnectionInfo: before anything is sent.
+        """
+        request.reply_to = objects.ReplyTo(**self._reply_to)
+        request.validate()
+        with self._changed:
+            cast = self._casts.get(request.request_id)
+            if cast is None:
+                now = time.monotonic()
+                cast = _Cast(
+                    request,
+                    concurrent.futures.Future(),
+                    now + rpcapi.answer_time(request),
+                    self._pause,
+                )
+                self._casts[request.request_id] = cast
+                self._push(now, cast)
+            return cast.future
+
+    def close(self) -> None:
+        """Take no more results; the futures without one are cancelled.
+
+        What was sent is done nevertheless.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            left = list(self._casts.values())
+            self._casts.clear()
+            listening = self._listening
+        for cast in left:
+            cast.future.cancel()
+        if listening:
+            self._server.stop()
+            self._server.wait()
+
+    def _push(self, due: float, cast: _Cast) -> None:
+        heapq.heappush(self._due, (due, next(self._order), cast))
+        self._changed.notify()
+
+    def _run(self) -> None:
+        # Here, because it blocks while the broker is away. Nothing is sent
+        # before there is a queue for the result.
+        self._server.start()
+        with self._changed:
+            self._listening = not self._closed
+        if not self._listening:
+            self._server.stop()
+        while (cast := self._next()) is not None:
+            self._attempt(cast)
+
+    def _next(self) -> _Cast | None:
+        """Wait for the next request that is to be sent; None: closed."""
+        with self._changed:
+            while not self._closed:
+                if not self._due:
+                    self._changed.wait()
+                    continue
+                due, _order, cast = self._due[0]
+                if cast.future.done():
+                    heapq.heappop(self._due)
+                    if cast.future.cancelled():
+                        self._casts.pop(cast.request.request_id, None)
+                elif (remaining := due - time.monotonic()) > 0:
+                    self._changed.wait(remaining)
+                else:
+                    heapq.heappop(self._due)
+                    return cast
+        return None
+
+    def _attempt(self, cast: _Cast) -> None:
+        if time.monotonic() >= cast.expires:
+            self._end(cast.request.request_id, messaging.MessagingTimeout())
+            return
+        try:
+            self._methods[type(cast.request)]({}, self._host, cast.request)
+        except exception.BusUnavailable as error:
+            LOG.warning(
+                'Request %s is sent again: %s', cast.request.request_id, error
+            )
+        except Exception as error:
+            self._end(cast.request.request_id, error)
+            return
+        due = min(time.monotonic() + cast.pause, cast.expires)
+        cast.pause = min(cast.pause * 2, _PAUSE_MAX)
+        with self._changed:
+            self._push(due, cast)
+
+    def _take(self, result: objects.OperationResult) -> None:
+        error = result.as_dict()['error']
+        if error is None or error['code'] != exception.WorkerBusy.code:
+            self._end(result.request_id, result)
+
+    def _end(
+        self,
+        request_id: str,
+        outcome: objects.OperationResult | Exception,
+    ) -> None:
+        with self._changed:
+            cast = self._casts.pop(request_id, None)
+        if cast is None or not cast.future.set_running_or_notify_cancel():
+            return  # it has its result
+        if isinstance(outcome, Exception):
+            cast.future.set_exception(outcome)
+        else:
+            cast.future.set_result(outcome)
+
+
+class _Receiver:
+    target = messaging.Target(version='1.0')
+
+    def __init__(self, take: Any) -> None:
+        self._take = take
+
+    @messaging.expose
+    def operation_finished(self, ctxt: Any, result: Any) -> None:
+        self._take(result)
