@@ -20,9 +20,13 @@ from typing import Protocol
 
 from oslo_log import log as logging
 
+from attachworker import deadline as deadlines
 from attachworker import exception
 
 LOG = logging.getLogger(__name__)
+
+#: Seconds in which a thread that is free begins a job, on a busy host too.
+_PROMPT = 10.0
 
 
 class Job(Protocol):
@@ -63,6 +67,8 @@ class Dispatcher:
         self._attachments: dict[str, Job] = {}
         self._backends: collections.Counter[str] = collections.Counter()
         self._running = False
+        #: Attachments whose job no thread has begun yet, and since when.
+        self._submitted: dict[str, float] = {}
         self._executor = concurrent.futures.ThreadPoolExecutor(
             max_running, thread_name_prefix='operation'
         )
@@ -123,6 +129,7 @@ class Dispatcher:
             self._queue.remove(job)
             self._attachments[job.attachment_id] = job
             self._backends[job.backend] += 1
+            self._submitted[job.attachment_id] = deadlines.now()
             self._executor.submit(self._work, job)
 
     def _may_run(self, job: Job) -> bool:
@@ -131,7 +138,24 @@ class Dispatcher:
             and self._backends[job.backend] < self._max_running_per_backend
         )
 
+    def works(self, timeout: float = _PROMPT) -> bool:
+        """Whether jobs are begun, at all; not how long they take.
+
+        :param timeout: seconds that a thread may take to begin one
+        """
+        if not self._idle.acquire(timeout=timeout):
+            return False
+        try:
+            now = deadlines.now()
+            return all(
+                now - since <= timeout for since in self._submitted.values()
+            )
+        finally:
+            self._idle.release()
+
     def _work(self, job: Job) -> None:
+        with self._idle:
+            self._submitted.pop(job.attachment_id, None)
         try:
             job.run()
         except Exception:

@@ -67,6 +67,8 @@ _FLOW_THREADS = 8
 _NAMESAKE_TIMEOUT = 2
 #: Seconds that multipathd may take to say that it is there.
 _MULTIPATHD_TIMEOUT = 10.0
+#: Seconds in which those who have called for what is done are told.
+_TELL_TIMEOUT = 5.0
 #: Seconds between two looks whether the bus is back.
 _BUS_INTERVAL = 5.0
 
@@ -207,18 +209,19 @@ class Worker:
             messaging.ExplicitRPCAccessPolicy,
         )
         self._pool_size = waiting + _QUICK_CALLS
+        self._acceptance = acceptance.RequestAcceptance(
+            self._operations,
+            self._records,
+            dispatcher.is_served,
+            self._replies.deliver,
+            waiting,
+            self._secrets,
+        )
         self._server = listener.Server(
             self._transport,
             bus.get_target(conf.host),
             dispatcher,
-            acceptance.RequestAcceptance(
-                self._operations,
-                self._records,
-                dispatcher.is_served,
-                self._replies.deliver,
-                waiting,
-                self._secrets,
-            ),
+            self._acceptance,
         )
 
     def start(self) -> None:
@@ -255,19 +258,24 @@ class Worker:
     def stop(self, timeout: float = 30.0) -> None:
         """Take no more requests and finish the running ones.
 
-        What is not finished in time, or still waits, is in the journal.
+        What is not finished in time, or still waits, is in the journal;
+        requests that come meanwhile stay in the queue of the broker.
+        Questions are answered until the end.
 
         :param timeout: seconds
         """
         self.ready.clear()
         self._stopping.set()
-        if self._listening:
-            self._server.stop()
+        self._acceptance.drain()
         self._cleanup.stop()
         if not self._dispatcher.stop(timeout):
             LOG.warning('Some operations go on; the next start ends them')
-        elif self._listening:
-            self._server.wait()
+        if self._listening:
+            # A call whose operation waits is answered by the next worker.
+            all_told = self._acceptance.wait_until_told(_TELL_TIMEOUT)
+            self._server.stop()
+            if all_told:
+                self._server.wait()
         self._replies.stop()
         self._notifications.stop(1.0)
         self._executor.shutdown(wait=False)
@@ -275,6 +283,10 @@ class Worker:
         self._notification_transport.cleanup()
         self._host.close()
         self._database.close()
+
+    def works(self) -> bool:
+        """Whether operations are begun; for a watchdog."""
+        return self._dispatcher.works()
 
     def ping(self) -> dict[str, Any]:
         return {

@@ -77,7 +77,7 @@ class _Main:
         while True:
             received = signal.sigtimedwait(_SIGNALS, self._interval)
             if received is None:
-                _notify('WATCHDOG=1')
+                self._feed()
             elif received.si_signo == signal.SIGHUP:
                 self._reload()
             else:
@@ -114,8 +114,24 @@ class _Main:
         LOG.info('Stopping')
         _notify('STOPPING=1')
         if self._worker.ready.is_set():
-            self._worker.stop(CONF.stop_timeout)
+            stopping = threading.Thread(
+                target=self._worker.stop,
+                args=(CONF.stop_timeout,),
+                name='stop',
+                daemon=True,
+            )
+            stopping.start()
+            while stopping.is_alive():
+                self._feed()
+                stopping.join(self._interval)
         _end(0)
+
+    def _feed(self) -> None:
+        """Tell systemd that all is well, if it is."""
+        if self._worker.works():
+            _notify('WATCHDOG=1')
+        else:
+            LOG.critical('No operation is begun any more')
 
 
 def _cannot_start(error: Exception) -> int:

@@ -75,12 +75,33 @@ class RequestAcceptance:
         self._deliver = deliver
         self._waiting_calls = waiting_calls
         self._secrets = secrets
-        self._lock = threading.Lock()
-        self._waiting: set[str] = set()
+        self._changed = threading.Condition()
+        #: By message, what an answer waits for; None before that is known.
+        self._waiting: dict[str, Outcome | None] = {}
+        self._accepting = threading.Lock()
+        self._draining = False
+
+    def drain(self) -> None:
+        """From now on leave requests to the next worker."""
+        with self._accepting:
+            self._draining = True
+
+    def wait_until_told(self, timeout: float) -> bool:
+        """Wait until all calls are answered that can be.
+
+        :param timeout: seconds
+        :returns: whether nobody waits any more
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not any(map(_can_be_told, self._waiting.values())),
+                timeout,
+            )
+            return not self._waiting
 
     def accept(
         self, message: dict[str, Any], call: Call | None, again: bool = False
-    ) -> Outcome | None:
+    ) -> Any:
         """Take a request; None: the message is none, or is not served.
 
         :param again: the broker may have delivered the message before
@@ -93,7 +114,10 @@ class RequestAcceptance:
             arguments.get('request') if isinstance(arguments, dict) else None
         )
         try:
-            return self._accept(kind, primitive, call, again)
+            with self._accepting:
+                if self._draining:
+                    return listener.LEFT
+                return self._accept(kind, primitive, call, again)
         except exception.AttachWorkerError as error:
             return error
         except Exception:  # oslo.messaging would drop the message
@@ -101,10 +125,11 @@ class RequestAcceptance:
             return exception.AttachWorkerError()
 
     def answered(self, call: Call) -> None:
-        with self._lock:
+        with self._changed:
             if call.message_id not in self._waiting:
                 return
-            self._waiting.remove(call.message_id)
+            del self._waiting[call.message_id]
+            self._changed.notify_all()
         try:
             self._records.forget_call(call)
         except exception.JournalUnavailable as error:
@@ -118,8 +143,8 @@ class RequestAcceptance:
             if outcome is None:  # its result was kept long enough
                 self._records.forget_call(call)
                 continue
-            with self._lock:
-                self._waiting.add(call.message_id)
+            with self._changed:
+                self._waiting[call.message_id] = outcome
             kind = (
                 outcome.kind
                 if isinstance(outcome, Operation)
@@ -150,6 +175,8 @@ class RequestAcceptance:
             else:
                 if isinstance(outcome, Operation):
                     on_refusal.pop_all()  # it is waited for
+                    if call is not None:
+                        self._waiting[call.message_id] = outcome
                 elif not again:
                     # Otherwise it was accepted from this very message, and
                     # is told, or has been, as every result is.
@@ -161,17 +188,18 @@ class RequestAcceptance:
 
         :raises WorkerBusy: there is none
         """
-        with self._lock:
+        with self._changed:
             if call.message_id in self._waiting:
                 return False
             if len(self._waiting) >= self._waiting_calls:
                 raise exception.WorkerBusy()
-            self._waiting.add(call.message_id)
+            self._waiting[call.message_id] = None
             return True
 
     def _leave_place(self, call: Call) -> None:
-        with self._lock:
-            self._waiting.discard(call.message_id)
+        with self._changed:
+            self._waiting.pop(call.message_id, None)
+            self._changed.notify_all()
 
     def _tell(
         self,
@@ -224,6 +252,10 @@ class RequestAcceptance:
         ):
             return  # it does not say to whom
         self._deliver(request_id, reply_to, result, final=False)
+
+
+def _can_be_told(outcome: Outcome | None) -> bool:
+    return not isinstance(outcome, Operation) or outcome.result is not None
 
 
 def _refused(

@@ -39,6 +39,11 @@ from attachworker.rpc import transport as bus
 LOG = logging.getLogger(__name__)
 
 
+#: What becomes of a message that is left to the next worker: it is not
+#: acknowledged, so it is in the queue again once the connection is closed.
+LEFT = object()
+
+
 @dataclasses.dataclass(frozen=True)
 class Unanswered:
     """A call to an earlier worker.
@@ -58,7 +63,7 @@ class Acceptance(Protocol):
     def accept(
         self, message: dict[str, Any], call: Call | None, again: bool
     ) -> Any:
-        """What became of it, for the endpoint; must not raise.
+        """What became of it, for the endpoint, or LEFT; must not raise.
 
         :param again: the broker may have delivered it before
         """
@@ -106,6 +111,8 @@ class JournalingListener(amqpdriver.AMQPListener):
         # An attribute, not an item: the items are what was sent.
         again = message._raw_message.delivery_info.get('redelivered', False)
         message.outcome = self.acceptance.accept(message, call, again)
+        if message.outcome is LEFT:
+            return
         try:
             message.acknowledge()
         except Exception as error:

@@ -19,8 +19,10 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 from typing import Any
 
+from attachworker import dispatcher
 from attachworker import service
 from attachworker.cmd import worker
 from attachworker.host import Host
@@ -37,6 +39,14 @@ def _accept_and_die(*arguments: Any) -> Any:
     return outcome
 
 
+class _HangingDispatcher(dispatcher.Dispatcher):
+    """Holds its lock for ever once there is something to do."""
+
+    def add(self, job: dispatcher.Job) -> None:
+        with self._idle:
+            threading.Event().wait()
+
+
 def main(root: pathlib.Path, arguments: list[str]) -> int:
     """Run the daemon; only what it knows of the machine is not real."""
 
@@ -45,6 +55,8 @@ def main(root: pathlib.Path, arguments: list[str]) -> int:
 
     if 'DIES_BEFORE_ACKNOWLEDGING' in os.environ:
         acceptance.RequestAcceptance.accept = _accept_and_die
+    if 'DISPATCHER_HANGS' in os.environ:
+        service.Dispatcher = _HangingDispatcher
     service.start_helper = lambda conf: None
     service.this_host = simulated
     return worker.main(arguments)

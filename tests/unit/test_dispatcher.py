@@ -332,3 +332,49 @@ def test_a_job_that_waits_can_be_taken_out() -> None:
     first.end()
     assert dispatcher.stop(PATIENCE)
     assert second.waits
+
+
+def test_it_works_however_long_jobs_take() -> None:
+    dispatcher = dispatchers.Dispatcher(1, 1, 8)
+    assert dispatcher.works(0.01)
+    dispatcher.start()
+    first, second = Job('a'), Job('b')
+    for job in (first, second):
+        dispatcher.add(job)
+    first.begun()
+    threading.Event().wait(0.05)
+    assert dispatcher.works(0.01)
+    for job in (first, second):
+        job.end()
+    assert dispatcher.stop(PATIENCE)
+
+
+def test_it_does_not_work_when_it_hangs() -> None:
+    # Given a dispatcher that is stuck while it looks for what is next
+    stuck, release = threading.Event(), threading.Event()
+
+    class Sticky(Job):
+        @property
+        def backend(self) -> str:
+            stuck.set()
+            assert release.wait(PATIENCE)
+            return 'backend'
+
+        @backend.setter
+        def backend(self, value: str) -> None:
+            pass
+
+    dispatcher = dispatchers.Dispatcher(1, 1, 8)
+    dispatcher.start()
+    job = Sticky('a')
+    adding = threading.Thread(target=dispatcher.add, args=(job,))
+    adding.start()
+    assert stuck.wait(PATIENCE)
+    # Then it says so, and works again when it is free
+    assert not dispatcher.works(0.01)
+    release.set()
+    job.begun()
+    adding.join(PATIENCE)
+    assert dispatcher.works(PATIENCE)
+    job.end()
+    assert dispatcher.stop(PATIENCE)
