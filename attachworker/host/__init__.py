@@ -53,7 +53,9 @@ class Host:
         self.multipath = multipath.Multipath(
             root, privileged.multipath, self.verbs, self.uevents
         )
-        self.block = block.Block(root, privileged.block, self.verbs)
+        self.block = block.Block(
+            root, privileged.block, self.verbs, self.uevents
+        )
 
     @classmethod
     def real(cls, fallback_interval: float = 1.0) -> 'Host':

@@ -19,20 +19,28 @@ from typing import Any
 from attachworker import deadline as deadlines
 from attachworker.host import multipath
 from attachworker.host import sysfs
+from attachworker.host import uevents
 from attachworker.host import verbs
 
 #: The unit of the ``size`` attribute, whatever the device's own block size.
 _SECTOR = 512
 _BLOCK = 4096
+#: Seconds that a device on top of another gets to say what it is.
+_HOLDER_TIMEOUT = 1.0
 
 
 class Block:
     def __init__(
-        self, root: pathlib.Path, privileged: Any, calls: verbs.Verbs
+        self,
+        root: pathlib.Path,
+        privileged: Any,
+        calls: verbs.Verbs,
+        events: uevents.UeventMonitor,
     ) -> None:
         self._root = root
         self._privileged = privileged
         self._calls = calls
+        self._events = events
 
     def size(self, disk: str) -> int | None:
         """Bytes; None if the device is gone."""
@@ -50,6 +58,7 @@ class Block:
         Its multipath map and the partitions of that are no users, but theirs
         are.
         """
+        self._wait_for_holders(disks, deadline)
         parts = {disk: self._parts(disk) for disk in disks}
         names = sorted({name for found in parts.values() for name in found})
         openers = self._openers(names, deadline)
@@ -96,6 +105,30 @@ class Block:
             deadline=deadline,
         )
         return data
+
+    def _wait_for_holders(
+        self, disks: list[str], deadline: deadlines.Deadline
+    ) -> None:
+        """A new map is seen on its disks before its uuid is, for a moment."""
+
+        def look() -> bool | None:
+            holders = {
+                holder
+                for disk in disks
+                for holder in sysfs.names(self._sysfs(disk) / 'holders')
+                if holder.startswith('dm-')
+            }
+            known = all(
+                (self._sysfs(holder) / 'dm/uuid').exists()
+                for holder in holders
+            )
+            return True if known else None
+
+        self._events.wait_for(
+            look,
+            lambda event: '/block/dm-' in event['DEVPATH'],
+            deadline.sooner(_HOLDER_TIMEOUT),
+        )
 
     def _parts(self, disk: str) -> list[str]:
         """The device, its partitions, its map, and the partitions of that."""

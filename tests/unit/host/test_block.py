@@ -12,6 +12,8 @@
 
 """Block devices: who uses them, and their data."""
 
+import threading
+
 import pytest
 
 from attachworker import deadline as deadlines
@@ -54,6 +56,30 @@ def test_users_are_named(
     bed.control('unmount', directory='/mnt/data')
     bed.control('remove_holder', device=disk, holder='dm-3')
     assert host.block.users([disk], deadline)[disk] == []
+
+
+def test_a_map_that_is_being_made_is_no_user(
+    bed: beds.SimulatedBed,
+    host: hosts.Host,
+    disk: str,
+    deadline: deadlines.Deadline,
+) -> None:
+    # Given a device on top of a disk that has not said yet what it is
+    bed.control('add_holder', device=disk, holder='dm-3')
+    directory = bed.root / 'sys/class/block/dm-3/dm'
+
+    def announce() -> None:
+        directory.mkdir(parents=True)
+        (directory / 'new').write_text('mpath-36001405aaaaaaaaaaaaaaaaaaaa')
+        (directory / 'new').rename(directory / 'uuid')
+
+    timer = threading.Timer(0.1, announce)
+    timer.start()
+    # When it turns out to be the disk's map, then it is no user
+    users = host.block.users([disk], deadline)
+    timer.join()
+    assert users[disk] == []
+    bed.control('remove_holder', device=disk, holder='dm-3')
 
 
 def test_a_mount_of_a_partition_uses_the_disk(
