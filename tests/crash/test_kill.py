@@ -41,6 +41,7 @@ SCENARIOS = [
     Scenario('attach', shared=True),
     Scenario('attach', portals=2),
     Scenario('attach', portals=2, multipath=True),
+    Scenario('attach', portals=2, multipath=True, fails='VerifyDevice'),
     Scenario('detach'),
     Scenario('detach', shared=True),
     Scenario('detach', portals=2),
@@ -53,11 +54,15 @@ SCENARIOS = [
 #: And where a worker is killed first, when the next one is, too.
 TWICE = [
     (Scenario('attach'), 'VerifyDevice execute before #1'),
+    (
+        Scenario('detach', portals=2, multipath=True),
+        'multipath.remove_map after #1',
+    ),
 ]
 
 #: Of the points that a first run passes, those that another must, too. Which
 #: of two threads is quicker changes some.
-_NEARLY_ALL = 0.95
+_NEARLY_ALL = 0.9
 
 
 @pytest.fixture
