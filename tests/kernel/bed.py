@@ -28,6 +28,7 @@ from tests.contract import bed
 from tests.kernel import daemons
 from tests.kernel import lio
 from tests.kernel import picture
+from tests.kernel import spy
 
 PATTERN_LENGTH = 4096
 
@@ -41,6 +42,7 @@ class KernelBed(bed.Bed):
             raise RuntimeError(
                 'not in the lab: python -m tests.kernel.lab run -- COMMAND'
             )
+        spy.install()
         if privileged.default.channel is None:
             # forked before there are threads, as the daemon does it
             privileged.default.start(priv_context.Method.FORK)
@@ -50,6 +52,8 @@ class KernelBed(bed.Bed):
         self.verbs = privileged
         self._stopped: set[str] = set()
         self._hanging: dict[str, socket.socket] = {}
+        # What it has yet to hear of is another bed's.
+        daemons.drain_multipathd()
 
     def uevent_source(self) -> netlink.NetlinkSource:
         return netlink.NetlinkSource()

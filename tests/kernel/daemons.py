@@ -99,6 +99,20 @@ def multipathd_paths() -> list[str]:
         return []
 
 
+def drain_multipathd() -> None:
+    """Until it has dealt with all events of udev, if it runs."""
+    subprocess.run(['udevadm', 'settle', '--timeout=30'], check=True)
+    limit = time.monotonic() + 30
+    while True:
+        try:
+            if 'busy: False' in ask_multipathd('show status'):
+                return
+        except OSError:
+            return
+        assert time.monotonic() < limit, 'multipathd is busy all the time'
+        time.sleep(0.05)
+
+
 def ask_multipathd(command: str) -> str:
     """Its answer to a command; much quicker than ``multipathd COMMAND``."""
     request = command.encode() + b'\0'
