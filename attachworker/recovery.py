@@ -11,9 +11,11 @@
 # under the License.
 
 
-"""What an earlier worker left unfinished, brought to an end at start."""
+"""What an earlier worker left, brought to an end at start."""
 
 from collections.abc import Callable
+from collections.abc import Collection
+import dataclasses
 from typing import Any
 
 from oslo_log import log as logging
@@ -22,15 +24,65 @@ from attachworker import objects
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
+from attachworker.operations.attach import PRESENT
 from attachworker.operations.intake import result_from
 from attachworker.operations.operation import Operation
 
 LOG = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class Reattach:
+    """What becomes of attachments that a reboot has taken away.
+
+    :ivar wanted: whether they are attached again
+    :ivar boot_id: of the running kernel
+    :ivar recall: makes a new request of an attachment that has what it takes
+    :ivar accept: takes such a request
+    """
+
+    wanted: bool
+    boot_id: str
+    recall: Callable[[AttachmentRecord], objects.AttachRequest]
+    accept: Callable[[objects.AttachRequest], None]
+
+    def requests(
+        self, missing: list[AttachmentRecord], busy: Collection[str]
+    ) -> list[objects.AttachRequest]:
+        """Those to accept; the log has the others, and why.
+
+        :param busy: attachments that have an attach or a detach unfinished
+        """
+        made = []
+        for record in missing:
+            why_not = self._why_not(record, busy)
+            LOG.warning(
+                'Attachment %s is missing since this host was started '
+                'again: %s',
+                record.attachment_id,
+                why_not or 'it is attached again',
+            )
+            made += [] if why_not else [self.recall(record)]
+        return made
+
+    def _why_not(
+        self, record: AttachmentRecord, busy: Collection[str]
+    ) -> str | None:
+        if record.attachment_id in busy:
+            return 'a request for it is unfinished'
+        if not self.wanted:
+            return 'option reattach_after_reboot is off'
+        if record.state not in PRESENT:
+            return 'its last operation failed'
+        if record.again is None:
+            return 'it takes a secret, or an older version attached it'
+        return None
+
+
 def run(
     records: Records,
     release_unused: Callable[[AttachmentRecord], None],
+    reattach: Reattach,
     recall: Callable[[RequestRecord], Operation],
     resume: Callable[[Operation], None],
     clean_later: Callable[[str], None],
@@ -42,6 +94,7 @@ def run(
     each before any new one of the same attachment.
 
     :param release_unused: puts back what an attachment does not need
+    :param reattach: sees to what a reboot has taken away
     :param recall: makes an operation of an unfinished request
     :param resume: goes on with it
     :param clean_later: has what is left of a failed attach put back
@@ -54,8 +107,16 @@ def run(
         (record.request_id, record.reply_to, result_from(record))
         for record in records.undelivered()
     ]
-    for attachment in records.attachments():
+    attachments = records.attachments()
+    again = reattach.requests(
+        [each for each in attachments if each.boot_id != reattach.boot_id],
+        # An extend goes on with what is attached again before it.
+        {each.attachment_id for each in unfinished if each.kind != 'extend'},
+    )
+    for attachment in attachments:
         release_unused(attachment)
+    for request in again:
+        reattach.accept(request)
     for operation in unfinished:
         LOG.info(
             'Unfinished %s of %s (request %s): %s',

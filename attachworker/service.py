@@ -243,6 +243,12 @@ class Worker:
         recovery.run(
             self._records,
             self._attach.release_unused,
+            recovery.Reattach(
+                self._conf.reattach_after_reboot,
+                self._host.boot_id,
+                self._operations.recall_attach,
+                self._operations.attach_again,
+            ),
             self._operations.recall,
             self._operations.resume,
             self._cleanup.later,

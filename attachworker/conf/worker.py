@@ -113,6 +113,13 @@ OPTIONS = [
         help='How often an operation is gone on with after the worker was '
         'started again. Then it fails: it may be what stops the worker.',
     ),
+    cfg.BoolOpt(
+        'reattach_after_reboot',
+        default=False,
+        help='Whether the worker attaches again, when it starts, what was '
+        'attached before a reboot. Where that needs a secret the '
+        'attachment stays missing, because none is kept.',
+    ),
     cfg.IntOpt(
         'result_retention',
         default=7 * 86400,

@@ -27,6 +27,7 @@ from attachworker.journal.records import Call
 from attachworker.journal.records import Records
 from attachworker.journal.records import RequestRecord
 from attachworker.journal.secrets import Sealer
+from attachworker.journal.secrets import if_without_secrets
 from attachworker.journal.secrets import without_secrets
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     'Records',
     'RequestRecord',
     'Sealer',
+    'if_without_secrets',
     'without_secrets',
 ]

@@ -23,7 +23,7 @@ import threading
 
 from attachworker import exception
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE requests (
@@ -87,6 +87,10 @@ CREATE TABLE calls (
 """,
     2: """
 ALTER TABLE requests ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
+""",
+    # JSON: an attach that makes the attachment again; NULL: needs a secret
+    3: """
+ALTER TABLE attachments ADD COLUMN again TEXT;
 """,
 }
 

@@ -77,6 +77,8 @@ class AttachmentRecord:
     :ivar device: the DeviceInfo as a primitive; None before it is attached
     :ivar last_request: the request that changed it last
     :ivar boot_id: of the kernel that has its devices
+    :ivar again: an AttachRequest, as a primitive, that makes it again; None
+        if that would need a secret, or its attach has not ended yet
     """
 
     attachment_id: str
@@ -88,6 +90,7 @@ class AttachmentRecord:
     boot_id: str
     wwn: str | None = None
     device: dict[str, Any] | None = None
+    again: dict[str, Any] | None = None
     created_at: str = ''
     updated_at: str = ''
 
@@ -300,14 +303,15 @@ def _put_call(
 def _put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
     connection.execute(
         'INSERT INTO attachments (attachment_id, volume_id, connection_key,'
-        ' connection, wwn, state, device, last_request, boot_id, created_at,'
-        ' updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
+        ' connection, wwn, state, device, last_request, boot_id, again,'
+        ' created_at, updated_at)'
+        ' VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
         ' ON CONFLICT (attachment_id) DO UPDATE SET wwn = excluded.wwn,'
         ' connection_key = excluded.connection_key,'
         ' connection = excluded.connection, volume_id = excluded.volume_id,'
         ' state = excluded.state, device = excluded.device,'
         ' last_request = excluded.last_request, boot_id = excluded.boot_id,'
-        ' updated_at = excluded.updated_at',
+        ' again = excluded.again, updated_at = excluded.updated_at',
         (
             record.attachment_id,
             record.volume_id,
@@ -318,6 +322,7 @@ def _put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
             json.dumps(record.device) if record.device else None,
             record.last_request,
             record.boot_id,
+            json.dumps(record.again) if record.again else None,
             record.created_at or _now(),
             _now(),
         ),
@@ -345,7 +350,7 @@ def _request(row: sqlite3.Row) -> RequestRecord:
 
 def _attachment(row: sqlite3.Row) -> AttachmentRecord:
     columns = dict(row)
-    for name in ('connection', 'device'):
+    for name in ('connection', 'device', 'again'):
         columns[name] = json.loads(columns[name]) if columns[name] else None
     return AttachmentRecord(**columns)
 

@@ -40,6 +40,16 @@ def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
     return primitive
 
 
+def if_without_secrets(
+    thing: objects.AttachWorkerObject,
+) -> dict[str, Any] | None:
+    """An object as a primitive; None if it holds a secret."""
+    if any(sealing.secrets_of(thing)):
+        return None
+    primitive: dict[str, Any] = thing.obj_to_primitive()
+    return primitive
+
+
 class Sealer:
     """Keeps the secrets of unfinished requests, until the next boot.
 

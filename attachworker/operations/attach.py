@@ -27,6 +27,7 @@ from attachworker.flows import discover
 from attachworker.flows import engine
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Claims
+from attachworker.journal import if_without_secrets
 from attachworker.journal import without_secrets
 from attachworker.operations import handler
 from attachworker.operations import late_paths
@@ -35,7 +36,7 @@ from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
 
-_PRESENT = ('attached', 'degraded')
+PRESENT = ('attached', 'degraded')
 #: An attach failed and could not put everything back.
 _LEFT = 'failed'
 
@@ -61,7 +62,7 @@ class AttachHandler(handler.BaseHandler):
                 what=f'Attachment {request.attachment_id}'
             )
             self.conclude(operation, self.failed(operation, conflict))
-        elif known is None or known.state not in _PRESENT:
+        elif known is None or known.state not in PRESENT:
             self._attach(operation, key)
         elif known.boot_id != self.services.boot_id:
             # Nothing of it is here: what is made now can be undone.
@@ -76,7 +77,6 @@ class AttachHandler(handler.BaseHandler):
         missing: AttachmentRecord | None = None,
     ) -> None:
         """Make an attachment, or one again that a reboot has taken away."""
-        wwn = missing.wwn if missing else None
         request = operation.request
         record = AttachmentRecord(
             attachment_id=request.attachment_id,
@@ -86,10 +86,13 @@ class AttachHandler(handler.BaseHandler):
             state='attaching',
             last_request=request.request_id,
             boot_id=self.services.boot_id,
-            wwn=wwn,
+            wwn=missing.wwn if missing else None,
+            again=missing.again if missing else None,
         )
         self.services.records.put_attachment(record)
-        run = self._make_run(operation, request.connection_info.targets, wwn)
+        run = self._make_run(
+            operation, request.connection_info.targets, record.wwn
+        )
         outcome = self._run_flows(operation, run)
         if outcome.error is not None:
             self._undone(operation, outcome, run, record, missing)
@@ -100,6 +103,7 @@ class AttachHandler(handler.BaseHandler):
                 record,
                 connection=without_secrets(run.info),
                 wwn=outcome.results['wwn'],
+                again=if_without_secrets(request),
             ),
             device,
         )
@@ -187,7 +191,10 @@ class AttachHandler(handler.BaseHandler):
             self.conclude(operation, result, failed)
             self.services.clean_later(record.attachment_id)
         elif missing is not None:
-            self.conclude(operation, result, missing)
+            still = dataclasses.replace(
+                missing, last_request=record.last_request
+            )
+            self.conclude(operation, result, still)
         else:
             self.conclude(operation, result, gone=record.attachment_id)
 
@@ -224,8 +231,19 @@ class AttachHandler(handler.BaseHandler):
             LOG.info('Still left of %s: %s', attachment_id, ', '.join(left))
             return False
         LOG.info('Nothing is left of %s any more', attachment_id)
-        self.services.records.forget_attachment(attachment_id)
+        self._forget(known)
         return True
+
+    def _forget(self, known: AttachmentRecord) -> None:
+        """Nothing is left of an attach."""
+        records = self.services.records
+        if known.wwn is None:
+            records.forget_attachment(known.attachment_id)
+        else:
+            # It was to make an attachment again, which is missing as before.
+            records.put_attachment(
+                dataclasses.replace(known, state='attached', boot_id='')
+            )
 
     def abandon(self, operation: Operation) -> None:
         if self._undo_earlier(operation):
@@ -247,7 +265,7 @@ class AttachHandler(handler.BaseHandler):
         again = operation.abandoned is None and not operation.deadline.passed
         left = self._disconnect(known, used=(), cut_short=again)
         if not left:
-            records.forget_attachment(request.attachment_id)
+            self._forget(known)
             return True
         error = operation.abandoned or exception.UndoFailed()
         result = self.failed(operation, error)
@@ -262,7 +280,7 @@ class AttachHandler(handler.BaseHandler):
         if known.boot_id != self.services.boot_id:
             self._claims(known).release_all()
             return
-        if known.state in _PRESENT and known.device:
+        if known.state in PRESENT and known.device:
             device = self._with_late_paths(known)
             used = late_paths.connected(device)
             self.services.records.put_attachment(_with_device(known, device))

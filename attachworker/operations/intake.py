@@ -14,10 +14,13 @@
 """Takes requests, each of them once."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import datetime
 import math
 import threading
 from typing import Any
+import uuid
 
 from oslo_log import log as logging
 from oslo_versionedobjects import exception as versioned_objects
@@ -26,6 +29,7 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.dispatcher import Dispatcher
+from attachworker.journal import AttachmentRecord
 from attachworker.journal import Call
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
@@ -170,22 +174,10 @@ class Operations:
 
         :raises JournalUnavailable: the request makes no sense
         """
-        try:
+        with self._legible(f'request {record.request_id}'):
             operation = self._operation(
                 record.operation, _object(record.body), self._remaining(record)
             )
-        except (
-            exception.AttachWorkerError,
-            versioned_objects.VersionedObjectsException,
-            LookupError,
-            ValueError,
-        ) as error:
-            raise exception.JournalUnavailable(
-                path=self._records.path,
-                reason=f'request {record.request_id} cannot be read '
-                f'({type(error).__name__}); start the version that wrote it, '
-                'or move the journal away and see to its volumes by hand',
-            ) from error
         if record.reply_to is not None:
             operation.reply_to = [objects.ReplyTo(**record.reply_to)]
         try:
@@ -206,6 +198,40 @@ class Operations:
         self._records.count_attempt(operation.request.request_id)
         with self._lock:
             self._queue(operation)
+
+    def recall_attach(self, record: AttachmentRecord) -> objects.AttachRequest:
+        """A new request for an attachment that a reboot has taken away.
+
+        :raises JournalUnavailable: what the journal has makes no sense
+        """
+        with self._legible(f'attachment {record.attachment_id}'):
+            request: objects.AttachRequest = _object(record.again)
+            request.request_id = str(uuid.uuid4())
+            request.reply_to = None
+            request.deadline_seconds = None
+        return request
+
+    def attach_again(self, request: objects.AttachRequest) -> None:
+        """Accept what :meth:`recall_attach` has made, however much waits."""
+        with self._lock:
+            self._accept('attach', request, None)
+
+    @contextlib.contextmanager
+    def _legible(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (
+            exception.AttachWorkerError,
+            versioned_objects.VersionedObjectsException,
+            LookupError,
+            ValueError,
+        ) as error:
+            raise exception.JournalUnavailable(
+                path=self._records.path,
+                reason=f'{what} cannot be read ({type(error).__name__}); '
+                'start the version that wrote it, or move the journal away '
+                'and see to its volumes by hand',
+            ) from error
 
     def _remaining(self, record: RequestRecord) -> deadlines.Deadline:
         deadline = self._deadline(record)

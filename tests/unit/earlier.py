@@ -31,9 +31,11 @@ from tests.simulator import bed as beds
 PATIENCE = 10.0
 
 
-def worker(bed: beds.SimulatedBed, state: pathlib.Path) -> harness.Harness:
-    options = {'login_timeout': 1, 'scan_attempts': 1, 'device_timeout': 5}
-    return harness.Harness(bed, state_path=state, iscsi=options)
+def worker(
+    bed: beds.SimulatedBed, state: pathlib.Path, **options: Any
+) -> harness.Harness:
+    iscsi = {'login_timeout': 1, 'scan_attempts': 1, 'device_timeout': 5}
+    return harness.Harness(bed, state_path=state, iscsi=iscsi, **options)
 
 
 class Earlier:
@@ -79,8 +81,16 @@ class Earlier:
                 (request_id,),
             )
 
-    def begins(self, volume: contract.Volume, request: Any) -> None:
-        """Bring the device here, as far as an attach does before its end."""
+    def begins(
+        self,
+        volume: contract.Volume,
+        request: Any,
+        missing_wwn: str | None = None,
+    ) -> None:
+        """Bring the device here, as far as an attach does before its end.
+
+        :param missing_wwn: of what a reboot took away, if it did
+        """
         info = request.connection_info
         self.records.put_attachment(
             AttachmentRecord(
@@ -91,6 +101,7 @@ class Earlier:
                 state='attaching',
                 last_request=request.request_id,
                 boot_id=self._boot_id,
+                wwn=missing_wwn,
             )
         )
         claims = Claims(self._database, request.attachment_id, self._boot_id)

@@ -306,7 +306,7 @@ def test_a_journal_of_the_version_before_is_read(
     assert finished is not None
     assert finished.result == {'is': 'the result'}
     (attachment,) = records.attachments()
-    assert attachment.state == 'attached'
+    assert (attachment.state, attachment.again) == ('attached', None)
     claims = Claims(database, 'attachment', 'boot')
     (target,) = claims.taken()
     assert claims.made_device(target)

@@ -112,9 +112,12 @@ def test_no_result_for_a_request_that_was_not_accepted(
 
 def test_result_and_attachment_change_together(records: Records) -> None:
     records.accept(rows.request())
-    found = rows.attachment(state='attached', device={'path': '/dev/sda'})
+    found = rows.attachment(
+        state='attached', device={'path': '/dev/sda'}, again={'is': 'again'}
+    )
     records.finish('request', {'is': 'done'}, found, None)
     assert records.attachment('attachment').device == {'path': '/dev/sda'}
+    assert records.attachment('attachment').again == {'is': 'again'}
     records.accept(rows.request('detach'))
     records.finish('detach', {'is': 'done'}, None, 'attachment')
     assert records.attachment('attachment') is None
