@@ -11,6 +11,7 @@
 # under the License.
 """Speak to multipathd, and keep its list of wanted WWIDs."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -130,15 +131,24 @@ def remove_path(disk: str) -> None:
     """Have multipathd forget a disk; with the last one the map goes.
 
     That it does not know the disk is fine, and so is its absence.
+
+    :raises OSError: it does not let go
     """
     _check_disk(disk)
+    with contextlib.suppress(ConnectionRefusedError):
+        if not _let_go(disk):
+            # the uevent of a disk that is new came between two questions
+            _ask(f'del path {disk}')
+
+
+def _let_go(disk: str) -> bool:
     try:
         _ask(f'del path {disk}')
     except ConnectionRefusedError:
-        return
+        raise
     except OSError:
-        if disk in paths():
-            raise
+        return disk not in paths()
+    return True
 
 
 @privileged.default.entrypoint

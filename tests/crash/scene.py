@@ -138,6 +138,13 @@ class Scene:
             with self._worker() as worker:
                 self._detach(worker)
 
+    def close(self) -> None:
+        """Detach what a test has left."""
+        with self._worker() as worker:
+            for attachment in worker.attachments():
+                worker.detach(attachment.partition(' ')[0], force=True)
+            assert worker.attachments() == []
+
     # -- one request
 
     def _make_ask(self) -> Ask:
@@ -251,7 +258,13 @@ class Scene:
         attached = [f'{self._neighbour.name} attached']
         attached += [f'{volume.name} attached'] * there
         self._until(self._attached if there else self._before)
-        _until(lambda: (worker.attachments(), sorted(attached)))
+        _until(
+            lambda: (worker.attachments(), sorted(attached)),
+            lambda: [
+                one.as_dict()
+                for one in worker.api.list_attachments({}, worker.name)
+            ],
+        )
         read = self._bed.read
         assert read(self._neighbour_path) == self._neighbour.pattern
         if there:
@@ -301,12 +314,20 @@ class Scene:
             assert victim.journal(self._state, query) == [], query
 
 
-def _until(look: Callable[[], tuple[Any, Any]]) -> None:
-    """Until both of what a look gives are the same."""
+def _until(
+    look: Callable[[], tuple[Any, Any]],
+    tell: Callable[[], Any] = lambda: '',
+) -> None:
+    """Until both of what a look gives are the same.
+
+    :param tell: more, for who reads that they never were
+    """
     limit = time.monotonic() + _PATIENCE
     while True:
         found, wanted = look()
         if found == wanted:
             return
-        assert time.monotonic() < limit, f'{found}\ninstead of\n{wanted}'
+        assert time.monotonic() < limit, (
+            f'{found}\ninstead of\n{wanted}\n{tell()}'
+        )
         time.sleep(0.01)

@@ -19,6 +19,7 @@ that a run passes, so a new task or verb is tried without being listed here.
 """
 
 from collections.abc import Iterator
+import contextlib
 import functools
 import pathlib
 import types
@@ -79,12 +80,14 @@ def test_killed_anywhere(
     bed: SimulatedBed, tmp_path: pathlib.Path, scenario: Scenario
 ) -> None:
     # Given the points that a request passes
-    scene = Scene(bed, machines.Simulated(bed.root), tmp_path, scenario)
-    if scenario.fails == 'VerifyDevice':
-        bed.arm(Fault.FAIL_BEFORE, 'block.read', times=None)
-    points = scene.points()
-    # When the worker is killed at each, then the next one brings it to an end
-    struck = [scene.strike(point) for point in points]
+    with contextlib.closing(
+        Scene(bed, machines.Simulated(bed.root), tmp_path, scenario)
+    ) as scene:
+        if scenario.fails == 'VerifyDevice':
+            bed.arm(Fault.FAIL_BEFORE, 'block.read', times=None)
+        points = scene.points()
+        # When the worker is killed at each, then the next one ends it
+        struck = [scene.strike(point) for point in points]
     print(f'{scenario}: killed at {sum(struck)} of {len(points)} points')
     assert sum(struck) >= _NEARLY_ALL * len(points)
 
@@ -95,10 +98,12 @@ def test_killed_anywhere_in_the_recovery(
     bed: SimulatedBed, tmp_path: pathlib.Path, scenario: Scenario, first: str
 ) -> None:
     # Given a worker that was killed, and the points that the next one passes
-    scene = Scene(bed, machines.Simulated(bed.root), tmp_path, scenario)
-    points = scene.points(first)
-    # When that is killed at each, then the third one brings it to an end
-    struck = [scene.strike(point, first) for point in points]
+    with contextlib.closing(
+        Scene(bed, machines.Simulated(bed.root), tmp_path, scenario)
+    ) as scene:
+        points = scene.points(first)
+        # When that is killed at each, then the third one ends it
+        struck = [scene.strike(point, first) for point in points]
     print(f'{scenario}, twice: {sum(struck)} of {len(points)} points')
     assert sum(struck) >= _NEARLY_ALL * len(points)
 

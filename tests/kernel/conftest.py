@@ -25,5 +25,9 @@ def bed() -> Iterator[kernel_bed.KernelBed]:
     if 'LAB_INSIDE' not in os.environ:
         pytest.skip('python -m tests.kernel.lab run -- pytest tests/kernel')
     made = kernel_bed.KernelBed()
+    before = made.snapshot()['wwids']
     yield made
+    after = made.snapshot()['wwids']
     made.close()
+    # a line that is left would be found by a later test, as somebody else's
+    assert after == before

@@ -16,6 +16,7 @@ Takes half an hour or more, so it is no part of ``make test``:
 ``tox -e crash-full`` runs it.
 """
 
+import contextlib
 import pathlib
 
 import pytest
@@ -39,12 +40,14 @@ def test_killed_at_all_boundaries(
     bed: KernelBed, tmp_path: pathlib.Path, scenario: Scenario
 ) -> None:
     bed.set_multipathd()
-    scene = Scene(bed, crashing.Machine(), tmp_path, scenario)
-    points = [
-        point
-        for point in scene.points()
-        if ' execute ' in point or ' revert ' in point
-    ]
-    struck = [scene.strike(point) for point in points]
+    with contextlib.closing(
+        Scene(bed, crashing.Machine(), tmp_path, scenario)
+    ) as scene:
+        points = [
+            point
+            for point in scene.points()
+            if ' execute ' in point or ' revert ' in point
+        ]
+        struck = [scene.strike(point) for point in points]
     print(f'{scenario}: killed at {sum(struck)} of {len(points)} points')
     assert all(struck)

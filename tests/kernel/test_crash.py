@@ -16,6 +16,7 @@ What a login, a scan, a map and their removal leave behind is what a simulator
 could have wrong. All boundaries of tasks: tests/kernel/crash_full.py.
 """
 
+import contextlib
 import pathlib
 
 import pytest
@@ -70,6 +71,8 @@ def test_killed_at_a_chosen_point(
     bed: KernelBed, tmp_path: pathlib.Path, scenario: Scenario
 ) -> None:
     bed.set_multipathd()
-    scene = Scene(bed, crashing.Machine(), tmp_path, scenario)
-    for point in CHOICE[scenario]:
-        assert scene.strike(point), f'{point} was not passed'
+    with contextlib.closing(
+        Scene(bed, crashing.Machine(), tmp_path, scenario)
+    ) as scene:
+        for point in CHOICE[scenario]:
+            assert scene.strike(point), f'{point} was not passed'

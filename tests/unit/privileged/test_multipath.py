@@ -34,6 +34,7 @@ class Daemon:
     def __init__(self, address: str) -> None:
         self.said: list[str] = []
         self.answers: dict[str, str] = {}
+        self.first_answers: dict[str, str] = {}
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(address)
         self._listener.listen()
@@ -50,7 +51,9 @@ class Daemon:
                 (length,) = LENGTH.unpack(client.recv(LENGTH.size))
                 command = client.recv(length).rstrip(b'\0').decode()
                 self.said.append(command)
-                answer = self.answers.get(command, 'ok\n').encode() + b'\0'
+                usual = self.answers.get(command, 'ok\n')
+                text = self.first_answers.pop(command, usual)
+                answer = text.encode() + b'\0'
                 message = LENGTH.pack(len(answer)) + answer
                 # in two pieces, as a socket may deliver it
                 client.sendall(message[:9])
@@ -141,6 +144,15 @@ def test_a_path_that_is_not_known_is_gone(daemon: Daemon) -> None:
     daemon.answers['del path sda'] = 'fail\n'
     daemon.answers['show paths raw format "%d"'] = 'sdb\n'
     multipath.remove_path('sda')
+
+
+def test_a_path_that_is_known_too_late(daemon: Daemon) -> None:
+    """Its uevent comes between two questions; seen on a real kernel."""
+    daemon.first_answers['del path sda'] = 'fail\n'
+    known = 'show paths raw format "%d"'
+    daemon.answers[known] = 'sda\nsdb\n'
+    multipath.remove_path('sda')
+    assert daemon.said == ['del path sda', known, 'del path sda']
 
 
 def test_a_path_that_stays(daemon: Daemon) -> None:
