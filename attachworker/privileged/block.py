@@ -90,8 +90,10 @@ def openers(devices: list[str]) -> list[tuple[str, int, str]]:
         opened = names.keys() & _open_devices(pid)
         if not opened:
             continue
-        command = _command(pid)
-        if command in _BYSTANDERS or _command(_parent(pid)) in _BYSTANDERS:
+        command, parent = _command(pid), _parent(pid)
+        if command is None or parent is None:
+            continue  # it has ended, and with it whatever it was
+        if not _BYSTANDERS.isdisjoint((command, _command(parent))):
             continue
         found += [(names[number], int(pid), command) for number in opened]
     return found
@@ -124,18 +126,20 @@ def _open_devices(pid: str) -> set[int]:
     return found
 
 
-def _parent(pid: str) -> str:
+def _parent(pid: str) -> str | None:
+    """None if the process has ended."""
     try:
         with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
             # the command, in parentheses, may hold anything
             return file.read().rpartition(')')[2].split()[1]
     except OSError:
-        return '0'
+        return None
 
 
-def _command(pid: str) -> str:
+def _command(pid: str) -> str | None:
+    """None if the process has ended."""
     try:
         with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
             return file.read().strip()
     except OSError:
-        return '?'
+        return None

@@ -61,6 +61,20 @@ def test_a_device_that_is_not_there_is_open_nowhere() -> None:
     assert block.openers(['sdzzzzzz']) == []
 
 
+@pytest.mark.parametrize('ended', [False, True])
+def test_a_process_that_has_just_ended_uses_nothing(
+    monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """udev's multipath does, while its files are looked at."""
+    # above the kernel's highest one
+    pid = 4194305 if ended else os.getppid()
+    monkeypatch.setattr(block, '_numbers', lambda devices: {2048: 'sda'})
+    monkeypatch.setattr(block, '_open_devices', lambda pid: {2048})
+    monkeypatch.setattr(block.os, 'listdir', lambda path: [str(pid)])
+    found = [(device, user) for device, user, _ in block.openers(['sda'])]
+    assert found == ([] if ended else [('sda', pid)])
+
+
 @pytest.mark.parametrize('verb', VERBS)
 def test_what_is_no_block_device_is_not_opened(
     verb: Callable[[str], Any],
