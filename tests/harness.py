@@ -83,8 +83,7 @@ class Harness:
             url,
             host=self.name,
             state_path=str(state_path),
-            runtime_path=str(state_path / 'run'),
-            **options,
+            **{'runtime_path': str(state_path / 'run'), **options},
         )
         for group, opts in connectors.list_opts():
             self.conf.register_group(group)

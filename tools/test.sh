@@ -12,8 +12,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 #
-# Runs all tests: those that need no kernel, and at the same time the others in
-# the lab, which keeps to one processor. A skipped test counts as a failure.
+# Runs all tests: those that need no kernel, or boot one themselves, and at the
+# same time the others in the lab, which keeps to one processor. A skipped test
+# counts as a failure.
 
 set -euo pipefail
 
@@ -76,7 +77,8 @@ all_labs > "$results/labs" 2>&1 &
 labs=$!
 set +m
 "$python" -m pytest --timeout "$test_timeout" \
-    tests/unit tests/contract tests/crash tests/functional || status=1
+    tests/unit tests/contract tests/crash tests/functional tests/power ||
+    status=1
 wait "$labs" || status=1
 labs=
 echo '=== in the lab, on a real kernel ==='

@@ -30,18 +30,21 @@ class Receiver:
     """A caller's own RPC server; like most, it is not durable.
 
     :param refuse: how often it fails before it takes a result
+    :param name: on the bus; None: a new one
     :ivar results: what it has taken
     :ivar asked: how often it was asked to
     """
 
     target = messaging.Target(version='1.0')
 
-    def __init__(self, url: str, refuse: int = 0) -> None:
+    def __init__(
+        self, url: str, refuse: int = 0, name: str | None = None
+    ) -> None:
         self.results: list[objects.OperationResult] = []
         self.refuse = refuse
         self.asked = 0
         self.got = threading.Event()
-        name = f'caller-{uuid.uuid4()}'
+        name = name or f'caller-{uuid.uuid4()}'
         self.reply_to = {'exchange': name, 'topic': name, 'server': 'me'}
         self.transport = messaging.get_rpc_transport(cfg.CONF, url)
         self.server = messaging.get_rpc_server(

@@ -69,8 +69,13 @@ class KernelBed(bed.Bed):
         resizable: bool = False,
         mapped: bool = True,
         block_size: int = 512,
+        serial: uuid.UUID | None = None,
     ) -> bed.Volume:
-        serial = uuid.uuid4()
+        """See :class:`tests.contract.bed.Bed`.
+
+        :param serial: of a volume that an earlier guest had; None: a new one
+        """
+        serial = serial or uuid.uuid4()
         name = f'volume-{serial}'
         wwn = lio.wwn_of(serial)
         line = f'{name} {wwn}\n'.encode()
