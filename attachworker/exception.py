@@ -72,7 +72,7 @@ class AuthFailed(AttachWorkerError):
 class DeviceNotFound(AttachWorkerError):
     code = 'device_not_found'
     msg_fmt = (
-        'LUN %(lun)s of %(target)s at %(portal)s did not appear; check '
+        '%(volume)s did not appear; check '
         'that the volume is mapped to this initiator.'
     )
     retryable = True
@@ -82,7 +82,7 @@ class WwnNotFound(AttachWorkerError):
     code = 'wwn_not_found'
     msg_fmt = (
         'Device %(device)s reports no usable identifier (VPD page '
-        '0x83); the volume cannot be told from others.'
+        '0x83 of a SCSI disk); the volume cannot be told from others.'
     )
 
 

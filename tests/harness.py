@@ -90,6 +90,7 @@ class Harness:
             self.conf.register_opts(opts, group=group)
         for name, value in (iscsi or {}).items():
             self.conf.set_override(name, value, group='iscsi')
+        self.conf.set_override('local_roots', [beds.LOCAL_ROOT], group='local')
         self.worker = service.Worker(
             self.conf, host or bed.host(), run_class=run_class
         )
@@ -128,6 +129,15 @@ class Harness:
         return self.api.detach_volume(
             {}, self.name, detach_request(attachment_id, **values)
         )
+
+    def extend(self, attachment_id: str, size: int) -> objects.OperationResult:
+        """Have a volume that has grown to a size, in bytes, seen as such."""
+        request = objects.ExtendRequest(
+            request_id=str(uuid.uuid4()),
+            attachment_id=attachment_id,
+            expected_size=size,
+        )
+        return self.api.extend_volume({}, self.name, request)
 
     def attachments(self) -> list[str]:
         """What list_attachments shows, as 'id state'."""

@@ -86,12 +86,15 @@ class Connectors:
             found |= connector.properties()
         return found
 
-    def links(self) -> list[base.Link]:
-        """All connections to storage that this host has."""
+    def links(self, claimed: list[base.Target]) -> list[base.Link]:
+        """All connections to storage that this host has.
+
+        :param claimed: what the journal has
+        """
         return [
             link
             for connector in self._connectors.values()
-            for link in connector.links()
+            for link in connector.links(claimed)
         ]
 
     def _failed(self, manager: Any, entry_point: Any, error: Any) -> None:

@@ -35,11 +35,16 @@ class Path:
 
     :ivar disk: kernel name of its block device, for example ``sda``
     :ivar address: where the kernel keeps it; for SCSI host:channel:target:LUN
+    :ivar wwn: the volume's identifier, as the kernel has read it once; None
+        if it has not
+    :ivar lasting: it is there whether the volume is attached or not
     """
 
     target: Target
     disk: str
     address: str
+    wwn: str | None = dataclasses.field(default=None, compare=False)
+    lasting: bool = dataclasses.field(default=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +85,15 @@ class Link:
     """A connection of this host to storage, whoever made it.
 
     :ivar name: for people: ``session 3``
-    :ivar number: grows with each new one until the next boot
+    :ivar number: grows with each new one until the next boot; None: it is
+        not logged in to, and belongs to who uses its devices
     :ivar portals: one, or two if the target has redirected the login
     :ivar works: whether it takes I/O
     :ivar state: as the kernel says
     """
 
     name: str
-    number: int
+    number: int | None
     target: str
     portals: frozenset[str]
     works: bool
@@ -200,6 +206,12 @@ class Connector(abc.ABC):
     :param settings: the options of the connector's own group
     """
 
+    #: Type of its devices for the caller: see objects.DeviceInfo.
+    device_type = 'block'
+
+    #: Whether its devices are SCSI disks, of which multipathd makes maps.
+    scsi = True
+
     def __init__(self, host: host_layer.Host, settings: Any) -> None:
         self._host = host
         self._settings = settings
@@ -267,9 +279,19 @@ class Connector(abc.ABC):
     def paths(self, target: Target) -> list[Path]:
         """The devices that this host has for a target now."""
 
-    def links(self) -> list[Link]:
-        """All connections of this protocol; nobody is asked but sysfs."""
+    def links(self, claimed: list[Target]) -> list[Link]:
+        """All connections of this protocol; nobody is asked but sysfs.
+
+        :param claimed: what the journal has of all protocols
+        """
         return []
+
+    @abc.abstractmethod
+    def rescan(self, path: Path, deadline: deadlines.Deadline) -> None:
+        """Have the kernel read the size of a device again.
+
+        :raises OSError: it does not
+        """
 
     @abc.abstractmethod
     def identify(self, path: Path, deadline: deadlines.Deadline) -> str:

@@ -184,11 +184,17 @@ class ISCSIConnector(base.Connector):
             for session in self._sessions.of(place):
                 device = self._host.scsi.find(session.directory, target.lun)
                 if device is not None and device.disk is not None:
-                    found.append(base.Path(place, device.disk, device.hctl))
+                    wwn = self._host.scsi.cached_wwn(device.hctl)
+                    found.append(
+                        base.Path(place, device.disk, device.hctl, wwn)
+                    )
         return found
 
-    def links(self) -> list[base.Link]:
+    def links(self, claimed: list[base.Target]) -> list[base.Link]:
         return self._sessions.links()
+
+    def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
+        self._host.scsi.rescan(path.address, deadline)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         try:
@@ -334,6 +340,4 @@ def _session_key(target: base.Target) -> str:
 
 
 def _not_found(target: base.Target) -> exception.DeviceNotFound:
-    return exception.DeviceNotFound(
-        lun=target.lun, target=target.name, portal=target.portal
-    )
+    return exception.DeviceNotFound(volume=target.title)

@@ -24,6 +24,7 @@ from typing import Any
 
 from attachworker.host import block
 from attachworker.host import iscsi
+from attachworker.host import loop
 from attachworker.host import multipath
 from attachworker.host import scsi
 from attachworker.host import uevents
@@ -50,6 +51,7 @@ class Host:
         self.uevents = uevents.UeventMonitor(uevent_source, fallback_interval)
         self.iscsi = iscsi.ISCSI(root, privileged.iscsi, self.verbs)
         self.scsi = scsi.SCSI(root, privileged.scsi, self.verbs, self.uevents)
+        self.loop = loop.Loop(root, privileged.loop, self.verbs, self.uevents)
         self.multipath = multipath.Multipath(
             root, privileged.multipath, self.verbs, self.uevents
         )

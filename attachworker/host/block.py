@@ -50,6 +50,26 @@ class Block:
     def read_only(self, disk: str) -> bool:
         return sysfs.read_int(self._sysfs(disk) / 'ro') == 1
 
+    def of_node(self, path: str) -> str | None:
+        """The kernel name of the block device that a node below dev is."""
+        directory, _, name = path.rpartition('/')
+        if directory == '/dev' and self._sysfs(name).exists():
+            return name
+        return None
+
+    def identifier(self, disk: str) -> str | None:
+        """What tells a device from others for good; None if nothing does."""
+        directory = self._sysfs(disk)
+        partition = sysfs.read(directory / 'partition')
+        if partition:
+            whole = self.identifier(directory.resolve().parent.name)
+            return f'{whole}-part{partition}' if whole else None
+        for name in ('dm/uuid', 'md/uuid', 'wwid', 'device/wwid', 'serial'):
+            found = sysfs.read(directory / name)
+            if found and found.strip():
+                return '_'.join(found.split())
+        return None
+
     def users(
         self, disks: list[str], deadline: deadlines.Deadline
     ) -> dict[str, list[str]]:

@@ -13,14 +13,21 @@
 
 """Which targets an attachment uses, and which sessions are ours."""
 
+from typing import Any
+
 from attachworker.journal import database
 
 #: Portal, target name and LUN.
 Target = tuple[str, str, int]
 
 # The names of targets have no case.
-_SAME_SESSION = 'portal = ? AND name = ? COLLATE NOCASE'
-_SAME_LUN = f'{_SAME_SESSION} AND lun = ?'
+# A name without a portal is that of a file, say, and has its case.
+_SAME_SESSION = (
+    'portal = :portal AND name = :name COLLATE NOCASE'
+    " AND (portal != '' OR name = :name)"
+)
+_SAME_LUN = f'{_SAME_SESSION} AND lun = :lun'
+_SAME_CLAIM = f'{_SAME_LUN} AND attachment_id = :attachment_id'
 
 
 class Claims:
@@ -46,24 +53,22 @@ class Claims:
     def take(self, target: Target) -> None:
         self._write(
             'INSERT OR IGNORE INTO claims (portal, name, lun, attachment_id)'
-            ' VALUES (?, ?, ?, ?)',
-            *_key(target),
-            self._attachment_id,
+            ' VALUES (:portal, :name, :lun, :attachment_id)',
+            target,
         )
 
     def release(self, target: Target) -> None:
         """Give a target up; a device that we made goes with its last user."""
-        key = _key(target)
+        values = self._values(target)
         with self._journal.transaction() as connection:
             connection.execute(
                 'UPDATE claims SET made_device = 1'
-                f' WHERE {_SAME_LUN} AND EXISTS (SELECT 1 FROM claims WHERE'
-                f' {_SAME_LUN} AND attachment_id = ? AND made_device)',
-                (*key, *key, self._attachment_id),
+                f' WHERE {_SAME_LUN} AND EXISTS (SELECT 1 FROM claims'
+                f' WHERE {_SAME_CLAIM} AND made_device)',
+                values,
             )
             connection.execute(
-                f'DELETE FROM claims WHERE {_SAME_LUN} AND attachment_id = ?',
-                (*key, self._attachment_id),
+                f'DELETE FROM claims WHERE {_SAME_CLAIM}', values
             )
 
     def release_all(self) -> None:
@@ -90,68 +95,54 @@ class Claims:
 
     def intend_device(self, target: Target) -> None:
         self._write(
-            'UPDATE claims SET made_device = 1'
-            f' WHERE {_SAME_LUN} AND attachment_id = ?',
-            *_key(target),
-            self._attachment_id,
+            f'UPDATE claims SET made_device = 1 WHERE {_SAME_CLAIM}', target
         )
 
     def made_device(self, target: Target) -> bool:
-        return self._any(
-            f'SELECT 1 FROM claims WHERE {_SAME_LUN} AND attachment_id = ?'
-            ' AND made_device',
-            *_key(target),
-            self._attachment_id,
-        )
+        return self._any(f'claims WHERE {_SAME_CLAIM} AND made_device', target)
 
     def shared(self, target: Target) -> bool:
         return self._any(
-            f'SELECT 1 FROM claims WHERE {_SAME_LUN} AND attachment_id != ?',
-            *_key(target),
-            self._attachment_id,
+            f'claims WHERE {_SAME_LUN} AND attachment_id != :attachment_id',
+            target,
         )
 
     def session_shared(self, target: Target) -> bool:
         return self._any(
-            f'SELECT 1 FROM claims WHERE {_SAME_SESSION}'
-            ' AND attachment_id != ?',
-            *_key(target)[:2],
-            self._attachment_id,
+            f'claims WHERE {_SAME_SESSION}'
+            ' AND attachment_id != :attachment_id',
+            target,
         )
 
     def intend_session(self, target: Target, after: int) -> None:
         self._write(
             'INSERT OR REPLACE INTO sessions (portal, name, boot_id, after)'
-            ' VALUES (?, ?, ?, ?)',
-            *_key(target)[:2],
-            self._boot_id,
+            ' VALUES (:portal, :name, :boot_id, :number)',
+            target,
             after,
         )
 
     def intends_session(self, target: Target) -> bool:
         return self._any(
-            f'SELECT 1 FROM sessions WHERE {_SAME_SESSION} AND boot_id = ?'
+            f'sessions WHERE {_SAME_SESSION} AND boot_id = :boot_id'
             ' AND number IS NULL',
-            *_key(target)[:2],
-            self._boot_id,
+            target,
         )
 
     def confirm_session(self, target: Target, number: int) -> None:
         self._write(
-            f'UPDATE sessions SET number = ? WHERE {_SAME_SESSION}',
+            f'UPDATE sessions SET number = :number WHERE {_SAME_SESSION}',
+            target,
             number,
-            *_key(target)[:2],
         )
 
     def owns_session(self, target: Target, number: int) -> bool:
         """Ours is what came after our intent: a crash may have kept the
         number from us, but numbers only grow."""
         return self._any(
-            f'SELECT 1 FROM sessions WHERE {_SAME_SESSION} AND boot_id = ?'
-            ' AND (number = ? OR (number IS NULL AND after < ?))',
-            *_key(target)[:2],
-            self._boot_id,
-            number,
+            f'sessions WHERE {_SAME_SESSION} AND boot_id = :boot_id AND'
+            ' (number = :number OR (number IS NULL AND after < :number))',
+            target,
             number,
         )
 
@@ -159,18 +150,31 @@ class Claims:
         self._write(
             f'DELETE FROM sessions WHERE {_SAME_SESSION}'
             + (' AND number IS NOT NULL' if self._cut_short else ''),
-            *_key(target)[:2],
+            target,
         )
 
-    def _write(self, statement: str, *values: object) -> None:
+    def _write(
+        self, statement: str, target: Target, number: int | None = None
+    ) -> None:
         with self._journal.transaction() as connection:
-            connection.execute(statement, values)
+            connection.execute(statement, self._values(target, number))
 
-    def _any(self, query: str, *values: object) -> bool:
-        return bool(self._journal.rows(query + ' LIMIT 1', *values))
+    def _any(
+        self, where: str, target: Target, number: int | None = None
+    ) -> bool:
+        query = f'SELECT 1 FROM {where} LIMIT 1'
+        return bool(self._journal.rows(query, **self._values(target, number)))
 
-
-def _key(target: Target) -> tuple[str, str, str]:
-    # as text: a LUN may need all 64 bits, SQLite's integers have a sign
-    portal, name, lun = target
-    return portal, name, str(lun)
+    def _values(
+        self, target: Target, number: int | None = None
+    ) -> dict[str, Any]:
+        portal, name, lun = target
+        return {
+            'portal': portal,
+            'name': name,
+            # as text: it may need all 64 bits, SQLite's integers have a sign
+            'lun': str(lun),
+            'attachment_id': self._attachment_id,
+            'boot_id': self._boot_id,
+            'number': number,
+        }

@@ -142,13 +142,15 @@ class Database:
                     self._connection.execute('ROLLBACK')
                 raise
 
-    def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
+    def rows(
+        self, query: str, *values: object, **named: object
+    ) -> list[sqlite3.Row]:
         """All rows of a query.
 
         :raises JournalUnavailable: they could not be read
         """
         with self._lock, self._errors():
-            return self._connection.execute(query, values).fetchall()
+            return self._connection.execute(query, named or values).fetchall()
 
     def _prepare(self) -> None:
         (version,) = self._connection.execute('PRAGMA user_version').fetchone()

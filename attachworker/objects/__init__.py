@@ -24,6 +24,7 @@ from attachworker.objects.connection_info import ConnectionInfo
 from attachworker.objects.connection_info import Target
 from attachworker.objects.iscsi import ISCSIConnectionInfo
 from attachworker.objects.iscsi import ISCSITarget
+from attachworker.objects.local import LocalConnectionInfo
 from attachworker.objects.request import AttachRequest
 from attachworker.objects.request import DetachRequest
 from attachworker.objects.request import Encryption
@@ -51,6 +52,7 @@ __all__ = [
     'ExtendRequest',
     'ISCSIConnectionInfo',
     'ISCSITarget',
+    'LocalConnectionInfo',
     'OperationError',
     'OperationResult',
     'PathInfo',
@@ -78,6 +80,7 @@ HISTORY = {
         'ExtendRequest': '1.0',
         'ISCSIConnectionInfo': '1.0',
         'ISCSITarget': '1.0',
+        'LocalConnectionInfo': '1.0',
         'OperationError': '1.0',
         'OperationResult': '1.0',
         'PathInfo': '1.0',

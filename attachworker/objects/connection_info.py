@@ -28,13 +28,13 @@ from attachworker.objects import rules
 CLASSES = {
     'iscsi': 'ISCSIConnectionInfo',
     'iser': 'ISCSIConnectionInfo',
+    'local': 'LocalConnectionInfo',
 }
 
 #: Why the other types that drivers send are not served.
 REASONS = {
     'aoe': 'ATA over Ethernet is not supported',
     'fibre_channel': 'Fibre Channel is not supported',
-    'local': 'local devices are not supported by this version',
     'nfs': 'a file on a network share is not a block device',
     'nvmeof': 'NVMe over Fabrics is not supported by this version',
     'rbd': 'Ceph RBD is not supported by this version',
@@ -45,20 +45,29 @@ REASONS = {
 class Target(NamedTuple):
     """One way to a volume."""
 
-    #: 'address:port', IPv6 in brackets.
+    #: 'address:port', IPv6 in brackets; empty where the name says it all.
     portal: str
     #: Name of the target (an IQN, for example), as the target spells it.
     name: str
-    #: Number of the volume there, as it goes over the wire.
+    #: Number of the volume there, as it goes over the wire; 0 without portal.
     lun: int
 
     def __str__(self) -> str:
+        if not self.portal:
+            return self.name
         return f'{self.portal},{self.name},{self.lun}'
 
     @property
+    def title(self) -> str:
+        """The volume there, for people."""
+        if not self.portal:
+            return self.name
+        return f'LUN {self.lun} of {self.name} at {self.portal}'
+
+    @property
     def canonical(self) -> 'Target':
-        """What to compare targets by: their names have no case."""
-        return self._replace(name=self.name.lower())
+        """What to compare targets by: a name at a portal has no case."""
+        return self._replace(name=self.name.lower()) if self.portal else self
 
 
 @base.AttachWorkerObjectRegistry.register

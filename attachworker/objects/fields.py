@@ -93,6 +93,11 @@ class Identifier(RuledString):
         return rules.identifier(value)
 
 
+class AbsolutePath(RuledString):
+    def rule(self, value: object) -> str:
+        return rules.absolute_path(value)
+
+
 class UserName(RuledString):
     def rule(self, value: object) -> str:
         return rules.user_name(value)
@@ -190,6 +195,10 @@ class TextField(fields.AutoTypedField[str]):
 
 class IdentifierField(fields.AutoTypedField[str]):
     AUTO_TYPE = Identifier()
+
+
+class AbsolutePathField(fields.AutoTypedField[str]):
+    AUTO_TYPE = AbsolutePath()
 
 
 class UserNameField(fields.AutoTypedField[str]):

@@ -31,6 +31,8 @@ T = TypeVar('T')
 ISCSI_PORT = 3260
 #: Longest secret, in characters.
 MAX_SECRET = 4096
+#: Longest path, in bytes: PATH_MAX of Linux without its NUL.
+MAX_PATH = 4095
 #: Longest iSCSI name, in bytes, RFC 7143 section 4.2.7.1.
 MAX_ISCSI_NAME = 223
 #: A LUN field of SCSI has 8 bytes (SAM-5); the kernel takes it as an integer.
@@ -113,6 +115,21 @@ def secret_line(value: object) -> str:
     value = secret(value)
     if '\n' in value or '\r' in value:
         raise RuleBroken('must not contain a line break')
+    return value
+
+
+def absolute_path(value: object) -> str:
+    """The path of a file, one spelling for each."""
+    value = text(value)
+    if not value.startswith('/') or value.startswith('//'):
+        raise RuleBroken('must begin with one "/"')
+    if len(value.encode()) > MAX_PATH:
+        raise RuleBroken(f'must have at most {MAX_PATH} bytes')
+    if not value.isprintable():
+        raise RuleBroken('must not contain control characters')
+    parts = value.split('/')[1:]
+    if not all(parts) or not {'.', '..'}.isdisjoint(parts):
+        raise RuleBroken('must not contain "//", "/./", "/../" or a last "/"')
     return value
 
 

@@ -22,9 +22,7 @@ from attachworker.host import multipath
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Holdings
 from attachworker.journal import Ledger
-
-#: Portal, name of the target in lower case, LUN.
-_Lun = tuple[str, str, int]
+from attachworker.operations import late_paths
 
 
 class Audit:
@@ -46,7 +44,8 @@ class Audit:
         # after it has left that: read before and after, it holds the owner
         # of whatever was seen in between.
         before = self._ledger.read()
-        links = self._connectors.links()
+        claimed = [objects.Target(*target) for _, target in before.claims]
+        links = self._connectors.links(claimed)
         maps = self._host.multipath.maps()
         journal = before | self._ledger.read()
         return _Comparison(journal, links, maps, self._boot_id).report()
@@ -65,12 +64,12 @@ class _Comparison:
         self._maps = maps
         self._boot_id = boot_id
         self._records = {one.attachment_id: one for one in journal.attachments}
-        self._claimants: dict[_Lun, set[str]] = {}
+        self._claimants: dict[objects.Target, set[str]] = {}
         for attachment_id, (portal, name, lun) in journal.claims:
-            key = portal, name.lower(), lun
+            key = objects.Target(portal, name, lun).canonical
             self._claimants.setdefault(key, set()).add(attachment_id)
         self._there = {
-            (portal, link.target.lower(), device.lun): (link, device)
+            _key(portal, link, device.lun): (link, device)
             for link in links
             for portal in link.portals
             for device in link.devices
@@ -138,10 +137,10 @@ class _Comparison:
         disks: tuple[str, ...] | None,
     ) -> tuple[bool, str]:
         """Whether a device is there, and what is wrong with it."""
-        where = f'{path.portal},{path.target},{path.lun}'
-        key = path.portal, str(path.target).lower(), path.lun
+        target = late_paths.target_of(path)
+        key = target.canonical
         if key not in self._there:
-            return False, f'{where} has no device'
+            return False, f'{target} has no device'
         link, device = self._there[key]
         if _is_other(device, record):
             return False, f'{device.disk} is another volume, {device.wwn}'
@@ -241,6 +240,8 @@ class _Comparison:
     # -- whose it is
 
     def _owns(self, link: connectors.Link) -> bool:
+        if link.number is None:
+            return bool(self._users(link))
         return any(
             portal in link.portals
             and name.lower() == link.target.lower()
@@ -253,19 +254,23 @@ class _Comparison:
         )
 
     def _users(self, link: connectors.Link) -> set[str]:
+        names = {_key(portal, link, 0).name for portal in link.portals}
         return {
             user
             for (portal, name, _), users in self._claimants.items()
-            if portal in link.portals and name == link.target.lower()
+            if portal in link.portals and name in names
             for user in users
         }
 
     def _claimants_of(self, link: connectors.Link, lun: int) -> set[str]:
         found: set[str] = set()
         for portal in link.portals:
-            key = portal, link.target.lower(), lun
-            found |= self._claimants.get(key, set())
+            found |= self._claimants.get(_key(portal, link, lun), set())
         return found
+
+
+def _key(portal: str, link: connectors.Link, lun: int) -> objects.Target:
+    return objects.Target(portal, link.target, lun).canonical
 
 
 def _is_other(

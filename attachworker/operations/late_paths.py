@@ -62,7 +62,7 @@ def connected(device: objects.DeviceInfo) -> list[objects.Target]:
 
 
 def target_of(path: objects.PathInfo) -> objects.Target:
-    return objects.Target._make((path.portal, path.target, path.lun))
+    return objects.Target(path.portal or '', path.target or '', path.lun or 0)
 
 
 def _joins(

@@ -139,11 +139,7 @@ class VerifyDevice(base.Task):
         disk = map.name if map else path.disk
         size = run.host.block.size(disk)
         if not size:
-            raise exception.DeviceNotFound(
-                lun=path.target.lun,
-                target=path.target.name,
-                portal=path.target.portal,
-            )
+            raise exception.DeviceNotFound(volume=path.target.title)
         try:
             run.host.block.read_first_block(disk, run.deadline)
         except OSError as error:
@@ -210,13 +206,15 @@ def describe(
             if one.state != 'connecting'
             and one.error != exception.OperationCancelled.code
         ]
+    connector = run.get_connector(run.info.protocol)
     return objects.DeviceInfo(
-        type='block',
+        type=connector.device_type,
         path=f'/dev/{disk}',
-        scsi_wwn=wwn,
+        scsi_wwn=wwn if connector.scsi else None,
         multipath_id=found.wwid if found else None,
         size=run.host.block.size(disk),
         degraded=run.multipath
+        and connector.scsi
         and (not found or any(one.state != 'connected' for one in paths)),
         paths=paths,
     )
@@ -231,12 +229,13 @@ def _path_info(
     outcome: connectors.PathOutcome, disks: tuple[str, ...]
 ) -> objects.PathInfo:
     disk = outcome.path.disk if outcome.path else None
+    portal, name, lun = outcome.target
     connected = disk in disks
     return objects.PathInfo(
         device=disk if connected else None,
-        portal=outcome.target.portal,
-        target=outcome.target.name,
-        lun=outcome.target.lun,
+        portal=portal or None,
+        target=name,
+        lun=lun if portal else None,
         state='connected'
         if connected
         else 'failed'

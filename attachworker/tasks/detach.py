@@ -54,8 +54,7 @@ class FindPaths(base.Task):
 
         Asked from the kernel: the storage may have taken ours away already.
         """
-        run = self.run
-        found = run.host.scsi.cached_wwn(path.address)
+        run, found = self.run, path.wwn
         if run.expected_wwn is None or found is None:
             return True
         if objects.normalise_wwn(found) == objects.normalise_wwn(
@@ -205,7 +204,8 @@ class VerifyGone(base.Task):
             run.leftovers += [
                 f'device {path.disk}'
                 for path in connector.paths(target)
-                if f'device {path.disk}' not in run.leftovers
+                if not path.lasting
+                and f'device {path.disk}' not in run.leftovers
             ]
         if run.leftovers:
             raise exception.HostToolFailed(

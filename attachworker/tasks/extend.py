@@ -54,11 +54,7 @@ class FindLivePaths(base.Task):
         run = self.run
         try:
             if held is not None and path.disk not in self._working(held):
-                raise exception.DeviceNotFound(
-                    lun=path.target.lun,
-                    target=path.target.name,
-                    portal=path.target.portal,
-                )
+                raise exception.DeviceNotFound(volume=path.target.title)
             wwn = connector.identify(path, run.deadline)
         except exception.DeviceNotFound:
             run.warnings.append(
@@ -87,10 +83,12 @@ class RescanPaths(base.Task):
     Reversion strategy: nothing to undo: it is the size that the volume has.
     """
 
-    def execute(self, paths: list[connectors.Path]) -> None:
+    def execute(
+        self, connector: connectors.Connector, paths: list[connectors.Path]
+    ) -> None:
         for path in paths:
             try:
-                self.run.host.scsi.rescan(path.address, self.run.deadline)
+                connector.rescan(path, self.run.deadline)
             except OSError as error:
                 raise exception.ExtendFailed(
                     device=path.disk, reason=f'rescan: {error}'

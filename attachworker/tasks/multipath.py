@@ -41,7 +41,7 @@ class MapMultipath(base.Task):
 
     def execute(self, connector: connectors.Connector, wwn: str) -> Map | None:
         run = self.run
-        if not run.multipath:
+        if not run.multipath or not connector.scsi:
             return None
         if not run.host.multipath.running(run.deadline):
             self._do_without('multipathd is not running; start it')

@@ -20,16 +20,21 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 from typing import Any
+import uuid
 
 if TYPE_CHECKING:
     from attachworker import host as hosts
 
 
+#: Where local volumes are; in memory on the kernel.
+LOCAL_ROOT = '/run/volumes-of-tests'
+
+
 @dataclasses.dataclass(frozen=True)
 class Volume:
-    """A volume that a target exports.
+    """A volume that a target exports, or a local one.
 
-    :ivar target: IQN
+    :ivar target: IQN; a path if it is local
     :ivar portals: for example ``127.0.0.1:3260``
     :ivar wwn: as sysfs ``wwid`` gives it, without ``naa.``
     :ivar size: bytes
@@ -45,9 +50,15 @@ class Volume:
     size: int
     pattern: bytes
     chap: tuple[str, str] | None
+    protocol: str = 'iscsi'
 
     def connection_info(self, multipath: bool = False) -> dict[str, Any]:
         """A fresh dict in the nested shape of Cinder's LIO driver."""
+        if self.protocol == 'local':
+            return {
+                'driver_volume_type': 'local',
+                'data': {'device_path': self.target},
+            }
         data: dict[str, Any] = {
             'target_discovered': False,
             'target_portal': self.portals[0],
@@ -113,6 +124,19 @@ class Bed(abc.ABC):
         :param mapped: False: see :meth:`remap`
         :param block_size: the logical one, bytes
         """
+
+    def create_local_volume(self, size: int = 32 * 1024 * 1024) -> Volume:
+        """A file of this host."""
+        name = f'volume-{uuid.uuid4()}'
+        path = f'{LOCAL_ROOT}/{name}'
+        file = self.root / path.lstrip('/')
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pattern = (f'{name}\n'.encode() * 4096)[:4096]
+        with open(file, 'xb') as opened:
+            opened.write(pattern)
+            opened.truncate(size)
+        wwn = f'inode-{file.stat().st_ino}'
+        return Volume(name, path, (), 0, wwn, size, pattern, None, 'local')
 
     @abc.abstractmethod
     def remove_volume(self, volume: Volume) -> None:

@@ -39,6 +39,7 @@ _READ_ONLY = frozenset(
         'scsi.inquiry',
         'block.openers',
         'block.read',
+        'loop.inode',
         'multipath.running',
         'multipath.paths',
         'multipath.map_paths',
@@ -101,6 +102,7 @@ class Verbs:
         self.iscsi = group('iscsi')
         self.scsi = group('scsi')
         self.block = group('block')
+        self.loop = group('loop')
         self.multipath = group('multipath')
 
 

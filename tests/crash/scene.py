@@ -79,6 +79,7 @@ class Scenario:
     :ivar multipath: whether a map is wanted
     :ivar shared: whether a neighbour uses the same target
     :ivar fails: the step at which the request fails, and is undone
+    :ivar protocol: of the volume
     """
 
     kind: str
@@ -86,9 +87,11 @@ class Scenario:
     multipath: bool = False
     shared: bool = False
     fails: str = ''
+    protocol: str = 'iscsi'
 
     def __str__(self) -> str:
-        words = [self.kind, f'{self.portals}']
+        words = [self.kind]
+        words += [f'{self.portals}' if self.portals else self.protocol]
         words += ['map'] if self.multipath else []
         words += ['shared'] if self.shared else []
         words += ['fails'] if self.fails else []
@@ -113,13 +116,7 @@ class Scene:
         self._machine = machine
         self._state = state
         self._scenario = scenario
-        self._neighbour = bed.create_volume(portals=scenario.portals)
-        self._volume = bed.create_volume(
-            on=self._neighbour if scenario.shared else None,
-            portals=scenario.portals,
-            chap=None if scenario.shared else ('user', 'password-of-it'),
-            resizable=scenario.kind == 'extend',
-        )
+        self._neighbour, self._volume = self._volumes()
         self._names = {self._volume.target: 'target'}
         for number, portal in enumerate(self._volume.portals):
             self._names[portal] = f'portal {number}'
@@ -137,6 +134,19 @@ class Scene:
         if scenario.kind == 'attach':
             with self._worker() as worker:
                 self._detach(worker)
+
+    def _volumes(self) -> tuple[beds.Volume, beds.Volume]:
+        bed, scenario = self._bed, self._scenario
+        if scenario.protocol == 'local':
+            return bed.create_local_volume(), bed.create_local_volume()
+        neighbour = bed.create_volume(portals=scenario.portals)
+        volume = bed.create_volume(
+            on=neighbour if scenario.shared else None,
+            portals=scenario.portals,
+            chap=None if scenario.shared else ('user', 'password-of-it'),
+            resizable=scenario.kind == 'extend',
+        )
+        return neighbour, volume
 
     def close(self) -> None:
         """Detach what a test has left."""

@@ -94,8 +94,8 @@ def worker(
 
 @pytest.mark.parametrize(
     ('portals', 'multipath'),
-    [(1, False), (2, False), (2, True)],
-    ids=['1', '2', 'map'],
+    [(1, False), (2, False), (2, True), (0, False)],
+    ids=['1', '2', 'map', 'local'],
 )
 @pytest.mark.parametrize('step', steps(attach.build))
 def test_attach(
@@ -108,10 +108,13 @@ def test_attach(
     multipath: bool,
 ) -> None:
     # Given a neighbour on the same target that must not be harmed
-    neighbour = bed.create_volume(portals=portals)
-    volume = bed.create_volume(on=neighbour)
+    if portals:
+        neighbour = bed.create_volume(portals=portals)
+        volume = bed.create_volume(on=neighbour)
+    else:
+        neighbour, volume = (bed.create_local_volume() for _ in range(2))
     path = worker.attach(neighbour, multipath=multipath).device.path
-    sessions = 2 if multipath else 1
+    sessions = 2 if multipath else min(portals, 1)
     settled(bed, sessions)
     before = bed.snapshot()
     # When a step of the attach goes wrong

@@ -127,10 +127,16 @@ class KernelBed(bed.Bed):
         return target
 
     def remove_volume(self, volume: bed.Volume) -> None:
+        if volume.protocol == 'local':
+            os.unlink(self.root / volume.target.lstrip('/'))
+            return
         self._targets[volume.target].unmap(volume.lun)
         self._volumes.pop(volume.name).delete()
 
     def resize_volume(self, volume: bed.Volume, size: int) -> None:
+        if volume.protocol == 'local':
+            os.truncate(self.root / volume.target.lstrip('/'), size)
+            return
         backing = self._volumes[volume.name]
         assert isinstance(backing, lio.BackingDevice), 'not made resizable'
         backing.resize(size)

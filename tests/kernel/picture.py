@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import pathlib
 from typing import Any
 
+from tests.contract import bed as beds
 from tests.kernel import daemons
 
 _SYS = pathlib.Path('/sys')
@@ -43,6 +44,14 @@ def take() -> dict[str, Any]:
             for path in _entries('block')
             if (path / 'device/wwid').exists()
             and (found := _device(path / 'device'))
+        ),
+        # the storage has files of its own
+        'loop_files': sorted(
+            file
+            for path in _entries('block')
+            if (file := _text(path / 'loop/backing_file')).startswith(
+                beds.LOCAL_ROOT
+            )
         ),
         'maps': sorted(
             _text(path / 'dm/uuid')

@@ -57,6 +57,7 @@ CHOICE = {
         'scsi.delete after #1',
         'iscsi.logout after #1',
     ],
+    Scenario('attach', 0, protocol='local'): ['loop.attach after #1'],
     Scenario('extend', portals=2, multipath=True): [
         'scsi.rescan after #1',
         'multipath.resize_map after #1',

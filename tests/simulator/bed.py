@@ -120,9 +120,15 @@ class SimulatedBed(bed.Bed):
         return bed.Volume(**made)
 
     def remove_volume(self, volume: bed.Volume) -> None:
+        if volume.protocol == 'local':
+            os.unlink(self.root / volume.target.lstrip('/'))
+            return
         self.control('remove_volume', target=volume.target, lun=volume.lun)
 
     def resize_volume(self, volume: bed.Volume, size: int) -> None:
+        if volume.protocol == 'local':
+            os.truncate(self.root / volume.target.lstrip('/'), size)
+            return
         self.control('resize_volume', volume=volume.name, size=size)
 
     def remap(

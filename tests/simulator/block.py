@@ -14,15 +14,17 @@
 
 import errno
 import os
+import pathlib
 import threading
 
 from tests.simulator import disks
+from tests.simulator import loops
 from tests.simulator import maps
 from tests.simulator import openers
 from tests.simulator import storage
 from tests.simulator import tree as trees
 
-Device = disks.Disk | maps.Map
+Device = disks.Disk | maps.Map | loops.LoopDevice
 
 
 def no_device(device: str) -> OSError:
@@ -47,44 +49,55 @@ class Block:
         tree: trees.Tree,
         sd: disks.Disks,
         dm: maps.Maps,
+        loop: loops.Loops,
     ) -> None:
         self._changed = changed
         self._tree = tree
         self._disks = sd
         self._maps = dm
+        self._loops = loop
 
     def find(self, device: str) -> Device:
         """:raises OSError: no such device (ENOENT)"""
-        found = self._disks.find(device) or self._maps.find(device)
+        found = self._find(device)
         if found is None:
             raise no_device(device)
         return found
 
-    def volume(self, device: str) -> storage.Volume:
-        """The volume that answers for a device.
+    def _find(self, device: str) -> Device | None:
+        return (
+            self._disks.find(device)
+            or self._maps.find(device)
+            or self._loops.find(device)
+        )
+
+    def file(self, device: str) -> pathlib.Path:
+        """The file that answers for a device.
 
         A map that queues answers only when a path works again.
 
         :raises OSError: no such device (ENOENT), or no answer (EIO)
         """
         found = self.find(device)
+        if isinstance(found, loops.LoopDevice):
+            return found.file
         if isinstance(found, maps.Map):
             volume = self._through(found)
         else:
             volume = self._disks.volume(found)
         if volume is None:
             raise no_answer(device)
-        return volume
+        return volume.path
 
     def flush(self, device: str) -> None:
-        self.volume(device)
+        self.file(device)
 
     def read(self, device: str, offset: int, length: int) -> bytes:
-        volume = self.volume(device)
+        path = self.file(device)
         if offset % disks.SECTOR or length % disks.SECTOR:
             # O_DIRECT takes whole blocks only
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        with open(volume.path, 'rb') as file:
+        with open(path, 'rb') as file:
             file.seek(offset)
             return file.read(length)
 
@@ -92,7 +105,7 @@ class Block:
         return [
             (device, pid, command)
             for device in devices
-            if self._disks.find(device) or self._maps.find(device)
+            if self._find(device)
             for pid, command in openers.of(self._tree.root / 'dev' / device)
         ]
 

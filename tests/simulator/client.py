@@ -118,6 +118,24 @@ class Block:
         return data
 
 
+class Loop:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def attach(self, path: str, read_only: bool) -> None:
+        wire.call(self._root, 'loop.attach', path=path, read_only=read_only)
+
+    def detach(self, device: str) -> None:
+        wire.call(self._root, 'loop.detach', device=device)
+
+    def resize(self, device: str) -> None:
+        wire.call(self._root, 'loop.resize', device=device)
+
+    def inode(self, device: str) -> int:
+        found: int = wire.call(self._root, 'loop.inode', device=device)
+        return found
+
+
 class Multipath:
     def __init__(self, root: pathlib.Path) -> None:
         self._root = root
@@ -169,6 +187,7 @@ class Verbs:
         self.iscsi = ISCSI(path)
         self.scsi = SCSI(path)
         self.block = Block(path)
+        self.loop = Loop(path)
         self.multipath = Multipath(path)
 
 

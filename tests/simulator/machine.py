@@ -21,6 +21,7 @@ from tests.simulator import block
 from tests.simulator import disks
 from tests.simulator import faults
 from tests.simulator import iscsid
+from tests.simulator import loops
 from tests.simulator import maps
 from tests.simulator import multipathd
 from tests.simulator import portals
@@ -34,6 +35,7 @@ from tests.simulator import wire
 BOOT_ID = 'proc/sys/kernel/random/boot_id'
 #: A tool is there if its file is.
 ISCSIADM = 'usr/sbin/iscsiadm'
+LOSETUP = 'usr/sbin/losetup'
 INITIATOR_NAME = 'etc/iscsi/initiatorname.iscsi'
 MOUNTS = 'proc/self/mountinfo'
 NODES = 'etc/iscsi/nodes'
@@ -54,7 +56,7 @@ _CLASSES = (
 class Machine:
     """A host and the storage that it can reach.
 
-    ``iscsi``, ``scsi``, ``block`` and ``multipath`` are the privileged verbs.
+    Its attributes named like the groups of verbs are the privileged verbs.
 
     :param root: an existing directory, resolved
     """
@@ -73,7 +75,10 @@ class Machine:
         self.sessions = sessions.Sessions(self.tree, events, initiator_name)
         self._disks = disks.Disks(self._lock, self.tree, events, self.storage)
         self._maps = maps.Maps(changed, self.tree, events, self._disks)
-        self.block = block.Block(changed, self.tree, self._disks, self._maps)
+        self.loop = loops.Loops(self._lock, self.tree, events)
+        self.block = block.Block(
+            changed, self.tree, self._disks, self._maps, self.loop
+        )
         self.multipath = multipathd.Multipathd(
             self._lock, self.tree, self._disks, self._maps
         )
@@ -95,6 +100,7 @@ class Machine:
         )
         self.boot()
         self.tree.write(ISCSIADM, '')
+        self.tree.write(LOSETUP, '')
         self.tree.write(INITIATOR_NAME, f'InitiatorName={initiator_name}\n')
 
     def boot(self) -> None:
@@ -104,6 +110,7 @@ class Machine:
             self.scsi.clear()
             self.multipath.clear()
             self._maps.clear()
+            self.loop.clear()
             self._disks.clear()
             self.sessions.clear()
             self.tree.clear('sys', 'proc', 'dev', LOCKS)
@@ -134,6 +141,8 @@ class Machine:
             self.scsi.vanish(':'.join(str(arguments[n]) for n in names))
         elif verb == 'scsi.rescan':
             self.scsi.vanish(arguments['hctl'])
+        elif verb == 'loop.attach':
+            self.loop.vanish(arguments['path'])
         else:
             (device,) = (
                 arguments[name]
@@ -147,6 +156,10 @@ class Machine:
             found = self._maps.find(device)
             if found is not None:
                 self._maps.remove(found)
+                return
+            loop = self.loop.find(device)
+            if loop is not None:
+                self.loop.vanish(loop.path)
                 return
         hctl = self.scsi.hctl_of(device)
         if hctl is not None:

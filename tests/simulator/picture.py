@@ -41,7 +41,11 @@ def of(
         'block_devices': sorted(
             _device(path / 'device')
             for path in (sys / 'class/block').iterdir()
-            if not path.name.startswith('dm-')
+            if not path.name.startswith(('dm-', 'loop'))
+        ),
+        'loop_files': sorted(
+            _text(path / 'loop/backing_file')
+            for path in (sys / 'class/block').glob('loop*')
         ),
         'maps': sorted(
             _text(path / 'dm/uuid')

@@ -68,6 +68,16 @@ class BlockVerbs(Protocol):
     def read(self, device: str, offset: int, length: int) -> bytes: ...
 
 
+class LoopVerbs(Protocol):
+    def attach(self, path: str, read_only: bool) -> None: ...
+
+    def detach(self, device: str) -> None: ...
+
+    def resize(self, device: str) -> None: ...
+
+    def inode(self, device: str) -> int: ...
+
+
 class MultipathVerbs(Protocol):
     def running(self) -> bool: ...
 
@@ -103,6 +113,9 @@ class Verbs(Protocol):
     def block(self) -> BlockVerbs: ...
 
     @property
+    def loop(self) -> LoopVerbs: ...
+
+    @property
     def multipath(self) -> MultipathVerbs: ...
 
 
@@ -110,6 +123,7 @@ _GROUPS: dict[str, Any] = {
     'iscsi': ISCSIVerbs,
     'scsi': SCSIVerbs,
     'block': BlockVerbs,
+    'loop': LoopVerbs,
     'multipath': MultipathVerbs,
 }
 

@@ -92,7 +92,11 @@ def test_a_connector_of_somebody_else(load: Load) -> None:
     found = load({'sound': SOUND})
     connector = found.get('sound')
     assert connector.settings.patience == 7
-    assert found.availability() == {'iscsi': None, 'sound': None}
+    assert found.availability() == {
+        'iscsi': None,
+        'local': 'the option local_roots of group [local] is empty',
+        'sound': None,
+    }
     assert found.properties() == {'initiator': 'iqn.this', 'sound': 7}
     assert found.get('iscsi') is not connector
 

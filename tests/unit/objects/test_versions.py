@@ -54,6 +54,7 @@ HASHES = {
     'ExtendRequest': '1.0-eed2b92bc47bd88ebb0dee472628f3ec',
     'ISCSIConnectionInfo': '1.0-a67149b533bbee579f98d3b001179a39',
     'ISCSITarget': '1.0-de055799b42f078c17bd6b2183f0b6b0',
+    'LocalConnectionInfo': '1.0-d221d0dcb617ade7409881026a53fe55',
     'OperationError': '1.0-cf7b4a9d04f3ef9eb206d662da612c27',
     'OperationResult': '1.0-f00c6d92a2266b8da47efdff349a65ee',
     'PathInfo': '1.0-480c55b85085620f207d54b652feaf6b',
@@ -109,6 +110,7 @@ def everything():
         created_at='2026-01-02T03:04:05Z',
         updated_at='2026-01-02T03:04:05Z',
     )
+    local = {'driver_volume_type': 'local', 'data': {'device_path': '/dev/a'}}
     report = objects.AuditReport(
         attachments=[objects.AuditedAttachment(attachment_id='a', state='ok')],
         findings=[
@@ -119,6 +121,7 @@ def everything():
         request,
         request.connection_info,
         request.connection_info.target_list[0],
+        objects.ConnectionInfo.from_dict(local),
         request.encryption,
         request.reply_to,
         objects.DetachRequest(request_id='r', connection_info=shapes.lio()),

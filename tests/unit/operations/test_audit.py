@@ -74,7 +74,7 @@ class Scene:
         )
 
     def report(self) -> objects.AuditReport:
-        def links() -> list[connectors.Link]:
+        def links(claimed: object) -> list[connectors.Link]:
             self.looking()
             return self.links
 

@@ -14,6 +14,7 @@
 
 import collections
 from collections.abc import Callable
+import dataclasses
 import functools
 import threading
 import types
@@ -53,7 +54,12 @@ class FakeConnector:
     :ivar wwns: by disk, other identifiers than GOOD
     :ivar dead: disks that do not say who they are
     :ivar left: by target, what cannot be taken away
+    :ivar cached: by disk, what the kernel remembers of its identifier
+    :ivar stuck: disks that cannot be rescanned
     """
+
+    device_type = 'block'
+    scsi = True
 
     def __init__(self) -> None:
         self.errors: dict[base.Target, BaseException] = {}
@@ -66,6 +72,9 @@ class FakeConnector:
         self.wwns: dict[str, str] = {}
         self.dead: set[str] = set()
         self.left: dict[base.Target, list[str]] = {}
+        self.stuck: set[str] = set()
+        self.cached: dict[str, str] = {}
+        self.rescanned: list[str] = []
         self.connected: dict[base.Target, base.Path] = {}
         self.begun = collections.defaultdict[base.Target, threading.Event](
             threading.Event
@@ -124,16 +133,21 @@ class FakeConnector:
         return []
 
     def paths(self, target: base.Target) -> list[base.Path]:
-        return [p for p in [self.connected.get(target)] if p is not None]
+        return [
+            dataclasses.replace(path, wwn=self.cached.get(path.disk))
+            for path in [self.connected.get(target)]
+            if path is not None
+        ]
 
     def identify(self, path: base.Path, deadline: Any) -> str:
         if path.disk in self.dead:
-            raise exception.DeviceNotFound(
-                lun=path.target.lun,
-                target=path.target.name,
-                portal=path.target.portal,
-            )
+            raise exception.DeviceNotFound(volume=path.target.title)
         return self.wwns.get(path.disk, GOOD)
+
+    def rescan(self, path: base.Path, deadline: Any) -> None:
+        self.rescanned.append(path.disk)
+        if path.disk in self.stuck:
+            raise OSError(5, 'Input/output error')
 
 
 class FakeBlock:
@@ -244,16 +258,11 @@ class FakeMultipath:
 
 class FakeScsi:
     """
-    :ivar wwns: by address, what the kernel remembers
     :ivar serials: by disk
     """
 
     def __init__(self) -> None:
-        self.wwns: dict[str, str] = {}
         self.serials: dict[str, str] = {}
-
-    def cached_wwn(self, address: str) -> str | None:
-        return self.wwns.get(address)
 
     def serial(self, disk: str, deadline: Any) -> str | None:
         return self.serials.get(disk)

@@ -221,7 +221,7 @@ def test_a_path_that_turns_out_useless() -> None:
     tries = begin(runs.FakeConnector(), runs.ONE)
     path = tries.wait(runs.ONE, soon()).path
     assert path is not None
-    error = exception.DeviceNotFound(lun=0, target='t', portal='p')
+    error = exception.DeviceNotFound(volume='LUN 0 of t at p')
     tries.reject(path, error)
     assert tries.paths() == []
     assert tries.outcome(runs.ONE).error is error

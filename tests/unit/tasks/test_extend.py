@@ -23,22 +23,6 @@ from tests.unit.tasks import runs
 OLD, NEW = 4096, 8192
 
 
-class GrowingScsi(runs.FakeScsi):
-    """Disks that have grown, but for those that are told not to."""
-
-    def __init__(self, block: runs.FakeBlock) -> None:
-        super().__init__()
-        self._block = block
-        self.stuck: set[str] = set()
-        self.rescanned: list[str] = []
-
-    def rescan(self, address: str, deadline: object) -> None:
-        self.rescanned.append(address)
-        if address in self.stuck:
-            raise OSError(5, 'Input/output error')
-        self._block.sizes[address] = NEW
-
-
 class GrowingMap(runs.FakeMultipath):
     def __init__(self, block: runs.FakeBlock) -> None:
         super().__init__()
@@ -55,23 +39,44 @@ class GrowingMap(runs.FakeMultipath):
 
 
 class Connector(runs.FakeConnector):
-    """The address of a path is its disk."""
+    """Its disks have grown, but for those that are told not to.
+
+    :ivar same: disks that keep their size
+    """
+
+    block: runs.FakeBlock
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same: set[str] = set()
 
     def paths(self, target: connectors.Target) -> list[connectors.Path]:
         disk = f'sd{target.portal[8]}'
         return [connectors.Path(target, disk, disk)]
 
+    def rescan(self, path: connectors.Path, deadline: object) -> None:
+        super().rescan(path, deadline)
+        if path.disk not in self.same:
+            self.block.sizes[path.disk] = NEW
+
 
 def make(
     *targets: connectors.Target, under: tuple[str, ...] = (), **values: object
 ) -> runs.Watched:
-    run = runs.make(*targets, connector=Connector(), **values)
-    run.host.scsi = GrowingScsi(run.host.block)
+    connector = Connector()
+    run = runs.make(*targets, connector=connector, **values)
+    connector.block = run.host.block
     run.host.multipath = GrowingMap(run.host.block)
     run.host.block.bytes = OLD
     if under:
         run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, under)
     return run
+
+
+def connector_of(run: runs.Watched) -> Connector:
+    found = run.get_connector('iscsi')
+    assert isinstance(found, Connector)
+    return found
 
 
 def drive(run: runs.Watched) -> engine.Outcome:
@@ -83,7 +88,7 @@ def test_a_disk() -> None:
     outcome = drive(run)
     assert outcome.error is None
     assert (outcome.results['old_size'], outcome.results['size']) == (OLD, NEW)
-    assert run.host.scsi.rescanned == ['sd1']
+    assert connector_of(run).rescanned == ['sd1']
 
 
 def test_a_map() -> None:
@@ -91,7 +96,7 @@ def test_a_map() -> None:
     outcome = drive(run)
     assert outcome.error is None
     assert (outcome.results['old_size'], outcome.results['size']) == (OLD, NEW)
-    assert run.host.scsi.rescanned == ['sd1', 'sd2']
+    assert connector_of(run).rescanned == ['sd1', 'sd2']
     assert run.host.multipath.dropped == run.warnings == []
 
 
@@ -101,7 +106,7 @@ def test_a_dead_path_leaves_the_map() -> None:
     run.host.multipath.alive = ['sd2']
     outcome = drive(run)
     assert outcome.results['size'] == NEW
-    assert run.host.scsi.rescanned == ['sd2']
+    assert connector_of(run).rescanned == ['sd2']
     assert run.host.multipath.dropped == ['sd1']
     assert [warning.partition(';')[0] for warning in run.warnings] == [
         'sd1 does not answer and keeps its old size',
@@ -130,12 +135,12 @@ def test_another_volume_by_now() -> None:
     run = make(runs.ONE, expected_wwn='36001405' + 25 * '1')
     outcome = drive(run)
     assert isinstance(outcome.error, exception.IdentityMismatch)
-    assert run.host.scsi.rescanned == []
+    assert connector_of(run).rescanned == []
 
 
 def test_a_disk_that_cannot_be_rescanned() -> None:
     run = make(runs.ONE)
-    run.host.scsi.stuck.add('sd1')
+    connector_of(run).stuck.add('sd1')
     outcome = drive(run)
     assert isinstance(outcome.error, exception.ExtendFailed)
     assert outcome.step == 'RescanPaths'
@@ -143,8 +148,7 @@ def test_a_disk_that_cannot_be_rescanned() -> None:
 
 def test_paths_that_differ() -> None:
     run = make(runs.ONE, runs.TWO, under=('sd1', 'sd2'))
-    scsi = run.host.scsi
-    scsi.rescan = lambda address, deadline: scsi._block.sizes.update(sd1=NEW)
+    connector_of(run).same.add('sd2')
     outcome = drive(run)
     assert isinstance(outcome.error, exception.ExtendFailed)
     assert outcome.step == 'ResizeMap'

@@ -283,7 +283,7 @@ def test_a_map_with_strangers_is_not_removed() -> None:
 
 def test_a_device_that_is_another_volume_by_now() -> None:
     run = present(expected_wwn=runs.GOOD)
-    run.host.scsi.wwns['address'] = OTHER
+    run.get_connector('iscsi').cached.update(sd1=OTHER, sd2=OTHER)
     outcome = detached(run)
     assert isinstance(outcome.error, exception.IdentityMismatch)
     assert OTHER in str(outcome.error)
@@ -294,7 +294,7 @@ def test_a_device_that_is_another_volume_by_now() -> None:
 def test_another_volume_by_now_is_left_alone_by_force() -> None:
     run = present(expected_wwn=runs.GOOD, force=True)
     run.host.multipath.map = None
-    run.host.scsi.wwns['address'] = OTHER
+    run.get_connector('iscsi').cached.update(sd1=OTHER, sd2=OTHER)
     assert detached(run).error is None
     connector = run.get_connector('iscsi')
     assert len(connector.connected) == 2

@@ -1,0 +1,260 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""local: a block device or a file that this host has already."""
+
+import dataclasses
+import os
+import pathlib
+import stat
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.connectors import locks
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a volume is.
+
+    :ivar path: without symbolic links
+    :ivar parent: the directory that was named, without symbolic links
+    :ivar disk: kernel name, if it is a block device
+    """
+
+    target: base.Target
+    path: str
+    parent: str
+    disk: str | None
+
+
+class LocalConnector(base.Connector):
+    """Serves ``driver_volume_type`` local.
+
+    A block device is used as it is; a file gets a loop device.
+    """
+
+    device_type = 'local'
+    scsi = False
+
+    def __init__(self, host: Any, settings: Any) -> None:
+        super().__init__(host, settings)
+        self._locks = locks.NamedLocks()
+
+    @classmethod
+    def options(cls) -> list[Any]:
+        return [
+            cfg.ListOpt(
+                'local_roots',
+                default=[],
+                help='Directories whose block devices and files may be '
+                'attached as volumes, for example /dev/vg1 or '
+                '/var/lib/volumes. None by default: whoever may write to '
+                'the bus could have any disk of this host otherwise.',
+            ),
+        ]
+
+    def unavailable(self) -> str | None:
+        if not self._settings.local_roots:
+            return 'the option local_roots of group [local] is empty'
+        if self._host.tool('losetup') is None:
+            return 'losetup is not installed; install util-linux or mount'
+        return None
+
+    def properties(self) -> dict[str, Any]:
+        return {}
+
+    def connect(
+        self,
+        info: objects.ConnectionInfo,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        interest: base.Interest,
+    ) -> base.Path:
+        place = self._place(target)
+        self._check(place)
+        with self._locks.hold(place.path, deadline):
+            interest.commit(f'use of {target}')
+            claims.take(target)
+            if place.disk is None:
+                interest.take_turn(f'loop device of {target}')
+                self._make_loop_device(info, place, claims, deadline)
+            paths = self.paths(target)
+        if not paths:
+            raise exception.DeviceNotFound(volume=target.title)
+        return paths[0]
+
+    def disconnect(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        keep_found: bool,
+    ) -> list[str]:
+        place = self._place(target)
+        leftovers = [
+            f'{name} of {place.path} has not returned'
+            for name in self._host.verbs.unfinished(place.path)
+        ]
+        with self._locks.hold(place.path, deadline):
+            if claims.made_device(target) and not claims.shared(target):
+                for device in self._host.loop.devices(place.path):
+                    leftovers += self._remove(device, deadline)
+            if not leftovers:
+                claims.release(target)
+        return leftovers
+
+    def paths(self, target: base.Target) -> list[base.Path]:
+        place = self._place(target)
+        if place.disk is not None:
+            wwn = self._host.block.identifier(place.disk)
+            return [base.Path(target, place.disk, place.disk, wwn, True)]
+        return [
+            base.Path(target, device, device)
+            for device in self._host.loop.devices(place.path)
+        ]
+
+    def links(self, claimed: list[base.Target]) -> list[base.Link]:
+        targets = [target for target in claimed if not target.portal]
+        known = {self._place(target).path for target in targets}
+        targets += [
+            base.Target('', path, 0)
+            for path in sorted(set(self._host.loop.backing_files().values()))
+            if path not in known and self._allowed(path)
+        ]
+        return [
+            base.Link(
+                name=path.disk,
+                number=None,
+                target=target.name,
+                portals=frozenset({''}),
+                works=True,
+                state=base.RUNNING,
+                devices=(
+                    base.LinkedDevice(
+                        0, path.disk, path.disk, base.RUNNING, path.wwn
+                    ),
+                ),
+            )
+            for target in targets
+            for path in self.paths(target)
+        ]
+
+    def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
+        if not path.lasting:
+            self._host.loop.resize(path.disk, deadline)
+
+    def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
+        if path.disk in self._host.loop.backing_files():
+            try:
+                inode = self._host.loop.inode(path.disk, deadline)
+            except OSError as error:
+                raise exception.DeviceNotFound(
+                    volume=path.target.title
+                ) from error
+            return f'inode-{inode}'
+        found = self._host.block.identifier(path.disk)
+        if found is None:
+            raise exception.WwnNotFound(device=path.disk)
+        return str(found)
+
+    # -- where it is
+
+    def _place(self, target: base.Target) -> Place:
+        given = pathlib.PurePath(target.name)
+        path, parent = self._real(given), self._real(given.parent)
+        device = self._host.block.of_node(path)
+        return Place(target, path, parent, device)
+
+    def _check(self, place: Place) -> None:
+        """Refuse what is not there, and what the operator has not allowed.
+
+        :raises DeviceNotFound: there is nothing
+        :raises InvalidConnectionInfo: it may not be used
+        """
+        # The links in /dev/vg1 or /dev/disk lead to nodes outside of it.
+        allowed = self._allowed(place.parent if place.disk else place.path)
+        try:
+            mode = os.stat(self._inside(place.path)).st_mode
+        except OSError as error:
+            if allowed:
+                raise exception.DeviceNotFound(
+                    volume=place.target.title
+                ) from error
+            mode = 0
+        if not allowed or not (place.disk or stat.S_ISREG(mode)):
+            raise exception.InvalidConnectionInfo(
+                key='device_path',
+                rule='must be a block device or a file below one of the '
+                'local_roots of the worker',
+            )
+
+    def _allowed(self, path: str) -> bool:
+        return any(
+            pathlib.PurePath(path).is_relative_to(
+                self._real(pathlib.PurePath(root))
+            )
+            for root in self._settings.local_roots
+        )
+
+    def _real(self, path: pathlib.PurePath) -> str:
+        """Without symbolic links, whether it is there or not."""
+        real = os.path.realpath(self._inside(str(path)))
+        return os.path.join('/', os.path.relpath(real, self._host.root))
+
+    def _inside(self, path: str) -> pathlib.Path:
+        return pathlib.Path(self._host.root) / path.lstrip('/')
+
+    # -- loop devices
+
+    def _make_loop_device(
+        self,
+        info: objects.ConnectionInfo,
+        place: Place,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        found = self._host.loop.devices(place.path)
+        if not found:
+            claims.intend_device(place.target)
+            try:
+                self._host.loop.attach(
+                    place.path, info.access_mode == 'ro', deadline
+                )
+            except OSError as error:
+                raise exception.HostToolFailed(
+                    tool='losetup', reason=error.strerror or str(error)
+                ) from error
+        elif not claims.made_device(place.target) and not claims.shared(
+            place.target
+        ):
+            raise exception.DeviceInUse(
+                device=place.path,
+                users=f'{found[0]}, which somebody else has made',
+            )
+
+    def _remove(self, device: str, deadline: deadlines.Deadline) -> list[str]:
+        try:
+            gone = self._host.loop.detach(device, deadline)
+        except (exception.AttachWorkerError, OSError) as error:
+            LOG.warning('Removal of %s: %s', device, error)
+            gone = False
+        return [] if gone else [f'device {device}']

@@ -1,0 +1,103 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Loop devices: a file as a block device."""
+
+import errno
+import os
+import re
+import stat
+import subprocess
+
+from attachworker import privileged
+
+_DEVICE = re.compile(r'loop\d{1,7}')
+_TIMEOUT = 30.0
+_ENVIRONMENT = {
+    'LC_ALL': 'C',
+    'PATH': '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin',
+}
+
+
+def _run(*arguments: str) -> str:
+    """What losetup prints.
+
+    :raises OSError: it failed
+    """
+    try:
+        ended = subprocess.run(
+            ['losetup', *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=_ENVIRONMENT,
+            text=True,
+            errors='replace',
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError(errno.ETIMEDOUT, 'losetup does not end') from error
+    if ended.returncode:
+        raise OSError(errno.EIO, ended.stderr.strip() or 'losetup failed')
+    return ended.stdout.strip()
+
+
+def _node(device: str) -> str:
+    if not _DEVICE.fullmatch(device):
+        raise ValueError('not the kernel name of a loop device')
+    return f'/dev/{device}'
+
+
+@privileged.default.entrypoint
+def attach(path: str, read_only: bool) -> None:
+    """Make a loop device for a file.
+
+    :param path: absolute, without a symbolic link in it
+    :raises OSError: it cannot be made
+    """
+    if not path.startswith('/') or os.path.realpath(path) != path:
+        raise ValueError('not the real path of a file')
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError('not a regular file')
+    how = ['--read-only'] if read_only else []
+    _run('--find', '--nooverlap', *how, path)
+
+
+@privileged.default.entrypoint
+def detach(device: str) -> None:
+    """Take a loop device's file away, once nobody has it open.
+
+    :raises OSError: it has none, or keeps it
+    """
+    _run('--detach', _node(device))
+
+
+@privileged.default.entrypoint
+def resize(device: str) -> None:
+    """Have a loop device read the size of its file again.
+
+    :raises OSError: there is no such device
+    """
+    _run('--set-capacity', _node(device))
+
+
+@privileged.default.entrypoint
+def inode(device: str) -> int:
+    """The inode number of a loop device's file.
+
+    :raises OSError: it has none
+    """
+    what = ('--list', '--noheadings', '--raw', '--output', 'BACK-INO')
+    found = _run(*what, _node(device))
+    if not found.isdigit():
+        raise FileNotFoundError(errno.ENOENT, f'{device} has no file')
+    return int(found)

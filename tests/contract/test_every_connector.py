@@ -1,0 +1,167 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What every connector does, whatever its protocol."""
+
+from collections.abc import Callable
+import contextlib
+
+import pytest
+from stevedore import extension
+
+from attachworker import connectors
+from tests import harness
+from tests.contract import bed as beds
+
+#: How a test comes by a volume of each protocol.
+MAKERS: dict[str, Callable[[beds.Bed], beds.Volume]] = {
+    'iscsi': lambda bed: bed.create_volume(resizable=True),
+    'local': lambda bed: bed.create_local_volume(),
+}
+
+Make = Callable[[], beds.Volume]
+
+
+@pytest.fixture(
+    params=extension.ExtensionManager(
+        connectors.NAMESPACE, invoke_on_load=False
+    ).names()
+)
+def make(request: pytest.FixtureRequest, bed: beds.Bed) -> Make:
+    """Makes a volume of the protocol."""
+    return lambda: MAKERS[request.param](bed)
+
+
+def test_the_right_data_and_nothing_left(
+    bed: beds.Bed, worker: harness.Harness, make: Make
+) -> None:
+    # Given two volumes, of which one is attached
+    volume, other = make(), make()
+    assert worker.attach(other).status == 'attached'
+    before = bed.snapshot()
+    # When the second one is
+    result = worker.attach(volume)
+    # Then it is that volume, and can be written to
+    assert result.status == 'attached', result.as_dict()
+    device = result.device
+    assert bed.read(device.path) == volume.pattern
+    assert device.size == volume.size
+    assert not device.degraded
+    assert device.to_brick()['path'] == device.path
+    bed.write(device.path, b'written' * 100, offset=8192)
+    assert bed.snapshot() != before
+    report = worker.api.audit({}, worker.name)
+    assert {one.state for one in report.attachments} == {'ok'}
+    assert report.findings == []
+    # And when it is detached, nothing of it is left
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert result.leftovers == []
+    assert bed.snapshot() == before
+    # And what was written is there the next time
+    again = worker.attach(volume)
+    assert bed.read(again.device.path, 7, offset=8192) == b'written'
+    for one in (volume, other):
+        assert worker.detach(one.name).status == 'detached'
+
+
+def test_the_device_of_two_attachments(
+    bed: beds.Bed, worker: harness.Harness, make: Make
+) -> None:
+    volume = make()
+    before = bed.snapshot()
+    first = worker.attach(volume, 'first')
+    second = worker.attach(volume, 'second')
+    assert second.device.path == first.device.path, second.as_dict()
+    assert worker.attach(volume, 'first').device.path == first.device.path
+    result = worker.detach('first')
+    assert 'another attachment' in result.warnings[0]
+    assert bed.read(second.device.path) == volume.pattern
+    assert worker.detach('second').status == 'detached'
+    assert bed.snapshot() == before
+    # A detach of what is not there succeeds
+    assert worker.detach('second').status == 'detached'
+
+
+def test_another_volume_than_the_wanted_one(
+    bed: beds.Bed, worker: harness.Harness, make: Make
+) -> None:
+    volume = make()
+    before = bed.snapshot()
+    result = worker.attach(volume, expected_wwn='6' + '0' * 31)
+    assert result.error.code == 'identity_mismatch', result.as_dict()
+    assert result.leftovers == []
+    assert bed.snapshot() == before
+    assert worker.attachments() == []
+
+
+def test_a_device_in_use_stays(
+    bed: beds.Bed, worker: harness.Harness, make: Make
+) -> None:
+    volume = make()
+    device = worker.attach(volume).device
+    before = bed.snapshot()
+    with bed.opened(device.path):
+        result = worker.detach(volume.name)
+        assert result.error.code == 'in_use', result.as_dict()
+        assert bed.snapshot() == before
+    assert worker.detach(volume.name).status == 'detached'
+
+
+def test_it_grows(bed: beds.Bed, worker: harness.Harness, make: Make) -> None:
+    volume = make()
+    device = worker.attach(volume).device
+    size = volume.size + (1 << 20)
+    bed.resize_volume(volume, size)
+    result = worker.extend(volume.name, size)
+    assert result.status == 'extended', result.as_dict()
+    assert (result.old_size, result.device.size) == (volume.size, size)
+    end = bed.read(device.path, 512, offset=size - 512)
+    assert end == bytes(512)
+    result = worker.extend(volume.name, size + (1 << 20))
+    assert result.error.code == 'extend_failed'
+    assert worker.detach(volume.name).status == 'detached'
+
+
+def test_a_volume_that_is_not_there(
+    bed: beds.Bed, worker: harness.Harness, make: Make
+) -> None:
+    volume = make()
+    bed.remove_volume(volume)
+    before = bed.snapshot()
+    result = worker.attach(volume)
+    assert result.status == 'failed'
+    assert result.error.code in ('device_not_found', 'target_unreachable')
+    assert result.error.step.startswith('ConnectTarget:')
+    assert result.leftovers == []
+    assert bed.snapshot() == before
+
+
+def test_one_path_is_not_two(
+    bed: beds.Bed, worker: harness.Harness, make: Make
+) -> None:
+    volume = make()
+    before = bed.snapshot()
+    result = worker.attach(volume, multipath=True, min_paths=2)
+    assert result.error.code == 'not_enough_paths', result.as_dict()
+    assert bed.snapshot() == before
+
+
+def test_multipath_of_one_path(
+    bed: beds.Bed, worker: harness.Harness, make: Make
+) -> None:
+    volume = make()
+    with contextlib.ExitStack() as stack:
+        result = worker.attach(volume, multipath=True)
+        stack.callback(worker.detach, volume.name)
+        assert result.status == 'attached', result.as_dict()
+        assert bed.read(result.device.path) == volume.pattern

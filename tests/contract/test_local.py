@@ -1,0 +1,139 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""local: block devices and files of the host itself."""
+
+import os
+import pathlib
+
+import pytest
+
+from tests import harness
+from tests.contract import bed as beds
+
+
+def info(path: str, **data: object) -> dict[str, object]:
+    return {
+        'driver_volume_type': 'local',
+        'data': {'device_path': path, **data},
+    }
+
+
+def inside(bed: beds.Bed, path: str) -> pathlib.Path:
+    return bed.root / path.lstrip('/')
+
+
+def test_result_of_a_file(bed: beds.Bed, worker: harness.Harness) -> None:
+    volume = bed.create_local_volume()
+    device = worker.attach(volume).device
+    assert device.path.startswith('/dev/loop')
+    assert device.to_brick() == {'type': 'local', 'path': device.path}
+    (path,) = device.paths
+    assert (path.portal, path.target, path.lun) == (None, volume.target, None)
+    assert (path.device, path.state) == (device.path[5:], 'connected')
+    assert worker.detach(volume.name).status == 'detached'
+
+
+def test_a_block_device_is_used_as_it_is(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a disk of this host, with a link to it in a directory of volumes
+    backing = bed.create_volume()
+    disk = worker.attach(backing).device.path
+    link = inside(bed, f'{beds.LOCAL_ROOT}/volume')
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(inside(bed, disk))
+    try:
+        before = bed.snapshot()
+        # When the link is attached as a volume
+        result = worker.attach(
+            backing,
+            'local',
+            connection_info=info(f'{beds.LOCAL_ROOT}/volume'),
+        )
+        # Then it is the disk itself, and nothing was done to it
+        assert result.status == 'attached', result.as_dict()
+        assert result.device.path == disk
+        assert result.device.scsi_wwn is None
+        assert bed.snapshot() == before
+        report = worker.api.audit({}, worker.name)
+        assert {one.state for one in report.attachments} == {'ok'}
+        # And it is still there when it is detached
+        result = worker.detach('local')
+        assert result.status == 'detached', result.as_dict()
+        assert bed.snapshot() == before
+        assert bed.read(disk) == backing.pattern
+    finally:
+        link.unlink()
+    assert worker.detach(backing.name).status == 'detached'
+
+
+@pytest.mark.parametrize(
+    'path', ['/etc/passwd', '/dev/null', f'{beds.LOCAL_ROOT}/link']
+)
+def test_other_places_are_refused(
+    bed: beds.Bed, worker: harness.Harness, path: str
+) -> None:
+    volume = bed.create_local_volume()
+    link = inside(bed, f'{beds.LOCAL_ROOT}/link')
+    link.symlink_to(inside(bed, '/etc/passwd'))
+    before = bed.snapshot()
+    result = worker.attach(volume, connection_info=info(path))
+    link.unlink()
+    assert result.error.code == 'invalid_connection_info', result.as_dict()
+    assert 'local_roots' in result.error.message
+    assert result.error.step == f'ConnectTarget:{path}'
+    assert bed.snapshot() == before
+
+
+def test_a_file_of_somebody_else(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a file behind a loop device that is not ours
+    volume = bed.create_local_volume()
+    bed.verbs.loop.attach(volume.target, False)
+    before = bed.snapshot()
+    # Then it is refused, and the device stays
+    result = worker.attach(volume)
+    assert result.error.code == 'in_use', result.as_dict()
+    assert 'loop' in result.error.message
+    assert result.leftovers == []
+    assert bed.snapshot() == before
+    host = bed.host()
+    (device,) = host.loop.devices(volume.target)
+    host.close()
+    bed.verbs.loop.detach(device)
+
+
+def test_a_file_that_loses_its_name(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_local_volume()
+    before = bed.snapshot()
+    device = worker.attach(volume).device
+    os.unlink(inside(bed, volume.target))
+    assert bed.read(device.path) == volume.pattern
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert bed.snapshot() == before
+
+
+def test_read_only(bed: beds.Bed, worker: harness.Harness) -> None:
+    volume = bed.create_local_volume()
+    result = worker.attach(
+        volume, connection_info=info(volume.target, access_mode='ro')
+    )
+    assert result.status == 'attached', result.as_dict()
+    name = result.device.path.removeprefix('/dev/')
+    read_only = inside(bed, f'/sys/class/block/{name}/ro').read_text()
+    assert read_only.strip() == '1'
+    assert worker.detach(volume.name).status == 'detached'

@@ -1,0 +1,137 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""loop: a file as a block device, and its verbs."""
+
+import dataclasses
+import errno
+import itertools
+import os
+import pathlib
+import threading
+
+from tests.simulator import tree as trees
+from tests.simulator import uevents
+
+_MAJOR = 7
+_SECTOR = 512
+
+
+@dataclasses.dataclass(eq=False)
+class LoopDevice:
+    """A loop device that has a file.
+
+    :ivar path: of the file, as the host spells it
+    :ivar file: where that is
+    """
+
+    name: str
+    path: str
+    file: pathlib.Path
+
+
+class Loops:
+    """All loop devices; its methods include the verbs."""
+
+    def __init__(
+        self,
+        lock: threading.RLock,
+        tree: trees.Tree,
+        events: uevents.Uevents,
+    ) -> None:
+        self._lock = lock
+        self._tree = tree
+        self._events = events
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all, as a reboot does."""
+        self._devices: dict[str, LoopDevice] = {}
+
+    def find(self, device: str) -> LoopDevice | None:
+        with self._lock:
+            return self._devices.get(device)
+
+    def attach(self, path: str, read_only: bool) -> None:
+        file = self._tree.root / path.lstrip('/')
+        size = os.stat(file).st_size
+        with self._lock:
+            if any(each.path == path for each in self._devices.values()):
+                return  # as --nooverlap has it
+            number = next(
+                i for i in itertools.count() if f'loop{i}' not in self._devices
+            )
+            device = LoopDevice(f'loop{number}', path, file)
+            self._devices[device.name] = device
+            self._tree.place(
+                f'sys/{_directory(device)}',
+                {
+                    'dev': f'{_MAJOR}:{number}\n',
+                    'size': f'{size // _SECTOR}\n',
+                    'ro': f'{int(read_only)}\n',
+                    'queue/logical_block_size': f'{_SECTOR}\n',
+                    'loop/backing_file': f'{path}\n',
+                    'holders': None,
+                    'slaves': None,
+                },
+            )
+            self._tree.hardlink(f'dev/{device.name}', file)
+            self._tree.symlink(
+                f'sys/class/block/{device.name}', f'sys/{_directory(device)}'
+            )
+            self._emit(device)
+
+    def detach(self, device: str) -> None:
+        with self._lock:
+            found = self._known(device)
+            del self._devices[found.name]
+            self._tree.remove(f'sys/class/block/{found.name}')
+            self._tree.remove(f'sys/{_directory(found)}')
+            self._tree.unlink(f'dev/{found.name}')
+            self._emit(found)
+
+    def resize(self, device: str) -> None:
+        with self._lock:
+            found = self._known(device)
+            size = os.stat(found.file).st_size
+            self._tree.write(
+                f'sys/{_directory(found)}/size', f'{size // _SECTOR}\n'
+            )
+            self._emit(found)
+
+    def inode(self, device: str) -> int:
+        with self._lock:
+            return os.stat(self._known(device).file).st_ino
+
+    def vanish(self, path: str) -> None:
+        """Take a file's device away, unasked."""
+        with self._lock:
+            for device in list(self._devices.values()):
+                if device.path == path:
+                    self.detach(device.name)
+
+    def _known(self, device: str) -> LoopDevice:
+        found = self._devices.get(device)
+        if found is None:
+            raise FileNotFoundError(
+                errno.ENXIO, f'No such device: /dev/{device}'
+            )
+        return found
+
+    def _emit(self, device: LoopDevice) -> None:
+        self._events.emit(
+            'change', 'block', f'/{_directory(device)}', DEVNAME=device.name
+        )
+
+
+def _directory(device: LoopDevice) -> str:
+    return f'devices/virtual/block/{device.name}'

@@ -1,0 +1,92 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The verbs for loop devices: what they refuse, and how losetup is run."""
+
+from collections.abc import Callable
+import pathlib
+import subprocess
+from typing import Any
+
+import pytest
+
+from attachworker.privileged import loop
+
+
+class Losetup:
+    """Stands in for the command; notes its arguments."""
+
+    def __init__(self) -> None:
+        self.said: list[list[str]] = []
+        self.ended: Any = subprocess.CompletedProcess([], 0, '', '')
+
+    def __call__(self, command: list[str], **how: Any) -> Any:
+        assert how['timeout'] > 0
+        self.said.append(command)
+        if isinstance(self.ended, Exception):
+            raise self.ended
+        return self.ended
+
+
+@pytest.fixture
+def losetup(monkeypatch: pytest.MonkeyPatch) -> Losetup:
+    made = Losetup()
+    monkeypatch.setattr(loop.subprocess, 'run', made)
+    return made
+
+
+@pytest.mark.parametrize('verb', [loop.detach, loop.resize, loop.inode])
+@pytest.mark.parametrize('name', ['', 'sda', '-D', '../loop0', 'loop0\n'])
+def test_hostile_names(
+    losetup: Losetup, verb: Callable[[str], object], name: str
+) -> None:
+    with pytest.raises(ValueError, match='not the kernel name'):
+        verb(name)
+    assert losetup.said == []
+
+
+def test_hostile_paths(losetup: Losetup, tmp_path: pathlib.Path) -> None:
+    link = tmp_path / 'link'
+    link.symlink_to('/etc/passwd')
+    for path in (str(link), 'etc/passwd', '/etc/../etc/passwd', str(tmp_path)):
+        with pytest.raises(ValueError, match='^not '):
+            loop.attach(path, False)
+    assert losetup.said == []
+
+
+@pytest.mark.parametrize('read_only', [False, True])
+def test_attach(
+    losetup: Losetup, tmp_path: pathlib.Path, read_only: bool
+) -> None:
+    file = tmp_path.resolve() / 'volume'
+    file.touch()
+    loop.attach(str(file), read_only)
+    (command,) = losetup.said
+    assert ('--read-only' in command) == read_only
+    assert command[-1] == str(file)
+
+
+def test_inode(losetup: Losetup) -> None:
+    losetup.ended = subprocess.CompletedProcess([], 0, '4711\n', '')
+    assert loop.inode('loop3') == 4711
+    losetup.ended = subprocess.CompletedProcess([], 0, '\n', '')
+    with pytest.raises(FileNotFoundError, match='loop3 has no file'):
+        loop.inode('loop3')
+
+
+def test_failure(losetup: Losetup) -> None:
+    losetup.ended = subprocess.CompletedProcess([], 1, '', 'losetup: no\n')
+    with pytest.raises(OSError, match='losetup: no'):
+        loop.detach('loop3')
+    losetup.ended = subprocess.TimeoutExpired('losetup', 30)
+    with pytest.raises(OSError, match='does not end'):
+        loop.resize('loop3')
