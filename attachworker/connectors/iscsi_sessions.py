@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 _LOGGED_IN = 'LOGGED_IN'
 #: Seconds that iscsiadm gets beyond iscsid's own time-outs.
 _IPC_MARGIN = 5.0
+#: Seconds in which iscsid is told again to end a session.
+_LOGOUT_PATIENCE = 30.0
 
 
 class Sessions:
@@ -209,15 +211,44 @@ class Sessions:
                 or self._host.scsi.devices(session.directory)
             ):
                 continue
+            if not self._log_out(session, deadline):
+                leftovers.append(f'session {session.sid} ({target})')
+        return leftovers
+
+    def _log_out(
+        self, session: host_iscsi.Session, deadline: deadlines.Deadline
+    ) -> bool:
+        """Have iscsid end a session; whether it has.
+
+        One that was just started again first brings back the connections of
+        its sessions, and refuses, or forgets, what it is asked until then.
+        """
+        limit = deadline.sooner(_LOGOUT_PATIENCE)
+
+        def attempt() -> bool | None:
+            if not session.directory.exists():
+                return True
+            if limit.passed:
+                return None
             try:
                 self._host.iscsi.logout(
-                    session, self._settings.login_timeout, deadline
+                    session, self._settings.login_timeout, limit
                 )
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Logout of session %s: %s', session.sid, error)
-            if session.directory.exists():
-                leftovers.append(f'session {session.sid} ({target})')
-        return leftovers
+            return None if session.directory.exists() else True
+
+        name = f'/{session.directory.name}'
+        return bool(
+            self._host.uevents.wait_for(
+                attempt,
+                lambda event: (
+                    event['ACTION'] == 'remove'
+                    and event['DEVPATH'].endswith(name)
+                ),
+                limit,
+            )
+        )
 
     def links(self) -> list[base.Link]:
         """All sessions, with what is behind them."""
