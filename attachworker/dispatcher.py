@@ -15,6 +15,7 @@
 
 import collections
 import concurrent.futures
+import math
 import threading
 from typing import Protocol
 
@@ -34,12 +35,19 @@ class Job(Protocol):
 
     :ivar attachment_id: jobs with the same one run one after another
     :ivar backend: of jobs with the same one, only so many run at once
+    :ivar expires: when it is not begun any more, in seconds since boot
     """
 
     attachment_id: str
     backend: str
 
+    @property
+    def expires(self) -> float: ...
+
     def run(self) -> None: ...
+
+    def expire(self) -> None:
+        """Its time was over before it was its turn."""
 
     def hurry(self) -> None:
         """Somebody waits for the end of this job: do only what must be."""
@@ -67,6 +75,7 @@ class Dispatcher:
         self._attachments: dict[str, Job] = {}
         self._backends: collections.Counter[str] = collections.Counter()
         self._running = False
+        self._watcher: threading.Thread | None = None
         #: Attachments whose job no thread has begun yet, and since when.
         self._submitted: dict[str, float] = {}
         self._executor = concurrent.futures.ThreadPoolExecutor(
@@ -78,6 +87,10 @@ class Dispatcher:
         with self._idle:
             self._running = True
             self._start_jobs()
+        self._watcher = threading.Thread(
+            target=self._watch, name='expiry', daemon=True
+        )
+        self._watcher.start()
 
     def check_room(self) -> None:
         """Raise if the queue is full.
@@ -93,6 +106,7 @@ class Dispatcher:
         with self._idle:
             self._queue.append(job)
             self._start_jobs()
+            self._idle.notify_all()
             before = self._attachments.get(job.attachment_id)
         if before is not None and before is not job:
             before.hurry()
@@ -113,6 +127,7 @@ class Dispatcher:
         """
         with self._idle:
             self._running = False
+            self._idle.notify_all()
             running = list(self._attachments.values())
         for job in running:
             job.hurry()
@@ -152,6 +167,26 @@ class Dispatcher:
             )
         finally:
             self._idle.release()
+
+    def _watch(self) -> None:
+        """Have those told in time that wait behind what takes longer."""
+        while True:
+            with self._idle:
+                now = deadlines.now()
+                if not self._running:
+                    return
+                due = [job for job in self._queue if job.expires <= now]
+                self._queue = [job for job in self._queue if job not in due]
+                if not due:
+                    first = min(
+                        (job.expires for job in self._queue), default=math.inf
+                    )
+                    self._idle.wait(min(first - now, threading.TIMEOUT_MAX))
+            for job in due:
+                try:
+                    job.expire()
+                except Exception:
+                    LOG.exception('Operation on %s', job.attachment_id)
 
     def _work(self, job: Job) -> None:
         with self._idle:

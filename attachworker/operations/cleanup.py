@@ -15,6 +15,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import math
 import threading
 
 from attachworker import deadline as deadlines
@@ -30,6 +31,10 @@ class _Job:
     attachment_id: str
     run: Callable[[], None]
     backend: str = 'cleanup'
+    expires: float = math.inf
+
+    def expire(self) -> None:
+        """It has no deadline."""
 
     def hurry(self) -> None:
         """It waits for nothing that it could leave out."""

@@ -184,6 +184,10 @@ class BaseHandler:
         assert operation.abandoned is not None
         self.conclude(operation, self.failed(operation, operation.abandoned))
 
+    def expire(self, operation: Operation) -> None:
+        late = exception.DeadlineExceeded(step='queue')
+        self.conclude(operation, self.failed(operation, late))
+
     def fail(self, operation: Operation) -> None:
         self.conclude(
             operation, self.failed(operation, exception.AttachWorkerError())

@@ -14,6 +14,7 @@
 """One request while it waits and runs."""
 
 from collections.abc import Callable
+import math
 import threading
 from typing import Any
 from typing import Protocol
@@ -41,6 +42,9 @@ class Handler(Protocol):
 
     def abandon(self, operation: 'Operation') -> None:
         """Likewise, where ``abandoned`` says why it is not tried again."""
+
+    def expire(self, operation: 'Operation') -> None:
+        """Likewise, where its time was over before it was begun."""
 
     def fail(self, operation: 'Operation') -> None:
         """Likewise, where :meth:`run` has broken down."""
@@ -87,6 +91,14 @@ class Operation:
         self._broken: exception.JournalUnavailable | None = None
         self.result: objects.OperationResult | None = None
 
+    @property
+    def expires(self) -> float:
+        """Its deadline; what an earlier worker began is to be ended."""
+        return math.inf if self.resumed else self.deadline.at
+
+    def expire(self) -> None:
+        self._conclude(lambda: self._handler.expire(self))
+
     def run(self) -> None:
         LOG.info(
             '%s of %s starts (request %s)',
@@ -94,8 +106,11 @@ class Operation:
             self.attachment_id,
             self.request.request_id,
         )
+        self._conclude(self._run)
+
+    def _conclude(self, body: Callable[[], None]) -> None:
         try:
-            self._run()
+            body()
         except exception.JournalUnavailable as error:
             # There can be no final result now; the next start finds out.
             LOG.error('Request %s: %s', self.request.request_id, error)

@@ -65,6 +65,33 @@ def test_waiting_calls_starve_nobody(
             small.detach(result.attachment_id)
 
 
+def test_a_deadline_is_kept_in_the_queue(
+    broker: rabbitmq.RabbitMQNode, bed: SimulatedBed
+) -> None:
+    # Given a worker with one place, which a dead storage has taken
+    fault = bed.arm(Fault.HANG_BEFORE, 'iscsi.login')
+    first, second = bed.create_volume(), bed.create_volume()
+    before = bed.snapshot()
+    with harness.Harness(bed, broker.url, max_running=1) as small:
+        call = caller.Background(small.attach, first)
+        assert fault.wait()
+        # When the deadline of an attach passes that waits for it
+        result = small.attach(second, deadline_seconds=1)
+        # Then it is answered before the other one is
+        assert result.error.code == 'deadline_exceeded', result.as_dict()
+        assert result.error.retryable
+        assert result.error.step is None
+        assert call.is_alive()
+        stored = small.api.get_result({}, small.name, result.request_id)
+        assert stored.as_dict() == result.as_dict()
+        # And nothing was done for it, then or later
+        fault.release()
+        assert call.result().status == 'attached'
+        assert small.attachments() == [f'{first.name} attached']
+        assert small.detach(first.name).status == 'detached'
+        assert bed.snapshot() == before
+
+
 def test_second_worker_of_a_name_does_not_start(
     worker: harness.Harness, bed: SimulatedBed, tmp_path: pathlib.Path
 ) -> None:

@@ -15,6 +15,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import itertools
+import math
 import threading
 
 from hypothesis import given
@@ -36,8 +37,11 @@ class Job:
         attachment_id: str,
         backend: str = 'backend',
         act: Callable[[], None] | None = None,
+        expires: float = math.inf,
     ) -> None:
         self.attachment_id = attachment_id
+        self.expires = expires
+        self.expired = threading.Event()
         self.backend = backend
         self._act = act
         self._begun = threading.Event()
@@ -47,6 +51,10 @@ class Job:
 
     def hurry(self) -> None:
         self.hurried.set()
+
+    def expire(self) -> None:
+        assert self.waits
+        self.expired.set()
 
     def run(self) -> None:
         self._begun.set()

@@ -39,8 +39,10 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/cmd/steps.py': frozenset({'StepWatcher._run'}),
     # Code of others, which must not keep the worker from starting.
     'attachworker/connectors/__init__.py': frozenset({'Connectors.__init__'}),
-    # The top of each thread of the pool.
-    'attachworker/dispatcher.py': frozenset({'Dispatcher._work'}),
+    # The top of each thread of the pool, and of the one that watches.
+    'attachworker/dispatcher.py': frozenset(
+        {'Dispatcher._work', 'Dispatcher._watch'}
+    ),
     # The top of an operation: even a bug must end in a result.
     'attachworker/operations/operation.py': frozenset({'Operation._run'}),
     # The top of a thread; whoever waits for the result has the error.

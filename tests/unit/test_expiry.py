@@ -1,0 +1,62 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Jobs whose time is over before it is their turn."""
+
+from attachworker import deadline as deadlines
+from tests.unit.test_dispatcher import PATIENCE
+from tests.unit.test_dispatcher import Job
+from tests.unit.test_dispatcher import Make
+from tests.unit.test_dispatcher import make
+
+__all__ = ('make',)
+
+
+def test_a_job_whose_time_is_over_does_not_wait_for_its_turn(
+    make: Make,
+) -> None:
+    # Given one that runs, and two that wait for it
+    dispatcher = make(running=1)
+    first, late, patient = (
+        Job('one'),
+        Job('one', expires=deadlines.now() + 0.2),
+        Job('two', expires=deadlines.now() + 1000),
+    )
+    for job in (first, patient, late):
+        dispatcher.add(job)
+    first.begun()
+    # When the time of one is over, then it is told at once and never begun
+    assert late.expired.wait(PATIENCE)
+    assert late.waits
+    assert not patient.expired.is_set()
+    # And the other is begun when it is its turn
+    first.end()
+    patient.begun()
+    patient.end()
+    assert late.waits
+
+
+def test_a_job_that_cannot_be_told_harms_nobody(make: Make) -> None:
+    class Broken(Job):
+        def expire(self) -> None:
+            super().expire()
+            raise OSError('no')
+
+    dispatcher = make(running=1)
+    first = Job('one')
+    broken = Broken('two', expires=0.0)
+    late = Job('three', expires=deadlines.now() + 0.2)
+    for job in (first, broken, late):
+        dispatcher.add(job)
+    assert broken.expired.wait(PATIENCE)
+    assert late.expired.wait(PATIENCE)
+    first.end()
