@@ -29,6 +29,8 @@ _PARTITION = re.compile(r'part\d+-mpath-.+')
 
 #: Seconds in which udev is done with a map that has lost its last disk.
 _RELEASE = 3.0
+#: Seconds in which a multipathd that has died is started again.
+_RETURN = 10.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -104,6 +106,27 @@ class Multipath:
     def running(self, deadline: deadlines.Deadline) -> bool:
         """Whether multipathd answers."""
         return bool(self._call('running', '', deadline))
+
+    def returns(self, deadline: deadlines.Deadline) -> bool:
+        """Whether multipathd answers; if it has died, once it is back.
+
+        It leaves the file with its number behind when it dies, and not when
+        somebody stops it. Whoever does without it then has the disks taken
+        from under him a moment later.
+        """
+        trace = self._root / 'run/multipathd.pid'
+
+        def look() -> bool | None:
+            if self.running(deadline):
+                return True
+            return None if trace.exists() else False
+
+        # Nothing tells when it answers; the slow timer does it.
+        return bool(
+            self._uevents.wait_for(
+                look, lambda _: False, deadline.sooner(_RETURN)
+            )
+        )
 
     def working(self, found: Map, deadline: deadlines.Deadline) -> list[str]:
         """The disks of a map that multipathd has not given up.

@@ -43,7 +43,7 @@ class MapMultipath(base.Task):
         run = self.run
         if not run.multipath or not connector.scsi:
             return None
-        if not run.host.multipath.running(run.deadline):
+        if not run.host.multipath.returns(run.deadline):
             self._do_without('multipathd is not running; start it')
             return None
         if run.host.multipath.find(wwn) is None:

@@ -31,6 +31,7 @@ from tests.kernel import picture
 from tests.kernel import spy
 
 PATTERN_LENGTH = 4096
+MULTIPATHD_PID = pathlib.Path('/run/multipathd.pid')
 
 
 class KernelBed(bed.Bed):
@@ -215,6 +216,8 @@ class KernelBed(bed.Bed):
 
     def stop_multipathd(self) -> None:
         daemons.kill('multipathd')
+        # What shows that it was not stopped, but died.
+        MULTIPATHD_PID.unlink(missing_ok=True)
 
     def restart_iscsid(self) -> None:
         daemons.kill('iscsid')

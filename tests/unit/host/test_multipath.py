@@ -47,6 +47,10 @@ class Daemon:
         self.states: list[tuple[str, str]] = []
         self.resized: list[str] = []
         self.answer: Callable[[int], None] = lambda asked: None
+        self.answers: list[bool] = []
+
+    def running(self) -> bool:
+        return self.answers.pop(0)
 
     def map_paths(self, map_name: str) -> list[tuple[str, str]]:
         return self.states
@@ -188,3 +192,44 @@ def test_a_resize_after_the_deadline_is_not_asked_for(
     with pytest.raises(OSError, match='not asked in time'):
         maps.resize(MAP, deadlines.Deadline.after(0.0))
     assert daemon.resized == []
+
+
+@pytest.fixture
+def restless(
+    tmp_path: pathlib.Path, daemon: Daemon, source: fake_uevents.FakeSource
+) -> Iterator[multipath.Multipath]:
+    """Looks again without an event."""
+    monitor = uevents.UeventMonitor(source, fallback_interval=0.01)
+    yield multipath.Multipath(tmp_path, daemon, Here(), monitor)
+    monitor.close()
+
+
+def test_a_daemon_that_died_is_waited_for(
+    tmp_path: pathlib.Path, daemon: Daemon, restless: multipath.Multipath
+) -> None:
+    # Given what multipathd leaves behind when it dies
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/multipathd.pid').touch()
+    # When it does not answer for a while
+    daemon.answers = [False, False, True]
+    # Then it is asked until it does
+    assert restless.returns(deadlines.Deadline.after(60.0))
+    assert daemon.answers == []
+
+
+def test_a_daemon_that_does_not_come_back(
+    tmp_path: pathlib.Path, daemon: Daemon, restless: multipath.Multipath
+) -> None:
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/multipathd.pid').touch()
+    daemon.answers = [False] * 1000
+    assert not restless.returns(deadlines.Deadline.after(0.1))
+
+
+def test_a_daemon_that_was_stopped_is_not_waited_for(
+    daemon: Daemon, maps: multipath.Multipath
+) -> None:
+    daemon.answers = [False]
+    assert not maps.returns(deadlines.Deadline.after(60.0))
+    daemon.answers = [True]
+    assert maps.returns(deadlines.Deadline.after(60.0))

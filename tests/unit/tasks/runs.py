@@ -216,6 +216,9 @@ class FakeMultipath:
     def running(self, deadline: Any) -> bool:
         return self.up
 
+    def returns(self, deadline: Any) -> bool:
+        return self.up
+
     def of(self, disk: str) -> multipath.Map | None:
         return self.map if self.map and disk in self.map.disks else None
 
