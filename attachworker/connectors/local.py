@@ -75,7 +75,7 @@ class LocalConnector(base.Connector):
         if not self._settings.local_roots:
             return 'the option local_roots of group [local] is empty'
         if self._host.tool('losetup') is None:
-            return 'losetup is not installed; install util-linux or mount'
+            return 'losetup is not installed; install the package mount'
         return None
 
     def properties(self) -> dict[str, Any]:
