@@ -17,6 +17,7 @@ what that end means.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 import contextlib
 import dataclasses
 import functools
@@ -299,16 +300,14 @@ class Scene:
 
     def _picture(self) -> str:
         """The host, whichever of several ways a volume without a map took."""
-        text = json.dumps(self._bed.snapshot(), sort_keys=True)
-        if not self._scenario.multipath:
-            for volume in (self._neighbour, self._volume):
-                for portal in volume.portals:
-                    text = text.replace(portal, 'a portal')
-        return text
+        portals = {*self._neighbour.portals, *self._volume.portals}
+        return picture(
+            self._bed, set() if self._scenario.multipath else portals
+        )
 
-    def _until(self, picture: str) -> None:
+    def _until(self, wanted: str) -> None:
         # What the answer did not need goes after it.
-        _until(lambda: (self._picture(), picture))
+        _until(lambda: (self._picture(), wanted))
 
     def _check_journal(self) -> None:
         """No worker has left work, or a claim on what is gone."""
@@ -322,6 +321,18 @@ class Scene:
             ' (SELECT name FROM claims)',
         ):
             assert victim.journal(self._state, query) == [], query
+
+
+def picture(bed: beds.Bed, portals: Collection[str]) -> str:
+    """What is on the host, whichever of these portals it goes through."""
+    found = {}
+    for kind, things in bed.snapshot().items():
+        words = [json.dumps(thing, sort_keys=True) for thing in things]
+        for portal in portals:
+            words = [word.replace(portal, 'a portal') for word in words]
+        # Sorted anew: they were sorted with their portals.
+        found[kind] = sorted(words)
+    return json.dumps(found, sort_keys=True)
 
 
 def _until(
