@@ -30,8 +30,12 @@ The keys of the store, each with the task that provides it:
     FindMap: the same, of a volume to be detached.
 ``old_size``, ``size``
     FindLivePaths, VerifySize: bytes before and after an extend.
+``sizes``
+    ResizeEncryption: both, of the device that the caller has.
 ``device``
     VerifyDevice: the DeviceInfo of the answer.
+``opened``
+    OpenEncryption: the same, of a volume that is opened with a key.
 ``paths``
     FindPaths: the devices that a detach is about.
 """

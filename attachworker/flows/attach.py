@@ -18,6 +18,7 @@ from taskflow.patterns import linear_flow
 from taskflow.patterns import unordered_flow
 
 from attachworker.tasks import attach
+from attachworker.tasks import encryption
 from attachworker.tasks import multipath
 from attachworker.tasks.run import Run
 
@@ -25,7 +26,7 @@ from attachworker.tasks.run import Run
 def build(run: Run) -> flow.Flow:
     targets = unordered_flow.Flow('targets')
     targets.add(*(attach.ConnectTarget(run, target) for target in run.targets))
-    return linear_flow.Flow('attach').add(
+    whole = linear_flow.Flow('attach').add(
         attach.GetConnector(run),
         targets,
         attach.GatherPaths(run),
@@ -33,3 +34,6 @@ def build(run: Run) -> flow.Flow:
         multipath.MapMultipath(run),
         attach.VerifyDevice(run),
     )
+    if run.encryption is not None:
+        whole.add(encryption.OpenEncryption(run))
+    return whole

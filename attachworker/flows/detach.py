@@ -19,6 +19,7 @@ from taskflow.patterns import unordered_flow
 
 from attachworker.tasks import attach
 from attachworker.tasks import detach
+from attachworker.tasks import encryption
 from attachworker.tasks import multipath
 from attachworker.tasks.run import Run
 
@@ -34,6 +35,7 @@ def build(run: Run) -> flow.Flow:
         multipath.FindMap(run),
         detach.CheckUnused(run),
         detach.FlushDevice(run),
+        encryption.CloseEncryption(run),
         multipath.RemoveMap(run),
         targets,
         detach.VerifyGone(run),

@@ -16,6 +16,7 @@ from taskflow import flow
 from taskflow.patterns import linear_flow
 
 from attachworker.tasks import attach
+from attachworker.tasks import encryption
 from attachworker.tasks import extend
 from attachworker.tasks.run import Run
 
@@ -27,4 +28,5 @@ def build(run: Run) -> flow.Flow:
         extend.RescanPaths(run),
         extend.ResizeMap(run),
         extend.VerifySize(run),
+        encryption.ResizeEncryption(run),
     )

@@ -23,6 +23,7 @@ import pathlib
 from typing import Any
 
 from attachworker.host import block
+from attachworker.host import encryption
 from attachworker.host import iscsi
 from attachworker.host import loop
 from attachworker.host import multipath
@@ -54,6 +55,9 @@ class Host:
         self.loop = loop.Loop(root, privileged.loop, self.verbs, self.uevents)
         self.multipath = multipath.Multipath(
             root, privileged.multipath, self.verbs, self.uevents
+        )
+        self.encryption = encryption.Encryption(
+            root, privileged.encryption, self.verbs
         )
         self.block = block.Block(
             root, privileged.block, self.verbs, self.uevents

@@ -71,15 +71,20 @@ class Block:
         return None
 
     def users(
-        self, disks: list[str], deadline: deadlines.Deadline
+        self,
+        disks: list[str],
+        deadline: deadlines.Deadline,
+        mapping: str = '',
     ) -> dict[str, list[str]]:
         """Who uses each device or a partition of it, for people to read.
 
         Its multipath map and the partitions of that are no users, but theirs
         are.
+
+        :param mapping: name of one of dm-crypt that is no user either
         """
         self._wait_for_holders(disks, deadline)
-        parts = {disk: self._parts(disk) for disk in disks}
+        parts = {disk: self._parts(disk, mapping) for disk in disks}
         names = sorted({name for found in parts.values() for name in found})
         openers = self._openers(names, deadline)
         return {
@@ -87,7 +92,10 @@ class Block:
                 user
                 for name in found
                 for user in (
-                    *(f'device {holder}' for holder in self._holders(name)),
+                    *(
+                        f'device {holder}'
+                        for holder in self._holders(name, mapping)
+                    ),
                     *self._mounts(name),
                     *openers.get(name, ()),
                 )
@@ -150,7 +158,7 @@ class Block:
             deadline.sooner(_HOLDER_TIMEOUT),
         )
 
-    def _parts(self, disk: str) -> list[str]:
+    def _parts(self, disk: str, mapping: str) -> list[str]:
         """The device, its partitions, its map, and the partitions of that."""
         directory = self._sysfs(disk)
         found = [disk]
@@ -161,18 +169,22 @@ class Block:
         ]
         for name in tuple(found):
             for holder in sysfs.names(self._sysfs(name) / 'holders'):
-                if self._is_part(holder):
-                    found += self._parts(holder)
+                if self._is_part(holder, mapping):
+                    found += self._parts(holder, mapping)
         return found
 
-    def _holders(self, disk: str) -> list[str]:
+    def _holders(self, disk: str, mapping: str) -> list[str]:
         """The devices on top, without those that are parts of this one."""
         found = sysfs.names(self._sysfs(disk) / 'holders')
-        return [holder for holder in found if not self._is_part(holder)]
+        return [
+            holder for holder in found if not self._is_part(holder, mapping)
+        ]
 
-    def _is_part(self, holder: str) -> bool:
-        uuid = sysfs.read(self._sysfs(holder) / 'dm/uuid') or ''
-        return multipath.is_part(uuid)
+    def _is_part(self, holder: str, mapping: str) -> bool:
+        directory = self._sysfs(holder) / 'dm'
+        if mapping and sysfs.read(directory / 'name') == mapping:
+            return True
+        return multipath.is_part(sysfs.read(directory / 'uuid') or '')
 
     def _openers(
         self, disks: list[str], deadline: deadlines.Deadline

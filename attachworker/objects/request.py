@@ -141,8 +141,14 @@ class AttachRequest(Request):
 
     @property
     def connection_key(self) -> str:
-        """One text for each connection, see ConnectionInfo."""
-        return self.connection_info.connection_key(self.multipath)
+        """One text for each connection, see ConnectionInfo.
+
+        A volume that is opened is another one than the same as it is.
+        """
+        key = self.connection_info.connection_key(self.multipath)
+        if self.encryption is None:
+            return str(key)
+        return f'{key} {self.encryption.provider}'
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -201,7 +207,7 @@ class ExtendRequest(Request):
         'expected_size': fields.BoundedIntegerField(
             1, MAX_SIZE, nullable=True
         ),
-        #: How to open the volume, where resizing needs the key (LUKS2).
+        #: How the volume was opened, where resizing needs the key (LUKS2).
         'encryption': ovo_fields.ObjectField('Encryption', nullable=True),
         #: As for AttachRequest; seconds.
         'deadline_seconds': fields.BoundedIntegerField(

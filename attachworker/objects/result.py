@@ -55,13 +55,14 @@ class DeviceInfo(base.AttachWorkerObject):
     fields = {
         #: 'block'; 'local' if nothing was connected for it.
         'type': fields.DeviceTypeField(default='block'),
-        #: Device file ('/dev/dm-0').
+        #: Device file: '/dev/sda', '/dev/dm-0' of a map; of a volume that is
+        #: opened with a key '/dev/mapper/attachworker-…'.
         'path': fields.TextField(),
         #: Identity as multipath prints it ('3600…'); null: not a SCSI disk.
         'scsi_wwn': fields.TextField(nullable=True),
         #: WWID of the multipath map; null: a single path.
         'multipath_id': fields.TextField(nullable=True),
-        #: Bytes.
+        #: Bytes of that; a header (LUKS) does not count.
         'size': fields.BoundedIntegerField(0, request.MAX_SIZE),
         #: Whether it works with less than was asked for.
         'degraded': fields.FlagField(default=False),

@@ -13,7 +13,6 @@
 
 """Attach: the flow, and what it means for the journal."""
 
-from collections.abc import Collection
 import dataclasses
 
 from oslo_log import log as logging
@@ -21,17 +20,17 @@ from oslo_log import log as logging
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
-from attachworker.connectors import base as connectors
 from attachworker.flows import attach
 from attachworker.flows import discover
 from attachworker.flows import engine
 from attachworker.journal import AttachmentRecord
-from attachworker.journal import Claims
 from attachworker.journal import if_without_secrets
 from attachworker.journal import without_secrets
 from attachworker.operations import handler
 from attachworker.operations import late_paths
+from attachworker.operations import remains
 from attachworker.operations.operation import Operation
+from attachworker.tasks import encryption
 from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
@@ -43,6 +42,10 @@ _LEFT = 'failed'
 
 class AttachHandler(handler.BaseHandler):
     status = 'attached'
+
+    def __init__(self, services: handler.Services) -> None:
+        super().__init__(services)
+        self._remains = remains.Remains(services)
 
     def attachment_id(self, request: objects.AttachRequest) -> str:
         return str(request.attachment_id)
@@ -97,7 +100,7 @@ class AttachHandler(handler.BaseHandler):
         if outcome.error is not None:
             self._undone(operation, outcome, run, record, missing)
             return
-        device = outcome.results['device']
+        device = _device(outcome)
         record = _with_device(
             dataclasses.replace(
                 record,
@@ -147,7 +150,7 @@ class AttachHandler(handler.BaseHandler):
             result = self.undone(operation, outcome, run)
             self.conclude(operation, result)
             return
-        device = _merged(outcome.results['device'], device)
+        device = _merged(_device(outcome), device)
         result = self.succeeded(operation, outcome, run, device)
         record = dataclasses.replace(
             known, last_request=operation.request.request_id
@@ -168,7 +171,7 @@ class AttachHandler(handler.BaseHandler):
             request.connection_info,
             targets=list(targets),
             multipath=request.multipath,
-            encrypted=request.encryption is not None,
+            encryption=request.encryption,
             min_paths=request.min_paths,
             enforce_multipath=request.multipath and request.enforce_multipath,
             expected_wwn=request.expected_wwn or wwn,
@@ -226,7 +229,7 @@ class AttachHandler(handler.BaseHandler):
         known = self.services.records.attachment(attachment_id)
         if known is None or known.state != _LEFT or known.device is not None:
             return True
-        left = self._disconnect(known, used=())
+        left = self._remains.put_back(known)
         if left:
             LOG.info('Still left of %s: %s', attachment_id, ', '.join(left))
             return False
@@ -263,7 +266,7 @@ class AttachHandler(handler.BaseHandler):
             return True
         # A login that goes on without its worker is met when it is repeated.
         again = operation.abandoned is None and not operation.deadline.passed
-        left = self._disconnect(known, used=(), cut_short=again)
+        left = self._remains.put_back(known, cut_short=again)
         if not left:
             self._forget(known)
             return True
@@ -278,13 +281,13 @@ class AttachHandler(handler.BaseHandler):
     def release_unused(self, known: AttachmentRecord) -> None:
         """Put back targets that an attach tried and did not use."""
         if known.boot_id != self.services.boot_id:
-            self._claims(known).release_all()
+            self._remains.claims(known).release_all()
             return
         if known.state in PRESENT and known.device:
             device = self._with_late_paths(known)
             used = late_paths.connected(device)
             self.services.records.put_attachment(_with_device(known, device))
-            for left in self._disconnect(known, used):
+            for left in self._remains.disconnect(known, used):
                 LOG.warning('Left over: %s', left)
 
     def _with_late_paths(self, known: AttachmentRecord) -> objects.DeviceInfo:
@@ -308,62 +311,17 @@ class AttachHandler(handler.BaseHandler):
         device.degraded = _degraded(device)
         return device
 
-    def _disconnect(
-        self,
-        known: AttachmentRecord,
-        used: Collection[objects.Target],
-        cut_short: bool = False,
-    ) -> list[str]:
-        services = self.services
-        claims = self._claims(known, cut_short)
-        targets = [
-            target
-            for target in map(objects.Target._make, claims.taken())
-            if target not in used
-        ]
-        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
-        try:
-            connector = services.connectors.get(info.protocol)
-        except exception.AttachWorkerError as error:
-            return [f'{target}: {error}' for target in targets]
-        deadline = deadlines.Deadline.after(services.grace)
-        left: list[str] = []
-        for target in targets:
-            users = self._users(connector, target, deadline)
-            left += users or connector.disconnect(
-                target, claims, deadline, keep_found=True
-            )
-        return left
 
-    def _claims(
-        self, known: AttachmentRecord, cut_short: bool = False
-    ) -> Claims:
-        services = self.services
-        return Claims(
-            services.database,
-            known.attachment_id,
-            services.boot_id,
-            cut_short,
-        )
-
-    def _users(
-        self,
-        connector: connectors.Connector,
-        target: objects.Target,
-        deadline: deadlines.Deadline,
-    ) -> list[str]:
-        """Who uses the device of a target by now, should anybody."""
-        disks = [path.disk for path in connector.paths(target)]
-        found = self.services.host.block.users(disks, deadline)
-        return [
-            f'device {disk}, in use by {user}'
-            for disk, users in found.items()
-            for user in users
-        ]
+def _device(outcome: engine.Outcome) -> objects.DeviceInfo:
+    """What the caller is told; opened, if it is to be."""
+    results = outcome.results
+    found: objects.DeviceInfo = results.get('opened') or results['device']
+    return found
 
 
 def _taken_back(run: Run, outcome: engine.Outcome) -> engine.Outcome:
     """Undo a flow that has succeeded: the request was cancelled meanwhile."""
+    run.leftovers += encryption.close_opened(run)
     for target in run.targets:
         run.leftovers += run.let_go(target)
     return dataclasses.replace(

@@ -18,6 +18,7 @@ from attachworker import objects
 from attachworker.connectors import Connectors
 from attachworker.connectors import base as connectors
 from attachworker.host import Host
+from attachworker.host import encryption
 from attachworker.host import multipath
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Holdings
@@ -47,8 +48,11 @@ class Audit:
         claimed = [objects.Target(*target) for _, target in before.claims]
         links = self._connectors.links(claimed)
         maps = self._host.multipath.maps()
+        mappings = self._host.encryption.mappings()
         journal = before | self._ledger.read()
-        return _Comparison(journal, links, maps, self._boot_id).report()
+        return _Comparison(
+            journal, links, maps, mappings, self._boot_id
+        ).report()
 
 
 class _Comparison:
@@ -57,11 +61,13 @@ class _Comparison:
         journal: Holdings,
         links: list[connectors.Link],
         maps: list[multipath.Map],
+        mappings: list[encryption.Mapping],
         boot_id: str,
     ) -> None:
         self._journal = journal
         self._links = links
         self._maps = maps
+        self._mappings = mappings
         self._boot_id = boot_id
         self._records = {one.attachment_id: one for one in journal.attachments}
         self._claimants: dict[objects.Target, set[str]] = {}
@@ -81,6 +87,7 @@ class _Comparison:
             for part in (
                 map(self._of_link, self._links),
                 map(self._of_map, self._maps),
+                map(self._of_mapping, self._mappings),
                 map(self._of_record, self._journal.attachments),
             )
             for found in part
@@ -111,6 +118,11 @@ class _Comparison:
         if record.device is None:
             return 'missing', 'it failed, and what is left is being put back'
         device = objects.DeviceInfo.obj_from_primitive(record.device)
+        opened = encryption.path_of(encryption.name_of(record.attachment_id))
+        if device.path == opened and all(
+            found.path != opened for found in self._mappings
+        ):
+            return 'missing', f'there is no {opened}'
         disks, wrong = None, []
         if device.multipath_id is not None:
             found = [m for m in self._maps if m.wwid == device.multipath_id]
@@ -227,6 +239,14 @@ class _Comparison:
             yield _finding('orphan', what, found.wwid)
         else:
             yield _finding('foreign', what, found.wwid)
+
+    def _of_mapping(
+        self, found: encryption.Mapping
+    ) -> Iterator[objects.AuditFinding]:
+        owners = self._records.keys() | self._journal.busy
+        if found.name not in map(encryption.name_of, owners):
+            below = ', '.join(found.disks)
+            yield _finding('orphan', f'mapping {found.name}', below)
 
     def _of_record(
         self, record: AttachmentRecord

@@ -16,6 +16,7 @@ import dataclasses
 from attachworker import exception
 from attachworker import objects
 from attachworker.flows import extend
+from attachworker.host import encryption
 from attachworker.journal import AttachmentRecord
 from attachworker.operations import handler
 from attachworker.operations import late_paths
@@ -53,18 +54,19 @@ class ExtendHandler(handler.BaseHandler):
             operation,
             objects.ConnectionInfo.obj_from_primitive(known.connection),
             targets=late_paths.connected(device),
-            encrypted=operation.request.encryption is not None,
+            encryption=operation.request.encryption,
             expected_wwn=known.wwn,
             expected_size=operation.request.expected_size,
         )
+        run.opened = device.path == encryption.path_of(run.mapping)
         outcome = self.run_flow(operation, extend.build(run), run)
         if outcome.error is not None:
             result = self.undone(operation, outcome, run)
             self.conclude(operation, result)
             return
-        device.size = outcome.results['size']
+        old_size, device.size = outcome.results['sizes']
         result = self.succeeded(operation, outcome, run, device)
-        result.old_size = outcome.results['old_size']
+        result.old_size = old_size
         record = dataclasses.replace(
             known,
             device=device.obj_to_primitive(),

@@ -45,9 +45,18 @@ default: priv_context.PrivContext = priv_context.PrivContext(
 cfg.CONF.set_default('thread_pool_size', 64, group=CONFIG_SECTION)
 
 from attachworker.privileged import block  # noqa: E402
+from attachworker.privileged import encryption  # noqa: E402
 from attachworker.privileged import iscsi  # noqa: E402
 from attachworker.privileged import loop  # noqa: E402
 from attachworker.privileged import multipath  # noqa: E402
 from attachworker.privileged import scsi  # noqa: E402
 
-__all__ = ['block', 'default', 'iscsi', 'loop', 'multipath', 'scsi']
+__all__ = [
+    'block',
+    'default',
+    'encryption',
+    'iscsi',
+    'loop',
+    'multipath',
+    'scsi',
+]

@@ -32,11 +32,8 @@ class GetConnector(base.Task):
     default_provides = 'connector'
 
     def execute(self) -> connectors.Connector:
-        if self.run.encrypted:
-            raise exception.EncryptionFailed(
-                device='the volume',
-                reason='this version cannot open encrypted volumes',
-            )
+        if self.run.encryption is not None:
+            check_cryptsetup(self.run)
         connector = self.run.get_connector(self.run.info.protocol)
         if self.run.enforce_multipath:
             self._check_multipathd()
@@ -190,7 +187,7 @@ def describe(
     disk: str,
     found: multipath.Map | None,
 ) -> objects.DeviceInfo:
-    """What the caller is told of the device.
+    """What the caller is told of the device, or of the mapping on it.
 
     :param disk: the device: the map, or a disk where there is no map
     """
@@ -207,17 +204,26 @@ def describe(
             and one.error != exception.OperationCancelled.code
         ]
     connector = run.get_connector(run.info.protocol)
+    opened = run.encryption and run.host.encryption.find(run.mapping)
     return objects.DeviceInfo(
         type=connector.device_type,
-        path=f'/dev/{disk}',
+        path=opened.path if opened else f'/dev/{disk}',
         scsi_wwn=wwn if connector.scsi else None,
         multipath_id=found.wwid if found else None,
-        size=run.host.block.size(disk),
+        size=run.host.block.size(opened.device if opened else disk),
         degraded=run.multipath
         and connector.scsi
         and (not found or any(one.state != 'connected' for one in paths)),
         paths=paths,
     )
+
+
+def check_cryptsetup(run: Run) -> None:
+    """:raises HostToolMissing: this host cannot open or close anything"""
+    if run.host.tool('cryptsetup') is None:
+        raise exception.HostToolMissing(
+            tool='cryptsetup', reason='install it, as cryptsetup-bin perhaps'
+        )
 
 
 def outcome_key(target: connectors.Target) -> str:

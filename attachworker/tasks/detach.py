@@ -84,6 +84,9 @@ class CheckUnused(base.Task):
         disks = [path.disk for path in paths]
         if map is not None and not disks:
             disks = [map.name]
+        # below it may be something else by now, or what others use, too
+        mapping = self.run.host.encryption.find(self.run.mapping)
+        disks += [mapping.device] if mapping else []
         told: set[str] = set()
         for disk, found in self._users(disks).items():
             users = [one for one in found if one not in told]
@@ -98,7 +101,9 @@ class CheckUnused(base.Task):
 
     def _users(self, disks: list[str]) -> dict[str, list[str]]:
         try:
-            return self.run.host.block.users(disks, self.run.deadline)
+            return self.run.host.block.users(
+                disks, self.run.deadline, self.run.mapping
+            )
         except OSError as error:
             names = ', '.join(disks)
             if not self.run.force:
@@ -112,7 +117,8 @@ class CheckUnused(base.Task):
 class FlushDevice(base.Task):
     """Write back what the kernel still holds for the volume.
 
-    Through the map, if there is one: single paths may be dead.
+    Through the mapping, if there is one, and then through the map: single
+    paths may be dead.
 
     Reversion strategy: nothing to undo; a detach is finished, not undone.
     """
@@ -126,7 +132,10 @@ class FlushDevice(base.Task):
         if map is not None and not map.disks:
             self._give_up(map)
             return
-        for disk in [map.name] if map else [path.disk for path in paths]:
+        mapping = self.run.host.encryption.find(self.run.mapping)
+        disks = [mapping.device] if mapping and mapping.disks else []
+        disks += [map.name] if map else [path.disk for path in paths]
+        for disk in disks:
             try:
                 if map is not None:
                     self._prepare(map)
@@ -207,6 +216,8 @@ class VerifyGone(base.Task):
                 if not path.lasting
                 and f'device {path.disk}' not in run.leftovers
             ]
+        if run.host.encryption.find(run.mapping):
+            run.leftovers.append(f'mapping {run.mapping}')
         if run.leftovers:
             raise exception.HostToolFailed(
                 tool='The detach', reason='; '.join(run.leftovers)

@@ -21,6 +21,7 @@ from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.host import Host
+from attachworker.host import encryption
 from attachworker.tasks import attempts
 
 
@@ -31,7 +32,7 @@ class Run:
     :ivar info: what to connect to; read only
     :ivar targets: the ways to it, in the order of the request
     :ivar multipath: whether the caller asked for a multipath map
-    :ivar encrypted: whether the caller asked for the device to be opened
+    :ivar encryption: how the device is to be opened; None: as it is
     :ivar min_paths: how many the device must have for success
     :ivar path_grace: seconds that further paths get before a map is made
     :ivar map_timeout: seconds that multipathd may take to make, or to
@@ -45,7 +46,9 @@ class Run:
         attachment that existed before
     :ivar force: go on where data or a user may be lost
     :ivar grace: seconds that undoing may take after the deadline
-    :ivar name: of the attachment, for the log
+    :ivar name: of the attachment
+    :ivar opened: whether there may be a mapping: it was there, or this run
+        has begun to make it
     :ivar strangers: targets whose device belongs to another volume by now
     :ivar leftovers: what could not be put back
     :ivar warnings: what the caller should know of a success
@@ -59,7 +62,7 @@ class Run:
     deadline: deadlines.Deadline
     multipath: bool = False
     enforce_multipath: bool = False
-    encrypted: bool = False
+    encryption: objects.Encryption | None = None
     min_paths: int = 1
     path_grace: float = 0.5
     map_timeout: float = 30.0
@@ -70,6 +73,7 @@ class Run:
     force: bool = False
     grace: float = 30.0
     name: str = ''
+    opened: bool = False
     strangers: set[base.Target] = dataclasses.field(default_factory=set)
     leftovers: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -84,6 +88,11 @@ class Run:
     def undo_deadline(self) -> deadlines.Deadline:
         """When undoing gives up, counted from the first thing undone."""
         return self.deadline.extended(self.grace)
+
+    @property
+    def mapping(self) -> str:
+        """What the mapping of dm-crypt is called, if there is one."""
+        return encryption.name_of(self.name)
 
     def before(self, step: str) -> None:
         """Called as each task starts; raises if the run must end."""

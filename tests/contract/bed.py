@@ -139,6 +139,17 @@ class Bed(abc.ABC):
         return Volume(name, path, (), 0, wwn, size, pattern, None, 'local')
 
     @abc.abstractmethod
+    def encrypt(self, volume: Volume, provider: str, key: str) -> None:
+        """Format a volume that is attached nowhere.
+
+        :param provider: luks or luks2
+        """
+
+    @abc.abstractmethod
+    def clear(self, volume: Volume) -> None:
+        """Make a volume that is attached nowhere all zeros."""
+
+    @abc.abstractmethod
     def remove_volume(self, volume: Volume) -> None:
         """Unmap the LUN on the target; the host is not told."""
 

@@ -40,6 +40,8 @@ _READ_ONLY = frozenset(
         'block.openers',
         'block.read',
         'loop.inode',
+        'encryption.is_luks',
+        'encryption.offset',
         'multipath.running',
         'multipath.paths',
         'multipath.map_paths',
@@ -102,6 +104,7 @@ class Verbs:
         self.iscsi = group('iscsi')
         self.scsi = group('scsi')
         self.block = group('block')
+        self.encryption = group('encryption')
         self.loop = group('loop')
         self.multipath = group('multipath')
 

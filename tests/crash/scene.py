@@ -36,6 +36,7 @@ from tests.crash import victim
 _PATIENCE = 30.0
 _ANOTHER_WWN = '600140500000000000000000deadbeef'
 _STEP = 1024 * 1024
+_KEY = 'key-of-a-volume'
 #: Of what is killed when it is accepted, nobody needs to ask twice.
 _ACCEPTED = 'journal Records.accept after commit #1'
 
@@ -81,6 +82,7 @@ class Scenario:
     :ivar shared: whether a neighbour uses the same target
     :ivar fails: the step at which the request fails, and is undone
     :ivar protocol: of the volume
+    :ivar encryption: its format; None: it is attached as it is
     """
 
     kind: str
@@ -89,6 +91,7 @@ class Scenario:
     shared: bool = False
     fails: str = ''
     protocol: str = 'iscsi'
+    encryption: str | None = None
 
     def __str__(self) -> str:
         words = [self.kind]
@@ -96,6 +99,7 @@ class Scenario:
         words += ['map'] if self.multipath else []
         words += ['shared'] if self.shared else []
         words += ['fails'] if self.fails else []
+        words += [self.encryption] if self.encryption else []
         return '-'.join(words)
 
 
@@ -130,7 +134,9 @@ class Scene:
             self._neighbour_path = attached.device.path
         self._before = self._picture()
         with self._worker() as worker:
-            self._attach(worker)
+            path = self._attach(worker)
+            if scenario.encryption:
+                self._bed.write(path, self._volume.pattern)
         self._attached = self._picture()
         if scenario.kind == 'attach':
             with self._worker() as worker:
@@ -147,6 +153,8 @@ class Scene:
             chap=None if scenario.shared else ('user', 'password-of-it'),
             resizable=scenario.kind == 'extend',
         )
+        if scenario.encryption:
+            bed.encrypt(volume, scenario.encryption, _KEY)
         return neighbour, volume
 
     def close(self) -> None:
@@ -164,6 +172,7 @@ class Scene:
         values: dict[str, Any] = {'request_id': str(uuid.uuid4())}
         if kind == 'attach':
             values['multipath'] = self._scenario.multipath
+            values['encryption'] = self._encryption
             if self._scenario.fails == 'FindWwn':
                 values['expected_wwn'] = _ANOTHER_WWN
             make = functools.partial(harness.attach_request, volume, **values)
@@ -178,6 +187,7 @@ class Scene:
                 objects.ExtendRequest,
                 attachment_id=volume.name,
                 expected_size=self._size,
+                encryption=self._encryption,
                 **values,
             )
         return Ask(kind, make)
@@ -280,7 +290,7 @@ class Scene:
         assert read(self._neighbour_path) == self._neighbour.pattern
         if there:
             assert read(result.device.path) == volume.pattern
-        if scenario.kind == 'extend':
+        if scenario.kind == 'extend' and not scenario.encryption:
             assert result.device.size == self._size
 
     # -- the bed
@@ -288,11 +298,19 @@ class Scene:
     def _worker(self) -> harness.Harness:
         return victim.make_worker(self._bed.host(), self._state)
 
-    def _attach(self, worker: harness.Harness) -> None:
+    def _attach(self, worker: harness.Harness) -> str:
         attached = worker.attach(
-            self._volume, multipath=self._scenario.multipath
+            self._volume,
+            multipath=self._scenario.multipath,
+            encryption=self._encryption,
         )
         assert attached.status == 'attached', attached.as_dict()
+        return str(attached.device.path)
+
+    @property
+    def _encryption(self) -> dict[str, str] | None:
+        provider = self._scenario.encryption
+        return {'provider': provider, 'key': _KEY} if provider else None
 
     def _detach(self, worker: harness.Harness) -> None:
         detached = worker.detach(self._volume.name)

@@ -46,6 +46,8 @@ SCENARIOS = [
     Scenario('attach', 0, protocol='local'),
     Scenario('detach', 0, protocol='local'),
     Scenario('extend', 0, protocol='local'),
+    Scenario('attach', encryption='luks2'),
+    Scenario('detach', encryption='luks2'),
     Scenario('detach'),
     Scenario('detach', shared=True),
     Scenario('detach', portals=2),
@@ -141,6 +143,7 @@ def test_a_login_that_outlives_its_worker_is_ours(
         iscsi=_LateLogin(bed),
         scsi=bed.verbs.scsi,
         block=bed.verbs.block,
+        encryption=bed.verbs.encryption,
         multipath=bed.verbs.multipath,
     )
     with victim.make_worker(bed.host(verbs), tmp_path) as worker:

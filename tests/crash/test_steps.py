@@ -36,10 +36,13 @@ from tests.crash import faults
 from tests.simulator.bed import SimulatedBed
 
 
-def steps(build: Callable[..., flow.Flow]) -> list[str]:
+def steps(
+    build: Callable[..., flow.Flow], encryption: str | None = None
+) -> list[str]:
     """The task classes of a flow, taken from the flow itself."""
     target = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:one', 0)
-    graph = build(types.SimpleNamespace(targets=[target]))
+    run = types.SimpleNamespace(targets=[target], encryption=encryption)
+    graph = build(run)
     return [type(task).__name__ for task in _tasks(graph)]
 
 
@@ -139,6 +142,29 @@ def test_attach(
     assert bed.read(path) == neighbour.pattern
     assert worker.detach(neighbour.name).status == 'detached'
     assert bed.snapshot()['sessions'] == []
+
+
+def test_attach_and_open(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    run_class: type[faults.FailingRun],
+    mode: faults.Mode,
+) -> None:
+    # Given a volume that is to be opened, and a step that goes wrong
+    (step,) = set(steps(attach.build, 'plain')) - set(steps(attach.build))
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    run_class.arm(step)
+    wanted = {'provider': 'plain', 'key': 'key'}
+    # When it is attached, then nothing is left of it
+    result = worker.attach(
+        volume, encryption=wanted, deadline_seconds=DEADLINE
+    )
+    assert run_class.step is None, 'the fault did not strike'
+    assert result.error.code == _CODES[mode], result.as_dict()
+    assert (result.error.step, result.leftovers) == (step, [])
+    assert bed.snapshot() == before
+    assert worker.attachments() == []
 
 
 @pytest.mark.parametrize('multipath', [False, True], ids=['2', 'map'])

@@ -200,6 +200,53 @@ def test_attach_does_not_hang(
     until(lambda: worker.attachments() == [])
 
 
+@pytest.mark.parametrize(
+    ('verb', 'fault'),
+    [
+        ('encryption.is_luks', Fault.FAIL_BEFORE),
+        ('encryption.open', Fault.FAIL_BEFORE),
+        ('encryption.open', Fault.FAIL_AFTER),
+        ('encryption.open', Fault.VANISH),
+    ],
+)
+def test_an_open_that_fails(
+    bed: SimulatedBed, worker: harness.Harness, verb: str, fault: Fault
+) -> None:
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', 'key')
+    before = bed.snapshot()
+    armed = bed.arm(fault, verb)
+    wanted = {'provider': 'luks2', 'key': 'key'}
+    result = worker.attach(volume, encryption=wanted)
+    assert armed.fired == 1
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert (step_of(result), result.leftovers) == ('OpenEncryption', [])
+    assert worker.attachments() == []
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('fault', [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+def test_an_open_that_hangs(
+    bed: SimulatedBed, worker: harness.Harness, fault: Fault
+) -> None:
+    # Given a key that takes for ever
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    armed = bed.arm(fault, 'encryption.open')
+    wanted = {'provider': 'plain', 'key': 'key'}
+    # When it is attached, then the caller is told in time what is left
+    result = worker.attach(
+        volume, encryption=wanted, deadline_seconds=DEADLINE
+    )
+    assert result.error.code == 'deadline_exceeded', result.as_dict()
+    assert step_of(result) == 'OpenEncryption'
+    assert 'has not returned' in str(result.leftovers)
+    # And what comes of it after all goes, too
+    armed.release()
+    until(lambda: bed.snapshot() == before)
+    until(lambda: worker.attachments() == [])
+
+
 @pytest.mark.parametrize('verb', ['scsi.delete', 'iscsi.logout'])
 def test_undo_that_fails_is_told_and_tried_again(
     bed: SimulatedBed, worker: harness.Harness, verb: str

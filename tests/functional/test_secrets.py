@@ -199,6 +199,45 @@ def test_discovery_and_mutual_chap(
     assert found_in_files(one) == []
 
 
+@pytest.mark.parametrize('secret', [CANARY, WRONG], ids=['right', 'wrong'])
+@pytest.mark.parametrize('kind', [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+def test_key_of_a_volume(
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    node: client.AttachWorkerClient,
+    caplog: pytest.LogCaptureFixture,
+    secret: str,
+    kind: Fault,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', CANARY)
+    right = secret == CANARY
+    # A wrong key opens nothing that could come late
+    fault = bed.arm(kind if right else Fault.HANG_BEFORE, 'encryption.open')
+    ids = {'request_id': str(uuid.uuid4()), 'attachment_id': 'a-4'}
+    call = caller.Background(
+        lambda: node.attach_volume(
+            volume.connection_info(),
+            encryption={'provider': 'luks2', 'key': secret},
+            **ids,
+        )
+    )
+    # While it is opened
+    assert fault.wait(15)
+    in_files, in_processes = found_in_files(one), found_in_processes()
+    fault.release()
+    assert (in_files, in_processes) == ([], [])
+    answer = str(call.result().as_dict())
+    # And afterwards
+    assert ("'status': 'attached'" in answer) is right, answer
+    assert ('encryption_failed' in answer) is not right
+    answer += str([each.as_dict() for each in node.list_attachments()])
+    assert 'CANARY' not in answer + caplog.text
+    node.detach_volume('a-4', raise_on_failure=True)
+    assert found_in_files(one) == []
+
+
 def test_worker_that_is_killed(
     bed: SimulatedBed, one: daemon.Daemon, node: client.AttachWorkerClient
 ) -> None:

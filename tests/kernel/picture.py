@@ -24,7 +24,9 @@ _ROOT = pathlib.Path('/')
 _DIRECTORIES = ('etc/iscsi/nodes', 'etc/iscsi/send_targets', 'run/lock/iscsi')
 _WWIDS = pathlib.Path('/etc/multipath/wwids')
 #: Programs that the worker starts and that end before it answers.
-_CHILDREN = frozenset(('iscsiadm', 'multipath', 'dmsetup', 'nvme', 'rbd'))
+_CHILDREN = frozenset(
+    ('iscsiadm', 'multipath', 'dmsetup', 'cryptsetup', 'nvme', 'rbd')
+)
 
 
 def take() -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
 class Spy:
     """Knows the programs that were started in its with block.
 
-    :ivar commands: arguments and environment of each iscsiadm
+    :ivar commands: arguments and environment of each iscsiadm and cryptsetup
     :ivar leaks: those with a secret of the tests in them
     """
 
@@ -70,5 +70,9 @@ class Spy:
     def __exit__(self, *_: object) -> None:
         assert _log is not None
         started = _log.read_bytes()[self._before :].splitlines()
-        self.commands = {one for one in started if b'iscsiadm' in one}
+        self.commands = {
+            one
+            for one in started
+            if one.startswith((b'iscsiadm\0', b'cryptsetup\0'))
+        }
         self.leaks = {one for one in self.commands if b'CANARY' in one}

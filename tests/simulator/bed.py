@@ -24,7 +24,9 @@ from typing import Any
 
 from tests.contract import bed
 from tests.simulator import client
+from tests.simulator import crypts
 from tests.simulator import faults
+from tests.simulator import machine
 from tests.simulator import picture
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
@@ -118,6 +120,19 @@ class SimulatedBed(bed.Bed):
         made['portals'] = tuple(made['portals'])
         made['chap'] = tuple(made['chap']) if made['chap'] else None
         return bed.Volume(**made)
+
+    def encrypt(self, volume: bed.Volume, provider: str, key: str) -> None:
+        with open(self._file(volume), 'r+b') as file:
+            file.write(crypts.header(provider, key))
+
+    def clear(self, volume: bed.Volume) -> None:
+        with open(self._file(volume), 'r+b') as file:
+            file.write(bytes(len(volume.pattern)))
+
+    def _file(self, volume: bed.Volume) -> pathlib.Path:
+        if volume.protocol == 'local':
+            return self.root / volume.target.lstrip('/')
+        return self.root / machine.VOLUMES / volume.name
 
     def remove_volume(self, volume: bed.Volume) -> None:
         if volume.protocol == 'local':

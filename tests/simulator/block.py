@@ -12,10 +12,12 @@
 
 """The verbs of ``block``: what is done with disks and maps."""
 
+from collections.abc import Mapping
 import errno
 import os
 import pathlib
 import threading
+from typing import Protocol
 
 from tests.simulator import disks
 from tests.simulator import loops
@@ -24,7 +26,19 @@ from tests.simulator import openers
 from tests.simulator import storage
 from tests.simulator import tree as trees
 
-Device = disks.Disk | maps.Map | loops.LoopDevice
+
+class Crypt(Protocol):
+    """One of dm-crypt; see :mod:`tests.simulator.crypts`."""
+
+    number: str
+    below: str
+    file: pathlib.Path
+
+    @property
+    def directory(self) -> str: ...
+
+
+Device = disks.Disk | maps.Map | loops.LoopDevice | Crypt
 
 
 def no_device(device: str) -> OSError:
@@ -41,6 +55,7 @@ class Block:
     """Its methods include the verbs.
 
     :param changed: of the machine's lock; told when a map may work again
+    :ivar crypts: mappings of dm-crypt, by kernel name
     """
 
     def __init__(
@@ -56,6 +71,7 @@ class Block:
         self._disks = sd
         self._maps = dm
         self._loops = loop
+        self.crypts: Mapping[str, Crypt] = {}
 
     def find(self, device: str) -> Device:
         """:raises OSError: no such device (ENOENT)"""
@@ -69,6 +85,7 @@ class Block:
             self._disks.find(device)
             or self._maps.find(device)
             or self._loops.find(device)
+            or self.crypts.get(device)
         )
 
     def file(self, device: str) -> pathlib.Path:
@@ -83,8 +100,11 @@ class Block:
             return found.file
         if isinstance(found, maps.Map):
             volume = self._through(found)
-        else:
+        elif isinstance(found, disks.Disk):
             volume = self._disks.volume(found)
+        else:
+            self.file(found.below)
+            return found.file
         if volume is None:
             raise no_answer(device)
         return volume.path

@@ -118,6 +118,52 @@ class Block:
         return data
 
 
+class Encryption:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def is_luks(self, device: str, provider: str) -> bool:
+        found: bool = wire.call(
+            self._root,
+            'encryption.is_luks',
+            device=device,
+            provider=provider,
+        )
+        return found
+
+    def format(self, device: str, provider: str, key: str) -> None:
+        wire.call(
+            self._root,
+            'encryption.format',
+            device=device,
+            provider=provider,
+            key=key,
+        )
+
+    def open(
+        self, device: str, name: str, provider: str, key: str, read_only: bool
+    ) -> None:
+        wire.call(
+            self._root,
+            'encryption.open',
+            device=device,
+            name=name,
+            provider=provider,
+            key=key,
+            read_only=read_only,
+        )
+
+    def close(self, name: str) -> None:
+        wire.call(self._root, 'encryption.close', name=name)
+
+    def resize(self, name: str, key: str | None) -> None:
+        wire.call(self._root, 'encryption.resize', name=name, key=key)
+
+    def offset(self, name: str) -> int:
+        found: int = wire.call(self._root, 'encryption.offset', name=name)
+        return found
+
+
 class Loop:
     def __init__(self, root: pathlib.Path) -> None:
         self._root = root
@@ -187,6 +233,7 @@ class Verbs:
         self.iscsi = ISCSI(path)
         self.scsi = SCSI(path)
         self.block = Block(path)
+        self.encryption = Encryption(path)
         self.loop = Loop(path)
         self.multipath = Multipath(path)
 

@@ -59,6 +59,7 @@ _LEAVE_NOTHING = frozenset(
         'iscsi.logout',
         'iscsi.discover',
         'scsi.delete',
+        'encryption.close',
         'multipath.running',
         'multipath.paths',
         'multipath.remove_map',

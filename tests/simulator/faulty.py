@@ -35,6 +35,9 @@ class FaultyVerbs:
         self.iscsi = cast(verb_names.ISCSIVerbs, _Group('iscsi', verbs, plan))
         self.scsi = cast(verb_names.SCSIVerbs, _Group('scsi', verbs, plan))
         self.block = cast(verb_names.BlockVerbs, _Group('block', verbs, plan))
+        self.encryption = cast(
+            verb_names.EncryptionVerbs, _Group('encryption', verbs, plan)
+        )
         self.loop = cast(verb_names.LoopVerbs, _Group('loop', verbs, plan))
         self.multipath = cast(
             verb_names.MultipathVerbs, _Group('multipath', verbs, plan)

@@ -35,8 +35,13 @@ class LoopDevice:
     """
 
     name: str
+    number: str
     path: str
     file: pathlib.Path
+
+    @property
+    def directory(self) -> str:
+        return f'devices/virtual/block/{self.name}'
 
 
 class Loops:
@@ -70,12 +75,14 @@ class Loops:
             number = next(
                 i for i in itertools.count() if f'loop{i}' not in self._devices
             )
-            device = LoopDevice(f'loop{number}', path, file)
+            device = LoopDevice(
+                f'loop{number}', f'{_MAJOR}:{number}', path, file
+            )
             self._devices[device.name] = device
             self._tree.place(
-                f'sys/{_directory(device)}',
+                f'sys/{device.directory}',
                 {
-                    'dev': f'{_MAJOR}:{number}\n',
+                    'dev': f'{device.number}\n',
                     'size': f'{size // _SECTOR}\n',
                     'ro': f'{int(read_only)}\n',
                     'queue/logical_block_size': f'{_SECTOR}\n',
@@ -86,7 +93,7 @@ class Loops:
             )
             self._tree.hardlink(f'dev/{device.name}', file)
             self._tree.symlink(
-                f'sys/class/block/{device.name}', f'sys/{_directory(device)}'
+                f'sys/class/block/{device.name}', f'sys/{device.directory}'
             )
             self._emit(device)
 
@@ -95,7 +102,7 @@ class Loops:
             found = self._known(device)
             del self._devices[found.name]
             self._tree.remove(f'sys/class/block/{found.name}')
-            self._tree.remove(f'sys/{_directory(found)}')
+            self._tree.remove(f'sys/{found.directory}')
             self._tree.unlink(f'dev/{found.name}')
             self._emit(found)
 
@@ -104,7 +111,7 @@ class Loops:
             found = self._known(device)
             size = os.stat(found.file).st_size
             self._tree.write(
-                f'sys/{_directory(found)}/size', f'{size // _SECTOR}\n'
+                f'sys/{found.directory}/size', f'{size // _SECTOR}\n'
             )
             self._emit(found)
 
@@ -129,9 +136,5 @@ class Loops:
 
     def _emit(self, device: LoopDevice) -> None:
         self._events.emit(
-            'change', 'block', f'/{_directory(device)}', DEVNAME=device.name
+            'change', 'block', f'/{device.directory}', DEVNAME=device.name
         )
-
-
-def _directory(device: LoopDevice) -> str:
-    return f'devices/virtual/block/{device.name}'

@@ -18,6 +18,7 @@ from typing import Any
 import uuid
 
 from tests.simulator import block
+from tests.simulator import crypts
 from tests.simulator import disks
 from tests.simulator import faults
 from tests.simulator import iscsid
@@ -36,13 +37,14 @@ BOOT_ID = 'proc/sys/kernel/random/boot_id'
 #: A tool is there if its file is.
 ISCSIADM = 'usr/sbin/iscsiadm'
 LOSETUP = 'usr/sbin/losetup'
+CRYPTSETUP = 'usr/sbin/cryptsetup'
 INITIATOR_NAME = 'etc/iscsi/initiatorname.iscsi'
 MOUNTS = 'proc/self/mountinfo'
 NODES = 'etc/iscsi/nodes'
 SEND_TARGETS = 'etc/iscsi/send_targets'
 LOCKS = 'run/lock/iscsi'
 
-_VOLUMES = 'run/volumes'
+VOLUMES = 'run/volumes'
 _CLASSES = (
     'block',
     'iscsi_connection',
@@ -65,19 +67,22 @@ class Machine:
         self._lock = threading.RLock()
         changed = threading.Condition(self._lock)
         self.tree = trees.Tree(root)
-        self.tree.clear(_VOLUMES)
-        for directory in (_VOLUMES, wire.UEVENTS):
+        self.tree.clear(VOLUMES)
+        for directory in (VOLUMES, wire.UEVENTS):
             (root / directory).mkdir(parents=True, exist_ok=True)
         initiator_name = f'iqn.1993-08.org.debian:01:{uuid.uuid4().hex[:12]}'
         events = uevents.Uevents(root / wire.UEVENTS, plan)
         self.portals = portals.Portals()
-        self.storage = storage.Storage(root / _VOLUMES, self._refresh)
+        self.storage = storage.Storage(root / VOLUMES, self._refresh)
         self.sessions = sessions.Sessions(self.tree, events, initiator_name)
         self._disks = disks.Disks(self._lock, self.tree, events, self.storage)
         self._maps = maps.Maps(changed, self.tree, events, self._disks)
         self.loop = loops.Loops(self._lock, self.tree, events)
         self.block = block.Block(
             changed, self.tree, self._disks, self._maps, self.loop
+        )
+        self.encryption = crypts.Crypts(
+            self._lock, self.tree, events, self.block
         )
         self.multipath = multipathd.Multipathd(
             self._lock, self.tree, self._disks, self._maps
@@ -101,6 +106,7 @@ class Machine:
         self.boot()
         self.tree.write(ISCSIADM, '')
         self.tree.write(LOSETUP, '')
+        self.tree.write(CRYPTSETUP, '')
         self.tree.write(INITIATOR_NAME, f'InitiatorName={initiator_name}\n')
 
     def boot(self) -> None:
@@ -109,6 +115,7 @@ class Machine:
             self.iscsi.clear()
             self.scsi.clear()
             self.multipath.clear()
+            self.encryption.clear()
             self._maps.clear()
             self.loop.clear()
             self._disks.clear()
@@ -141,6 +148,8 @@ class Machine:
             self.scsi.vanish(':'.join(str(arguments[n]) for n in names))
         elif verb == 'scsi.rescan':
             self.scsi.vanish(arguments['hctl'])
+        elif verb.startswith('encryption.') and 'name' in arguments:
+            self.encryption.vanish(arguments['name'])
         elif verb == 'loop.attach':
             self.loop.vanish(arguments['path'])
         else:

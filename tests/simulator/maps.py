@@ -25,7 +25,7 @@ from tests.simulator import storage
 from tests.simulator import tree as trees
 from tests.simulator import uevents
 
-_MAJOR = 254
+MAJOR = 254
 
 
 @dataclasses.dataclass(eq=False)
@@ -96,12 +96,10 @@ class Maps:
     def create(
         self, wwid: str, alias: str, disks: list[sd.Disk], queueing: bool
     ) -> Map:
-        index = next(
-            i for i in itertools.count() if f'dm-{i}' not in self._maps
-        )
+        index = free_number(self._tree)
         made = Map(
             f'dm-{index}',
-            f'{_MAJOR}:{index}',
+            f'{MAJOR}:{index}',
             alias,
             wwid,
             disks[0].size,
@@ -222,3 +220,13 @@ class Maps:
             'dm/name': f'{made.alias}\n',
             'dm/suspended': '0\n',
         }
+
+
+def free_number(tree: trees.Tree) -> int:
+    """Of the next device of device-mapper."""
+    directory = tree.root / 'sys/devices/virtual/block'
+    return next(
+        number
+        for number in itertools.count()
+        if not (directory / f'dm-{number}').exists()
+    )

@@ -68,6 +68,22 @@ class BlockVerbs(Protocol):
     def read(self, device: str, offset: int, length: int) -> bytes: ...
 
 
+class EncryptionVerbs(Protocol):
+    def is_luks(self, device: str, provider: str) -> bool: ...
+
+    def format(self, device: str, provider: str, key: str) -> None: ...
+
+    def open(
+        self, device: str, name: str, provider: str, key: str, read_only: bool
+    ) -> None: ...
+
+    def close(self, name: str) -> None: ...
+
+    def resize(self, name: str, key: str | None) -> None: ...
+
+    def offset(self, name: str) -> int: ...
+
+
 class LoopVerbs(Protocol):
     def attach(self, path: str, read_only: bool) -> None: ...
 
@@ -113,6 +129,9 @@ class Verbs(Protocol):
     def block(self) -> BlockVerbs: ...
 
     @property
+    def encryption(self) -> EncryptionVerbs: ...
+
+    @property
     def loop(self) -> LoopVerbs: ...
 
     @property
@@ -123,6 +142,7 @@ _GROUPS: dict[str, Any] = {
     'iscsi': ISCSIVerbs,
     'scsi': SCSIVerbs,
     'block': BlockVerbs,
+    'encryption': EncryptionVerbs,
     'loop': LoopVerbs,
     'multipath': MultipathVerbs,
 }

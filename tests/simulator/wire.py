@@ -62,7 +62,7 @@ def failure(error: Exception) -> dict[str, Any]:
     return {'broken': f'{type(error).__name__}: {error}'}
 
 
-def call(root: pathlib.Path, name: str, **arguments: Any) -> Any:
+def call(root: pathlib.Path, name: str, /, **arguments: Any) -> Any:
     """Call the server below a root and return what it answers.
 
     :raises OSError: as the verb did, with its errno

@@ -19,8 +19,7 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 TABLE = PROJECT / 'doc/source/contributor/behaviours.rst'
 #: Two lines of the table: file and function.
 ENTRY = re.compile(r'``(tests/\S+\.py)``\n\s+\|\s+``(\w+)``')
-#: Encryption (32) is not served yet.
-SERVED = set(range(1, 34)) - {32}
+SERVED = set(range(1, 34))
 
 
 def functions(path: pathlib.Path) -> set[str]:

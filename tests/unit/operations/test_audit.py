@@ -18,6 +18,7 @@ import pytest
 
 from attachworker import objects
 from attachworker.connectors import base as connectors
+from attachworker.host import encryption
 from attachworker.host import multipath
 from attachworker.journal import Claims
 from attachworker.journal import Database
@@ -56,6 +57,7 @@ class Scene:
         self.claims = Claims(database, 'attachment', 'boot')
         self.links: list[connectors.Link] = []
         self.maps: list[multipath.Map] = []
+        self.mappings: list[encryption.Mapping] = []
         self.looking: Callable[[], None] = lambda: None
         self._ledger = Ledger(database)
 
@@ -79,7 +81,8 @@ class Scene:
             return self.links
 
         host: Any = types.SimpleNamespace(
-            multipath=types.SimpleNamespace(maps=lambda: self.maps)
+            multipath=types.SimpleNamespace(maps=lambda: self.maps),
+            encryption=types.SimpleNamespace(mappings=lambda: self.mappings),
         )
         loaded: Any = types.SimpleNamespace(links=links)
         return Audit(self._ledger, loaded, host, 'boot').report()
@@ -103,9 +106,8 @@ def device(**values: Any) -> objects.DeviceInfo:
         lun=TARGET.lun,
         state='connected',
     )
-    return objects.DeviceInfo(
-        path='/dev/sda', size=512, scsi_wwn=WWN, paths=[path], **values
-    )
+    given = {'path': '/dev/sda', 'paths': [path], **values}
+    return objects.DeviceInfo(size=512, scsi_wwn=WWN, **given)
 
 
 @pytest.fixture
@@ -226,3 +228,21 @@ def test_a_session_from_before_our_intent_is_not_ours(scene: Scene) -> None:
     [finding] = scene.findings()
     assert finding.startswith('foreign session 2')
     assert 'used by attachment' in finding
+
+
+def test_mappings(scene: Scene) -> None:
+    # Given a mapping of an attachment, and one that nobody has
+    name = encryption.name_of('attachment')
+    path = encryption.path_of(name)
+    scene.attach(device=device(path=path).obj_to_primitive())
+    scene.links = [link()]
+    ours, other = (
+        encryption.Mapping(each, 'dm-1', ('sda',), True)
+        for each in (name, encryption.name_of('another'))
+    )
+    # Then the first is fine as long as it is there
+    scene.mappings = [ours, other]
+    assert scene.attachment() == 'ok: '
+    assert scene.findings() == [f'orphan mapping {other.name}: sda']
+    scene.mappings = []
+    assert scene.attachment() == f'missing: there is no {path}'

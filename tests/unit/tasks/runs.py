@@ -30,6 +30,7 @@ from attachworker.flows import engine
 from attachworker.host import multipath
 from attachworker.tasks.run import Run
 from tests.unit.objects import shapes
+from tests.unit.tasks import fake_encryption
 
 PATIENCE = 10.0
 GOOD = '36001405' + 25 * '0'
@@ -173,7 +174,9 @@ class FakeBlock:
     def read_only(self, disk: str) -> bool:
         return disk in self.protected
 
-    def users(self, disks: list[str], deadline: Any) -> dict[str, list[str]]:
+    def users(
+        self, disks: list[str], deadline: Any, mapping: str = ''
+    ) -> dict[str, list[str]]:
         self.looks.append(disks)
         return {disk: self.busy.get(disk, []) for disk in disks}
 
@@ -335,6 +338,8 @@ def make(
         targets=list(targets) or [ONE],
         host=types.SimpleNamespace(  # type: ignore[arg-type]
             block=FakeBlock(),
+            encryption=fake_encryption.FakeEncryption(),
+            tool=lambda name: f'/sbin/{name}',
             multipath=FakeMultipath(),
             scsi=FakeScsi(),
             iscsi=FakeISCSI(),

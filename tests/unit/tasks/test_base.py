@@ -89,7 +89,9 @@ def test_docstrings_say_how_a_task_is_undone(task: type[base.Task]) -> None:
 @pytest.mark.parametrize('build', [attach_flow.build, detach_flow.build])
 def test_names_are_unique_and_do_not_change(build: Any) -> None:
     """Callers see them as error.step."""
-    run = types.SimpleNamespace(targets=[runs.ONE, runs.TWO])
+    run = types.SimpleNamespace(
+        targets=[runs.ONE, runs.TWO], encryption='luks'
+    )
 
     def names() -> list[str]:
         return [task.name for task in atoms(build(run))]

@@ -1,0 +1,191 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Mappings of dm-crypt that are ours, from sysfs."""
+
+import dataclasses
+import errno
+import hashlib
+import pathlib
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker.host import sysfs
+from attachworker.host import verbs
+
+_PREFIX = 'attachworker-'
+_UUID = 'CRYPT-'
+_LUKS2 = 'CRYPT-LUKS2-'
+
+
+def name_of(attachment_id: str) -> str:
+    """What the mapping of an attachment is called, today and after a crash.
+
+    Whatever the id is made of, and however long it is.
+    """
+    digest = hashlib.sha256(attachment_id.encode()).hexdigest()
+    return f'{_PREFIX}{digest[:32]}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapping:
+    """A mapping of ours that the kernel has.
+
+    :ivar name: as :func:`name_of` gives it
+    :ivar device: kernel name, for example ``dm-1``
+    :ivar disks: what is below it, by kernel name; none: it was not finished
+    :ivar luks2: whether that is its format
+    """
+
+    name: str
+    device: str
+    disks: tuple[str, ...]
+    luks2: bool
+
+    @property
+    def path(self) -> str:
+        """The device file that a caller gets.
+
+        By its name, which is the same at each attach, as a number is not,
+        and tells that this is no disk. cryptsetup returns when udev has made
+        it, and closing the mapping takes it away.
+        """
+        return path_of(self.name)
+
+
+def path_of(name: str) -> str:
+    """See :attr:`Mapping.path`."""
+    return f'/dev/mapper/{name}'
+
+
+class Encryption:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        privileged: Any,
+        calls: verbs.Verbs,
+    ) -> None:
+        self._root = root
+        self._privileged = privileged
+        self._calls = calls
+
+    def mappings(self) -> list[Mapping]:
+        """All mappings of ours, whichever worker made them."""
+        found = [
+            self._mapping(name)
+            for name in sysfs.names(self._root / 'sys/class/block')
+            if name.startswith('dm-')
+        ]
+        return [one for one in found if one is not None]
+
+    def find(self, name: str) -> Mapping | None:
+        for found in self.mappings():
+            if found.name == name:
+                return found
+        return None
+
+    def is_luks(
+        self, disk: str, provider: str, deadline: deadlines.Deadline
+    ) -> bool:
+        """Whether a device has a header of this format.
+
+        :raises OSError: it cannot be read
+        """
+        return bool(self._call('is_luks', disk, deadline, disk, provider))
+
+    def format(
+        self, disk: str, provider: str, key: str, deadline: deadlines.Deadline
+    ) -> None:
+        """Write a header to a device that is empty.
+
+        :raises FileExistsError: it is not
+        :raises OSError: it cannot be formatted
+        """
+        self._call('format', disk, deadline, disk, provider, key)
+
+    def open(
+        self,
+        disk: str,
+        name: str,
+        provider: str,
+        key: str,
+        read_only: bool,
+        deadline: deadlines.Deadline,
+    ) -> Mapping:
+        """Make a mapping.
+
+        :raises OSError: EACCES: it is the wrong key; others: it failed
+        """
+        self._call(
+            'open', name, deadline, disk, name, provider, key, read_only
+        )
+        found = self.find(name)
+        if found is None or not (self._root / found.path[1:]).exists():
+            raise OSError(errno.ENODEV, f'udev has not made {path_of(name)}')
+        return found
+
+    def close(self, name: str, deadline: deadlines.Deadline) -> list[str]:
+        """Remove a mapping, whatever it is on top of.
+
+        :returns: what is left of it; empty if it is proven gone
+        """
+        running = [
+            f'{verb} of mapping {name} has not returned'
+            for verb in self._calls.unfinished(name)
+        ]
+        if running or self.find(name) is None:
+            return running
+        reason = ''
+        try:
+            self._call('close', name, deadline, name)
+        except OSError as error:
+            reason = f': {error.strerror or error}'
+        return [f'mapping {name}{reason}'] if self.find(name) else []
+
+    def resize(
+        self, name: str, key: str | None, deadline: deadlines.Deadline
+    ) -> None:
+        """Give a mapping the size of what is below it.
+
+        :raises OSError: it keeps the old one
+        """
+        self._call('resize', name, deadline, name, key)
+
+    def offset(self, name: str, deadline: deadlines.Deadline) -> int:
+        """Where on the device below it its data begins; bytes.
+
+        :raises OSError: nobody knows
+        """
+        return int(self._call('offset', name, deadline, name))
+
+    def _call(
+        self,
+        verb: str,
+        about: str,
+        deadline: deadlines.Deadline,
+        *arguments: Any,
+    ) -> Any:
+        return self._calls.call(
+            getattr(self._privileged, verb),
+            *arguments,
+            name=f'encryption.{verb}',
+            about=about,
+            deadline=deadline,
+        )
+
+    def _mapping(self, device: str) -> Mapping | None:
+        directory = self._root / 'sys/class/block' / device
+        uuid = sysfs.read(directory / 'dm/uuid') or ''
+        name = sysfs.read(directory / 'dm/name') or ''
+        if not uuid.startswith(_UUID) or not name.startswith(_PREFIX):
+            return None
+        disks = tuple(sysfs.names(directory / 'slaves'))
+        return Mapping(name, device, disks, uuid.startswith(_LUKS2))

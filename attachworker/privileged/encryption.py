@@ -1,0 +1,228 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Encrypted block devices, opened and closed by cryptsetup."""
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import re
+import stat
+import subprocess
+
+from attachworker import privileged
+
+#: No other mapping is touched.
+_NAME = re.compile(r'attachworker-[0-9a-f]{32}')
+_DEVICE = re.compile(r'[a-z][a-z0-9-]{0,31}')
+_TYPES = {'luks': 'luks1', 'luks2': 'luks2', 'plain': 'plain'}
+_OFFSET = re.compile(r'offset:\s+(\d+)')
+_SECTOR = 512
+#: What must be zero before a device is formatted; bytes.
+_HEAD = 2 * 1024 * 1024
+_BLKFLSBUF = 0x1261
+#: To unlock takes seconds by design, and many at once take turns.
+_TIMEOUT = 300.0
+_ENVIRONMENT = {
+    'LC_ALL': 'C',
+    'PATH': '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin',
+}
+#: Exit codes of cryptsetup; see cryptsetup(8).
+_ERRORS = {
+    2: errno.EACCES,
+    3: errno.ENOMEM,
+    4: errno.ENODEV,
+    5: errno.EBUSY,
+}
+#: Of a plain device nothing on it says how it is encrypted, and cryptsetup's
+#: own defaults have changed: these are those of its version 2.7.
+_PLAIN = (
+    '--cipher=aes-xts-plain64',
+    '--key-size=256',
+    '--hash=sha256',
+)
+
+
+def _run(
+    *command: str, key: str | None = None, fine: tuple[int, ...] = (0,)
+) -> tuple[int, str]:
+    """Exit code and output of a command.
+
+    :param key: goes through its standard input, and nowhere else
+    :raises FileNotFoundError: it is not installed
+    :raises OSError: it failed
+    """
+    try:
+        ended = subprocess.run(
+            command,
+            input=(key or '').encode(),
+            capture_output=True,
+            env=_ENVIRONMENT,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        # its text would have the key's bytes with it
+        raise TimeoutError(
+            errno.ETIMEDOUT, f'{command[0]} does not end'
+        ) from None
+    if ended.returncode in fine:
+        return ended.returncode, ended.stdout.decode(errors='replace')
+    text = ended.stderr.decode(errors='replace').strip()
+    raise OSError(
+        _ERRORS.get(ended.returncode, errno.EIO),
+        text.rpartition('\n')[2] or f'{command[0]}: {ended.returncode}',
+    )
+
+
+def _node(device: str) -> str:
+    if not _DEVICE.fullmatch(device):
+        raise ValueError('not the kernel name of a block device')
+    node = f'/dev/{device}'
+    if not stat.S_ISBLK(os.stat(node).st_mode):
+        raise ValueError('not the kernel name of a block device')
+    return node
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError('not the name of a mapping of attachworker')
+    return name
+
+
+def _type(provider: str, known: tuple[str, ...] = tuple(_TYPES)) -> str:
+    if provider not in known:
+        raise ValueError('not a known format')
+    return _TYPES[provider]
+
+
+@privileged.default.entrypoint
+def is_luks(device: str, provider: str) -> bool:
+    """Whether a device has a header of this format.
+
+    :param provider: luks or luks2
+    :raises OSError: it cannot be read
+    """
+    kind = _type(provider, ('luks', 'luks2'))
+    node = _node(device)
+    code, _ = _run('cryptsetup', 'isLuks', '--type', kind, node, fine=(0, 1))
+    return code == 0
+
+
+@privileged.default.entrypoint
+def format(device: str, provider: str, key: str) -> None:
+    """Write a header to a device that is proven to be empty.
+
+    :param provider: luks or luks2
+    :raises FileExistsError: it is not empty; says what was found
+    :raises OSError: it cannot be read or written
+    """
+    kind = _type(provider, ('luks', 'luks2'))
+    node = _node(device)
+    _check_empty(node)
+    _run(
+        'cryptsetup',
+        'luksFormat',
+        '--batch-mode',
+        '--type',
+        kind,
+        '--key-file=-',
+        node,
+        key=key,
+    )
+
+
+def _check_empty(node: str) -> None:
+    # O_EXCL: nobody has it mounted, or another device on top of it
+    descriptor = os.open(
+        node, os.O_RDONLY | os.O_DIRECT | os.O_EXCL | os.O_CLOEXEC
+    )
+    # O_DIRECT wants an aligned buffer: an anonymous map is.
+    with contextlib.closing(mmap.mmap(-1, _HEAD)) as buffer:
+        try:
+            # what another host wrote may not be in our cache
+            fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
+            count = os.preadv(descriptor, [buffer], 0)
+            head = buffer[:count]
+        finally:
+            os.close(descriptor)
+    if head.strip(b'\0'):
+        raise FileExistsError(
+            errno.EEXIST, 'it is not empty: there is data at its start'
+        )
+    # also of those signatures that are at its end
+    _, found = _run('wipefs', '--noheadings', '--output', 'TYPE', node)
+    if found.split():
+        raise FileExistsError(
+            errno.EEXIST,
+            f'it is not empty: it has a signature of {found.split()[0]}',
+        )
+
+
+@privileged.default.entrypoint
+def open(
+    device: str, name: str, provider: str, key: str, read_only: bool
+) -> None:
+    """Make a mapping; udev has made its node on return.
+
+    :param provider: luks, luks2 or plain
+    :raises OSError: cryptsetup has refused; EACCES: it is the wrong key
+    """
+    kind = _type(provider)
+    how = [*_PLAIN] if provider == 'plain' else []
+    how += ['--readonly'] if read_only else []
+    _run(
+        'cryptsetup',
+        'open',
+        '--batch-mode',
+        '--type',
+        kind,
+        *how,
+        '--key-file=-',
+        _node(device),
+        _name(name),
+        key=key,
+    )
+
+
+@privileged.default.entrypoint
+def close(name: str) -> None:
+    """Remove a mapping that nobody uses.
+
+    :raises OSError: ENODEV: there is none; EBUSY: it is in use
+    """
+    _run('cryptsetup', 'close', _name(name))
+
+
+@privileged.default.entrypoint
+def resize(name: str, key: str | None) -> None:
+    """Give a mapping the size of what is below it.
+
+    :param key: LUKS2 takes it, where the kernel's keyring has the volume key
+    :raises OSError: cryptsetup has refused
+    """
+    how = [] if key is None else ['--key-file=-']
+    _run('cryptsetup', 'resize', '--batch-mode', *how, _name(name), key=key)
+
+
+@privileged.default.entrypoint
+def offset(name: str) -> int:
+    """Where on the device below it the data of a mapping begins; bytes.
+
+    :raises OSError: there is no such mapping
+    """
+    _, status = _run('cryptsetup', 'status', _name(name))
+    found = _OFFSET.search(status)
+    if found is None:
+        raise OSError(errno.EPROTO, 'cryptsetup tells no offset')
+    return int(found[1]) * _SECTOR

@@ -1,0 +1,187 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""dm-crypt on top of a volume: the last to come and the first to go."""
+
+import errno
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base as connectors
+from attachworker.host import multipath
+from attachworker.tasks import attach
+from attachworker.tasks import base
+from attachworker.tasks import multipath as maps
+from attachworker.tasks.run import Run
+
+#: The largest sectors that a mapping has; its size is a multiple; bytes.
+_LARGEST_SECTOR = 4096
+
+
+class OpenEncryption(base.Task):
+    """Open the device with its key, and describe what comes of it.
+
+    Reversion strategy: close the mapping, unless it was there before.
+    """
+
+    default_provides = 'opened'
+
+    def execute(
+        self,
+        connector: connectors.Connector,
+        wwn: str,
+        map: multipath.Map | None,
+    ) -> objects.DeviceInfo:
+        run = self.run
+        wanted = run.encryption
+        assert wanted is not None  # else it is not part of the flow
+        encryption = run.host.encryption
+        disk = map.name if map else run.attempts.paths()[0].disk
+        found = encryption.find(run.mapping)
+        if found is not None and found.disks == (disk,) and run.kept:
+            return attach.describe(run, wwn, disk, map)
+        # one that an earlier attempt has left, with whatever key
+        self._close_left()
+        try:
+            if wanted.provider != 'plain':
+                self._check_header(connector, wwn, disk, map)
+            run.opened = True
+            read_only = run.host.block.read_only(disk)
+            encryption.open(
+                disk,
+                run.mapping,
+                wanted.provider,
+                wanted.key,
+                read_only or run.info.access_mode == 'ro',
+                run.deadline,
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno == errno.EACCES:
+                reason = 'the key does not open it'
+            raise exception.EncryptionFailed(
+                device=disk, reason=reason
+            ) from error
+        return attach.describe(run, wwn, disk, map)
+
+    def revert(self, **kwargs: object) -> None:
+        self.run.leftovers += close_opened(self.run)
+
+    def _close_left(self) -> None:
+        run = self.run
+        left = run.host.encryption.close(run.mapping, run.deadline)
+        if left:
+            raise exception.EncryptionFailed(
+                device=run.mapping, reason='; '.join(left)
+            )
+
+    def _check_header(
+        self,
+        connector: connectors.Connector,
+        wwn: str,
+        disk: str,
+        map: multipath.Map | None,
+    ) -> None:
+        """Make sure that there is one, on an empty volume if it may be.
+
+        :raises OSError: it is not possible
+        """
+        run, wanted = self.run, self.run.encryption
+        assert wanted is not None
+        encryption = run.host.encryption
+        if encryption.is_luks(disk, wanted.provider, run.deadline):
+            return
+        if not wanted.may_format:
+            raise exception.EncryptionFailed(
+                device=disk,
+                reason=f'it has no header of format {wanted.provider}, and '
+                'the request does not allow to format it',
+            )
+        # Nothing is written that a path takes to another volume.
+        paths = run.attempts.paths()
+        paths, _ = attach.verified(run, connector, paths, wwn)
+        if map is not None:
+            maps.check_members(run, map, paths)
+        encryption.format(disk, wanted.provider, wanted.key, run.deadline)
+
+
+class CloseEncryption(base.Task):
+    """Close the mapping, if there is one, before anything below it goes.
+
+    Reversion strategy: nothing to undo; a detach is finished, not undone.
+    """
+
+    def execute(self) -> None:
+        run = self.run
+        if run.host.encryption.find(run.mapping) is None:
+            return
+        attach.check_cryptsetup(run)
+        left = run.host.encryption.close(run.mapping, run.deadline)
+        if left and not run.force:
+            raise exception.EncryptionFailed(
+                device=run.mapping, reason='; '.join(left)
+            )
+        run.warnings += [f'{one} outlived what is below it' for one in left]
+
+
+class ResizeEncryption(base.Task):
+    """Give the mapping, if there is one, the size of what is below it.
+
+    Reversion strategy: nothing to undo: it is the size that the volume has.
+    """
+
+    default_provides = 'sizes'
+
+    def execute(
+        self, old_size: int | None, size: int
+    ) -> tuple[int | None, int]:
+        run = self.run
+        encryption = run.host.encryption
+        found = encryption.find(run.mapping)
+        if found is None:
+            if run.encryption is None and not run.opened:
+                return old_size, size
+            raise exception.EncryptionFailed(
+                device=run.name, reason='it has no mapping that is open'
+            )
+        attach.check_cryptsetup(run)
+        key = run.encryption.key if run.encryption else None
+        before = run.host.block.size(found.device)
+        try:
+            wanted = size - encryption.offset(found.name, run.deadline)
+            if before != wanted:
+                encryption.resize(found.name, key, run.deadline)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno == errno.EACCES:
+                reason = 'the key does not open it'
+            elif found.luks2 and key is None:
+                reason = 'luks2 takes the key for that; send it, too'
+            raise exception.EncryptionFailed(
+                device=found.device, reason=reason
+            ) from error
+        after = run.host.block.size(found.device) or 0
+        if not 0 <= wanted - after < _LARGEST_SECTOR:
+            raise exception.ExtendFailed(
+                device=found.device,
+                reason=f'it has {after} bytes, not {wanted}',
+            )
+        return before, after
+
+
+def close_opened(run: Run) -> list[str]:
+    """Close what this run has opened.
+
+    :returns: what is left of it
+    """
+    if not run.opened:
+        return []
+    return run.host.encryption.close(run.mapping, run.undo_deadline)

@@ -1,0 +1,303 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Volumes that are opened with a key: LUKS, and plain dm-crypt."""
+
+from collections.abc import Callable
+import uuid
+
+import pytest
+
+from attachworker import objects
+from attachworker.host import encryption
+from tests import harness
+from tests.contract import actors
+from tests.contract import bed as beds
+from tests.crash import faults
+
+KEY = 'CANARY-of-a-volume'
+SMALL = 32 << 20
+LARGE = 48 << 20
+#: Of the data on the device below; bytes.
+OFFSETS = {'luks': 2 << 20, 'luks2': 16 << 20, 'plain': 0}
+DATA = b'seen only with the key'.ljust(4096, b'.')
+
+
+def ask(provider: str, key: str = KEY, **values: object) -> dict[str, object]:
+    return {'provider': provider, 'key': key, **values}
+
+
+def extend(
+    worker: harness.Harness, volume: beds.Volume, **values: object
+) -> objects.OperationResult:
+    request = objects.ExtendRequest(
+        request_id=str(uuid.uuid4()), attachment_id=volume.name, **values
+    )
+    return worker.api.extend_volume({}, worker.name, request)
+
+
+def detached(worker: harness.Harness, volume: beds.Volume) -> None:
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert (result.leftovers, result.warnings) == ([], [])
+
+
+def audited(worker: harness.Harness) -> tuple[list[str], list[str]]:
+    report = worker.api.audit({}, worker.name)
+    return (
+        [one.state for one in report.attachments],
+        [one.kind for one in report.findings],
+    )
+
+
+def disk_of(device: objects.DeviceInfo) -> str:
+    """Where the same volume is seen as it is."""
+    return f'/dev/{device.paths[0].device}'
+
+
+Make = Callable[[beds.Bed], beds.Volume]
+
+
+def single(bed: beds.Bed) -> beds.Volume:
+    return bed.create_volume()
+
+
+def double(bed: beds.Bed) -> beds.Volume:
+    return bed.create_volume(portals=2)
+
+
+@pytest.mark.parametrize(
+    ('provider', 'make', 'multipath'),
+    [
+        ('luks', single, False),
+        ('luks2', single, False),
+        ('plain', single, False),
+        ('luks2', double, True),
+        ('luks2', lambda bed: bed.create_local_volume(), False),
+    ],
+    ids=['luks', 'luks2', 'plain', 'luks2-map', 'luks2-local'],
+)
+def test_a_volume_is_opened_and_closed(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    provider: str,
+    make: Make,
+    multipath: bool,
+) -> None:
+    # Given a volume with a header, or one that needs none
+    volume = make(bed)
+    if provider != 'plain':
+        bed.encrypt(volume, provider, KEY)
+    before = bed.snapshot()
+    wanted = {'encryption': ask(provider), 'multipath': multipath}
+    # When it is attached with its key
+    result = worker.attach(volume, **wanted)
+    # Then the caller gets what is decrypted
+    assert result.status == 'attached', result.as_dict()
+    device = result.device
+    name = encryption.name_of(volume.name)
+    assert device.path == f'/dev/mapper/{name}'
+    assert device.size == volume.size - OFFSETS[provider]
+    assert (device.multipath_id is not None) == multipath
+    bed.write(device.path, DATA)
+    # And it is ours, and nothing is amiss
+    # (with all its paths, of which some may be late)
+    assert actors.until(lambda: audited(worker) == (['ok'], []))
+    # And the same again is the same device
+    assert worker.attach(volume, **wanted).device.path == device.path
+    # And when it is detached, nothing is left
+    detached(worker, volume)
+    assert bed.snapshot() == before
+    # And what was written is there with the key, and only with it
+    again = worker.attach(volume, **wanted).device
+    assert bed.read(again.path) == DATA
+    raw = bed.read(disk_of(again), offset=OFFSETS[provider])
+    assert DATA[:22] not in raw
+    detached(worker, volume)
+    assert bed.snapshot() == before
+
+
+def test_a_key_that_does_not_open_it(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given one volume that has a header, and one that has none
+    volume = bed.create_volume()
+    other = bed.create_volume(on=volume)
+    bed.encrypt(volume, 'luks2', KEY)
+    before = bed.snapshot()
+    for one, wanted, reason in (
+        (volume, ask('luks2', 'another'), 'the key does not open it'),
+        (volume, ask('luks'), 'no header of format luks,'),
+        (other, ask('luks2'), 'no header of format luks2,'),
+    ):
+        # When the key, or the format, is not that of the volume
+        result = worker.attach(one, encryption=wanted)
+        # Then the caller is told which, and nothing is changed
+        assert result.error.code == 'encryption_failed', result.as_dict()
+        assert result.error.step == 'OpenEncryption'
+        assert reason in result.error.message
+        assert 'CANARY' not in str(result.as_dict())
+        assert result.leftovers == []
+        assert bed.snapshot() == before
+    assert worker.attachments() == []
+    assert bed.read(worker.attach(other).device.path) == other.pattern
+    detached(worker, other)
+
+
+def test_only_what_is_empty_is_formatted(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a volume with data, that may be formatted
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    wanted = ask('luks', may_format=True)
+    # When it is attached, then it is refused, and the data stays
+    result = worker.attach(volume, encryption=wanted)
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert 'it is not empty' in result.error.message
+    assert bed.snapshot() == before
+    assert bed.read(worker.attach(volume).device.path) == volume.pattern
+    detached(worker, volume)
+    # When it is empty, then it is formatted, once
+    bed.clear(volume)
+    device = worker.attach(volume, encryption=wanted).device
+    bed.write(device.path, DATA)
+    detached(worker, volume)
+    device = worker.attach(volume, encryption=wanted).device
+    assert bed.read(device.path) == DATA
+    detached(worker, volume)
+    assert bed.snapshot() == before
+
+
+def test_a_mapping_in_use_stays(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    path = worker.attach(volume, encryption=ask('plain')).device.path
+    before = bed.snapshot()
+    with bed.opened(path):
+        result = worker.detach(volume.name)
+        assert result.error.code == 'in_use', result.as_dict()
+        assert bed.snapshot() == before
+    # As it is, it is another device, and cannot be had meanwhile
+    result = worker.attach(volume)
+    assert result.error.code == 'attachment_conflict', result.as_dict()
+    result = worker.attach(volume, 'another', encryption=ask('plain'))
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert bed.snapshot() == before
+    detached(worker, volume)
+
+
+def test_a_mapping_that_somebody_has_closed(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    worker.attach(volume, encryption=ask('plain'))
+    bed.verbs.encryption.close(encryption.name_of(volume.name))
+    (found,) = worker.api.audit({}, worker.name).attachments
+    assert (found.state, found.detail[:11]) == ('missing', 'there is no')
+    result = extend(worker, volume)
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    # It is opened again by another attach
+    result = worker.attach(volume, encryption=ask('plain'))
+    assert result.status == 'attached', result.as_dict()
+    (found,) = worker.api.audit({}, worker.name).attachments
+    assert found.state == 'ok'
+    bed.verbs.encryption.close(encryption.name_of(volume.name))
+    detached(worker, volume)
+    assert bed.snapshot() == before
+
+
+def test_a_mapping_of_our_name_on_another_device(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given one, of whomever, that would give the caller another volume
+    other = bed.create_volume()
+    volume = bed.create_volume(on=other)
+    below = worker.attach(other).device.path.removeprefix('/dev/')
+    before = bed.snapshot()
+    name = encryption.name_of(volume.name)
+    bed.verbs.encryption.open(below, name, 'plain', KEY, False)
+    findings = worker.api.audit({}, worker.name).findings
+    assert [one.kind for one in findings] == ['orphan']
+    # When it is in use, then the attach is refused
+    with bed.opened(f'/dev/mapper/{name}'):
+        result = worker.attach(volume, encryption=ask('plain'))
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert name in result.error.message
+    # When it is not, then it goes
+    result = worker.attach(volume, encryption=ask('plain'))
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(f'/dev/{below}') == other.pattern
+    directory = (bed.root / 'dev/mapper' / name).resolve().name
+    (slave,) = (bed.root / f'sys/class/block/{directory}/slaves').iterdir()
+    assert slave.name == result.device.paths[0].device
+    detached(worker, volume)
+    assert bed.snapshot() == before
+    detached(worker, other)
+
+
+@pytest.mark.parametrize(
+    ('provider', 'multipath'), [('luks2', True), ('luks', False)]
+)
+def test_it_grows(
+    bed: beds.Bed, worker: harness.Harness, provider: str, multipath: bool
+) -> None:
+    # Given an open volume that has grown on the storage
+    volume = bed.create_volume(
+        portals=1 + multipath, size=SMALL, resizable=True
+    )
+    bed.encrypt(volume, provider, KEY)
+    device = worker.attach(
+        volume, encryption=ask(provider), multipath=multipath
+    ).device
+    if multipath:
+        attached = [f'{volume.name} attached']
+        assert actors.until(lambda: worker.attachments() == attached)
+    bed.resize_volume(volume, LARGE)
+    # When the host is told, then all that needs it takes the key
+    if provider == 'luks2':
+        result = extend(worker, volume, expected_size=LARGE)
+        assert result.error.code == 'encryption_failed', result.as_dict()
+        assert 'send it, too' in result.error.message
+        values = {'encryption': ask(provider)}
+    else:
+        values = {}
+    result = extend(worker, volume, expected_size=LARGE, **values)
+    # Then the sizes are those that the caller can use
+    assert result.status == 'extended', result.as_dict()
+    size = LARGE - OFFSETS[provider]
+    assert (result.old_size, result.device.size) == (device.size, size)
+    assert result.device.path == device.path
+    bed.write(device.path, DATA, offset=size - 4096)
+    assert bed.read(device.path, offset=size - 4096) == DATA
+    # And once more changes nothing, and takes no key
+    result = extend(worker, volume)
+    assert (result.old_size, result.device.size) == (size, size)
+    detached(worker, volume)
+
+
+@pytest.mark.parametrize(
+    'step', ['ConnectTarget', 'MapMultipath', 'OpenEncryption']
+)
+def test_a_step_that_fails_leaves_nothing(bed: beds.Bed, step: str) -> None:
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    run_class = faults.failing(faults.Mode.RAISES_AFTER)
+    with harness.Harness(bed, run_class=run_class) as worker:
+        run_class.arm(step)
+        result = worker.attach(volume, multipath=True, encryption=ask('plain'))
+        assert run_class.step is None, 'the fault did not strike'
+        assert result.error.step.partition(':')[0] == step
+        assert result.leftovers == [], result.as_dict()
+        assert worker.attachments() == []
+        assert bed.snapshot() == before

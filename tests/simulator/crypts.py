@@ -1,0 +1,269 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""dm-crypt: a block device that shows another one decrypted, and its verbs.
+
+Nothing is enciphered: what is written through a mapping is kept beside the
+volume, under what only the right key leads to.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import os
+import pathlib
+import threading
+import uuid
+
+from tests.simulator import block as blocks
+from tests.simulator import maps
+from tests.simulator import openers
+from tests.simulator import tree as trees
+from tests.simulator import uevents
+
+#: Format: version, and bytes before the data.
+_FORMATS = {'luks': (1, 2 << 20), 'luks2': (2, 16 << 20)}
+_MAGIC = b'LUKS\xba\xbe'
+_HEADER = 4096
+_HEAD = 2 << 20
+_SECTOR = 512
+_DIRECTORY = 'run/decrypted'
+
+
+@dataclasses.dataclass(eq=False)
+class Mapping:
+    """A mapping.
+
+    :ivar name: the kernel's, ``dm-1``
+    :ivar below: the device that it is on top of
+    :ivar offset: of the data there; bytes
+    :ivar file: the data
+    """
+
+    name: str
+    number: str
+    alias: str
+    below: str
+    below_directory: str
+    offset: int
+    file: pathlib.Path
+    size: int = 0
+
+    @property
+    def directory(self) -> str:
+        return f'devices/virtual/block/{self.name}'
+
+
+def header(provider: str, key: str) -> bytes:
+    """What a volume begins with that was formatted."""
+    version, _ = _FORMATS[provider]
+    name = uuid.uuid4().hex
+    parts = (_MAGIC, bytes((0, version)), name.encode(), _digest(key).encode())
+    return b''.join(parts).ljust(_HEADER, b'\0')
+
+
+class Crypts:
+    """All mappings; its methods include the verbs.
+
+    :param block: the devices to be opened; knows of the mappings, too
+    """
+
+    def __init__(
+        self,
+        lock: threading.RLock,
+        tree: trees.Tree,
+        events: uevents.Uevents,
+        block: blocks.Block,
+    ) -> None:
+        self._lock = lock
+        self._tree = tree
+        self._events = events
+        self._block = block
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all, as a reboot does."""
+        self._block.crypts = self._mappings = {}
+
+    def is_luks(self, device: str, provider: str) -> bool:
+        return self._header(device, provider) is not None
+
+    def format(self, device: str, provider: str, key: str) -> None:
+        with self._lock:
+            self._check_unused(device)
+            file = self._block.file(device)
+            with open(file, 'r+b') as stream:
+                if stream.read(_HEAD).strip(b'\0'):
+                    raise FileExistsError(
+                        errno.EEXIST,
+                        'it is not empty: there is data at its start',
+                    )
+                stream.seek(0)
+                stream.write(header(provider, key))
+
+    def open(
+        self, device: str, name: str, provider: str, key: str, read_only: bool
+    ) -> None:
+        with self._lock:
+            self._check_unused(device)
+            if any(each.alias == name for each in self._mappings.values()):
+                raise FileExistsError(errno.EBUSY, f'{name} already exists.')
+            offset, identity = 0, _digest(key)
+            if provider != 'plain':
+                found = self._header(device, provider)
+                if found is None:
+                    raise OSError(
+                        errno.EIO, f'/dev/{device} is not a LUKS device.'
+                    )
+                identity, digest = found
+                _, offset = _FORMATS[provider]
+                if digest != _digest(key):
+                    raise PermissionError(
+                        errno.EACCES, 'No key available with this passphrase.'
+                    )
+            self._make(device, name, provider, offset, identity, read_only)
+
+    def close(self, name: str) -> None:
+        with self._lock:
+            found = self._find(name)
+            directory = self._tree.root / 'sys' / found.directory
+            node = self._tree.root / 'dev' / found.name
+            if any((directory / 'holders').iterdir()) or any(openers.of(node)):
+                raise OSError(errno.EBUSY, f'Device {name} is still in use.')
+            self._remove(found)
+
+    def resize(self, name: str, key: str | None) -> None:
+        with self._lock:
+            found = self._find(name)
+            uuid_file = self._tree.root / f'sys/{found.directory}/dm/uuid'
+            if key is None and 'LUKS2' in uuid_file.read_text():
+                raise OSError(errno.EIO, 'Nothing to read on input.')
+            self._set_size(found)
+            self._emit('change', found)
+
+    def offset(self, name: str) -> int:
+        with self._lock:
+            return self._find(name).offset
+
+    def vanish(self, name: str) -> None:
+        """Take a mapping away, unasked."""
+        with self._lock:
+            for found in list(self._mappings.values()):
+                if found.alias == name:
+                    self._remove(found)
+
+    # -- devices
+
+    def _make(
+        self,
+        device: str,
+        name: str,
+        provider: str,
+        offset: int,
+        identity: str,
+        read_only: bool,
+    ) -> None:
+        number = maps.free_number(self._tree)
+        inode = os.stat(self._block.file(device)).st_ino
+        file = self._tree.root / _DIRECTORY / f'{inode}-{identity}'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        made = Mapping(
+            f'dm-{number}',
+            f'{maps.MAJOR}:{number}',
+            name,
+            device,
+            self._block.find(device).directory,
+            offset,
+            file,
+        )
+        kind = {'luks': f'LUKS1-{identity}', 'luks2': f'LUKS2-{identity}'}
+        uuid_text = f'CRYPT-{kind.get(provider, "PLAIN")}-{name}'
+        self._mappings[made.name] = made
+        self._tree.place(
+            f'sys/{made.directory}',
+            {
+                'dev': f'{made.number}\n',
+                'size': '0\n',
+                'ro': f'{int(read_only)}\n',
+                'queue/logical_block_size': f'{_SECTOR}\n',
+                'holders': None,
+                'slaves': None,
+                'dm/uuid': f'{uuid_text}\n',
+                'dm/name': f'{name}\n',
+                'dm/suspended': '0\n',
+            },
+        )
+        self._tree.symlink(
+            f'sys/{made.directory}/slaves/{device}',
+            f'sys/{made.below_directory}',
+        )
+        self._tree.symlink(
+            f'sys/{made.below_directory}/holders/{made.name}',
+            f'sys/{made.directory}',
+        )
+        self._tree.symlink(
+            f'sys/class/block/{made.name}', f'sys/{made.directory}'
+        )
+        self._set_size(made)
+        self._tree.hardlink(f'dev/{made.name}', file)
+        self._tree.symlink(f'dev/mapper/{name}', f'dev/{made.name}')
+        self._emit('add', made)
+
+    def _remove(self, found: Mapping) -> None:
+        del self._mappings[found.name]
+        self._tree.unlink(f'dev/mapper/{found.alias}')
+        self._tree.unlink(f'dev/{found.name}')
+        self._tree.unlink(f'sys/{found.below_directory}/holders/{found.name}')
+        self._tree.remove(f'sys/class/block/{found.name}')
+        self._emit('remove', found)
+        self._tree.remove(f'sys/{found.directory}')
+
+    def _set_size(self, found: Mapping) -> None:
+        below = self._tree.root / f'sys/{found.below_directory}/size'
+        found.size = int(below.read_text()) * _SECTOR - found.offset
+        os.truncate(found.file, found.size)
+        self._tree.write(
+            f'sys/{found.directory}/size', f'{found.size // _SECTOR}\n'
+        )
+
+    def _check_unused(self, device: str) -> None:
+        directory = self._block.find(device).directory
+        if any((self._tree.root / f'sys/{directory}/holders').iterdir()):
+            raise OSError(
+                errno.EBUSY, f'Cannot use device /dev/{device} which is in use'
+            )
+
+    def _find(self, name: str) -> Mapping:
+        for found in self._mappings.values():
+            if found.alias == name:
+                return found
+        raise OSError(errno.ENODEV, f'Device {name} is not active.')
+
+    def _header(self, device: str, provider: str) -> tuple[str, str] | None:
+        """What it is called, and what its key is known by."""
+        with open(self._block.file(device), 'rb') as stream:
+            head = stream.read(_HEADER)
+        version, _ = _FORMATS[provider]
+        start = _MAGIC + bytes((0, version))
+        if not head.startswith(start):
+            return None
+        text = head.removeprefix(start).rstrip(b'\0').decode()
+        return text[:32], text[32:]
+
+    def _emit(self, action: str, found: Mapping) -> None:
+        self._events.emit(
+            action, 'block', f'/{found.directory}', DEVNAME=found.name
+        )
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]

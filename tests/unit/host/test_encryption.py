@@ -1,0 +1,92 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Mappings of dm-crypt, seen in sysfs."""
+
+from collections.abc import Callable
+import pathlib
+import types
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker.host import encryption
+from attachworker.host import verbs
+
+NAME = encryption.name_of('attachment')
+
+
+def dm(
+    root: pathlib.Path, device: str, uuid: str, name: str, *disks: str
+) -> None:
+    directory = root / 'sys/class/block' / device
+    (directory / 'dm').mkdir(parents=True)
+    (directory / 'dm/uuid').write_text(f'{uuid}\n')
+    (directory / 'dm/name').write_text(f'{name}\n')
+    for disk in disks:
+        (directory / 'slaves' / disk).mkdir(parents=True)
+
+
+def made(
+    root: pathlib.Path, **functions: Callable[..., object]
+) -> encryption.Encryption:
+    privileged = types.SimpleNamespace(**functions)
+    return encryption.Encryption(root, privileged, verbs.Verbs())
+
+
+def test_names_are_safe_whatever_the_attachment_is_called() -> None:
+    for name in ('attachment', '../..', '-q', 'ä' * 255, 'with space\n'):
+        found = encryption.name_of(name)
+        assert found == encryption.name_of(name)
+        assert found.removeprefix('attachworker-').isalnum()
+        # longer ones the kernel does not take, with the rest of the uuid
+        assert len(found) == 45
+    assert encryption.name_of('a') != encryption.name_of('A')
+
+
+def test_only_ours_are_found(tmp_path: pathlib.Path) -> None:
+    # Given what is on top of disks of a host
+    dm(tmp_path, 'dm-0', 'mpath-3600', '3600', 'sda')
+    dm(tmp_path, 'dm-1', 'CRYPT-LUKS2-1-cryptroot', 'cryptroot', 'sdb')
+    dm(tmp_path, 'dm-2', f'LVM-{NAME}', NAME, 'sdc')
+    found = made(tmp_path)
+    assert found.mappings() == []
+    # When there are mappings of ours, then these are found
+    dm(tmp_path, 'dm-3', f'CRYPT-LUKS2-1-{NAME}', NAME, 'dm-0')
+    dm(tmp_path, 'dm-4', 'CRYPT-PLAIN-x', encryption.name_of('another'))
+    ours = encryption.Mapping(NAME, 'dm-3', ('dm-0',), True)
+    assert found.find(NAME) == ours
+    assert ours.path == f'/dev/mapper/{NAME}'
+    other = found.find(encryption.name_of('another'))
+    assert other is not None
+    assert (other.disks, other.luks2) == ((), False)
+
+
+def test_one_without_its_node_is_no_success(tmp_path: pathlib.Path) -> None:
+    def open_it(disk: str, name: str, *rest: object) -> None:
+        dm(tmp_path, 'dm-0', f'CRYPT-PLAIN-{name}', name, disk)
+
+    found = made(tmp_path, open=open_it)
+    deadline = deadlines.Deadline.after(10)
+    with pytest.raises(OSError, match='udev has not made'):
+        found.open('sda', NAME, 'plain', 'key', False, deadline)
+
+
+def test_closing(tmp_path: pathlib.Path) -> None:
+    def refuse(name: str) -> None:
+        raise OSError(16, 'it is in use')
+
+    found = made(tmp_path, close=refuse)
+    deadline = deadlines.Deadline.after(10)
+    assert found.close(NAME, deadline) == []
+    dm(tmp_path, 'dm-0', f'CRYPT-PLAIN-{NAME}', NAME, 'sda')
+    left = found.close(NAME, deadline)
+    assert left == [f'mapping {NAME}: it is in use']

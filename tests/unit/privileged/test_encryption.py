@@ -1,0 +1,211 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The verbs for dm-crypt: what they refuse, and how cryptsetup is run."""
+
+from collections.abc import Callable
+import errno
+import pathlib
+import subprocess
+from typing import Any
+
+import pytest
+
+from attachworker.privileged import encryption
+
+NAME = f'attachworker-{"0a" * 16}'
+KEY = 'CANARY'
+
+
+class Cryptsetup:
+    """Stands in for the commands; notes what they are given."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, ...]] = []
+        self.read: list[bytes] = []
+        self.ended: Any = subprocess.CompletedProcess([], 0, b'', b'')
+
+    def __call__(self, command: tuple[str, ...], **how: Any) -> Any:
+        assert how['timeout'] > 0
+        assert KEY not in str(command) + str(how['env'])
+        self.said.append(command)
+        self.read.append(how['input'])
+        if isinstance(self.ended, Exception):
+            raise self.ended
+        return self.ended
+
+
+@pytest.fixture
+def cryptsetup(monkeypatch: pytest.MonkeyPatch) -> Cryptsetup:
+    made = Cryptsetup()
+    monkeypatch.setattr(encryption.subprocess, 'run', made)
+    return made
+
+
+@pytest.fixture
+def sda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has of that name is not looked at."""
+    monkeypatch.setattr(encryption, '_node', lambda device: f'/dev/{device}')
+
+
+@pytest.mark.parametrize(
+    'verb',
+    [
+        encryption.close,
+        encryption.offset,
+        lambda name: encryption.resize(name, None),
+        lambda name: encryption.open('sda', name, 'luks', KEY, False),
+    ],
+)
+@pytest.mark.parametrize(
+    'name', ['', '-q', 'cryptroot', 'attachworker-../x', f'{NAME}\n']
+)
+@pytest.mark.usefixtures('sda')
+def test_hostile_names(
+    cryptsetup: Cryptsetup, verb: Callable[[str], object], name: str
+) -> None:
+    with pytest.raises(ValueError, match='not the name of a mapping'):
+        verb(name)
+    assert cryptsetup.said == []
+
+
+@pytest.mark.parametrize('device', ['', '-q', '../sda', 'sda\n', 'SDA'])
+def test_hostile_devices(cryptsetup: Cryptsetup, device: str) -> None:
+    for verb in (
+        lambda: encryption.is_luks(device, 'luks'),
+        lambda: encryption.format(device, 'luks', KEY),
+        lambda: encryption.open(device, NAME, 'luks', KEY, False),
+    ):
+        with pytest.raises(ValueError, match='not the kernel name'):
+            verb()
+    assert cryptsetup.said == []
+
+
+@pytest.mark.parametrize('provider', ['', 'tcrypt', '--help'])
+@pytest.mark.usefixtures('sda')
+def test_unknown_formats(cryptsetup: Cryptsetup, provider: str) -> None:
+    with pytest.raises(ValueError, match='not a known format'):
+        encryption.open('sda', NAME, provider, KEY, False)
+    # there is nothing to format, or to look for
+    for unheard in (provider, 'plain'):
+        with pytest.raises(ValueError, match='not a known format'):
+            encryption.format('sda', unheard, KEY)
+        with pytest.raises(ValueError, match='not a known format'):
+            encryption.is_luks('sda', unheard)
+    assert cryptsetup.said == []
+
+
+@pytest.mark.parametrize('read_only', [False, True])
+@pytest.mark.parametrize(
+    ('provider', 'kind'),
+    [('luks', 'luks1'), ('luks2', 'luks2'), ('plain', 'plain')],
+)
+@pytest.mark.usefixtures('sda')
+def test_open(
+    cryptsetup: Cryptsetup, provider: str, kind: str, read_only: bool
+) -> None:
+    encryption.open('sda', NAME, provider, KEY, read_only)
+    (command,) = cryptsetup.said
+    assert command[command.index('--type') + 1] == kind
+    assert command[-3:] == ('--key-file=-', '/dev/sda', NAME)
+    assert ('--readonly' in command) == read_only
+    assert ('--cipher=aes-xts-plain64' in command) == (kind == 'plain')
+    assert cryptsetup.read == [KEY.encode()]
+
+
+@pytest.mark.parametrize(
+    ('code', 'number'),
+    [
+        (1, errno.EIO),
+        (2, errno.EACCES),
+        (3, errno.ENOMEM),
+        (4, errno.ENODEV),
+        (5, errno.EBUSY),
+    ],
+)
+@pytest.mark.usefixtures('sda')
+def test_failures(cryptsetup: Cryptsetup, code: int, number: int) -> None:
+    output = b'a warning\nwhat is wrong\n'
+    cryptsetup.ended = subprocess.CompletedProcess([], code, b'', output)
+    with pytest.raises(OSError, match='what is wrong$') as caught:
+        encryption.open('sda', NAME, 'luks', KEY, False)
+    assert caught.value.errno == number
+
+
+def test_a_key_is_in_no_error(cryptsetup: Cryptsetup) -> None:
+    cryptsetup.ended = subprocess.TimeoutExpired('c', 300, KEY.encode())
+    with pytest.raises(TimeoutError) as caught:
+        encryption.resize(NAME, KEY)
+    assert caught.value.__cause__ is None
+    assert KEY not in str(caught.value)
+
+
+def test_resize(cryptsetup: Cryptsetup) -> None:
+    encryption.resize(NAME, None)
+    encryption.resize(NAME, KEY)
+    assert ['--key-file=-' in one for one in cryptsetup.said] == [False, True]
+    assert cryptsetup.read == [b'', KEY.encode()]
+
+
+@pytest.mark.usefixtures('sda')
+def test_is_luks(cryptsetup: Cryptsetup) -> None:
+    assert encryption.is_luks('sda', 'luks2')
+    cryptsetup.ended = subprocess.CompletedProcess([], 1, b'', b'')
+    assert not encryption.is_luks('sda', 'luks2')
+
+
+def test_offset(cryptsetup: Cryptsetup) -> None:
+    status = b'  type: LUKS1\n  offset:  4096 sectors\n'
+    cryptsetup.ended = subprocess.CompletedProcess([], 0, status, b'')
+    assert encryption.offset(NAME) == 2 << 20
+    cryptsetup.ended = subprocess.CompletedProcess([], 0, b'', b'')
+    with pytest.raises(OSError, match='no offset'):
+        encryption.offset(NAME)
+
+
+@pytest.mark.parametrize(
+    ('byte', 'signatures', 'reason'),
+    [
+        (0, b'', 'data at its start'),
+        ((2 << 20) - 1, b'', 'data at its start'),
+        (None, b'gpt\nPMBR\n', 'a signature of gpt'),
+        (None, b'', None),
+    ],
+)
+def test_only_what_is_empty_is_formatted(
+    cryptsetup: Cryptsetup,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    byte: int | None,
+    signatures: bytes,
+    reason: str | None,
+) -> None:
+    # Given a device with a byte that is not zero, or a signature at its end
+    file = tmp_path / 'sda'
+    with open(file, 'xb') as stream:
+        stream.truncate(4 << 20)
+        stream.seek(3 << 20)
+        stream.write(b'beyond what is looked at')
+        if byte is not None:
+            stream.seek(byte)
+            stream.write(b'.')
+    monkeypatch.setattr(encryption, '_node', lambda device: str(file))
+    monkeypatch.setattr(encryption.fcntl, 'ioctl', lambda *rest: 0)
+    cryptsetup.ended = subprocess.CompletedProcess([], 0, signatures, b'')
+    # When it is to be formatted, then only without either
+    if reason is None:
+        encryption.format('sda', 'luks2', KEY)
+        assert cryptsetup.said[-1][:2] == ('cryptsetup', 'luksFormat')
+        assert cryptsetup.read[-1] == KEY.encode()
+        return
+    with pytest.raises(FileExistsError, match=reason):
+        encryption.format('sda', 'luks2', KEY)
+    assert not any('luksFormat' in command for command in cryptsetup.said)

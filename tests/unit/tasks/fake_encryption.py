@@ -1,0 +1,75 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""dm-crypt that does what a test says."""
+
+from typing import Any
+
+from attachworker.host import encryption
+
+
+class FakeEncryption:
+    """Opens whatever it is asked to.
+
+    :ivar mapping: the one that there is
+    :ivar format_found: of the header that the device has
+    :ivar error: what opening, formatting or resizing raises
+    :ivar left: what closing leaves
+    :ivar said: what it was asked to do, in order
+    """
+
+    def __init__(self) -> None:
+        self.mapping: encryption.Mapping | None = None
+        self.format_found = 'luks2'
+        self.error: OSError | None = None
+        self.left: list[str] = []
+        self.said: list[str] = []
+
+    def find(self, name: str) -> encryption.Mapping | None:
+        found = self.mapping
+        return found if found and found.name == name else None
+
+    def is_luks(self, disk: str, provider: str, deadline: Any) -> bool:
+        return self.format_found == provider
+
+    def format(
+        self, disk: str, provider: str, key: str, deadline: Any
+    ) -> None:
+        self._say(f'format {disk} {provider}')
+
+    def open(
+        self,
+        disk: str,
+        name: str,
+        provider: str,
+        key: str,
+        read_only: bool,
+        deadline: Any,
+    ) -> None:
+        self.mapping = encryption.Mapping(name, 'dm-1', (disk,), True)
+        self._say(f'open {disk}')
+
+    def close(self, name: str, deadline: Any) -> list[str]:
+        if self.find(name) and not self.left:
+            self.mapping = None
+            self.said.append('close')
+        return self.left
+
+    def offset(self, name: str, deadline: Any) -> int:
+        return 1024
+
+    def resize(self, name: str, key: str | None, deadline: Any) -> None:
+        self._say(f'resize with {key}')
+
+    def _say(self, what: str) -> None:
+        self.said.append(what)
+        if self.error is not None:
+            raise self.error
