@@ -72,7 +72,8 @@ def test_ping_and_connector(run: Run, run_json: Callable[..., Any]) -> None:
     assert run_json('ping')['ready'] is True
     connector = run_json('connector')
     assert connector['initiator'].startswith('iqn.')
-    assert connector['attachworker']['protocols'] == {'iscsi': None}
+    protocols = connector['attachworker']['protocols']
+    assert protocols == {'iscsi': None, 'local': None}
     code, out, _ = run('connector')
     assert code == 0
     assert connector['initiator'] in out
