@@ -140,11 +140,7 @@ def test_a_login_that_outlives_its_worker_is_ours(
     assert killed
     # When the login ends just before the next worker's own
     verbs = types.SimpleNamespace(
-        iscsi=_LateLogin(bed),
-        scsi=bed.verbs.scsi,
-        block=bed.verbs.block,
-        encryption=bed.verbs.encryption,
-        multipath=bed.verbs.multipath,
+        **vars(bed.verbs) | {'iscsi': _LateLogin(bed)}
     )
     with victim.make_worker(bed.host(verbs), tmp_path) as worker:
         Await(tmp_path)()

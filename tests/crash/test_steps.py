@@ -95,6 +95,14 @@ def worker(
         yield running
 
 
+@pytest.fixture(autouse=True)
+def nothing_attached(worker: harness.Harness) -> Iterator[None]:
+    """What a test that failed has left must not fail the next one."""
+    yield
+    for attachment in worker.attachments():
+        worker.detach(attachment.partition(' ')[0], force=True)
+
+
 @pytest.mark.parametrize(
     ('portals', 'multipath'),
     [(1, False), (2, False), (2, True), (0, False)],
