@@ -315,17 +315,16 @@ class ISCSIConnector(base.Connector):
             device = self._host.scsi.find(session.directory, target.lun)
             if device is None:
                 continue
+            wwid = self._host.scsi.cached_wwn(device.hctl)
             try:
                 if device.disk is not None:
-                    self._host.multipath.release(
-                        device.disk,
-                        self._host.scsi.cached_wwn(device.hctl),
-                        deadline,
-                    )
+                    self._host.multipath.release(device.disk, wwid, deadline)
                 gone = self._host.scsi.remove(
                     device.hctl,
                     deadline.sooner(self._settings.device_timeout),
                 )
+                if wwid is not None:
+                    self._host.multipath.forget_unused(wwid, deadline)
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Removal of %s: %s', device.hctl, error)
                 gone = False

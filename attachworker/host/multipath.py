@@ -203,8 +203,15 @@ class Multipath:
         left = self.find(wwid)
         if left is not None and not left.disks:
             self.remove(left, deadline.sooner(_RELEASE))
-            left = self.find(wwid)
-        if left is None:
+        self.forget_unused(wwid, deadline)
+
+    def forget_unused(self, wwid: str, deadline: deadlines.Deadline) -> None:
+        """Forget a volume that has no map.
+
+        multipathd may hear of a disk only after it was told to let go of it,
+        and make a map, with a line, until the disk is gone.
+        """
+        if self.find(wwid) is None:
             self.forget(wwid, deadline)
 
     def drop(self, disk: str, deadline: deadlines.Deadline) -> None:
