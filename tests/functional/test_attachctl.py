@@ -20,13 +20,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 from oslo_config import cfg
 import pytest
 
 from attachworker.rpc import transport as bus
+from tests.functional import caller
 from tests.functional import conftest
 from tests.functional import fake_worker
 from tests.functional import rabbitmq
@@ -126,7 +126,10 @@ def test_stopped_worker_is_3(
     assert 'did not answer' in answer.stderr
 
 
-def test_interrupt_leaves_no_traceback(where: list[str]) -> None:
+def test_interrupt_leaves_no_traceback(
+    where: list[str], start: conftest.Start
+) -> None:
+    worker = start('one')
     process = subprocess.Popen(
         [*COMMAND, *where, 'attach', '-'],
         stdin=subprocess.PIPE,
@@ -138,7 +141,7 @@ def test_interrupt_leaves_no_traceback(where: list[str]) -> None:
     process.stdin.write(json.dumps(fake_worker.connection_info('slow-1')))
     process.stdin.close()
     process.stdin = None
-    time.sleep(3)
+    caller.until(lambda: worker.seen)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -93,7 +93,7 @@ def test_ping_and_connector(worker: harness.Harness) -> None:
     assert connector['multipath'] is connector['enforce_multipath'] is True
     ours = connector['attachworker']
     assert ours['rpc_version'] == '1.0'
-    assert ours['protocols'] == {'iscsi': None}
+    assert ours['protocols'] == {'iscsi': None, 'local': None}
 
 
 def test_unknown_host(worker: harness.Harness) -> None:
