@@ -318,8 +318,9 @@ def test_one_map_for_all_who_ask(
     before = bed.snapshot()
     first = attached(worker, volume, attachment_id='first', min_paths=2)
     # When it is attached again, then it is the same map
-    again = attached(worker, volume, attachment_id='first')
-    second = attached(worker, volume, attachment_id='second')
+    # (a path that is slow to be found again would be told as connecting)
+    again = attached(worker, volume, attachment_id='first', min_paths=2)
+    second = attached(worker, volume, attachment_id='second', min_paths=2)
     for result in (again, second):
         assert result.device.path == first.device.path
         assert states(result.device) == states(first.device)
