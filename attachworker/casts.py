@@ -78,6 +78,8 @@ class Casts:
         Every further pause is twice as long as the one before, up to a
         minute.
     :param secrets: seals passwords; by default they travel in the clear.
+    :param level: version of the RPC interface that the worker knows; by
+        default that of this release.
     """
 
     def __init__(
@@ -87,10 +89,13 @@ class Casts:
         name: str,
         pause: float = 10.0,
         secrets: WireSecrets | None = None,
+        level: str | None = None,
     ) -> None:
         self._host = host
         self._pause = pause
-        self._api = rpcapi.AttachWorkerAPI(transport, secrets=secrets)
+        self._api = rpcapi.AttachWorkerAPI(
+            transport, secrets=secrets, level=level
+        )
         self._methods: dict[type[Any], Callable[..., None]] = {
             objects.AttachRequest: self._api.cast_attach_volume,
             objects.DetachRequest: self._api.cast_detach_volume,

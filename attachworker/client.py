@@ -54,6 +54,8 @@ class AttachWorkerClient:
     :param timeout: seconds for methods that only look.
     :param key_file: with the keys that seal passwords on the bus, as the
         worker has them; by default passwords travel in the clear.
+    :param level: version of the RPC interface that the worker knows; by
+        default that of this release.
     :raises ConfigurationError: the URL or the file makes no sense.
     """
 
@@ -64,6 +66,7 @@ class AttachWorkerClient:
         conf: cfg.ConfigOpts | None = None,
         timeout: float = rpcapi.TIMEOUT,
         key_file: str | None = None,
+        level: str | None = None,
     ) -> None:
         secrets = WireSecrets.read(key_file)
         if conf is None:
@@ -80,7 +83,7 @@ class AttachWorkerClient:
         self._closed = threading.Event()
         #: The full interface, over the same connections.
         self.api = rpcapi.AttachWorkerAPI(
-            self.transport, timeout=timeout, secrets=secrets
+            self.transport, timeout=timeout, secrets=secrets, level=level
         )
 
     def __enter__(self) -> Self:

@@ -71,5 +71,5 @@ class Deadline:
         """
         if self.cancelled:
             raise exception.OperationCancelled(step=step)
-        if self.passed:
+        if now() >= self.at:
             raise exception.DeadlineExceeded(step=step)

@@ -119,6 +119,11 @@ class Dispatcher:
             self._queue.remove(job)
             return True
 
+    def jobs(self) -> tuple[list[Job], list[Job]]:
+        """Those that wait, and those that run."""
+        with self._idle:
+            return list(self._queue), list(self._attachments.values())
+
     def stop(self, timeout: float) -> bool:
         """Start no more jobs, and wait for those that run.
 

@@ -52,6 +52,20 @@ class TargetUnreachable(AttachWorkerError):
     retryable = True
 
 
+class TargetQuarantined(AttachWorkerError):
+    """A verb that cannot be stopped still acts on what a request needs."""
+
+    code = 'target_unreachable'
+    msg_fmt = (
+        '%(verb)s of %(about)s has not returned for %(seconds)s s and cannot '
+        'be stopped, so nothing else is begun there. Look at the storage, at '
+        'dmesg, and for processes in state D (ps -eLo pid,stat,wchan,args): '
+        'they end once the storage answers, at the latest with a reboot. '
+        'Then send the request again.'
+    )
+    retryable = True
+
+
 class LoginFailed(AttachWorkerError):
     code = 'login_failed'
     msg_fmt = (

@@ -108,8 +108,11 @@ def run(
         for record in records.undelivered()
     ]
     attachments = records.attachments()
+    missing = [
+        each for each in attachments if each.boot_id != reattach.boot_id
+    ]
     again = reattach.requests(
-        [each for each in attachments if each.boot_id != reattach.boot_id],
+        missing,
         # An extend goes on with what is attached again before it.
         {each.attachment_id for each in unfinished if each.kind != 'extend'},
     )
@@ -128,5 +131,20 @@ def run(
         resume(operation)
     for attachment in records.attachments():
         clean_later(attachment.attachment_id)
-    for found in unsent:
-        deliver(*found)
+    for request_id, reply_to, result in unsent:
+        LOG.info(
+            'Result of the %s of %s (request %s) is sent again: %s',
+            result.operation,
+            result.attachment_id,
+            request_id,
+            result.status,
+        )
+        deliver(request_id, reply_to, result)
+    LOG.info(
+        'Recovery: %d requests unfinished, %d results to be sent, '
+        '%d attachments missing, of which %d are attached again',
+        len(unfinished),
+        len(unsent),
+        len(missing),
+        len(again),
+    )

@@ -73,6 +73,9 @@ class AttachWorkerAPI:
     :param call_monitor_timeout: seconds (whole, at least 2) after which a
         worker that gives no sign of life is given up.
     :param secrets: seals passwords; by default they travel in the clear.
+    :param level: version of this interface that the workers know; by default
+        this one.
+    :raises ConfigurationError: there is no such version.
     """
 
     VERSION = bus.VERSION
@@ -83,14 +86,15 @@ class AttachWorkerAPI:
         timeout: float = TIMEOUT,
         call_monitor_timeout: int = CALL_MONITOR_TIMEOUT,
         secrets: WireSecrets | None = None,
+        level: str | None = None,
     ) -> None:
         self._call_monitor_timeout = call_monitor_timeout
         self._client = messaging.get_rpc_client(
             transport,
             bus.get_target(),
             timeout=timeout,
-            version_cap=self.VERSION,
-            serializer=serializer.ObjectSerializer(secrets),
+            version_cap=level or self.VERSION,
+            serializer=serializer.ObjectSerializer(secrets, level),
             retry=bus.PUBLISH_RETRIES,
             transport_options=bus.TRANSPORT_OPTIONS,
         )

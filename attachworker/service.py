@@ -30,7 +30,6 @@ from attachworker import recovery
 from attachworker import rpcapi
 from attachworker.connectors import Connectors
 from attachworker.dispatcher import Dispatcher
-from attachworker.flows import engine
 from attachworker.host import Host
 from attachworker.host import system
 from attachworker.journal import Database
@@ -39,6 +38,7 @@ from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.operations.attach import AttachHandler
 from attachworker.operations.audit import Audit
+from attachworker.operations.census import Census
 from attachworker.operations.cleanup import Cleanup
 from attachworker.operations.detach import DetachHandler
 from attachworker.operations.extend import ExtendHandler
@@ -55,7 +55,8 @@ from attachworker.rpc import serializer
 from attachworker.rpc import transport as bus
 from attachworker.rpc.secrets import WireSecrets
 from attachworker.tasks.run import Run
-from attachworker.telemetry import progress
+from attachworker.telemetry import report
+from attachworker.telemetry.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
 
@@ -125,18 +126,9 @@ class Worker:
             retry_first=conf.rpc.reply_retry_first,
             retry_max=conf.rpc.reply_retry_max,
             threads=conf.rpc.reply_threads,
+            level=conf.upgrade_levels.attachworker,
         )
         self._notification_transport = bus.get_notification_transport(conf)
-        self._notifications = progress.Notifications(
-            messaging.Notifier(
-                self._notification_transport,
-                publisher_id=f'attachworker.{conf.host}',
-                driver='messagingv2',
-                topics=[bus.NOTIFICATION_TOPIC],
-                retry=bus.PUBLISH_RETRIES,
-            ),
-            conf.host,
-        )
         self._dispatcher = Dispatcher(
             conf.max_running, conf.max_running_per_backend, conf.max_queued
         )
@@ -146,6 +138,20 @@ class Worker:
             thread_name_prefix='flow',
         )
         self._connectors = Connectors(host, conf)
+        self._telemetry = Telemetry(
+            conf.host,
+            metadata.version('attachworker'),
+            messaging.Notifier(
+                self._notification_transport,
+                publisher_id=f'attachworker.{conf.host}',
+                driver='messagingv2',
+                topics=[bus.NOTIFICATION_TOPIC],
+                retry=bus.PUBLISH_RETRIES,
+            ),
+            self._connectors.availability(),
+            lambda: self._census.gauges(),
+            conf.tracing.otlp_endpoint,
+        )
         self._make_operations(run_class)
         self._make_server()
 
@@ -164,7 +170,7 @@ class Worker:
                 'flush_timeout': conf.forced_flush_timeout,
             },
             grace=conf.rollback_grace,
-            observe=self._observe,
+            observe=self._telemetry.observe,
             clean_later=lambda name: self._cleanup.later(name),
             run_class=run_class,
         )
@@ -189,6 +195,14 @@ class Worker:
     def _make_server(self) -> None:
         conf = self._conf
         waiting = conf.max_running + conf.max_queued
+        self._census = Census(
+            self._database,
+            self._connectors,
+            self._host,
+            self._dispatcher,
+            self._cleanup,
+            self.ready.is_set,
+        )
         api = endpoint.Endpoint(
             Inventory(self._records, self._host.boot_id),
             self.connector_properties,
@@ -205,7 +219,9 @@ class Worker:
         )
         dispatcher = endpoint.CallAwareDispatcher(
             [api],
-            serializer.WorkerSerializer(),
+            serializer.WorkerSerializer(
+                level=conf.upgrade_levels.attachworker
+            ),
             messaging.ExplicitRPCAccessPolicy,
         )
         self._pool_size = waiting + _QUICK_CALLS
@@ -229,7 +245,8 @@ class Worker:
 
         Blocks while the broker is away.
 
-        :raises ConfigurationError: another worker has this host's name
+        :raises ConfigurationError: another worker has this host's name, or
+            somebody the port for metrics
         """
         if not self._secrets.available and not bus.is_in_process(self._conf):
             LOG.warning(
@@ -237,7 +254,8 @@ class Worker:
                 'passwords travel in the clear, and are on the disk of the '
                 'broker'
             )
-        self._notifications.start()
+        options = self._conf.metrics
+        self._telemetry.start(options.address, options.port)
         self._replies.start()
         self._dispatcher.start()
         recovery.run(
@@ -283,12 +301,16 @@ class Worker:
             if all_told:
                 self._server.wait()
         self._replies.stop()
-        self._notifications.stop(1.0)
+        self._telemetry.stop()
         self._executor.shutdown(wait=False)
         self._transport.cleanup()
         self._notification_transport.cleanup()
         self._host.close()
         self._database.close()
+
+    def report(self, directory: str | None) -> None:
+        """Write what goes on now; see :mod:`attachworker.telemetry.report`."""
+        report.write(self._census.sections(), directory)
 
     def works(self) -> bool:
         """Whether operations are begun; for a watchdog."""
@@ -336,11 +358,8 @@ class Worker:
             for path in connector.paths(target)
         ]
 
-    def _observe(self, operation: Operation) -> engine.Observer:
-        return progress.Progress(self._notifications, operation)
-
     def _finished(self, operation: Operation) -> None:
-        progress.send_end(self._notifications, operation)
+        self._telemetry.tell_end(operation)
         for reply_to in operation.reply_to:
             self._replies.deliver(
                 operation.request.request_id, reply_to, operation.result

@@ -12,13 +12,11 @@
 
 """What kernel and iscsid demand of whoever attaches a volume, and no more.
 
-No lock, no journal, no check of what was there before, no undo. Commands run
-one after another unless they can run at the same time.
+No lock, no journal, no check of what was there before, no undo. One command
+does for all portals what it can.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
-import concurrent.futures
 import contextlib
 import functools
 import glob
@@ -75,27 +73,28 @@ class Uevents:
                 self._monitor._receive_device()
 
 
+def login(volume: beds.Volume) -> None:
+    """Make a session to each portal; iscsiadm does all of them at once."""
+    node = ('iscsiadm', '-m', 'node', '-T', volume.target)
+    for portal in volume.portals:
+        run(*node, '-p', portal, '-o', 'new')
+    # "-o new" takes no settings
+    run(*node, '-o', 'update', '-n', 'node.session.scan', '-v', 'manual')
+    run(*node, '--login')
+
+
+def logout(volume: beds.Volume) -> None:
+    node = ('iscsiadm', '-m', 'node', '-T', volume.target)
+    run(*node, '--logout')
+    run(*node, '-o', 'delete')
+
+
 class Portal:
-    """One session, to be made and ended."""
+    """One session that is up."""
 
     def __init__(self, volume: beds.Volume, portal: str) -> None:
         self.volume = volume
-        self._node = ('iscsiadm', '-m', 'node', '-T', volume.target)
-        self._node += ('-p', portal)
         self._portal = portal
-
-    def login(self) -> None:
-        run(*self._node, '-o', 'new')
-        # "-o new" takes no settings
-        run(
-            *self._node,
-            *('-o', 'update', '-n', 'node.session.scan', '-v', 'manual'),
-        )
-        run(*self._node, '--login')
-
-    def logout(self) -> None:
-        run(*self._node, '--logout')
-        run(*self._node, '-o', 'delete')
 
     @functools.cached_property
     def _session(self) -> str:
@@ -134,7 +133,7 @@ def connect_single(volume: beds.Volume, new: bool) -> str:
     portal = Portal(volume, volume.portals[0])
     events = Uevents()
     if new:
-        portal.login()
+        login(volume)
     portal.scan()
     events.wait('the disk', lambda: portal.disk() is not None)
     return f'/dev/{portal.disk()}'
@@ -143,14 +142,13 @@ def connect_single(volume: beds.Volume, new: bool) -> str:
 def disconnect_single(volume: beds.Volume, path: str, new: bool) -> None:
     _delete(os.path.basename(path))
     if new:
-        Portal(volume, volume.portals[0]).logout()
+        logout(volume)
 
 
 def connect_map(volume: beds.Volume) -> str:
     portals = [Portal(volume, portal) for portal in volume.portals]
     events = Uevents()
-    with _threads(len(portals)) as each:
-        list(each(Portal.login, portals))
+    login(volume)
     run('multipath', '-a', f'3{volume.wwn}')
     for portal in portals:
         portal.scan()
@@ -165,9 +163,7 @@ def disconnect_map(volume: beds.Volume, path: str) -> None:
     run('multipath', '-f', (directory / 'dm/name').read_text().strip())
     for disk in disks:
         _delete(disk)
-    portals = [Portal(volume, portal) for portal in volume.portals]
-    with _threads(len(portals)) as each:
-        list(each(Portal.logout, portals))
+    logout(volume)
 
 
 def _map(volume: beds.Volume) -> str | None:
@@ -187,9 +183,3 @@ def _map(volume: beds.Volume) -> str | None:
 def _delete(disk: str) -> None:
     """Returns when the kernel has removed it."""
     (_SYS / 'block' / disk / 'device/delete').write_text('1')
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[Callable[..., Iterator[None]]]:
-    with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        yield pool.map

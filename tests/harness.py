@@ -22,14 +22,11 @@ import uuid
 
 from oslo_config import cfg
 
+from attachworker import conf as options
 from attachworker import connectors
 from attachworker import objects
 from attachworker import rpcapi
 from attachworker import service
-from attachworker.conf import multipath as multipath_options
-from attachworker.conf import rpc as rpc_options
-from attachworker.conf import secrets as secrets_options
-from attachworker.conf import worker as worker_options
 from attachworker.rpc import transport
 from attachworker.tasks.run import Run
 from tests.contract import bed as beds
@@ -37,20 +34,17 @@ from tests.contract import bed as beds
 BUS = 'kombu+memory://'
 
 
-def configuration(url: str = BUS, **options: Any) -> cfg.ConfigOpts:
+def configuration(url: str = BUS, **values: Any) -> cfg.ConfigOpts:
     """Options of one worker, independent of all others.
 
-    :param options: by name, those of a group as ``group__name``
+    :param values: by name, those of a group as ``group__name``
     """
     conf = cfg.ConfigOpts()
-    worker_options.register(conf)
-    rpc_options.register(conf)
-    multipath_options.register(conf)
-    secrets_options.register(conf)
+    options.register(conf)
     conf(args=[], default_config_files=[], default_config_dirs=[])
     transport.get_transport(conf, url)  # registers transport_url
     conf.set_override('transport_url', url)
-    for name, value in options.items():
+    for name, value in values.items():
         group, _, option = name.rpartition('__')
         conf.set_override(option, value, group=group or None)
     return conf

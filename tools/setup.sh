@@ -14,19 +14,18 @@
 #
 # Prepares a Debian machine for work on attachworker: the packages of
 # bindep.txt and a virtual environment in .venv, and one with os-brick in
-# .venv-os-brick, for the tests that compare. Starts no service. Does nothing,
-# quickly, when everything is there already.
+# .venv-os-brick, for the tests that compare, and one with Nova in .venv-nova,
+# for the tests that have it call. Starts no service. Does nothing, quickly,
+# when everything is there already.
 
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: tools/setup.sh [--no-packages] [--qemu]
+Usage: tools/setup.sh [--no-packages]
 
   --no-packages  only the project's environment (.venv): enough for the unit
                  tests and the simulated demo, needs no root
-  --qemu         also the packages of the virtual machine that serves where
-                 User-Mode Linux cannot run (else found out by a trial)
 
 PYTHON names the interpreter to use (default: python3, at least 3.11).
 Exit: 0 ready, 1 an installation failed, 2 this machine lacks something
@@ -38,11 +37,9 @@ say() { echo "setup: $*" >&2; }
 lacking() { say "$@"; exit 2; }
 
 packages=yes
-qemu=
 for argument in "$@"; do
     case $argument in
         --no-packages) packages= ;;
-        --qemu) qemu=yes ;;
         -h|--help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac
@@ -125,7 +122,6 @@ ensure_packages() {
 }
 
 always() { listed ''; listed test; }
-emulator() { listed qemu; }
 
 if [[ -n $packages ]]; then
     command -v apt-get >/dev/null || lacking \
@@ -177,18 +173,18 @@ then
     printf '%s\n' "$state" >"$peer/setup.stamp"
 fi
 
-# --- the kernel of the kernel tests ---
+# --- Nova, in an environment of its own, with the project in it ---
 
-trial=.venv/kernel.stamp
-if [[ -n $packages && (-n $qemu || ! -e $trial) ]]; then
-    if [[ -z $qemu ]] && ! .venv/bin/python -m tests.kernel.lab \
-        --kernel uml probe; then
-        qemu=yes
-    fi
-    if [[ -n $qemu ]]; then
-        ensure_packages emulator
-        pip_install virtme-ng
-    fi
-    touch "$trial"
+caller=.venv-nova
+caller_needs=tests/callers/requirements.txt
+state=$(pwd && sha256sum "$caller_needs" requirements.txt setup.cfg)
+if [[ -n $packages && $(cat "$caller/setup.stamp" 2>/dev/null) != "$state" ]]
+then
+    say "installing $caller_needs in $caller"
+    .venv/bin/python -m venv --clear "$caller"
+    "$caller/bin/python" -m pip install -qq --disable-pip-version-check \
+        -r "$caller_needs" --editable .
+    printf '%s\n' "$state" >"$caller/setup.stamp"
 fi
+
 say "ready: $PWD/.venv"

@@ -18,10 +18,9 @@ import threading
 from oslo_config import cfg
 
 from attachworker import client
+from attachworker import conf as options
 from attachworker import exception
 from attachworker.brick import errors
-from attachworker.conf import secrets as secrets_conf
-from attachworker.conf import worker as worker_conf
 
 _Clients = dict[tuple[int, str | None, str | None], client.AttachWorkerClient]
 #: By process, URL and worker. Some callers make a connector for each call and
@@ -48,6 +47,7 @@ def client_for(
                 host or ours.host,
                 conf,
                 key_file=ours.secrets.key_file,
+                level=ours.upgrade_levels.attachworker,
             )
         return _clients[key]
 
@@ -62,8 +62,7 @@ def close() -> None:
 def _read_configuration() -> cfg.ConfigOpts:
     # Not the global one: that is the caller's, with a bus of its own.
     conf = cfg.ConfigOpts()
-    worker_conf.register(conf)
-    secrets_conf.register(conf)
+    options.register(conf)
     try:
         conf([], project='attachworker', prog='attachworker')
     except cfg.Error as error:

@@ -15,6 +15,23 @@
 import argparse
 from typing import Any
 
+import shtab
+
+_EXAMPLES = {
+    'connector': 'attachctl --host compute-1 connector --format json',
+    'attach': 'attachctl attach volume.json --multipath --min-paths 2\n'
+    '  attachctl attach - --attachment-id my-volume <volume.json',
+    'detach': 'attachctl detach my-volume',
+    'extend': 'attachctl extend my-volume --expected-size 21474836480',
+    'list': 'attachctl --host compute-1 list',
+    'show': 'attachctl show my-volume --format json',
+    'result': 'attachctl result 6f70656e-7374-4163-8b21-000000000001',
+    'cancel': 'attachctl cancel 6f70656e-7374-4163-8b21-000000000001',
+    'audit': 'attachctl --host compute-1 audit',
+    'ping': 'attachctl --host compute-1 --timeout 2 ping',
+    'watch': 'attachctl watch\n  attachctl watch --all --format json',
+}
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; its result has ``command`` and what that takes."""
@@ -24,6 +41,13 @@ def parser() -> argparse.ArgumentParser:
         description='Attach volumes to a host, by its attachworker.',
         epilog='Exit codes: 0 done, 1 the operation failed, 2 bad input, '
         '3 no worker or no bus.',
+    )
+    shtab.add_argument_to(
+        root,
+        '--print-completion',
+        help='print what completes commands in a shell, and end: '
+        'attachctl --print-completion bash '
+        '>/etc/bash_completion.d/attachctl',
     )
     commands = root.add_subparsers(
         dest='command', required=True, metavar='COMMAND'
@@ -35,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
         return commands.add_parser(
             name,
             help=text,
-            description=text,
+            description=f'{text[0].upper()}{text[1:]}.',
+            epilog=f'Example:\n  {_EXAMPLES[name]}',
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=[_common(argparse.SUPPRESS)],
         )
 
@@ -69,6 +95,12 @@ def parser() -> argparse.ArgumentParser:
     ).add_argument('request', metavar='REQUEST', help='the request_id')
     add('audit', 'compare what is recorded with what is on the host')
     add('ping', 'see whether the worker is there')
+    add(
+        'watch',
+        'show what the worker does, live, for --timeout seconds or for ever',
+    ).add_argument(
+        '--all', action='store_true', help='of all hosts, not just one'
+    )
     return root
 
 
@@ -114,12 +146,13 @@ def _common(default: Any = None) -> argparse.ArgumentParser:
 
 
 def _add_attach_options(attach: argparse.ArgumentParser) -> None:
-    attach.add_argument(
+    file = attach.add_argument(
         'file',
         metavar='FILE',
         help='connection_info as JSON, as Cinder sends it; - reads the '
         'standard input',
     )
+    file.complete = shtab.FILE  # type: ignore[attr-defined]
     attach.add_argument(
         '--multipath',
         action='store_true',

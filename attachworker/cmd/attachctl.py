@@ -29,13 +29,12 @@ from oslo_config import cfg
 import oslo_messaging as messaging
 
 from attachworker import client as worker_client
+from attachworker import conf as options
 from attachworker import exception
 from attachworker import objects
 from attachworker.cmd import arguments
 from attachworker.cmd import steps
 from attachworker.cmd import tables
-from attachworker.conf import secrets as secrets_conf
-from attachworker.conf import worker as worker_conf
 from attachworker.rpc import transport as bus
 
 EXIT_DONE = 0
@@ -104,6 +103,7 @@ def _work(args: argparse.Namespace, work: Work, in_process: bool) -> int:
         conf=conf,
         timeout=args.timeout or LOOK_TIMEOUT,
         key_file=conf.secrets.key_file,
+        level=conf.upgrade_levels.attachworker,
     )
     try:
         return work(client)
@@ -128,8 +128,7 @@ def _work(args: argparse.Namespace, work: Work, in_process: bool) -> int:
 def _read_configuration(args: argparse.Namespace) -> cfg.ConfigOpts:
     # Not the global one: it may be that of a worker in this process.
     conf = cfg.ConfigOpts()
-    worker_conf.register(conf)
-    secrets_conf.register(conf)
+    options.register(conf)
     files = (
         {'default_config_files': args.config_file, 'default_config_dirs': []}
         if args.config_file
@@ -162,7 +161,7 @@ def _show(args: argparse.Namespace, value: Any, table: str) -> None:
     if args.format == 'json':
         print(json.dumps(value, indent=2, sort_keys=True))
     else:
-        print(table)
+        tables.show(table)
 
 
 def _show_result(
@@ -203,16 +202,9 @@ def _attach(args: argparse.Namespace) -> Work:
             }
             _show(args, sent, tables.details(sent))
             return EXIT_DONE
-        live = args.format == 'table' and sys.stdout.isatty()
-        with (
-            steps.StepWatcher(
-                client.transport, request.request_id, _print_step
-            )
-            if live
-            else contextlib.nullcontext()
-        ):
-            result = _operate(args, client, client.api.attach_volume, request)
-        return _show_result(args, result)
+        return _show_result(
+            args, _operate(args, client, client.api.attach_volume, request)
+        )
 
     return work
 
@@ -252,8 +244,19 @@ def _operate(
     # A request to a worker that is down waits in its queue; whoever types a
     # command wants to know at once.
     client.ping()
+    live = args.format == 'table' and sys.stdout.isatty()
+
+    def show(event: str, payload: Mapping[str, Any]) -> None:
+        if payload.get('request_id') == request.request_id:
+            print(steps.step(payload), flush=True)
+
     try:
-        return client.send(method, request, timeout=args.timeout)
+        with (
+            steps.StepWatcher(client.transport, show)
+            if live
+            else contextlib.nullcontext()
+        ):
+            return client.send(method, request, timeout=args.timeout)
     except messaging.MessagingTimeout:
         raise exception.BusUnavailable(
             f'no answer to request {request.request_id}; it may still be '
@@ -261,23 +264,18 @@ def _operate(
         ) from None
 
 
-def _print_step(payload: Mapping[str, Any]) -> None:
-    elapsed = payload.get('elapsed')
-    seconds = f'{elapsed:8.3f} s' if isinstance(elapsed, float) else ' ' * 10
-    error = payload.get('error')
-    print(
-        seconds,
-        *(
-            tables.one_line(part)
-            for part in (
-                payload.get('step'),
-                payload.get('status'),
-                error.get('message') if isinstance(error, Mapping) else error,
+def _watch(args: argparse.Namespace) -> Work:
+    def work(client: worker_client.AttachWorkerClient) -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            steps.watch(
+                client.transport,
+                None if args.all else client.host,
+                args.format == 'json',
+                args.timeout,
             )
-            if part
-        ),
-        flush=True,
-    )
+        return EXIT_DONE
+
+    return work
 
 
 def _read_json(path: str) -> Any:
@@ -390,6 +388,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], Work]] = {
     'audit': _audit,
     'cancel': _cancel,
     'ping': _details(lambda client, args: client.ping()),
+    'watch': _watch,
 }
 
 

@@ -13,6 +13,7 @@
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 import json
 import pathlib
 import sys
@@ -20,10 +21,13 @@ from typing import Any
 
 from oslo_config import cfg
 
+from attachworker import conf as options
 from attachworker import exception
 from attachworker import objects
+from attachworker.cmd import check
 from attachworker.cmd import tables
-from attachworker.conf import worker as worker_conf
+from attachworker.cmd import upgrade
+from attachworker.host import Host
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Reader
 from attachworker.journal import Records
@@ -42,6 +46,13 @@ _TABLES = {
         'attempts',
         'created_at',
     ),
+    'recovered': (
+        'request_id',
+        'operation',
+        'attachment_id',
+        'attempts',
+        'status',
+    ),
     'unsent': ('request_id', 'operation', 'attachment_id', 'status'),
     'attachments': ('attachment_id', 'state', 'device', 'updated_at'),
 }
@@ -54,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # --help, or a usage error with its text
         return error.code if isinstance(error.code, int) else EXIT_FAILURE
     try:
-        return _journal(args)
+        return int(args.run(args))
     except (exception.AttachWorkerError, cfg.Error) as error:
         print(
             f'attachworker-status: {tables.one_line(error)}', file=sys.stderr
@@ -74,35 +85,86 @@ def _parser() -> argparse.ArgumentParser:
         'journal',
         help='show what is in the journal of the worker',
         description='Show the journal of the worker: unfinished requests, '
-        'results that nobody has confirmed, attachments. It is only read, '
+        'those that were gone on with after a restart, results that nobody '
+        'has confirmed, attachments. It is only read, '
         'also while a worker runs.',
         epilog='Exit codes: 0 all is finished and sent, 1 something is not, '
         '2 the journal cannot be read.',
     )
-    journal.add_argument(
-        '--config-file',
-        metavar='FILE',
-        action='append',
-        help='read FILE instead of /etc/attachworker/attachworker.conf',
+    journal.set_defaults(run=_journal)
+    host = commands.add_parser(
+        'check',
+        help='show what this host lacks to attach volumes',
+        description='Look whether this host can attach volumes: for each '
+        'protocol the tools, kernel modules and names that it needs, the '
+        'daemons, cryptsetup, the directory of the journal. Nothing is '
+        'changed.',
+        epilog='Exit codes: 0 all is there, 1 something is not and costs '
+        'what it says, 2 nothing can be attached.',
     )
-    journal.add_argument(
-        '--format',
-        choices=('table', 'json'),
-        default='table',
-        help='default: table',
+    host.set_defaults(run=_check)
+    new = commands.add_parser(
+        'upgrade',
+        help='show whether this host is ready for this release',
+        description='With the new release installed and before its worker is '
+        'started: look at the journal and at the options.',
+        epilog='Exit codes: 0 go on, 1 read the details first, 2 do not '
+        'start it.',
     )
+    new.add_argument('action', choices=('check',))
+    new.set_defaults(run=_upgrade)
+    for command in (journal, host, new):
+        command.add_argument(
+            '--config-file',
+            metavar='FILE',
+            action='append',
+            help='read FILE instead of /etc/attachworker/attachworker.conf',
+        )
+    for command in (journal, host):
+        command.add_argument(
+            '--format',
+            choices=('table', 'json'),
+            default='table',
+            help='default: table',
+        )
     return root
 
 
-def _journal(args: argparse.Namespace) -> int:
+def _read_configuration(args: argparse.Namespace) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
-    worker_conf.register(conf)
+    options.register(conf)
     files = (
         {'default_config_files': args.config_file, 'default_config_dirs': []}
         if args.config_file
         else {}
     )
     conf([], project='attachworker', **files)
+    return conf
+
+
+def _check(args: argparse.Namespace) -> int:
+    host = Host.real()
+    try:
+        found = check.findings(_read_configuration(args), host)
+    finally:
+        host.close()
+    rows = [dataclasses.asdict(one) for one in found]
+    if args.format == 'json':
+        print(json.dumps(rows, indent=2))
+    else:
+        tables.show(tables.listing(('check', 'state', 'detail'), rows))
+    states = {one.state for one in found}
+    if check.FAILURE in states:
+        return EXIT_FAILURE
+    return EXIT_WARNING if check.WARNING in states else EXIT_FINE
+
+
+def _upgrade(args: argparse.Namespace) -> int:
+    return int(upgrade.Checks(_read_configuration(args)).check())
+
+
+def _journal(args: argparse.Namespace) -> int:
+    conf = _read_configuration(args)
     reader = Reader(pathlib.Path(conf.state_path))
     try:
         found = _contents(Records(reader))
@@ -114,7 +176,7 @@ def _journal(args: argparse.Namespace) -> int:
         for name, columns in _TABLES.items():
             print(f'{name}: {len(found[name])}')
             if found[name]:
-                print(tables.listing(columns, found[name]))
+                tables.show(tables.listing(columns, found[name]))
     open_ends = found['unfinished'] or found['unsent']
     return EXIT_WARNING if open_ends else EXIT_FINE
 
@@ -122,6 +184,10 @@ def _journal(args: argparse.Namespace) -> int:
 def _contents(records: Records) -> dict[str, list[dict[str, Any]]]:
     return {
         'unfinished': [_request(one) for one in records.unfinished()],
+        'recovered': [
+            _request(one) | {'status': _status(one)}
+            for one in records.recovered()
+        ],
         'unsent': [
             _request(one) | {'status': _status(one), 'reply_to': one.reply_to}
             for one in records.undelivered()

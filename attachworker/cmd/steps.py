@@ -10,11 +10,13 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Steps of an operation, live from the notifications of its worker."""
+"""What workers notify of, live."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import json
 import threading
+import time
 from typing import Any
 from typing import Self
 import uuid
@@ -23,40 +25,85 @@ from oslo_log import log
 from oslo_messaging._drivers import common as driver_common
 from oslo_messaging._drivers import impl_rabbit
 
+from attachworker import exception
+from attachworker.cmd import tables
 from attachworker.rpc import transport as bus
 
 LOG = log.getLogger(__name__)
 
 #: Seconds that the first step may wait for this listener.
 _START_TIMEOUT = 2.0
+#: Seconds in which a broker that is there is reached.
+_CONNECT_TIMEOUT = 10.0
 #: Seconds between looks at whether to stop.
 _TICK = 0.2
 #: Seconds after which the broker forgets the queue of a watcher that died.
 _QUEUE_EXPIRES = 60
 
 
+def step(payload: Mapping[str, Any]) -> str:
+    """A line for one step: how long it took, what it was, how it ended."""
+    elapsed = payload.get('elapsed')
+    seconds = f'{elapsed:8.3f} s' if isinstance(elapsed, float) else ' ' * 10
+    parts = (payload.get(name) for name in ('step', 'status', 'error'))
+    return ' '.join(
+        [seconds, *(tables.one_line(part) for part in parts if part)]
+    )
+
+
+def watch(
+    transport: Any, host: str | None, as_json: bool, timeout: float | None
+) -> None:
+    """Print notifications, a line each, as they come.
+
+    :param host: of whose worker; None: of all.
+    :param timeout: seconds; None: for ever.
+    :raises BusUnavailable: there is no broker.
+    """
+
+    def show(event: str, payload: Mapping[str, Any]) -> None:
+        if host is not None and payload.get('host') != host:
+            return
+        if as_json:
+            print(json.dumps({'event_type': event, **payload}), flush=True)
+            return
+        names = [] if host else [payload.get('host')]
+        words = [*names, payload.get('attachment_id') or '-', event]
+        print(
+            time.strftime('%H:%M:%S'),
+            *map(tables.one_line, words),
+            step(payload).strip(),
+            flush=True,
+        )
+
+    with StepWatcher(transport, show) as watcher:
+        if not watcher.listens(_CONNECT_TIMEOUT):
+            raise exception.BusUnavailable(
+                f'the broker is not reached ({watcher.failed or "no answer"})'
+            )
+        watcher.wait(timeout)
+
+
 class StepWatcher:
-    """Passes on the notifications about one request, while in use.
+    """Passes on all notifications, while in use.
 
     oslo.messaging's own listener shares one queue with all other listeners,
     or leaves one behind that fills up for ever. This one has a queue that
     goes away with it. Without a broker there are no steps, and no error.
 
     :param transport: any transport of the bus.
-    :param request_id: of the request to watch.
-    :param show: called with each payload (request_id, attachment_id, host,
-        step, elapsed, status, error), from a thread of its own.
+    :param show: called with each event_type and payload (request_id,
+        attachment_id, host, step, elapsed, status, error), from a thread of
+        its own.
+    :ivar failed: why nothing is passed on, if so.
     """
 
     def __init__(
-        self,
-        transport: Any,
-        request_id: str,
-        show: Callable[[Mapping[str, Any]], None],
+        self, transport: Any, show: Callable[[str, Mapping[str, Any]], None]
     ) -> None:
         self._driver = transport._driver
-        self._request_id = request_id
         self._show = show
+        self.failed: Exception | None = None
         self._ready = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -72,6 +119,14 @@ class StepWatcher:
         self._stop.set()
         self._thread.join(_START_TIMEOUT)
 
+    def listens(self, timeout: float) -> bool:
+        """Whether it does, after so many seconds at most."""
+        return self._ready.wait(timeout) and self.failed is None
+
+    def wait(self, timeout: float | None) -> None:
+        """Go on for so many seconds; None: for ever."""
+        self._stop.wait(timeout)
+
     def _run(self) -> None:
         try:
             with self._driver._get_connection(
@@ -79,8 +134,9 @@ class StepWatcher:
             ) as connection:
                 connection.declare_consumer(self._consumer())
                 self._consume(connection)
-        except Exception:  # no steps is no reason to fail
+        except Exception as error:  # no steps is no reason to fail
             LOG.debug('No live steps.', exc_info=True)
+            self.failed = error
         finally:
             self._ready.set()
 
@@ -115,8 +171,5 @@ class StepWatcher:
     def _receive(self, message: Any) -> None:
         message.acknowledge()
         payload = message.get('payload')
-        if (
-            isinstance(payload, Mapping)
-            and payload.get('request_id') == self._request_id
-        ):
-            self._show(payload)
+        if isinstance(payload, Mapping):
+            self._show(str(message.get('event_type')), payload)

@@ -16,11 +16,26 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import os
+import re
+import sys
 from typing import Any
 
 import prettytable
 
 WIDTH = 80
+
+_GREEN, _YELLOW, _RED = '32', '33', '31'
+_COLOURS = {
+    **dict.fromkeys(('attached', 'detached', 'extended', 'ok'), _GREEN),
+    **dict.fromkeys(
+        ('attaching', 'detaching', 'degraded', 'warning', 'stale', 'orphan'),
+        _YELLOW,
+    ),
+    **dict.fromkeys(('failed', 'failure', 'missing'), _RED),
+}
+#: A cell with nothing else in it.
+_STATE = re.compile(rf'(?<=\| )({"|".join(_COLOURS)})(?= +\|)')
 
 
 def listing(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -36,6 +51,20 @@ def details(values: Mapping[str, Any]) -> str:
     return _table(
         ['FIELD', 'VALUE'],
         [[name, _text(value)] for name, value in _flat(values)],
+    )
+
+
+def show(table: str) -> None:
+    """Print a table, with colours on a terminal (see no-color.org)."""
+    plain = os.environ.get('NO_COLOR') or os.environ.get('TERM') == 'dumb'
+    colours = sys.stdout.isatty() and not plain
+    print(coloured(table) if colours else table)
+
+
+def coloured(table: str) -> str:
+    """Give cells that say how something stands the colour of that."""
+    return _STATE.sub(
+        lambda found: f'\033[{_COLOURS[found[0]]}m{found[0]}\033[0m', table
     )
 
 

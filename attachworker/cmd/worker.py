@@ -26,15 +26,17 @@ from typing import NoReturn
 
 from oslo_config import cfg
 from oslo_log import log as logging
+from oslo_reports import opts as report_options
 
+from attachworker import conf
 from attachworker import exception
 from attachworker import service
-from attachworker.conf import CONF
 
+CONF = cfg.CONF
 LOG = logging.getLogger(__name__)
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
-_SIGNALS = (*_STOP, signal.SIGHUP)
+_SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGUSR2)
 #: Seconds between two looks at the watchdog where systemd wants none.
 _IDLE = 3600.0
 
@@ -44,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before any thread or child exists: only the main loop takes signals,
     # and Ctrl-C in a terminal does not end the privileged helper.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    conf.register(CONF)
     logging.register_options(CONF)
+    report_options.set_defaults(CONF)
     try:
         CONF(
             sys.argv[1:] if argv is None else argv,
@@ -80,6 +84,14 @@ class _Main:
                 self._feed()
             elif received.si_signo == signal.SIGHUP:
                 self._reload()
+            elif received.si_signo == signal.SIGUSR2:
+                # In a thread: what it looks at may be what hangs.
+                threading.Thread(
+                    target=self._worker.report,
+                    args=(CONF.oslo_reports.log_dir,),
+                    name='report',
+                    daemon=True,
+                ).start()
             else:
                 break
         if self._failure is not None:

@@ -10,19 +10,22 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The options of the worker, a group a file."""
+
+import copy
 
 from oslo_config import cfg
 
-from attachworker.conf import multipath
-from attachworker.conf import rpc
-from attachworker.conf import secrets
-from attachworker.conf import worker
+from attachworker.conf import opts
 
-CONF = cfg.CONF
 
-worker.register(CONF)
-rpc.register(CONF)
-multipath.register(CONF)
-secrets.register(CONF)
+def register(conf: cfg.ConfigOpts) -> None:
+    """Register all options of the worker.
+
+    Not at import: a program that calls the worker has options of its own
+    names in the global configuration.
+    """
+    for group, options in opts.list_opts():
+        # oslo.config lets all that register one object share what is set in
+        # it.
+        conf.register_opts(options, group=copy.deepcopy(group))

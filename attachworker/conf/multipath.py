@@ -32,8 +32,3 @@ OPTIONS = [
         help='Seconds that multipathd may take to make or to remove a map.',
     ),
 ]
-
-
-def register(conf: cfg.ConfigOpts) -> None:
-    conf.register_group(GROUP)
-    conf.register_opts(OPTIONS, group=GROUP)

@@ -58,8 +58,3 @@ OPTIONS = [
         'reply_timeout.',
     ),
 ]
-
-
-def register(conf: cfg.ConfigOpts) -> None:
-    conf.register_group(GROUP)
-    conf.register_opts(OPTIONS, group=GROUP)

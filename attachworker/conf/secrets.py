@@ -32,8 +32,3 @@ OPTIONS = [
         'while callers are being given the key.',
     ),
 ]
-
-
-def register(conf: cfg.ConfigOpts) -> None:
-    conf.register_group(GROUP)
-    conf.register_opts(OPTIONS, group=GROUP)

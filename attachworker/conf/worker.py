@@ -137,7 +137,3 @@ OPTIONS = [
         'without one, should it have been lost.',
     ),
 ]
-
-
-def register(conf: cfg.ConfigOpts) -> None:
-    conf.register_opts(OPTIONS)

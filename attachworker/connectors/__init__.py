@@ -61,9 +61,12 @@ class Connectors:
         """
         connector = self._connectors.get(protocol)
         if connector is None:
+            names = ', '.join(sorted(self._connectors))
             raise exception.UnsupportedProtocol(
                 protocol=protocol,
-                reason=self._broken.get(protocol, 'no connector serves it'),
+                reason=self._broken.get(
+                    protocol, f'no connector serves it, but {names}'
+                ),
             )
         reason = connector.unavailable()
         if reason is not None:
@@ -98,7 +101,12 @@ class Connectors:
         ]
 
     def _failed(self, manager: Any, entry_point: Any, error: Any) -> None:
-        LOG.error('Connector %s cannot be loaded: %s', entry_point.name, error)
+        LOG.error(
+            'Connector %s cannot be loaded (%s): repair or remove the package '
+            'that has it; volumes of other protocols are served',
+            entry_point.name,
+            error,
+        )
         self._broken[entry_point.name] = f'it cannot be loaded ({error})'
 
 

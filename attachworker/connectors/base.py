@@ -67,17 +67,20 @@ RUNNING = 'running'
 class LinkedDevice:
     """A device that comes through a link.
 
+    :ivar lun: see :class:`attachworker.objects.Target`
     :ivar disk: kernel name of its block device; None while it has none
     :ivar address: see :class:`Path`
     :ivar state: as the kernel says
     :ivar wwn: as the kernel has read it once; None if it has not
+    :ivar identifiers: what targets may have in place of the number
     """
 
-    lun: int
+    lun: Any
     disk: str | None
     address: str
     state: str
     wwn: str | None
+    identifiers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +126,11 @@ class Interest:
     def lost(self) -> bool:
         return self._lost
 
+    @property
+    def committed(self) -> bool:
+        """Whether the host may have been changed."""
+        return self._committed
+
     def commit(self, step: str) -> None:
         """To be called before the first change of the host.
 
@@ -166,6 +174,10 @@ class Claims(Protocol):
     Each is written before the act that it speaks of, so that whatever a crash
     leaves behind is known to be ours.
     """
+
+    #: What an earlier worker has begun is begun again at once, and meets
+    #: whatever comes of it.
+    cut_short: bool
 
     def take(self, target: Target) -> None:
         """This attachment uses a target from now on."""

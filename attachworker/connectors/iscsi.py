@@ -30,6 +30,7 @@ from attachworker.connectors import locks
 from attachworker.host import iscsi as host_iscsi
 from attachworker.host import network
 from attachworker.host import scsi as host_scsi
+from attachworker.host import verbs
 
 LOG = logging.getLogger(__name__)
 
@@ -91,6 +92,9 @@ class ISCSIConnector(base.Connector):
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.ISCSIConnectionInfo)
+        self._check(target)
+        for path in self._known(target):
+            self._host.check_device(path.disk, path.address)
         # Another way than TCP says nothing about TCP.
         tcp = iscsi_record.transport(info) == 'tcp'
         if tcp and not self._sessions.usable(info, target):
@@ -102,7 +106,9 @@ class ISCSIConnector(base.Connector):
             self._device_locks.hold(str(target.canonical), deadline),
             self._os_brick.hold(deadline),
         ):
-            with self._session_locks.hold(_session_key(target), deadline):
+            with self._session_locks.hold(
+                iscsi_sessions.key(target), deadline
+            ):
                 interest.commit(f'login to {target}')
                 claims.take(target)
                 session = self._sessions.log_in(
@@ -139,26 +145,57 @@ class ISCSIConnector(base.Connector):
         deadline: deadlines.Deadline,
         keep_found: bool,
     ) -> list[str]:
-        leftovers = [
-            f'{name} of {_session_key(target)} has not returned'
-            for name in self._host.verbs.unfinished(_session_key(target))
-        ]
+        leftovers = []
+        if self._known(target) or not claims.session_shared(target):
+            # Otherwise whatever goes on there is another attachment's.
+            try:
+                self._check(target, verbs.MOMENT)
+            except exception.TargetQuarantined as error:
+                return [f'{target}: {error}']
+            leftovers = [
+                f'{name} of {iscsi_sessions.key(target)} has not returned'
+                for name in self._host.verbs.unfinished(
+                    iscsi_sessions.key(target)
+                )
+            ]
         keep = keep_found and not claims.made_device(target)
         if not keep and not claims.shared(target):
             leftovers += self._remove_devices(target, deadline)
         with (
             self._against_os_brick(target, claims, deadline),
-            self._session_locks.hold(_session_key(target), deadline),
+            self._session_locks.hold(iscsi_sessions.key(target), deadline),
         ):
+            awaited = self._sessions.may_come(target, claims)
             leftovers += self._sessions.log_out(target, claims, deadline)
-            if not leftovers and not self._sessions.of(target):
-                # what comes from now on is not ours by an old intent
-                claims.forget_session(target)
+            if (
+                not leftovers
+                and not claims.session_shared(target)
+                and not self._sessions.of(target)
+            ):
+                if awaited:
+                    leftovers.append(f'the login to {target}, if it succeeds')
+                else:
+                    self._sessions.forget(target, claims)
             if not leftovers:
                 # Under the lock: of several that leave a session at the same
                 # time, the last one must see that the others have left.
                 claims.release(target)
         return leftovers
+
+    def _check(self, target: base.Target, patience: float = 0.0) -> None:
+        """Refuse what could not be done with the sessions of a target now.
+
+        :param patience: seconds that what is stuck there gets to return
+        :raises TargetQuarantined: it has not
+        """
+        sessions = self._sessions.of(target)
+        self._host.verbs.check(
+            iscsi_sessions.key(target),
+            *(f'session{session.sid}' for session in sessions),
+            # A scan that is stuck keeps a SCSI host from removing devices.
+            *(f'host{session.host}' for session in sessions),
+            patience=patience,
+        )
 
     def _against_os_brick(
         self,
@@ -179,15 +216,16 @@ class ISCSIConnector(base.Connector):
         except exception.AttachWorkerError as error:
             LOG.info('Paths of %s: %s', target, error)
             return []
+        return [path for place in places for path in self._known(place)]
+
+    def _known(self, target: base.Target) -> list[base.Path]:
+        """The devices of a target that is named by its address."""
         found = []
-        for place in places:
-            for session in self._sessions.of(place):
-                device = self._host.scsi.find(session.directory, target.lun)
-                if device is not None and device.disk is not None:
-                    wwn = self._host.scsi.cached_wwn(device.hctl)
-                    found.append(
-                        base.Path(place, device.disk, device.hctl, wwn)
-                    )
+        for session in self._sessions.of(target):
+            device = self._host.scsi.find(session.directory, target.lun)
+            if device is not None and device.disk is not None:
+                wwn = self._host.scsi.cached_wwn(device.hctl)
+                found.append(base.Path(target, device.disk, device.hctl, wwn))
         return found
 
     def links(self, claimed: list[base.Target]) -> list[base.Link]:
@@ -331,11 +369,6 @@ class ISCSIConnector(base.Connector):
             if not gone:
                 leftovers.append(f'device {device.disk or device.hctl}')
         return leftovers
-
-
-def _session_key(target: base.Target) -> str:
-    """What a session is shared by: all LUNs of one target and portal."""
-    return f'{target.portal},{target.name.lower()}'
 
 
 def _not_found(target: base.Target) -> exception.DeviceNotFound:

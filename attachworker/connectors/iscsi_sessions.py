@@ -36,6 +36,11 @@ _IPC_MARGIN = 5.0
 _LOGOUT_PATIENCE = 30.0
 
 
+def key(target: base.Target) -> str:
+    """What a session is shared by: all LUNs of one target and portal."""
+    return f'{target.portal},{target.name.lower()}'
+
+
 class Sessions:
     """Callers hold the lock of the target and portal to change something.
 
@@ -123,6 +128,8 @@ class Sessions:
         # is then told that there is a session.
         earlier = claims.intends_session(target)
         if not earlier:
+            # A cancelled request may get no further than to the intent.
+            self._host.iscsi.late.begin(key(target))
             claims.intend_session(target, self._host.iscsi.last_sid())
         try:
             made = self._host.iscsi.login(
@@ -135,26 +142,51 @@ class Sessions:
         except host_iscsi.REFUSALS:
             if not self.of(target):
                 # what comes later is somebody else's
-                claims.forget_session(target)
+                self.forget(target, claims)
             raise
         if not made:
             if not earlier:
                 # somebody else was quicker: the session is theirs
-                claims.forget_session(target)
+                self.forget(target, claims)
             session = self._wait_for_reconnect(info, target, deadline)
             if earlier:
-                claims.confirm_session(target, session.sid)
+                self._confirm(target, claims, session)
             return session
         sessions = self.usable(info, target)
         if not sessions:
-            claims.forget_session(target)
+            self.forget(target, claims)
             raise exception.LoginFailed(
                 target=target.name,
                 portal=target.portal,
                 reason='the session ended right after the login',
             )
-        claims.confirm_session(target, sessions[-1].sid)
+        self._confirm(target, claims, sessions[-1])
         return sessions[-1]
+
+    def may_come(self, target: base.Target, claims: base.Claims) -> bool:
+        """Whether a login of ours may end yet, that nobody waits for."""
+        if claims.cut_short or not claims.intends_session(target):
+            return False
+        if any(
+            claims.owns_session(target, one.sid) for one in self.of(target)
+        ):
+            return False  # this is it
+        patience = 2 * self._settings.login_timeout + _IPC_MARGIN
+        return self._host.iscsi.late.possible(key(target), patience)
+
+    def forget(self, target: base.Target, claims: base.Claims) -> None:
+        """What comes from now on is not ours by an old intent."""
+        claims.forget_session(target)
+        self._host.iscsi.late.forget(key(target))
+
+    def _confirm(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        session: host_iscsi.Session,
+    ) -> None:
+        claims.confirm_session(target, session.sid)
+        self._host.iscsi.late.forget(key(target))
 
     def _wait_for_reconnect(
         self,

@@ -27,6 +27,8 @@ from attachworker.host import encryption
 from attachworker.host import iscsi
 from attachworker.host import loop
 from attachworker.host import multipath
+from attachworker.host import nvme
+from attachworker.host import rbd
 from attachworker.host import scsi
 from attachworker.host import uevents
 from attachworker.host import verbs
@@ -59,6 +61,8 @@ class Host:
         self.encryption = encryption.Encryption(
             root, privileged.encryption, self.verbs
         )
+        self.nvme = nvme.NVMe(root, privileged.nvme, self.verbs, self.uevents)
+        self.rbd = rbd.RBD(root, privileged.rbd, self.verbs, self.uevents)
         self.block = block.Block(
             root, privileged.block, self.verbs, self.uevents
         )
@@ -75,6 +79,19 @@ class Host:
             netlink.NetlinkSource(),
             fallback_interval,
         )
+
+    def check_device(self, disk: str, address: str) -> None:
+        """Refuse at once what cannot be done with a device now.
+
+        :param disk: kernel name
+        :param address: see :class:`attachworker.connectors.base.Path`
+        :raises TargetQuarantined: a verb is stuck at the device, its map, or
+            the SCSI host that it is on
+        """
+        held = self.multipath.of(disk)
+        scsi_host = f'host{address.partition(":")[0]}'
+        names = [disk, address, scsi_host]
+        self.verbs.check(*names, *([held.name] if held else []))
 
     def tool(self, name: str) -> pathlib.Path | None:
         """Where a command of this host is; None if it is not installed."""

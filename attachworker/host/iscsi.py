@@ -21,8 +21,10 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.host import late_logins
 from attachworker.host import network
 from attachworker.host import sysfs
+from attachworker.host import system
 from attachworker.host import verbs
 
 # Exit codes of iscsiadm (its manual page, section EXIT STATUS).
@@ -76,10 +78,12 @@ class ISCSI:
         self._root = root
         self._privileged = privileged
         self._calls = calls
+        #: By portal and target, as the calls of a login are.
+        self.late = late_logins.LateLogins()
 
     def initiator_name(self) -> str | None:
         """This host's iSCSI name; None if it has none."""
-        text = sysfs.read(self._root / 'etc/iscsi/initiatorname.iscsi') or ''
+        text = system.read(self._root, 'initiator') or ''
         for line in text.splitlines():
             key, _, value = line.partition('=')
             if key.strip() == 'InitiatorName' and value.strip():
@@ -148,16 +152,27 @@ class ISCSI:
         :raises HostToolMissing: the host lacks something, an iface say
         """
         portal = network.join(address, port)
+        about = f'{portal},{target_name.lower()}'
+
+        def verb(*arguments: Any) -> Any:
+            self.late.begin(about)
+            try:
+                return self._privileged.login(*arguments)
+            except TimeoutError:
+                # iscsiadm was killed; maybe its caller has left before
+                self.late.lose(about)
+                raise
+
         try:
             code, message = self._calls.call(
-                self._privileged.login,
+                verb,
                 target_name,
                 address,
                 port,
                 record,
                 timeout,
                 name='iscsi.login',
-                about=f'{portal},{target_name.lower()}',
+                about=about,
                 deadline=deadline,
             )
         except FileNotFoundError as error:

@@ -31,6 +31,8 @@ _PARTITION = re.compile(r'part\d+-mpath-.+')
 _RELEASE = 3.0
 #: Seconds in which a multipathd that has died is started again.
 _RETURN = 10.0
+#: What an answer of a multipathd that is not there looks like.
+_SILENCE = frozenset((errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE))
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -110,16 +112,14 @@ class Multipath:
     def returns(self, deadline: deadlines.Deadline) -> bool:
         """Whether multipathd answers; if it has died, once it is back.
 
-        It leaves the file with its number behind when it dies, and not when
-        somebody stops it. Whoever does without it then has the disks taken
-        from under him a moment later.
+        Whoever does without it then has the disks taken from under him a
+        moment later.
         """
-        trace = self._root / 'run/multipathd.pid'
 
         def look() -> bool | None:
             if self.running(deadline):
                 return True
-            return None if trace.exists() else False
+            return None if self._was_not_stopped() else False
 
         # Nothing tells when it answers; the slow timer does it.
         return bool(
@@ -131,10 +131,38 @@ class Multipath:
     def working(self, found: Map, deadline: deadlines.Deadline) -> list[str]:
         """The disks of a map that multipathd has not given up.
 
-        :raises OSError: multipathd does not say
+        :raises OSError: multipathd does not say; if it has died, it is not
+            back in time
         """
-        states = self._call('map_paths', found.name, deadline, found.name)
+        refusal: OSError | None = None
+
+        def look() -> list[tuple[str, str]] | None:
+            nonlocal refusal
+            try:
+                return list(
+                    self._call('map_paths', found.name, deadline, found.name)
+                )
+            except OSError as error:
+                # Once it is back, it does not know the map at first.
+                if refusal is None and not self._has_died(error):
+                    raise
+                refusal = error
+                return None
+
+        states = self._uevents.wait_for(
+            look, lambda _: False, deadline.sooner(_RETURN)
+        )
+        if states is None:
+            raise refusal or OSError(errno.ETIMEDOUT, 'it was not asked')
         return [disk for disk, state in states if state == 'active']
+
+    def _has_died(self, error: OSError) -> bool:
+        """Whether that is why multipathd has not answered."""
+        return error.errno in _SILENCE and self._was_not_stopped()
+
+    def _was_not_stopped(self) -> bool:
+        """It leaves the file with its number behind when it dies."""
+        return (self._root / 'run/multipathd.pid').exists()
 
     # -- changing
 
@@ -248,7 +276,8 @@ class Multipath:
     def resize(self, found: Map, deadline: deadlines.Deadline) -> None:
         """Give a map the size of its disks.
 
-        multipathd refuses as long as udev has not seen a new map.
+        multipathd refuses as long as udev has not seen a new map. One that has
+        died is waited for.
 
         :raises OSError: multipathd has refused until the deadline
         """
@@ -260,9 +289,10 @@ class Multipath:
                 return None
             try:
                 self._call('resize_map', found.name, deadline, found.name)
-            except ConnectionRefusedError:
-                raise
             except OSError as error:
+                stopped = isinstance(error, ConnectionRefusedError)
+                if stopped and not self._has_died(error):
+                    raise
                 refusal = error
                 return None
             return True

@@ -13,7 +13,9 @@
 
 """Where a portal is, and whether it answers at all."""
 
+import queue
 import socket
+import threading
 
 from attachworker import exception
 
@@ -67,3 +69,35 @@ def probe(address: str, port: int, timeout: float) -> str:
         raise exception.TargetUnreachable(
             portal=portal, reason=error.strerror or str(error)
         ) from error
+
+
+def probe_any(portals: list[str], timeout: float) -> None:
+    """Return once one of several portals has taken a TCP connection.
+
+    All are tried at once: a dead one costs nothing where another answers.
+
+    :param portals: canonical ones
+    :param timeout: seconds
+    :raises TargetUnreachable: none does; it is about the first
+    """
+    answers: queue.SimpleQueue[exception.TargetUnreachable | None] = (
+        queue.SimpleQueue()
+    )
+
+    def ask(portal: str) -> None:
+        try:
+            probe(*split(portal), timeout)
+        except exception.TargetUnreachable as error:
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    for portal in portals:
+        threading.Thread(target=ask, args=(portal,), daemon=True).start()
+    errors = {}
+    for _ in portals:
+        error = answers.get()
+        if error is None:
+            return
+        errors[error.kwargs['portal']] = error
+    raise next(errors[portal] for portal in portals if portal in errors)

@@ -18,14 +18,11 @@ import platform
 import sys
 from typing import Any
 
+from attachworker import privileged
 from attachworker.host import sysfs
+from attachworker.privileged import system
 
-_FILES = {
-    'nqn': 'etc/nvme/hostnqn',
-    'nvme_hostid': 'etc/nvme/hostid',
-    # readable by root only; left out otherwise
-    'system uuid': 'sys/class/dmi/id/product_uuid',
-}
+_NAMES = ('nqn', 'nvme_hostid', 'system uuid')
 
 
 def properties(root: pathlib.Path) -> dict[str, Any]:
@@ -37,8 +34,26 @@ def properties(root: pathlib.Path) -> dict[str, Any]:
         'do_local_attach': False,
         'nvme_native_multipath': native == 'Y',
     }
-    for key, path in _FILES.items():
-        value = sysfs.read(root / path)
+    for name in _NAMES:
+        value = read(root, name)
         if value:
-            found[key] = value
+            found[name] = value
     return found
+
+
+def read(root: pathlib.Path, name: str) -> str | None:
+    """The text of a file that names the machine, without blanks around it.
+
+    None if it is not there, or empty.
+
+    :param name: one of privileged.system.FILES
+    """
+    path = root / system.FILES[name].relative_to('/')
+    try:
+        text: str | None = path.read_text(encoding='utf-8', errors='replace')
+    except PermissionError:
+        # Without a helper there is nobody to ask.
+        text = system.read(name) if privileged.default.channel else None
+    except OSError:
+        return None
+    return (text or '').strip() or None

@@ -13,21 +13,18 @@
 
 """Which targets an attachment uses, and which sessions are ours."""
 
+import sqlite3
 from typing import Any
 
 from attachworker.journal import database
+from attachworker.objects import Target
 
-#: Portal, target name and LUN.
-Target = tuple[str, str, int]
-
-# The names of targets have no case.
 # A name without a portal is that of a file, say, and has its case.
-_SAME_SESSION = (
-    'portal = :portal AND name = :name COLLATE NOCASE'
-    " AND (portal != '' OR name = :name)"
+_SAME_NAME = "name = :name COLLATE NOCASE AND (portal != '' OR name = :name)"
+_SAME_SESSION = f'portal = :portal AND {_SAME_NAME}'
+_SAME_CLAIM = (
+    f'{_SAME_SESSION} AND lun = :lun AND attachment_id = :attachment_id'
 )
-_SAME_LUN = f'{_SAME_SESSION} AND lun = :lun'
-_SAME_CLAIM = f'{_SAME_LUN} AND attachment_id = :attachment_id'
 
 
 class Claims:
@@ -48,7 +45,7 @@ class Claims:
         self._journal = journal
         self._attachment_id = attachment_id
         self._boot_id = boot_id
-        self._cut_short = cut_short
+        self.cut_short = cut_short
 
     def take(self, target: Target) -> None:
         self._write(
@@ -59,16 +56,15 @@ class Claims:
 
     def release(self, target: Target) -> None:
         """Give a target up; a device that we made goes with its last user."""
-        values = self._values(target)
         with self._journal.transaction() as connection:
-            connection.execute(
-                'UPDATE claims SET made_device = 1'
-                f' WHERE {_SAME_LUN} AND EXISTS (SELECT 1 FROM claims'
-                f' WHERE {_SAME_CLAIM} AND made_device)',
-                values,
+            heirs = self._sharers(target) if self.made_device(target) else []
+            connection.executemany(
+                'UPDATE claims SET made_device = 1 WHERE rowid = ?',
+                [(row['id'],) for row in heirs],
             )
             connection.execute(
-                f'DELETE FROM claims WHERE {_SAME_CLAIM}', values
+                f'DELETE FROM claims WHERE {_SAME_CLAIM}',
+                self._values(target),
             )
 
     def release_all(self) -> None:
@@ -91,7 +87,7 @@ class Claims:
             'SELECT portal, name, lun FROM claims WHERE attachment_id = ?',
             self._attachment_id,
         )
-        return [(row['portal'], row['name'], int(row['lun'])) for row in rows]
+        return [target_of(row) for row in rows]
 
     def intend_device(self, target: Target) -> None:
         self._write(
@@ -102,10 +98,23 @@ class Claims:
         return self._any(f'claims WHERE {_SAME_CLAIM} AND made_device', target)
 
     def shared(self, target: Target) -> bool:
-        return self._any(
-            f'claims WHERE {_SAME_LUN} AND attachment_id != :attachment_id',
-            target,
+        return bool(self._sharers(target))
+
+    def _sharers(self, target: Target) -> list[sqlite3.Row]:
+        """The claims of others to the device.
+
+        The portals of a target may be several, with commas between them: one
+        in common is enough.
+        """
+        values = self._values(target)
+        rows = self._journal.rows(
+            'SELECT rowid AS id, portal FROM claims'
+            f' WHERE {_SAME_NAME} AND lun = :lun'
+            ' AND attachment_id != :attachment_id',
+            **values,
         )
+        portals = set(values['portal'].split(','))
+        return [row for row in rows if portals & set(row['portal'].split(','))]
 
     def session_shared(self, target: Target) -> bool:
         return self._any(
@@ -149,7 +158,7 @@ class Claims:
     def forget_session(self, target: Target) -> None:
         self._write(
             f'DELETE FROM sessions WHERE {_SAME_SESSION}'
-            + (' AND number IS NOT NULL' if self._cut_short else ''),
+            + (' AND number IS NOT NULL' if self.cut_short else ''),
             target,
         )
 
@@ -178,3 +187,10 @@ class Claims:
             'boot_id': self._boot_id,
             'number': number,
         }
+
+
+def target_of(row: sqlite3.Row) -> Target:
+    """The target of a row of claims."""
+    lun = row['lun']
+    number = int(lun) if lun.isdigit() else lun
+    return Target(row['portal'], row['name'], number)

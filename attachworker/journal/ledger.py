@@ -16,6 +16,7 @@ import dataclasses
 from attachworker.journal import claims
 from attachworker.journal import database
 from attachworker.journal import records
+from attachworker.objects import Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Holdings:
 
     attachments: tuple[records.AttachmentRecord, ...]
     busy: frozenset[str]
-    claims: frozenset[tuple[str, claims.Target]]
+    claims: frozenset[tuple[str, Target]]
     sessions: frozenset[tuple[str, str, str, int, int | None]]
 
     def __or__(self, later: 'Holdings') -> 'Holdings':
@@ -70,7 +71,7 @@ class Ledger:
             frozenset(
                 (
                     row['attachment_id'],
-                    (row['portal'], row['name'], int(row['lun'])),
+                    claims.target_of(row),
                 )
                 for row in rows('SELECT * FROM claims')
             ),

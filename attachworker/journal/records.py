@@ -121,6 +121,22 @@ class Records:
         )
         return [_request(row) for row in rows]
 
+    def recovered(self) -> list[RequestRecord]:
+        """Requests with a result that a worker started again gave them."""
+        rows = self._journal.rows(
+            'SELECT * FROM requests WHERE result IS NOT NULL'
+            ' AND attempts > 0 ORDER BY rowid'
+        )
+        return [_request(row) for row in rows]
+
+    def size(self) -> int:
+        """Bytes that the journal has on the disk, its log included.
+
+        :raises OSError: it is not there
+        """
+        names = self.path.parent.glob(f'{self.path.name}*')
+        return sum(name.stat().st_size for name in names)
+
     def undelivered(self) -> list[RequestRecord]:
         """Results that somebody waits for and has not received."""
         rows = self._journal.rows(

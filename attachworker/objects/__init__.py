@@ -25,6 +25,11 @@ from attachworker.objects.connection_info import Target
 from attachworker.objects.iscsi import ISCSIConnectionInfo
 from attachworker.objects.iscsi import ISCSITarget
 from attachworker.objects.local import LocalConnectionInfo
+from attachworker.objects.notification import NotificationPayload
+from attachworker.objects.nvmeof import NVMeOFConnectionInfo
+from attachworker.objects.nvmeof import NVMeOFPortal
+from attachworker.objects.rbd import RBDConnectionInfo
+from attachworker.objects.rbd import RBDMonitor
 from attachworker.objects.request import AttachRequest
 from attachworker.objects.request import DetachRequest
 from attachworker.objects.request import Encryption
@@ -53,9 +58,14 @@ __all__ = [
     'ISCSIConnectionInfo',
     'ISCSITarget',
     'LocalConnectionInfo',
+    'NVMeOFConnectionInfo',
+    'NVMeOFPortal',
+    'NotificationPayload',
     'OperationError',
     'OperationResult',
     'PathInfo',
+    'RBDConnectionInfo',
+    'RBDMonitor',
     'ReplyTo',
     'Target',
     'normalise_wwn',
@@ -81,9 +91,14 @@ HISTORY = {
         'ISCSIConnectionInfo': '1.0',
         'ISCSITarget': '1.0',
         'LocalConnectionInfo': '1.0',
+        'NVMeOFConnectionInfo': '1.0',
+        'NVMeOFPortal': '1.0',
+        'NotificationPayload': '1.0',
         'OperationError': '1.0',
         'OperationResult': '1.0',
         'PathInfo': '1.0',
+        'RBDConnectionInfo': '1.0',
+        'RBDMonitor': '1.0',
         'ReplyTo': '1.0',
     },
 }

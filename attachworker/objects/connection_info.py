@@ -29,6 +29,8 @@ CLASSES = {
     'iscsi': 'ISCSIConnectionInfo',
     'iser': 'ISCSIConnectionInfo',
     'local': 'LocalConnectionInfo',
+    'nvmeof': 'NVMeOFConnectionInfo',
+    'rbd': 'RBDConnectionInfo',
 }
 
 #: Why the other types that drivers send are not served.
@@ -36,8 +38,6 @@ REASONS = {
     'aoe': 'ATA over Ethernet is not supported',
     'fibre_channel': 'Fibre Channel is not supported',
     'nfs': 'a file on a network share is not a block device',
-    'nvmeof': 'NVMe over Fabrics is not supported by this version',
-    'rbd': 'Ceph RBD is not supported by this version',
     'smbfs': 'a file on a network share is not a block device',
 }
 
@@ -50,7 +50,9 @@ class Target(NamedTuple):
     #: Name of the target (an IQN, for example), as the target spells it.
     name: str
     #: Number of the volume there, as it goes over the wire; 0 without portal.
-    lun: int
+    #: For NVMe its identifier as text ('uuid.…', 'nguid.…') if that is known:
+    #: a number may be given to another volume. For Ceph the image, as text.
+    lun: Any
 
     def __str__(self) -> str:
         if not self.portal:
@@ -62,7 +64,8 @@ class Target(NamedTuple):
         """The volume there, for people."""
         if not self.portal:
             return self.name
-        return f'LUN {self.lun} of {self.name} at {self.portal}'
+        what = self.lun if isinstance(self.lun, str) else f'LUN {self.lun}'
+        return f'{what} of {self.name} at {self.portal}'
 
     @property
     def canonical(self) -> 'Target':

@@ -118,6 +118,26 @@ class Portal(RuledString):
         return rules.portal(value)
 
 
+class NQN(RuledString):
+    def rule(self, value: object) -> str:
+        return rules.nqn(value)
+
+
+class CephName(RuledString):
+    def rule(self, value: object) -> str:
+        return rules.ceph_name(value)
+
+
+class NamespaceId(RuledString):
+    def rule(self, value: object) -> str:
+        return rules.namespace_id(value)
+
+
+class NVMeTransport(RuledString):
+    def rule(self, value: object) -> str:
+        return rules.nvme_transport(value)
+
+
 class Wwn(RuledString):
     def rule(self, value: object) -> str:
         return rules.wwn(value)
@@ -150,6 +170,11 @@ class Flag(fields.Boolean):
 class Lun(fields.Integer):
     def coerce(self, obj: Any, attr: str, value: Any) -> int:
         return rules.check(attr, rules.lun, value)
+
+
+class NamespaceNumber(fields.Integer):
+    def coerce(self, obj: Any, attr: str, value: Any) -> int:
+        return rules.check(attr, rules.namespace_number, value)
 
 
 class BoundedInteger(fields.Integer):
@@ -215,6 +240,26 @@ class ISCSINameField(fields.AutoTypedField[str]):
 
 class PortalField(fields.AutoTypedField[str]):
     AUTO_TYPE = Portal()
+
+
+class NQNField(fields.AutoTypedField[str]):
+    AUTO_TYPE = NQN()
+
+
+class CephNameField(fields.AutoTypedField[str]):
+    AUTO_TYPE = CephName()
+
+
+class NamespaceIdField(fields.AutoTypedField[str]):
+    AUTO_TYPE = NamespaceId()
+
+
+class NamespaceNumberField(fields.AutoTypedField[int]):
+    AUTO_TYPE = NamespaceNumber()
+
+
+class NVMeTransportField(fields.AutoTypedField[str]):
+    AUTO_TYPE = NVMeTransport()
 
 
 class WwnField(fields.AutoTypedField[str]):

@@ -33,6 +33,8 @@ ISCSI_PORT = 3260
 MAX_SECRET = 4096
 #: Longest path, in bytes: PATH_MAX of Linux without its NUL.
 MAX_PATH = 4095
+#: Longest NVMe qualified name, in bytes, without its NUL.
+MAX_NQN = 223
 #: Longest iSCSI name, in bytes, RFC 7143 section 4.2.7.1.
 MAX_ISCSI_NAME = 223
 #: A LUN field of SCSI has 8 bytes (SAM-5); the kernel takes it as an integer.
@@ -50,13 +52,17 @@ _ISCSI_NAME = re.compile(
     r'|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?',
     re.IGNORECASE | re.ASCII,
 )
+_CEPH_NAME = re.compile(r'(?!-)[!-+.0-?A-~-]{1,255}')
+_NQN = re.compile(r'nqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[!-+.-~-]+')
 _BRACKETS = re.compile(r'\[([0-9A-Fa-f:.]+)\](?::([0-9]+))?')
 _BARE_IPV6 = re.compile(r'[0-9A-Fa-f:.]+')
 _LABEL = re.compile(r'[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?')
 # The resolver takes '127.1' and 'x.0x7f' for addresses, not for names.
 _NUMBER_LABEL = re.compile(r'[0-9]+|0x[0-9a-f]*')
 _HEX = re.compile(r'[0-9a-f]+')
-_WWN_PREFIX = re.compile(r'(?:mpath-|scsi-|wwn-|naa\.|eui\.|uuid\.|0x)+')
+_WWN_PREFIX = re.compile(
+    r'(?:mpath-|scsi-|wwn-|naa\.|eui\.|nguid\.|uuid\.|0x)+'
+)
 
 
 class RuleBroken(ValueError):
@@ -219,6 +225,79 @@ def portal(value: object) -> str:
         name, colon, digits = endpoint.partition(':')
         host, port = _host(name), digits if colon else None
     return f'{host}:{ISCSI_PORT if port is None else _port(port)}'
+
+
+def endpoint(value: object, port: object, default_port: int) -> str:
+    """Address and port, given apart, as :func:`portal` gives them.
+
+    :param port: an integer or decimal digits; None: the default
+    """
+    address = text(value)
+    if len(address) > _MAX_PORTAL:
+        raise RuleBroken(f'must have at most {_MAX_PORTAL} characters')
+    bare = address.removeprefix('[').removesuffix(']')
+    host = _ipv6(bare) if ':' in bare else _host(address)
+    if port is None:
+        port = default_port
+    if isinstance(port, bool) or not isinstance(port, int | str):
+        raise RuleBroken('must have an integer as port')
+    return f'{host}:{_port(str(port))}'
+
+
+def nvme_transport(value: object) -> str:
+    """'tcp' or 'rdma', of what drivers call them."""
+    known = {'tcp': 'tcp', 'rdma': 'rdma', 'rocev2': 'rdma'}
+    found = known.get(text(value).lower())
+    if found is None:
+        raise RuleBroken('must be tcp, rdma or RoCEv2')
+    return found
+
+
+def nqn(value: object) -> str:
+    """The name of an NVMe subsystem or host (NVMe base specification 4.7).
+
+    It ends up in a list of options that commas divide.
+    """
+    value = text(value)
+    if len(value.encode()) > MAX_NQN:
+        raise RuleBroken(f'must have at most {MAX_NQN} bytes')
+    if not _NQN.fullmatch(value):
+        raise RuleBroken(
+            'must be an NVMe name: nqn.yyyy-mm.reversed.domain:name without '
+            'white space or ","'
+        )
+    return value
+
+
+def namespace_id(value: object) -> str:
+    """A UUID or an NGUID as 32 hexadecimal digits in lower case."""
+    value = normalise_wwn(text(value)) if isinstance(value, str) else value
+    if not re.fullmatch('[0-9a-f]{32}', text(value)):
+        raise RuleBroken('must have 32 hexadecimal digits')
+    return text(value)
+
+
+def namespace_number(value: object) -> int:
+    """An NSID: an integer or decimal digits."""
+    number = lun(value)
+    if not 1 <= number < 2**32 - 1:
+        raise RuleBroken('must be from 1 to 2**32 - 2')
+    return number
+
+
+def ceph_name(value: object) -> str:
+    """The name of a pool, namespace, image, snapshot, user or cluster.
+
+    It ends up in a line for the kernel whose parts white space, commas,
+    "/" and "@" divide, and in the name of a file.
+    """
+    value = text(value)
+    if not _CEPH_NAME.fullmatch(value) or value in ('.', '..'):
+        raise RuleBroken(
+            'must have names of 1 to 255 printable ASCII characters without '
+            'white space, ",", "/" or "@", and none that begins with "-"'
+        )
+    return value
 
 
 def is_ip_portal(portal: str) -> bool:

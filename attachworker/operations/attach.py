@@ -50,9 +50,8 @@ class AttachHandler(handler.BaseHandler):
     def attachment_id(self, request: objects.AttachRequest) -> str:
         return str(request.attachment_id)
 
-    def backend(self, request: objects.AttachRequest) -> str:
-        first = request.connection_info.targets[0]
-        return str(first.portal.rpartition(':')[0])
+    def info(self, request: objects.AttachRequest) -> objects.ConnectionInfo:
+        return request.connection_info
 
     def run(self, operation: Operation) -> None:
         request = operation.request
@@ -137,13 +136,21 @@ class AttachHandler(handler.BaseHandler):
         """Find the device that the attachment has; undo nothing of it.
 
         A disk that somebody has taken away is made again; if it turns out
-        to be another volume's by now, it goes.
+        to be another volume's by now, it goes. Paths that a map lacks are
+        tried once more.
         """
         assert known.device is not None
         device = objects.DeviceInfo.obj_from_primitive(known.device)
-        targets = late_paths.connected(device)
-        run = self._make_run(operation, targets, known.wwn)
+        info = operation.request.connection_info
+        stored = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        run = self._make_run(operation, stored.targets, known.wwn)
+        if not info.is_complete(run.multipath):
+            run.info = info.with_targets(run.targets)
         connector = run.get_connector(run.info.protocol)
+        more = run.multipath and (device.multipath_id or not connector.scsi)
+        targets = late_paths.connected(device, stored.targets)
+        if not more:
+            run.targets = targets
         run.kept = frozenset(filter(connector.paths, targets))
         outcome = self.run_flow(operation, attach.build(run), run)
         if outcome.error is not None:
@@ -158,6 +165,8 @@ class AttachHandler(handler.BaseHandler):
         if not self.conclude(operation, result, _with_device(record, device)):
             undone = _taken_back(run, outcome)
             self.conclude(operation, self.undone(operation, undone, run))
+        elif more:
+            self._settle(operation, run, device, record)
 
     def _make_run(
         self,
@@ -214,12 +223,15 @@ class AttachHandler(handler.BaseHandler):
         """
         operation.when_hurried(run.attempts.hurry)
         run.undo_deadline = deadlines.Deadline.after(run.grace)
-        if device.multipath_id is None:
+        scsi = run.get_connector(run.info.protocol).scsi
+        if device.multipath_id is None and (scsi or not run.multipath):
             for target in run.targets:
-                if target not in late_paths.connected(device):
+                if target not in late_paths.connected(device, run.targets):
                     late_paths.let_go(run, target)
             return
-        now = late_paths.join(run, device, device.multipath_id)
+        now = late_paths.join(
+            run, device, device.multipath_id or str(record.wwn)
+        )
         self.services.records.put_attachment(_with_device(record, now))
 
     # -- later
@@ -270,7 +282,10 @@ class AttachHandler(handler.BaseHandler):
         if not left:
             self._forget(known)
             return True
-        error = operation.abandoned or exception.UndoFailed()
+        late = exception.DeadlineExceeded(step='recovery')
+        error = operation.abandoned or (
+            exception.UndoFailed() if again else late
+        )
         result = self.failed(operation, error)
         result.leftovers = left
         failed = dataclasses.replace(known, state=_LEFT)
@@ -285,7 +300,8 @@ class AttachHandler(handler.BaseHandler):
             return
         if known.state in PRESENT and known.device:
             device = self._with_late_paths(known)
-            used = late_paths.connected(device)
+            info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+            used = late_paths.connected(device, info.targets)
             self.services.records.put_attachment(_with_device(known, device))
             for left in self._remains.disconnect(known, used):
                 LOG.warning('Left over: %s', left)

@@ -45,14 +45,24 @@ class Audit:
         # after it has left that: read before and after, it holds the owner
         # of whatever was seen in between.
         before = self._ledger.read()
-        claimed = [objects.Target(*target) for _, target in before.claims]
+        claimed = [target for _, target in before.claims]
         links = self._connectors.links(claimed)
         maps = self._host.multipath.maps()
         mappings = self._host.encryption.mappings()
         journal = before | self._ledger.read()
-        return _Comparison(
+        found = _Comparison(
             journal, links, maps, mappings, self._boot_id
         ).report()
+        found.findings += [
+            _finding(
+                'stale',
+                f'{call.name} of {call.about}',
+                f'has not returned for {call.seconds:.0f} s; what needs it '
+                'is refused until it has',
+            )
+            for call in self._host.verbs.stuck()
+        ]
+        return found
 
 
 class _Comparison:
@@ -71,14 +81,14 @@ class _Comparison:
         self._boot_id = boot_id
         self._records = {one.attachment_id: one for one in journal.attachments}
         self._claimants: dict[objects.Target, set[str]] = {}
-        for attachment_id, (portal, name, lun) in journal.claims:
-            key = objects.Target(portal, name, lun).canonical
+        for attachment_id, target in journal.claims:
+            key = target.canonical
             self._claimants.setdefault(key, set()).add(attachment_id)
         self._there = {
-            _key(portal, link, device.lun): (link, device)
+            key: (link, device)
             for link in links
-            for portal in link.portals
             for device in link.devices
+            for key in _keys(link, device)
         }
 
     def report(self) -> objects.AuditReport:
@@ -149,7 +159,7 @@ class _Comparison:
         disks: tuple[str, ...] | None,
     ) -> tuple[bool, str]:
         """Whether a device is there, and what is wrong with it."""
-        target = late_paths.target_of(path)
+        target = late_paths.target_of(path, _targets(record, path))
         key = target.canonical
         if key not in self._there:
             return False, f'{target} has no device'
@@ -185,8 +195,10 @@ class _Comparison:
         self, link: connectors.Link, device: connectors.LinkedDevice
     ) -> Iterator[objects.AuditFinding]:
         what = f'device {device.disk or device.address}'
-        where = f'LUN {device.lun} of {link.target}, {link.name}'
-        users = self._claimants_of(link, device.lun)
+        portal = min(link.portals)
+        volume = objects.Target(portal, link.target, device.lun).title
+        where = f'{volume}, {link.name}'
+        users = self._claimants_of(link, device)
         if not users:
             if self._owns(link):
                 yield _finding('orphan', what, where)
@@ -225,7 +237,7 @@ class _Comparison:
         users = {
             user
             for link, device in below
-            for user in self._claimants_of(link, device.lun)
+            for user in self._claimants_of(link, device)
         }
         if (users | holders) & self._journal.busy:
             return
@@ -274,23 +286,52 @@ class _Comparison:
         )
 
     def _users(self, link: connectors.Link) -> set[str]:
-        names = {_key(portal, link, 0).name for portal in link.portals}
+        if link.number is None:
+            return {
+                user
+                for device in link.devices
+                for user in self._claimants_of(link, device)
+            }
+        names = {
+            objects.Target(portal, link.target, 0).canonical.name
+            for portal in link.portals
+        }
         return {
             user
-            for (portal, name, _), users in self._claimants.items()
-            if portal in link.portals and name in names
+            for target, users in self._claimants.items()
+            if target.portal in link.portals and target.name in names
             for user in users
         }
 
-    def _claimants_of(self, link: connectors.Link, lun: int) -> set[str]:
-        found: set[str] = set()
-        for portal in link.portals:
-            found |= self._claimants.get(_key(portal, link, lun), set())
-        return found
+    def _claimants_of(
+        self, link: connectors.Link, device: connectors.LinkedDevice
+    ) -> set[str]:
+        return {
+            user
+            for key in _keys(link, device)
+            for user in self._claimants.get(key, ())
+        }
 
 
-def _key(portal: str, link: connectors.Link, lun: int) -> objects.Target:
-    return objects.Target(portal, link.target, lun).canonical
+def _targets(
+    record: AttachmentRecord, path: objects.PathInfo
+) -> list[objects.Target]:
+    """What the path's target may be, where the path does not tell it."""
+    if path.lun is not None or path.portal is None:
+        return []
+    info = objects.ConnectionInfo.obj_from_primitive(record.connection)
+    return info.targets
+
+
+def _keys(
+    link: connectors.Link, device: connectors.LinkedDevice
+) -> list[objects.Target]:
+    """What a claim may call a device: by its number, or its identifier."""
+    return [
+        objects.Target(portal, link.target, lun).canonical
+        for portal in link.portals
+        for lun in (device.lun, *device.identifiers)
+    ]
 
 
 def _is_other(

@@ -78,6 +78,11 @@ class Cleanup:
             self._due[attachment_id] = deadlines.now() + pause
             self._changed.notify_all()
 
+    def pending(self) -> int:
+        """How many attachments are not clean yet."""
+        with self._changed:
+            return len(self._pauses)
+
     def _run(self) -> None:
         while (attachment_id := self._next()) is not None:
             self._dispatcher.add(self._job(attachment_id))

@@ -36,11 +36,10 @@ class DetachHandler(handler.BaseHandler):
         assert info is not None  # validated: one of the two is there
         return info.connection_key(multipath=False)
 
-    def backend(self, request: objects.DetachRequest) -> str:
-        info = self._info(request, self._known(request))
-        if info is None:
-            return ''
-        return str(info.targets[0].portal.rpartition(':')[0])
+    def info(
+        self, request: objects.DetachRequest
+    ) -> objects.ConnectionInfo | None:
+        return self._info(request, self._known(request))
 
     def run(self, operation: Operation) -> None:
         request = operation.request
@@ -78,7 +77,7 @@ class DetachHandler(handler.BaseHandler):
         known: AttachmentRecord | None,
     ) -> None:
         claims = self.claims(operation)
-        taken = [objects.Target(*target) for target in claims.taken()]
+        taken = claims.taken()
         run = self.make_run(
             operation,
             info,

@@ -29,12 +29,13 @@ class ExtendHandler(handler.BaseHandler):
     def attachment_id(self, request: objects.ExtendRequest) -> str:
         return str(request.attachment_id)
 
-    def backend(self, request: objects.ExtendRequest) -> str:
+    def info(
+        self, request: objects.ExtendRequest
+    ) -> objects.ConnectionInfo | None:
         known = self._known(request)
         if known is None:
-            return ''
-        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
-        return str(info.targets[0].portal.rpartition(':')[0])
+            return None
+        return objects.ConnectionInfo.obj_from_primitive(known.connection)
 
     def run(self, operation: Operation) -> None:
         request = operation.request
@@ -50,10 +51,11 @@ class ExtendHandler(handler.BaseHandler):
     def _extend(self, operation: Operation, known: AttachmentRecord) -> None:
         assert known.device is not None
         device = objects.DeviceInfo.obj_from_primitive(known.device)
+        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
         run = self.make_run(
             operation,
-            objects.ConnectionInfo.obj_from_primitive(known.connection),
-            targets=late_paths.connected(device),
+            info,
+            targets=late_paths.connected(device, info.targets),
             encryption=operation.request.encryption,
             expected_wwn=known.wwn,
             expected_size=operation.request.expected_size,
@@ -64,7 +66,10 @@ class ExtendHandler(handler.BaseHandler):
             result = self.undone(operation, outcome, run)
             self.conclude(operation, result)
             return
-        old_size, device.size = outcome.results['sizes']
+        told, (found, device.size) = device.size, outcome.results['sizes']
+        # The kernel may know of the new size already: an earlier worker has
+        # died, or the storage has told it.
+        old_size = min((size for size in (told, found) if size), default=None)
         result = self.succeeded(operation, outcome, run, device)
         result.old_size = old_size
         record = dataclasses.replace(

@@ -11,6 +11,8 @@
 # under the License.
 """Paths that come after the answer: they join the map, or are let go."""
 
+from collections.abc import Iterable
+
 from oslo_log import log as logging
 
 from attachworker import exception
@@ -35,12 +37,15 @@ def join(
     :returns: as it is now
     """
     connector = run.get_connector(run.info.protocol)
-    for target in set(run.targets).difference(connected(device)):
+    for target in set(run.targets).difference(connected(device, run.targets)):
         outcome = run.attempts.settle(target, run.deadline)
         if outcome.path is None or not _joins(
             run, connector, outcome.path, wwid
         ):
             let_go(run, target)
+    if not connector.scsi:
+        # the kernel itself has put the paths together
+        return attach.describe(run, wwid, run.attempts.paths()[0].disk, None)
     found = run.host.multipath.find(wwid)
     if found is None:
         return device
@@ -54,15 +59,30 @@ def let_go(run: Run, target: objects.Target) -> None:
         LOG.warning('Left over of %s: %s', target, ', '.join(left))
 
 
-def connected(device: objects.DeviceInfo) -> list[objects.Target]:
-    """The targets that a device consists of."""
+def connected(
+    device: objects.DeviceInfo, targets: Iterable[objects.Target]
+) -> list[objects.Target]:
+    """Those of the targets that a device consists of."""
     return [
-        target_of(path) for path in device.paths if path.state == 'connected'
+        target_of(path, targets)
+        for path in device.paths
+        if path.state == 'connected'
     ]
 
 
-def target_of(path: objects.PathInfo) -> objects.Target:
-    return objects.Target(path.portal or '', path.target or '', path.lun or 0)
+def target_of(
+    path: objects.PathInfo, targets: Iterable[objects.Target] = ()
+) -> objects.Target:
+    """The target of a path, one of those that are given if it is among them.
+
+    A path does not tell the identifier that a target may have.
+    """
+    found = objects.Target(path.portal or '', path.target or '', path.lun or 0)
+    if path.lun is None:
+        for one in targets:
+            if one[:2] == found[:2]:
+                return one
+    return found
 
 
 def _joins(
@@ -77,6 +97,8 @@ def _joins(
         LOG.warning('%s: %s does not join: %s', run.name, path.disk, error)
         run.attempts.reject(path, error)
         return False
+    if not connector.scsi:
+        return True
     found = run.host.multipath.wait_for(
         wwid,
         [path.disk],

@@ -35,7 +35,8 @@ class Handler(Protocol):
 
     def attachment_id(self, request: Any) -> str: ...
 
-    def backend(self, request: Any) -> str: ...
+    def info(self, request: Any) -> objects.ConnectionInfo | None:
+        """What it is about; None if that is not known."""
 
     def run(self, operation: 'Operation') -> None:
         """Ends with :meth:`Operation.finish`."""
@@ -55,7 +56,10 @@ class Operation:
 
     :ivar kind: attach, detach or extend
     :ivar attachment_id: operations with the same one run one after another
-    :ivar backend: see :class:`attachworker.dispatcher.Job`
+    :ivar backend: see :class:`attachworker.dispatcher.Job`; the address of
+        the volume's first portal
+    :ivar protocol: of the volume; empty if that is not known
+    :ivar started: seconds since boot, when it was accepted here
     :ivar deadline: counted from the acceptance
     :ivar abandoned: why an operation that an earlier worker began, or that
         was cancelled, is not gone on with; None otherwise
@@ -76,7 +80,11 @@ class Operation:
         self.request = request
         self.reply_to = [request.reply_to] if request.reply_to else []
         self.attachment_id = handler.attachment_id(request)
-        self.backend = handler.backend(request)
+        info = handler.info(request)
+        self.protocol = str(info.protocol) if info else ''
+        self.backend = (
+            str(info.targets[0].portal.rpartition(':')[0]) if info else ''
+        )
         self._cancelled = threading.Event()
         self.deadline = deadlines.Deadline(deadline.at, self._cancelled)
         self.resumed = False

@@ -52,11 +52,7 @@ class Remains:
         """
         services = self._services
         claims = self.claims(known, cut_short)
-        targets = [
-            target
-            for target in map(objects.Target._make, claims.taken())
-            if target not in used
-        ]
+        targets = [target for target in claims.taken() if target not in used]
         info = objects.ConnectionInfo.obj_from_primitive(known.connection)
         try:
             connector = services.connectors.get(info.protocol)
@@ -65,10 +61,13 @@ class Remains:
         deadline = deadlines.Deadline.after(services.grace)
         left: list[str] = []
         for target in targets:
-            users = self._users(connector, target, deadline)
-            left += users or connector.disconnect(
-                target, claims, deadline, keep_found=True
-            )
+            try:
+                users = self._users(connector, target, deadline)
+                left += users or connector.disconnect(
+                    target, claims, deadline, keep_found=True
+                )
+            except (exception.AttachWorkerError, OSError) as error:
+                left.append(f'{target}: {error}')
         return left
 
     def claims(

@@ -29,7 +29,7 @@ default: priv_context.PrivContext = priv_context.PrivContext(
     cfg_section=CONFIG_SECTION,
     pypath=__name__ + '.default',
     capabilities=[
-        # mount namespace of a login; iscsid only listens to root
+        # mount namespace of a login; iscsid only listens to root; rbd
         capabilities.CAP_SYS_ADMIN,
         # sysfs and device nodes belong to root
         capabilities.CAP_DAC_OVERRIDE,
@@ -49,7 +49,10 @@ from attachworker.privileged import encryption  # noqa: E402
 from attachworker.privileged import iscsi  # noqa: E402
 from attachworker.privileged import loop  # noqa: E402
 from attachworker.privileged import multipath  # noqa: E402
+from attachworker.privileged import nvme  # noqa: E402
+from attachworker.privileged import rbd  # noqa: E402
 from attachworker.privileged import scsi  # noqa: E402
+from attachworker.privileged import system  # noqa: E402
 
 __all__ = [
     'block',
@@ -58,5 +61,8 @@ __all__ = [
     'iscsi',
     'loop',
     'multipath',
+    'nvme',
+    'rbd',
     'scsi',
+    'system',
 ]

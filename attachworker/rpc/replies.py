@@ -68,6 +68,7 @@ class ReplySender:
     :param retry_first: seconds before the second attempt.
     :param retry_max: seconds that a pause never exceeds.
     :param threads: how many results are sent at the same time.
+    :param level: version of the interface that the receivers know; None: ours.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class ReplySender:
         retry_first: float = 1.0,
         retry_max: float = 300.0,
         threads: int = 4,
+        level: str | None = None,
     ) -> None:
         self._transport = transport
-        self._serializer = serializer.ObjectSerializer()
+        self._serializer = serializer.ObjectSerializer(level=level)
         self._mark_delivered = mark_delivered
         self._retention = retention
         self._timeout = timeout

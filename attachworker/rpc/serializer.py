@@ -25,6 +25,7 @@ import oslo_messaging as messaging
 from oslo_versionedobjects import exception as ovo_exception
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.objects import base
 from attachworker.rpc.secrets import WireSecrets
 
@@ -36,11 +37,21 @@ class ObjectSerializer(messaging.NoOpSerializer):
     """The caller's side: sends objects and gets objects.
 
     :param secrets: seals those that leave
+    :param level: version of the interface that the peer knows; None: ours
+    :raises ConfigurationError: there is no such version
     """
 
-    def __init__(self, secrets: WireSecrets | None = None) -> None:
+    def __init__(
+        self, secrets: WireSecrets | None = None, level: str | None = None
+    ) -> None:
         super().__init__()
         self._secrets = secrets or WireSecrets()
+        if level is not None and level not in objects.HISTORY:
+            raise exception.ConfigurationError(
+                option='attachworker of group upgrade_levels',
+                reason=f'{level!r} is none of {", ".join(objects.HISTORY)}',
+            )
+        self._versions = objects.HISTORY[level] if level else {}
 
     def serialize_entity(self, ctxt: Any, entity: Any) -> Any:
         """Turn objects into primitives, also within lists and dicts."""
@@ -56,7 +67,14 @@ class ObjectSerializer(messaging.NoOpSerializer):
 
     def to_wire(self, ctxt: Any, entity: base.AttachWorkerObject) -> Any:
         """Return the primitive that travels for one object."""
-        return self._secrets.seal(entity.obj_to_primitive())
+        version = self._versions.get(entity.obj_name())
+        return self._secrets.seal(
+            entity.obj_to_primitive(
+                target_version=version, version_manifest=self._versions
+            )
+            if version
+            else entity.obj_to_primitive()
+        )
 
 
 class WorkerSerializer(ObjectSerializer):

@@ -195,7 +195,9 @@ def describe(
     paths = [
         _path_info(run.attempts.outcome(one), disks) for one in run.targets
     ]
-    if not found:
+    connector = run.get_connector(run.info.protocol)
+    mapped = bool(found) or (run.multipath and not connector.scsi)
+    if not mapped:
         # the others are let go
         paths = [
             one
@@ -203,7 +205,6 @@ def describe(
             if one.state != 'connecting'
             and one.error != exception.OperationCancelled.code
         ]
-    connector = run.get_connector(run.info.protocol)
     opened = run.encryption and run.host.encryption.find(run.mapping)
     return objects.DeviceInfo(
         type=connector.device_type,
@@ -212,8 +213,7 @@ def describe(
         multipath_id=found.wwid if found else None,
         size=run.host.block.size(opened.device if opened else disk),
         degraded=run.multipath
-        and connector.scsi
-        and (not found or any(one.state != 'connected' for one in paths)),
+        and (not mapped or any(one.state != 'connected' for one in paths)),
         paths=paths,
     )
 
@@ -241,7 +241,7 @@ def _path_info(
         device=disk if connected else None,
         portal=portal or None,
         target=name,
-        lun=lun if portal else None,
+        lun=lun if portal and isinstance(lun, int) else None,
         state='connected'
         if connected
         else 'failed'

@@ -161,6 +161,16 @@ class Attempts:
                 lambda: target in self._outcomes, deadline.remaining()
             )
 
+    def refused(self, target: base.Target) -> bool:
+        """Whether nothing was done, because of what is stuck there."""
+        interest = self._interests.get(target)
+        error = self.outcome(target).error
+        return (
+            interest is not None
+            and not interest.committed
+            and isinstance(error, exception.TargetQuarantined)
+        )
+
     def reject(
         self, path: base.Path, error: exception.AttachWorkerError
     ) -> None:

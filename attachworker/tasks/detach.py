@@ -41,13 +41,17 @@ class FindPaths(base.Task):
             run.warnings.append(
                 'the device stays: another attachment of this host uses it'
             )
-        return [
+        found = [
             path
             for target in run.targets
             if target not in shared
             for path in connector.paths(target)
             if self._is_ours(path)
         ]
+        if not run.force:
+            for path in found:
+                run.host.check_device(path.disk, path.address)
+        return found
 
     def _is_ours(self, path: connectors.Path) -> bool:
         """At the LUN there may be another volume by now.
@@ -142,7 +146,11 @@ class FlushDevice(base.Task):
                 self.run.host.block.flush(disk, deadline)
             except FileNotFoundError:
                 continue  # gone meanwhile, and with it what it held
-            except (OSError, exception.DeadlineExceeded) as error:
+            except (
+                OSError,
+                exception.DeadlineExceeded,
+                exception.TargetQuarantined,
+            ) as error:
                 if not self.run.force:
                     raise exception.FlushFailed(
                         device=disk, reason=str(error)

@@ -33,6 +33,8 @@ class FindLivePaths(base.Task):
         found = [
             path for target in run.targets for path in connector.paths(target)
         ]
+        for path in found:
+            run.host.check_device(path.disk, path.address)
         maps = [run.host.multipath.of(path.disk) for path in found]
         held = next((one for one in maps if one), None)
         alive = [

@@ -41,7 +41,11 @@ class MapMultipath(base.Task):
 
     def execute(self, connector: connectors.Connector, wwn: str) -> Map | None:
         run = self.run
-        if not run.multipath or not connector.scsi:
+        if not run.multipath:
+            return None
+        if not connector.scsi:
+            # what the kernel puts together by itself
+            run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
             return None
         if not run.host.multipath.returns(run.deadline):
             self._do_without('multipathd is not running; start it')

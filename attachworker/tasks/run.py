@@ -110,7 +110,7 @@ class Run:
         connector = self.get_connector(self.info.protocol)
         if not self.attempts.abandon(target, self.undo_deadline):
             return [f'connecting {target} has not returned']
-        if target in self.kept:
+        if target in self.kept or self.attempts.refused(target):
             return []
         return connector.disconnect(
             target, self.claims, self.undo_deadline, keep_found=True

@@ -11,4 +11,4 @@
 # under the License.
 
 
-"""What people and machines see of operations: log and notifications."""
+"""What is seen of operations: log, notifications, metrics, traces."""

@@ -10,11 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""How operations go on: told to the log and to whoever else listens."""
 
-"""How operations go on: in the log, and as notifications for who watches."""
-
-import queue
-import threading
+from collections.abc import Iterable
 from typing import Any
 from typing import Protocol
 
@@ -25,93 +23,57 @@ from attachworker import exception
 
 LOG = logging.getLogger(__name__)
 
-_QUEUE_LENGTH = 1000
 
+class Operation(Protocol):
+    """What listeners are told about.
 
-class _Operation(Protocol):
+    :ivar kind: attach, detach or extend
+    :ivar protocol: of the volume; empty if that is not known
+    :ivar started: seconds since boot, when it was accepted
+    :ivar result: None before the end
+    """
+
     kind: str
+    protocol: str
     attachment_id: str
     request: Any
     started: float
+    result: Any
 
 
-class Notifications:
-    """Sends notifications from a thread of its own.
+class Listener(Protocol):
+    """Is told from any thread, and must not block."""
 
-    Nobody waits for them and nothing depends on them: if the bus is slow or
-    away, some are dropped.
+    def began(self, operation: Operation, waited: float) -> None:
+        """It comes to its first step.
 
-    :param notifier: an oslo.messaging Notifier
-    :param host: the worker's name on the bus
-    """
-
-    def __init__(self, notifier: Any, host: str) -> None:
-        self._notifier = notifier
-        self._host = host
-        self._queue: queue.Queue[tuple[str, dict[str, Any]] | None] = (
-            queue.Queue(_QUEUE_LENGTH)
-        )
-        self._thread = threading.Thread(
-            target=self._run, name='notifications', daemon=True
-        )
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout: float) -> None:
-        try:
-            self._queue.put(None, timeout=timeout)
-        except queue.Full:
-            return
-        self._thread.join(timeout)
-
-    def send(
-        self,
-        operation: _Operation,
-        event: str,
-        elapsed: float,
-        step: str | None = None,
-        status: str | None = None,
-        error: str | None = None,
-    ) -> None:
-        """Queue one notification; never blocks.
-
-        :param event: start, step, end or error
-        :param elapsed: seconds, of the step or of the whole operation
-        :param error: an error code
+        :param waited: seconds since it was accepted
         """
-        payload = {
-            'request_id': operation.request.request_id,
-            'attachment_id': operation.request.attachment_id,
-            'host': self._host,
-            'step': step,
-            'elapsed': round(elapsed, 6),
-            'status': status,
-            'error': error,
-        }
-        try:
-            self._queue.put_nowait((f'{operation.kind}.{event}', payload))
-        except queue.Full:
-            LOG.debug('A notification was dropped')
 
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            event_type, payload = item
-            try:
-                self._notifier.info({}, event_type, payload)
-            except Exception as error:
-                LOG.debug('Notification %s: %s', event_type, error)
+    def step_ended(
+        self, operation: Operation, step: str, elapsed: float, code: str | None
+    ) -> None:
+        """:param elapsed: seconds
+        :param code: of the error, if it has failed
+        """
+
+    def ended(self, operation: Operation, elapsed: float) -> None:
+        """It has its result.
+
+        :param elapsed: seconds since it was accepted
+        """
 
 
 class Progress:
     """Observes the steps of one operation."""
 
     def __init__(
-        self, notifications: Notifications, operation: _Operation
+        self, listeners: Iterable[Listener], operation: Operation
     ) -> None:
-        self._notifications = notifications
+        self._listeners = listeners
         self._operation = operation
-        notifications.send(operation, 'start', 0.0)
+        waited = deadlines.now() - operation.started
+        _tell(listeners, 'began', operation, waited)
 
     def step_started(self, step: str) -> None:
         LOG.debug('%s: %s', self._operation.attachment_id, step)
@@ -130,20 +92,26 @@ class Progress:
             elapsed,
             f', {code}' if code else '',
         )
-        self._notifications.send(
-            self._operation, 'step', elapsed, step, error=code
+        _tell(
+            self._listeners,
+            'step_ended',
+            self._operation,
+            step,
+            elapsed,
+            code,
         )
 
 
-def send_end(notifications: Notifications, operation: Any) -> None:
+def tell_end(listeners: Iterable[Listener], operation: Operation) -> None:
     """Tell the final result of an operation."""
-    result = operation.result
-    error = result.error
-    notifications.send(
-        operation,
-        'error' if error else 'end',
-        deadlines.now() - operation.started,
-        step=error.step if error else None,
-        status=result.status,
-        error=error.code if error else None,
-    )
+    elapsed = deadlines.now() - operation.started
+    _tell(listeners, 'ended', operation, elapsed)
+
+
+def _tell(listeners: Iterable[Listener], what: str, *arguments: Any) -> None:
+    for listener in listeners:
+        try:
+            getattr(listener, what)(*arguments)
+        except Exception:
+            # Nothing depends on who listens, least of all the answer.
+            LOG.exception('Telling of an operation')

@@ -29,17 +29,25 @@ if TYPE_CHECKING:
 #: Where local volumes are; in memory on the kernel.
 LOCAL_ROOT = '/run/volumes-of-tests'
 
+#: Protocols that User-Mode Linux has no modules for; the guest in QEMU has.
+ELSEWHERE = frozenset(
+    {'nvmeof'}
+    if os.environ.get('ATTACHWORKER_BED') == 'kernel'
+    and 'User Mode Linux' in pathlib.Path('/proc/cpuinfo').read_text()
+    else ()
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Volume:
     """A volume that a target exports, or a local one.
 
-    :ivar target: IQN; a path if it is local
+    :ivar target: IQN or NQN; a path if it is local; pool/image of Ceph
     :ivar portals: for example ``127.0.0.1:3260``
     :ivar wwn: as sysfs ``wwid`` gives it, without ``naa.``
     :ivar size: bytes
     :ivar pattern: its first 4096 bytes, unique to it
-    :ivar chap: user name and password
+    :ivar chap: user name and password, or key
     """
 
     name: str
@@ -59,6 +67,22 @@ class Volume:
                 'driver_volume_type': 'local',
                 'data': {'device_path': self.target},
             }
+        if self.protocol == 'nvmeof':
+            portals = [one.rpartition(':') for one in self.portals]
+            return {
+                'driver_volume_type': 'nvmeof',
+                'data': {
+                    'target_nqn': self.target,
+                    'vol_uuid': self.wwn,
+                    'portals': [
+                        [address.strip('[]'), port, 'tcp']
+                        for address, _, port in portals
+                    ],
+                    'ns_id': self.lun,
+                },
+            }
+        if self.protocol == 'rbd':
+            return self._of_ceph()
         data: dict[str, Any] = {
             'target_discovered': False,
             'target_portal': self.portals[0],
@@ -80,6 +104,26 @@ class Volume:
             data['target_iqns'] = [self.target] * count
             data['target_luns'] = [self.lun] * count
         return {'driver_volume_type': 'iscsi', 'data': data}
+
+    def _of_ceph(self) -> dict[str, Any]:
+        """As Cinder's RBD driver has it, with the key as cinderlib does."""
+        assert self.chap is not None
+        user, key = self.chap
+        monitors = [one.rpartition(':') for one in self.portals]
+        data: dict[str, Any] = {
+            'name': self.target,
+            'hosts': [address for address, _, _ in monitors],
+            'ports': [port for _, _, port in monitors],
+            'cluster_name': 'ceph',
+            'auth_enabled': True,
+            'auth_username': user,
+            'keyring': f'[client.{user}]\n\tkey = {key}\n',
+            'secret_type': 'ceph',
+            'secret_uuid': None,
+            'volume_id': self.name.removeprefix('volume-'),
+            'discard': True,
+        }
+        return {'driver_volume_type': 'rbd', 'data': data}
 
 
 class Bed(abc.ABC):
@@ -128,15 +172,48 @@ class Bed(abc.ABC):
     def create_local_volume(self, size: int = 32 * 1024 * 1024) -> Volume:
         """A file of this host."""
         name = f'volume-{uuid.uuid4()}'
-        path = f'{LOCAL_ROOT}/{name}'
-        file = self.root / path.lstrip('/')
+        file = self._local_file(name, size)
+        return Volume(
+            name=name,
+            target=f'{LOCAL_ROOT}/{name}',
+            portals=(),
+            lun=0,
+            wwn=f'inode-{file.stat().st_ino}',
+            size=size,
+            pattern=file.read_bytes()[:4096],
+            chap=None,
+            protocol='local',
+        )
+
+    def _local_file(self, name: str, size: int) -> pathlib.Path:
+        """A file with a pattern of its own at its beginning."""
+        file = self.root / LOCAL_ROOT.lstrip('/') / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        pattern = (f'{name}\n'.encode() * 4096)[:4096]
         with open(file, 'xb') as opened:
-            opened.write(pattern)
+            opened.write((f'{name}\n'.encode() * 4096)[:4096])
             opened.truncate(size)
-        wwn = f'inode-{file.stat().st_ino}'
-        return Volume(name, path, (), 0, wwn, size, pattern, None, 'local')
+        return file
+
+    @abc.abstractmethod
+    def create_nvme_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: Volume | None = None,
+    ) -> Volume:
+        """A namespace of an NVMe subsystem.
+
+        :param on: share this volume's subsystem
+        """
+
+    @abc.abstractmethod
+    def create_rbd_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        pool: str = 'volumes',
+        name: str | None = None,
+    ) -> Volume:
+        """An image of a Ceph cluster, which wants a user and a key."""
 
     @abc.abstractmethod
     def encrypt(self, volume: Volume, provider: str, key: str) -> None:

@@ -25,6 +25,8 @@ import pytest
 from tests import harness
 from tests.contract import bed as beds
 
+collect_ignore = [f'test_{name}.py' for name in sorted(beds.ELSEWHERE)]
+
 
 @pytest.fixture(scope='session')
 def shared_bed() -> Iterator[beds.Bed]:

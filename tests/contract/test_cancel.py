@@ -13,12 +13,16 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import functools
 import threading
 from typing import ClassVar
 
 import pytest
 
+from attachworker import deadline as deadlines
+from attachworker.connectors import base
 from attachworker.flows import attach
+from attachworker.tasks import attempts
 from attachworker.tasks.run import Run
 from tests import harness
 from tests.contract import bed as beds
@@ -29,19 +33,37 @@ PATIENCE = 30.0
 STEPS = steps(attach.build)
 
 
+class WatchedAttempts(attempts.Attempts):
+    """Tells when somebody begins to wait for the outcome of one."""
+
+    def wait(
+        self, target: base.Target, deadline: deadlines.Deadline
+    ) -> base.PathOutcome:
+        CancelledRun.waits.set()
+        return super().wait(target, deadline)
+
+
 class CancelledRun(Run):
     """Somebody cancels the request as a step begins, or when all is done.
 
     :cvar step: where; None: nowhere
+    :cvar waits: set once an attach waits for a target
     """
 
     step: ClassVar[str | None] = None
     cancel: ClassVar[Callable[[], None]]
+    waits: ClassVar[threading.Event] = threading.Event()
     lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
     def arm(cls, step: str, cancel: Callable[[], None]) -> None:
         cls.step, cls.cancel = step, staticmethod(cancel)
+
+    @functools.cached_property
+    def attempts(self) -> attempts.Attempts:
+        # As in Run.
+        wanted = self.min_paths if self.multipath else 1
+        return WatchedAttempts(wanted, together=self.multipath)
 
     def _strike(self, point: str) -> None:
         cls = type(self)
@@ -165,15 +187,16 @@ def test_a_portal_that_hangs_holds_up_no_cancel(
     bed.hang_portal(volume.portals[0])
     request = harness.attach_request(volume)
     told: list[bool] = []
+
+    def cancel() -> None:
+        assert CancelledRun.waits.wait(PATIENCE)
+        told.append(worker.api.cancel({}, worker.name, request.request_id))
+
     try:
         # When it is cancelled while its only step is to wait
-        canceller = threading.Timer(
-            0.2,
-            lambda: told.append(
-                worker.api.cancel({}, worker.name, request.request_id)
-            ),
-        )
-        CancelledRun.arm('ConnectTarget', canceller.start)
+        CancelledRun.waits.clear()
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
         result = worker.api.attach_volume({}, worker.name, request)
         canceller.join(PATIENCE)
     finally:

@@ -26,15 +26,24 @@ from tests.contract import bed as beds
 MAKERS: dict[str, Callable[[beds.Bed], beds.Volume]] = {
     'iscsi': lambda bed: bed.create_volume(resizable=True),
     'local': lambda bed: bed.create_local_volume(),
+    'nvmeof': lambda bed: bed.create_nvme_volume(),
+    'rbd': lambda bed: bed.create_rbd_volume(),
 }
+
+KEY = 'a key'
 
 Make = Callable[[], beds.Volume]
 
 
 @pytest.fixture(
-    params=extension.ExtensionManager(
-        connectors.NAMESPACE, invoke_on_load=False
-    ).names()
+    params=sorted(
+        {
+            *extension.ExtensionManager(
+                connectors.NAMESPACE, invoke_on_load=False
+            ).names()
+        }
+        - beds.ELSEWHERE
+    )
 )
 def make(request: pytest.FixtureRequest, bed: beds.Bed) -> Make:
     """Makes a volume of the protocol."""
@@ -71,7 +80,8 @@ def test_the_right_data_and_nothing_left(
     again = worker.attach(volume)
     assert bed.read(again.device.path, 7, offset=8192) == b'written'
     for one in (volume, other):
-        assert worker.detach(one.name).status == 'detached'
+        result = worker.detach(one.name)
+        assert result.status == 'detached', result.as_dict()
 
 
 def test_the_device_of_two_attachments(
@@ -130,6 +140,30 @@ def test_it_grows(bed: beds.Bed, worker: harness.Harness, make: Make) -> None:
     result = worker.extend(volume.name, size + (1 << 20))
     assert result.error.code == 'extend_failed'
     assert worker.detach(volume.name).status == 'detached'
+
+
+def test_encrypted(bed: beds.Bed, worker: harness.Harness, make: Make) -> None:
+    # Given a volume that is encrypted
+    volume = make()
+    bed.encrypt(volume, 'luks2', KEY)
+    before = bed.snapshot()
+    wanted = {'encryption': {'provider': 'luks2', 'key': KEY}}
+    # When it is attached with its key
+    result = worker.attach(volume, **wanted)
+    # Then what is written is there the next time, and nothing is left
+    assert result.status == 'attached', result.as_dict()
+    assert result.device.path.startswith('/dev/mapper/')
+    bed.write(result.device.path, b'seen with the key')
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+    again = worker.attach(volume, **wanted)
+    assert bed.read(again.device.path, 17) == b'seen with the key'
+    assert worker.detach(volume.name).status == 'detached'
+    # And without the key it is what it is: bytes that nobody can read
+    raw = worker.attach(volume).device.path
+    assert b'seen with the key' not in bed.read(raw, 32, offset=16 << 20)
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
 
 
 def test_a_volume_that_is_not_there(

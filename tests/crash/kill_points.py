@@ -42,6 +42,8 @@ _READ_ONLY = frozenset(
         'loop.inode',
         'encryption.is_luks',
         'encryption.offset',
+        'nvme.identify',
+        'rbd.monitors',
         'multipath.running',
         'multipath.paths',
         'multipath.map_paths',
@@ -107,6 +109,8 @@ class Verbs:
         self.encryption = group('encryption')
         self.loop = group('loop')
         self.multipath = group('multipath')
+        self.nvme = group('nvme')
+        self.rbd = group('rbd')
 
 
 class _Group:

@@ -95,7 +95,8 @@ class Scenario:
 
     def __str__(self) -> str:
         words = [self.kind]
-        words += [f'{self.portals}' if self.portals else self.protocol]
+        words += [self.protocol] if self.protocol != 'iscsi' else []
+        words += [f'{self.portals}'] if self.portals else []
         words += ['map'] if self.multipath else []
         words += ['shared'] if self.shared else []
         words += ['fails'] if self.fails else []
@@ -146,6 +147,14 @@ class Scene:
         bed, scenario = self._bed, self._scenario
         if scenario.protocol == 'local':
             return bed.create_local_volume(), bed.create_local_volume()
+        if scenario.protocol == 'nvmeof':
+            first = bed.create_nvme_volume(portals=scenario.portals)
+            return first, bed.create_nvme_volume(
+                on=first if scenario.shared else None,
+                portals=scenario.portals,
+            )
+        if scenario.protocol == 'rbd':
+            return bed.create_rbd_volume(), bed.create_rbd_volume()
         neighbour = bed.create_volume(portals=scenario.portals)
         volume = bed.create_volume(
             on=neighbour if scenario.shared else None,
@@ -292,6 +301,7 @@ class Scene:
             assert read(result.device.path) == volume.pattern
         if scenario.kind == 'extend' and not scenario.encryption:
             assert result.device.size == self._size
+            assert result.old_size == self._size - _STEP
 
     # -- the bed
 

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import time
 import types
+from typing import Any
 import uuid
 
 import pytest
@@ -103,11 +104,26 @@ def nothing_attached(worker: harness.Harness) -> Iterator[None]:
         worker.detach(attachment.partition(' ')[0], force=True)
 
 
-@pytest.mark.parametrize(
-    ('portals', 'multipath'),
-    [(1, False), (2, False), (2, True), (0, False)],
-    ids=['1', '2', 'map', 'local'],
-)
+#: Kinds of volumes, and how many links to storage one has that is attached.
+LINKS = {'1': 1, '2': 1, 'map': 2, 'local': 0, 'nvmeof': 2, 'rbd': 0}
+#: Kinds that are attached through all of their paths.
+MULTIPATH = ('map', 'nvmeof')
+
+
+def two_volumes(bed: beds.Bed, kind: str) -> tuple[beds.Volume, beds.Volume]:
+    """On one target, if they have any."""
+    if kind == 'local':
+        return bed.create_local_volume(), bed.create_local_volume()
+    if kind == 'rbd':
+        return bed.create_rbd_volume(), bed.create_rbd_volume()
+    if kind == 'nvmeof':
+        first = bed.create_nvme_volume(portals=2)
+        return first, bed.create_nvme_volume(on=first)
+    first = bed.create_volume(portals=1 if kind == '1' else 2)
+    return first, bed.create_volume(on=first)
+
+
+@pytest.mark.parametrize('kind', LINKS)
 @pytest.mark.parametrize('step', steps(attach.build))
 def test_attach(
     bed: beds.Bed,
@@ -115,18 +131,13 @@ def test_attach(
     run_class: type[faults.FailingRun],
     mode: faults.Mode,
     step: str,
-    portals: int,
-    multipath: bool,
+    kind: str,
 ) -> None:
     # Given a neighbour on the same target that must not be harmed
-    if portals:
-        neighbour = bed.create_volume(portals=portals)
-        volume = bed.create_volume(on=neighbour)
-    else:
-        neighbour, volume = (bed.create_local_volume() for _ in range(2))
+    neighbour, volume = two_volumes(bed, kind)
+    multipath = kind in MULTIPATH
     path = worker.attach(neighbour, multipath=multipath).device.path
-    sessions = 2 if multipath else min(portals, 1)
-    settled(bed, sessions)
+    settled(bed, LINKS[kind])
     before = bed.snapshot()
     # When a step of the attach goes wrong
     run_class.arm(step)
@@ -149,24 +160,29 @@ def test_attach(
     assert worker.attachments() == [f'{neighbour.name} attached']
     assert bed.read(path) == neighbour.pattern
     assert worker.detach(neighbour.name).status == 'detached'
-    assert bed.snapshot()['sessions'] == []
+    assert links(bed.snapshot()) == 0
 
 
+@pytest.mark.parametrize('kind', LINKS)
 def test_attach_and_open(
     bed: beds.Bed,
     worker: harness.Harness,
     run_class: type[faults.FailingRun],
     mode: faults.Mode,
+    kind: str,
 ) -> None:
     # Given a volume that is to be opened, and a step that goes wrong
     (step,) = set(steps(attach.build, 'plain')) - set(steps(attach.build))
-    volume = bed.create_volume()
+    volume, _ = two_volumes(bed, kind)
     before = bed.snapshot()
     run_class.arm(step)
     wanted = {'provider': 'plain', 'key': 'key'}
     # When it is attached, then nothing is left of it
     result = worker.attach(
-        volume, encryption=wanted, deadline_seconds=DEADLINE
+        volume,
+        encryption=wanted,
+        multipath=kind in MULTIPATH,
+        deadline_seconds=DEADLINE,
     )
     assert run_class.step is None, 'the fault did not strike'
     assert result.error.code == _CODES[mode], result.as_dict()
@@ -253,12 +269,17 @@ def extended(
     return worker.api.extend_volume({}, worker.name, request)
 
 
-def settled(bed: beds.Bed, sessions: int) -> None:
+def links(picture: dict[str, Any]) -> int:
+    """How many connections to storage a host has."""
+    return len(picture['sessions']) + len(picture['nvme_controllers'])
+
+
+def settled(bed: beds.Bed, count: int) -> None:
     """Wait until the paths that were not needed are let go."""
     until = time.monotonic() + 20
     while True:
         picture = bed.snapshot()
-        if len(picture['sessions']) == sessions and not picture['children']:
+        if links(picture) == count and not picture['children']:
             return
         assert time.monotonic() < until, picture
         time.sleep(0.02)

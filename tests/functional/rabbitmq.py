@@ -59,13 +59,16 @@ class RabbitMQNode:
     :param directory: where the node keeps its data and its logs; by default
         a new temporary directory, which stop() removes.
     :param first: a node that runs; this one makes a cluster with it.
+    :param start_timeout: seconds.
     """
 
     def __init__(
         self,
         directory: pathlib.Path | None = None,
         first: 'RabbitMQNode | None' = None,
+        start_timeout: float = START_TIMEOUT,
     ) -> None:
+        self._start_timeout = start_timeout
         self._owns_directory = directory is None
         self.directory = directory or pathlib.Path(
             tempfile.mkdtemp(prefix='attachworker-rabbitmq-')
@@ -122,7 +125,7 @@ class RabbitMQNode:
                 # signals have to reach both.
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + self._start_timeout
         while not self.is_ready():
             if self._server.poll() is not None:
                 raise RuntimeError(f'the broker ended:\n{self.log}')

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 from attachworker.cmd import attachctl
+from attachworker.cmd import status
 from tests import harness
 from tests.contract import bed as beds
 from tests.functional import caller
@@ -73,7 +74,7 @@ def test_ping_and_connector(run: Run, run_json: Callable[..., Any]) -> None:
     connector = run_json('connector')
     assert connector['initiator'].startswith('iqn.')
     protocols = connector['attachworker']['protocols']
-    assert protocols == {'iscsi': None, 'local': None}
+    assert protocols == dict.fromkeys(('iscsi', 'local', 'nvmeof', 'rbd'))
     code, out, _ = run('connector')
     assert code == 0
     assert connector['initiator'] in out
@@ -269,3 +270,24 @@ def test_audit(
     assert 'missing' in out
     assert all(len(line) <= 80 for line in out.splitlines())
     worker.detach('a-7')
+
+
+def test_check_of_the_bus(
+    worker: harness.Harness,
+    broker: rabbitmq.RabbitMQNode,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def bus(host: str) -> tuple[str, str]:
+        file = tmp_path / 'worker.conf'
+        file.write_text(
+            f'[DEFAULT]\ntransport_url = {broker.url}\nhost = {host}\n'
+        )
+        status.main(['check', '--config-file', str(file), '--format', 'json'])
+        found = json.loads(capsys.readouterr().out)
+        (one,) = (each for each in found if each['check'] == 'bus')
+        return one['state'], one['detail']
+
+    version = worker.worker.ping()['version']
+    assert bus(worker.name) == ('ok', f'worker {version}')
+    assert bus('nobody') == ('ok', 'no worker has started yet')

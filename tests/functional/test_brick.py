@@ -104,10 +104,10 @@ def test_a_device_in_use(bed: SimulatedBed, configured: None) -> None:
     connector.disconnect_volume(data, device_info)
 
 
-def test_protocols_to_come(worker: harness.Harness, configured: None) -> None:
-    connector = brick.InitiatorConnector.factory('RBD', None)
-    with pytest.raises(exception.ProtocolNotSupported, match='rbd'):
-        connector.connect_volume({'name': 'pool/volume'})
+def test_what_is_not_served(worker: harness.Harness, configured: None) -> None:
+    connector = brick.InitiatorConnector.factory('NVMEOF', None)
+    with pytest.raises(exception.ProtocolNotSupported, match='replicas'):
+        connector.connect_volume({'replica_count': 2})
 
 
 def test_nobody_serves_the_host(broker: rabbitmq.RabbitMQNode) -> None:

@@ -71,7 +71,12 @@ def test_it_knows_this_host(running: daemon.Daemon) -> None:
     found = running.api.get_connector_properties({}, running.name)
     assert found['os_type'] == 'linux'
     assert found['host'] == running.name
-    assert set(found['attachworker']['protocols']) == {'iscsi', 'local'}
+    assert set(found['attachworker']['protocols']) == {
+        'iscsi',
+        'local',
+        'nvmeof',
+        'rbd',
+    }
 
 
 def test_reload_changes_options(running: daemon.Daemon) -> None:

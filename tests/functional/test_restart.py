@@ -83,6 +83,10 @@ def test_killed_in_an_attach(
     assert result.request_id == request.request_id
     assert result.status == 'attached', result.as_dict()
     assert bed.read(result.device.path) == volume.pattern
+    # And the log tells of it
+    line = f'Unfinished attach of {volume.name} (request {request.request_id})'
+    assert one.log.count(line) == 1
+    assert 'Recovery: 1 requests unfinished' in one.log
     [attachment] = one.api.list_attachments({}, one.name)
     assert attachment.attachment_id == request.attachment_id
     # And whoever asks again gets the same one

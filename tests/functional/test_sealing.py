@@ -19,8 +19,12 @@ from typing import Any
 import kombu
 import pytest
 
+from attachworker import casts
 from attachworker import client
 from attachworker import exception
+from attachworker import rpcapi
+from attachworker.rpc import transport as bus
+from attachworker.rpc.secrets import WireSecrets
 from tests import harness
 from tests.functional import caller
 from tests.functional import daemon
@@ -130,7 +134,7 @@ def test_callers_are_told(
     one: daemon.Daemon,
     key_file: str,
 ) -> None:
-    volume = bed.create_volume(chap=('user', CANARY))
+    volume = bed.create_volume(chap=('user', PLAIN))
     with client.AttachWorkerClient(broker.url, one.name) as node:
         # A caller without the key is told that it needs one
         found = node.get_connector_properties()['attachworker']['sealing']
@@ -150,6 +154,78 @@ def test_callers_are_told(
         result = node.attach_volume(volume.connection_info())
         assert result.status == 'attached', result.as_dict()
         node.detach_volume(result.attachment_id, raise_on_failure=True)
+
+
+def test_casts_are_sealed(
+    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    key_file: str,
+) -> None:
+    # Given a worker that is down, and a caller that has its key
+    volume = bed.create_volume(chap=('user', CANARY))
+    request = harness.attach_request(volume)
+    one.kill()
+    with casts.Casts(
+        one.transport,
+        one.name,
+        name=f'sealing-{volume.name}',
+        secrets=WireSecrets.read(key_file),
+    ) as mine:
+        # When it sends an attach with a password, until that is done
+        future = mine.send(request)
+        body = waiting(broker, one)
+        # Then the broker does not have the password
+        assert request.request_id.encode() in body
+        assert CANARY.encode() not in body
+        assert holding(broker.directory) == []
+        # And the worker has it
+        one.start()
+        one.wait_until_ready()
+        result = future.result(30)
+        assert result.status == 'attached', result.as_dict()
+        assert bed.read(result.device.path) == volume.pattern
+        gone = mine.send(harness.detach_request(volume.name)).result(30)
+        assert gone.status == 'detached', gone.as_dict()
+
+
+def test_casts_in_the_clear_are_refused(
+    bed: SimulatedBed, one: daemon.Daemon
+) -> None:
+    volume = bed.create_volume(chap=('user', PLAIN))
+    with casts.Casts(
+        one.transport, one.name, name=f'plain-{volume.name}'
+    ) as mine:
+        result = mine.send(harness.attach_request(volume)).result(30)
+        assert result.status == 'failed'
+        assert result.error.code == 'invalid_connection_info'
+        assert 'must be sealed' in result.error.message
+        assert PLAIN not in str(result.as_dict())
+
+
+def test_a_caller_that_listens_on_another_exchange(
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    key_file: str,
+    receiver: caller.Receiver,
+) -> None:
+    # Given a service that has its results sent to an exchange of its own
+    assert receiver.reply_to['exchange'] != bus.EXCHANGE
+    volume = bed.create_volume(chap=('user', CANARY))
+    request = harness.attach_request(volume, reply_to=receiver.reply_to)
+    # When it sends a sealed attach, and nobody waits for that
+    api = rpcapi.AttachWorkerAPI(
+        one.transport, secrets=WireSecrets.read(key_file)
+    )
+    api.cast_attach_volume({}, one.name, request)
+    # Then it is told there, and of no password
+    assert receiver.got.wait(30)
+    [result] = receiver.results
+    assert result.request_id == request.request_id
+    assert result.status == 'attached', result.as_dict()
+    assert CANARY not in str(result.as_dict())
+    gone = harness.detach_request(volume.name)
+    assert one.api.detach_volume({}, one.name, gone).status == 'detached'
 
 
 def test_a_worker_without_a_key_says_so_once(

@@ -119,7 +119,12 @@ def test_chap(
     fault = bed.arm(kind, verb)
     seen: list[Mapping[str, Any]] = []
     ids = {'request_id': str(uuid.uuid4()), 'attachment_id': 'a-1'}
-    with steps.StepWatcher(node.transport, ids['request_id'], seen.append):
+
+    def show(event: str, payload: Mapping[str, Any]) -> None:
+        if payload['request_id'] == ids['request_id']:
+            seen.append(payload)
+
+    with steps.StepWatcher(node.transport, show):
         call = caller.Background(
             lambda: node.attach_volume(info, raise_on_failure=True, **ids)
         )
@@ -235,6 +240,40 @@ def test_key_of_a_volume(
     answer += str([each.as_dict() for each in node.list_attachments()])
     assert 'CANARY' not in answer + caplog.text
     node.detach_volume('a-4', raise_on_failure=True)
+    assert found_in_files(one) == []
+
+
+@pytest.mark.parametrize('kind', [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+@pytest.mark.parametrize('right', [True, False], ids=['right', 'wrong'])
+def test_key_of_ceph(
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    node: client.AttachWorkerClient,
+    caplog: pytest.LogCaptureFixture,
+    right: bool,
+    kind: Fault,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    info = bed.create_rbd_volume().connection_info()
+    assert 'CANARY' in info['data']['keyring']
+    if not right:
+        info['data']['keyring'] += f'[client.other]\n\tkey = {CANARY}\n'
+    # A wrong key maps nothing that could come late
+    fault = bed.arm(kind if right else Fault.HANG_BEFORE, 'rbd.add')
+    ids = {'request_id': str(uuid.uuid4()), 'attachment_id': 'a-5'}
+    call = caller.Background(lambda: node.attach_volume(info, **ids))
+    # While it is mapped
+    assert fault.wait(15)
+    in_files, in_processes = found_in_files(one), found_in_processes()
+    fault.release()
+    assert (in_files, in_processes) == ([], [])
+    answer = str(call.result().as_dict())
+    # And afterwards
+    assert ("'status': 'attached'" in answer) is right, answer
+    assert ('auth_failed' in answer) is not right
+    answer += str([each.as_dict() for each in node.list_attachments()])
+    assert 'CANARY' not in answer + caplog.text
+    node.detach_volume('a-5', raise_on_failure=True)
     assert found_in_files(one) == []
 
 

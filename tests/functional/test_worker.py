@@ -93,7 +93,12 @@ def test_ping_and_connector(worker: harness.Harness) -> None:
     assert connector['multipath'] is connector['enforce_multipath'] is True
     ours = connector['attachworker']
     assert ours['rpc_version'] == '1.0'
-    assert ours['protocols'] == {'iscsi': None, 'local': None}
+    assert ours['protocols'] == {
+        'iscsi': None,
+        'local': None,
+        'nvmeof': None,
+        'rbd': None,
+    }
 
 
 def test_unknown_host(worker: harness.Harness) -> None:

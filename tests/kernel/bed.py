@@ -12,11 +12,14 @@
 
 """A real kernel with LIO as its storage. Runs only inside the lab."""
 
+from collections.abc import Iterator
+import contextlib
 import mmap
 import os
 import pathlib
 import socket
 import subprocess
+import tempfile
 from typing import Any
 import uuid
 
@@ -25,8 +28,10 @@ from oslo_privsep import priv_context
 from attachworker import privileged
 from attachworker.host import netlink
 from tests.contract import bed
+from tests.kernel import ceph
 from tests.kernel import daemons
 from tests.kernel import lio
+from tests.kernel import nvmet
 from tests.kernel import picture
 from tests.kernel import spy
 
@@ -50,6 +55,8 @@ class KernelBed(bed.Bed):
         self.root = pathlib.Path('/')
         self._targets: dict[str, lio.Target] = {}
         self._volumes: dict[str, lio.Backing] = {}
+        self._subsystems: dict[str, nvmet.Subsystem] = {}
+        self._silent: dict[str, list[str]] = {}
         self.verbs = privileged
         self._stopped: set[str] = set()
         self._hanging: dict[str, socket.socket] = {}
@@ -132,22 +139,95 @@ class KernelBed(bed.Bed):
         command = 'cryptsetup luksFormat --batch-mode --pbkdf=pbkdf2'
         command += ' --pbkdf-force-iterations=1000 --key-file=-'
         kind = {'luks': 'luks1', 'luks2': 'luks2'}[provider]
-        subprocess.run(
-            [*command.split(), '--type', kind, str(self._file(volume))],
-            input=key.encode(),
-            check=True,
-        )
+        with self._content(volume) as path:
+            subprocess.run(
+                [*command.split(), '--type', kind, str(path)],
+                input=key.encode(),
+                check=True,
+            )
 
     def clear(self, volume: bed.Volume) -> None:
-        with open(self._file(volume), 'r+b') as file:
+        with self._content(volume) as path, open(path, 'r+b') as file:
             file.write(bytes(len(volume.pattern)))
+
+    @contextlib.contextmanager
+    def _content(self, volume: bed.Volume) -> Iterator[pathlib.Path]:
+        """A file to be filled with what the volume is to have."""
+        if volume.protocol != 'rbd':
+            yield self._file(volume)
+            return
+        with tempfile.NamedTemporaryFile() as file:
+            file.truncate(volume.size)
+            yield pathlib.Path(file.name)
+            ceph.cluster().remove(volume.target)
+            ceph.cluster().store(volume.target, file.name)
 
     def _file(self, volume: bed.Volume) -> pathlib.Path:
         if volume.protocol == 'local':
             return pathlib.Path(volume.target)
+        if volume.protocol == 'nvmeof':
+            return pathlib.Path(bed.LOCAL_ROOT) / volume.name
         return self._volumes[volume.name].path
 
+    def create_nvme_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: bed.Volume | None = None,
+    ) -> bed.Volume:
+        identifier = uuid.uuid4()
+        file = self._local_file(f'volume-{identifier}', size)
+        if on is None:
+            nqn = f'nqn.2014-08.org.nvmexpress:uuid:{identifier}'
+            subsystem = nvmet.Subsystem(nqn, nvmet.ADDRESSES[:portals])
+            self._subsystems[nqn] = subsystem
+        else:
+            subsystem = self._subsystems[on.target]
+            portals = len(on.portals)
+        nsid = subsystem.next_nsid()
+        subsystem.map(nsid, file, identifier)
+        return bed.Volume(
+            name=file.name,
+            target=subsystem.nqn,
+            portals=tuple(map(nvmet.portal, nvmet.ADDRESSES[:portals])),
+            lun=nsid,
+            wwn=str(identifier),
+            size=size,
+            pattern=file.read_bytes()[:PATTERN_LENGTH],
+            chap=None,
+            protocol='nvmeof',
+        )
+
+    def create_rbd_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        pool: str = 'volumes',
+        name: str | None = None,
+    ) -> bed.Volume:
+        cluster = ceph.cluster()
+        name = name or f'volume-{uuid.uuid4()}'
+        spec = f'{pool}/{name}'
+        pattern = (f'{spec} {uuid.uuid4()}\n'.encode() * 4096)[:PATTERN_LENGTH]
+        cluster.create(spec, pattern, size)
+        return bed.Volume(
+            name=name,
+            target=spec,
+            portals=(ceph.MONITOR,),
+            lun=0,
+            wwn='',
+            size=size,
+            pattern=pattern,
+            chap=(ceph.USER, cluster.key),
+            protocol='rbd',
+        )
+
     def remove_volume(self, volume: bed.Volume) -> None:
+        if volume.protocol == 'rbd':
+            ceph.cluster().remove(volume.target)
+            return
+        if volume.protocol == 'nvmeof':
+            self._subsystems[volume.target].unmap(volume.lun)
+            return
         if volume.protocol == 'local':
             os.unlink(self.root / volume.target.lstrip('/'))
             return
@@ -155,6 +235,13 @@ class KernelBed(bed.Bed):
         self._volumes.pop(volume.name).delete()
 
     def resize_volume(self, volume: bed.Volume, size: int) -> None:
+        if volume.protocol == 'rbd':
+            ceph.cluster().resize(volume.target, size)
+            return
+        if volume.protocol == 'nvmeof':
+            os.truncate(f'{bed.LOCAL_ROOT}/{volume.name}', size)
+            self._subsystems[volume.target].revalidate(volume.lun)
+            return
         if volume.protocol == 'local':
             os.truncate(self.root / volume.target.lstrip('/'), size)
             return
@@ -174,13 +261,19 @@ class KernelBed(bed.Bed):
         lio.set_discovery_chap(chap)
 
     def kill_path(self, volume: bed.Volume, portal: str) -> None:
-        target = self._targets[volume.target]
-        target.enable(False, portal.rpartition(':')[0])
+        address = portal.rpartition(':')[0]
+        if volume.protocol == 'nvmeof':
+            self._silent[address] = nvmet.stop(address)
+            return
+        self._targets[volume.target].enable(False, address)
         self.stop_portal(portal)
 
     def restore_path(self, volume: bed.Volume, portal: str) -> None:
-        target = self._targets[volume.target]
-        target.enable(True, portal.rpartition(':')[0])
+        address = portal.rpartition(':')[0]
+        if volume.protocol == 'nvmeof':
+            nvmet.start(address, self._silent.pop(address))
+            return
+        self._targets[volume.target].enable(True, address)
         self.start_portal(portal)
 
     def stop_portal(self, portal: str) -> None:
@@ -288,6 +381,8 @@ class KernelBed(bed.Bed):
                 log_out(session)
         for target in self._targets.values():
             target.delete()
+        for subsystem in self._subsystems.values():
+            subsystem.delete()
         for backing in self._volumes.values():
             backing.delete()
 

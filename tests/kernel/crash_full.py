@@ -12,7 +12,7 @@
 
 """kill -9 of the worker at all boundaries of tasks, on a real kernel.
 
-Takes half an hour or more, so it is no part of ``make test``:
+Takes more than an hour, so it is no part of ``make test``:
 ``tox -e crash-full`` runs it.
 """
 
@@ -21,6 +21,7 @@ import pathlib
 
 import pytest
 
+from tests.contract import bed as beds
 from tests.crash import test_kill
 from tests.crash.scene import Scenario
 from tests.crash.scene import Scene
@@ -29,8 +30,12 @@ from tests.kernel.bed import KernelBed
 
 #: Here it is not the reading that fails.
 SCENARIOS = [
-    *(one for one in test_kill.SCENARIOS if not one.fails),
-    Scenario('attach', portals=2, fails='FindWwn'),
+    one
+    for one in (
+        *(one for one in test_kill.SCENARIOS if not one.fails),
+        Scenario('attach', portals=2, fails='FindWwn'),
+    )
+    if one.protocol not in beds.ELSEWHERE
 ]
 
 

@@ -74,7 +74,9 @@ prepare_host() {
 
     modprobe -a configfs iscsi_target_mod target_core_file \
         target_core_iblock iscsi_tcp sd_mod sg dm_multipath dm_round_robin \
-        loop
+        loop rbd
+    # User-Mode Linux has none of these: tests/contract/bed.py, ELSEWHERE.
+    modprobe -qa nvmet nvmet_tcp nvme_tcp || true
     [ -d /sys/kernel/config/target ] ||
         mount -t configfs configfs /sys/kernel/config
     ip link set lo up
@@ -119,6 +121,35 @@ CONF
     done
 }
 
+# What the machine starts at boot is none of the guest's: the target needs
+# nothing but the command, which starts what it wants.
+become_systemd() {
+    rm -rf /etc/systemd/system/*.wants /etc/machine-id
+    : >/etc/fstab
+    echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+    cat >/etc/systemd/system/lab.service <<UNIT
+[Unit]
+DefaultDependencies=no
+After=systemd-udevd.service
+Wants=systemd-udevd.service
+[Service]
+Environment=LAB_CONTROL=$LAB_CONTROL
+ExecStart=/bin/sh $LAB_CONTROL/init inside
+UNIT
+    # They look through all of the machine's files, or change its clock.
+    for unit in systemd-tmpfiles-setup systemd-tmpfiles-setup-dev \
+        systemd-update-utmp systemd-random-seed systemd-journal-flush \
+        systemd-sysctl systemd-timesyncd; do
+        ln -sf /dev/null "/etc/systemd/system/$unit.service"
+    done
+    cat >/etc/systemd/system/lab.target <<UNIT
+[Unit]
+Requires=lab.service dbus.socket
+AllowIsolate=yes
+UNIT
+    exec /lib/systemd/systemd --unit=lab.target
+}
+
 run_command() {
     read -r uptime _ </proc/uptime
     echo "The guest was ready after $uptime s." >"$LAB_RESULTS/boot.log"
@@ -155,11 +186,16 @@ case $1 in
 esac
 LAB_CONTROL=/run/lab/control
 
-# After a panic or reboot: the command is not run a second time.
-[ ! -e "$LAB_CONTROL/booted" ] || power_off
-: >"$LAB_CONTROL/booted"
-prepare_host
-start_daemons
+if [ "$1" != inside ]; then
+    # After a panic or reboot: the command is not run a second time.
+    [ ! -e "$LAB_CONTROL/booted" ] || power_off
+    : >"$LAB_CONTROL/booted"
+    prepare_host
+    if [ "${LAB_INIT-}" = systemd ]; then
+        become_systemd
+    fi
+    start_daemons
+fi
 # Not to a console: those of User-Mode Linux lose output.
 run_command >>"$LAB_CONTROL/output" 2>&1
 status=$?

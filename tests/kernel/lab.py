@@ -61,14 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
         booted.close()
 
 
-def probe(arguments: argparse.Namespace) -> int:
-    """Whether a guest boots here; a missing package is not the only cause."""
-    machine = machines.choose(arguments.kernel)
-    works = machines.boots(lambda trial: machine.argv(trial, '512M'), 60)
-    guest.say(f'{machine.name} ' + ('works' if works else 'does not boot'))
-    return 0 if works else guest.EXIT_NO_GUEST
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m tests.kernel.lab')
     parser.add_argument(
@@ -77,7 +69,7 @@ def main() -> int:
         default=os.environ.get('LAB_KERNEL', ''),
         help='how to boot (default: User-Mode Linux, else QEMU)',
     )
-    commands = parser.add_subparsers(required=True, metavar='run|probe')
+    commands = parser.add_subparsers(required=True, metavar='run')
     command = commands.add_parser('run', help='run a command in a guest')
     command.add_argument(
         '--timeout', type=float, default=900, metavar='SECONDS'
@@ -91,8 +83,6 @@ def main() -> int:
     command.add_argument('--memory', default='2G')
     command.add_argument('command', nargs='+', metavar='COMMAND')
     command.set_defaults(run=run)
-    command = commands.add_parser('probe', help='try whether a guest boots')
-    command.set_defaults(run=probe)
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)

@@ -106,7 +106,7 @@ class Qemu(Machine):
 
     def check(self) -> None:
         if not os.access(self.vng, os.X_OK):
-            raise CannotBoot('virtme-ng is missing (tools/setup.sh --qemu)')
+            raise CannotBoot('virtme-ng is missing')
         if shutil.which(f'qemu-system-{platform.machine()}') is None:
             raise CannotBoot('there is no QEMU')
         if self.kernel() is None:
@@ -123,7 +123,7 @@ class Qemu(Machine):
             *(() if kvm else ('--disable-kvm',)),
             *(f'--overlay-rwdir={path}' for path in overlays),
             *(f'--rwdir={path}' for path in (booted.control, booted.results)),
-            *('--user', 'root', '--cpus', '2', '--memory', memory),
+            *('--user', 'root', '--cpus', '1', '--memory', memory),
             *('--', f'LAB_CONTROL={booted.control} {init} virtual'),
         ]
 
@@ -139,15 +139,13 @@ class Qemu(Machine):
         return answer.read_text() == 'works'
 
 
-def boots(
-    argv: Callable[[guest.Guest], list[str]], seconds: float = 30
-) -> bool:
+def boots(argv: Callable[[guest.Guest], list[str]]) -> bool:
     """Whether a guest that runs nothing ends well."""
     with tempfile.TemporaryDirectory() as results:
         trial = guest.Guest(['true'], pathlib.Path(results))
         try:
             trial.start(argv(trial))
-            return trial.wait(seconds) == 0
+            return trial.wait(30) == 0
         finally:
             trial.close()
 

@@ -25,7 +25,7 @@ _DIRECTORIES = ('etc/iscsi/nodes', 'etc/iscsi/send_targets', 'run/lock/iscsi')
 _WWIDS = pathlib.Path('/etc/multipath/wwids')
 #: Programs that the worker starts and that end before it answers.
 _CHILDREN = frozenset(
-    ('iscsiadm', 'multipath', 'dmsetup', 'cryptsetup', 'nvme', 'rbd')
+    ('iscsiadm', 'multipath', 'dmsetup', 'cryptsetup', 'nvme')
 )
 
 
@@ -55,6 +55,19 @@ def take() -> dict[str, Any]:
                 beds.LOCAL_ROOT
             )
         ),
+        'nvme_controllers': sorted(
+            [_text(path / name) for name in ('subsysnqn', 'address', 'state')]
+            for path in _entries('nvme')
+        ),
+        'nvme_devices': sorted(
+            _text(path / 'uuid')
+            for path in _entries('block')
+            if path.name.startswith('nvme')
+        ),
+        'rbd_images': sorted(
+            [_text(path / name) for name in ('pool', 'name', 'image_id')]
+            for path in (_SYS / 'bus/rbd/devices').glob('*')
+        ),
         'maps': sorted(
             _text(path / 'dm/uuid')
             for path in _entries('block')
@@ -67,7 +80,11 @@ def take() -> dict[str, Any]:
             for line in _text(_WWIDS).splitlines()
             if line and not line.startswith('#')
         ),
-        'multipathd_paths': sorted(daemons.multipathd_paths()),
+        # a disk that is made again may have another name than before
+        'multipathd_paths': sorted(
+            _device(_SYS / 'class/block' / disk / 'device') or [disk]
+            for disk in daemons.multipathd_paths()
+        ),
         'children': sorted(_children()),
     }
 

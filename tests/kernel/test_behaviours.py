@@ -128,6 +128,14 @@ def test_a_frozen_backend_holds_up_nobody_else(
             # Then the other one has not waited for it
             assert caller.is_alive()
             caller.join()
+            # And it is quarantined: nothing else gets stuck there
+            refused = worker.attach(volume, attachment_id='again').error
+            assert refused.code == 'target_unreachable', refused.as_dict()
+            assert 'state D' in refused.message
+            findings = worker.api.audit({}, worker.name).findings
+            assert any('has not returned' in one.detail for one in findings)
+            attached(worker, other)
+            detached(worker, other.name)
         finally:
             dmsetup('resume', backend)
         # And the caller is told in time

@@ -91,7 +91,8 @@ def test_map_of_two_paths_survives_one(bed: kernel_bed.KernelBed) -> None:
     picture = bed.snapshot()
     assert picture['maps'] == [f'mpath-3{volume.wwn}']
     assert picture['wwids'] == [f'/3{volume.wwn}/']
-    assert picture['multipathd_paths'] == sorted(names.values())
+    assert sorted(daemons.multipathd_paths()) == sorted(names.values())
+    assert picture['multipathd_paths'] == picture['block_devices']
     by_hand.wait_until(lambda: states() == ['active'] * 2)
 
     bed.kill_path(volume, volume.portals[0])

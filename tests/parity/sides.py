@@ -38,6 +38,9 @@ _LASTING = (
     'block_devices',
     'maps',
     'wwids',
+    'nvme_controllers',
+    'nvme_devices',
+    'rbd_images',
 )
 
 _DISCOVERIES = 'etc/iscsi/send_targets/'
@@ -52,11 +55,11 @@ class Side(Protocol):
 
     name: str
 
-    def connect(self, data: Data, multipath: bool) -> tuple[Any, str]: ...
+    def connect(self, row: table.Row, data: Data) -> tuple[Any, str]: ...
 
-    def extend(self, data: Data, multipath: bool) -> tuple[Any, str]: ...
+    def extend(self, row: table.Row, data: Data) -> tuple[Any, str]: ...
 
-    def disconnect(self, data: Data, device: Any, multipath: bool) -> str: ...
+    def disconnect(self, row: table.Row, data: Data, device: Any) -> str: ...
 
 
 class OSBrick:
@@ -65,17 +68,25 @@ class OSBrick:
     def __init__(self, peer: process.Peer) -> None:
         self._peer = peer
 
-    def connect(self, data: Data, multipath: bool) -> tuple[Any, str]:
-        # A look for the LUN takes it four seconds; three take it a minute.
-        answer = self._peer.connect(data, multipath, attempts=0)
+    def connect(self, row: table.Row, data: Data) -> tuple[Any, str]:
+        answer = self._peer.connect(
+            data,
+            row.multipath,
+            # A look for a LUN takes it four seconds; three take it a minute.
+            attempts=0 if row.protocol == 'iscsi' else 3,
+            protocol=row.protocol,
+        )
         return answer.result, answer.error or ''
 
-    def extend(self, data: Data, multipath: bool) -> tuple[Any, str]:
-        answer = self._peer.extend(data, multipath)
+    def extend(self, row: table.Row, data: Data) -> tuple[Any, str]:
+        answer = self._peer.extend(data, row.multipath, row.protocol)
         return answer.result, answer.error or ''
 
-    def disconnect(self, data: Data, device: Any, multipath: bool) -> str:
-        return self._peer.disconnect(data, device, multipath).error or ''
+    def disconnect(self, row: table.Row, data: Data, device: Any) -> str:
+        answer = self._peer.disconnect(
+            data, device, row.multipath, row.protocol
+        )
+        return answer.error or ''
 
 
 class AttachWorker:
@@ -84,28 +95,29 @@ class AttachWorker:
     def __init__(self, worker: harness.Harness) -> None:
         self._worker = worker.name
 
-    def _connector(self, multipath: bool) -> brick.RemoteConnector:
+    def _connector(self, row: table.Row) -> brick.RemoteConnector:
         return brick.RemoteConnector(
             transport_url=harness.BUS,
             host=self._worker,
-            use_multipath=multipath,
+            protocol=row.protocol,
+            use_multipath=row.multipath,
         )
 
-    def connect(self, data: Data, multipath: bool) -> tuple[Any, str]:
+    def connect(self, row: table.Row, data: Data) -> tuple[Any, str]:
         try:
-            return self._connector(multipath).connect_volume(data), ''
+            return self._connector(row).connect_volume(data), ''
         except exception.BrickException as error:
             return None, type(error).__name__
 
-    def extend(self, data: Data, multipath: bool) -> tuple[Any, str]:
+    def extend(self, row: table.Row, data: Data) -> tuple[Any, str]:
         try:
-            return self._connector(multipath).extend_volume(data), ''
+            return self._connector(row).extend_volume(data), ''
         except exception.BrickException as error:
             return None, type(error).__name__
 
-    def disconnect(self, data: Data, device: Any, multipath: bool) -> str:
+    def disconnect(self, row: table.Row, data: Data, device: Any) -> str:
         try:
-            self._connector(multipath).disconnect_volume(data, device)
+            self._connector(row).disconnect_volume(data, device)
         except exception.BrickException as error:
             return type(error).__name__
         return ''
@@ -120,19 +132,22 @@ def result_of(
     before = bed.snapshot()
     with row.state(bed, volume):
         present = bed.snapshot()
-        device, error = side.connect(data, row.multipath)
+        device, error = side.connect(row, data)
         result: dict[str, Any] = {'error': error}
         if device is not None:
             result |= _seen(device, bed, volume)
             result |= _used(device, side, row, bed, volume, data)
         result['left'] = _more(bed.snapshot(), present)
-    if result['left']:
-        _tidy(volume)
-    # For the next one. multipathd lets go after the kernel's events.
+    # For the next one. multipathd lets go after the kernel's events, and may
+    # write its line again on the way, for a map of disks that are going.
     end = time.monotonic() + _SETTLE
-    while (more := _more(bed.snapshot(), before)) and time.monotonic() < end:
+    more: Any = True
+    while more and time.monotonic() < end:
+        if result['left']:
+            _tidy(volume)
         time.sleep(0.1)
-    assert more == [], result
+        more = _more(bed.snapshot(), before)
+    assert not more, (more, result)
     return result
 
 
@@ -147,18 +162,18 @@ def _used(
     """All that the row wants after the attach, and the detach."""
     result: dict[str, Any] = {}
     if row.repeat:
-        again, result['attach_again_error'] = side.connect(data, row.multipath)
+        again, result['attach_again_error'] = side.connect(row, data)
         result['attach_again_same'] = again == device
     if row.grown is not None:
         bed.resize_volume(volume, row.grown)
-        answer = side.extend(data, row.multipath)
+        answer = side.extend(row, data)
         result['extend_answer'], result['extend_error'] = answer
         result['extend_size'] = _size(device)
     if row.gone:
         row.gone(volume)
-    result['detach_error'] = side.disconnect(data, device, row.multipath)
+    result['detach_error'] = side.disconnect(row, data, device)
     if row.repeat:
-        error = side.disconnect(data, device, row.multipath)
+        error = side.disconnect(row, data, device)
         result['detach_again_error'] = error
     if row.grown is not None:
         bed.resize_volume(volume, volume.size)
@@ -166,7 +181,7 @@ def _used(
 
 
 def _size(device: Data) -> int:
-    name = os.path.basename(device['path'])
+    name = os.path.basename(os.path.realpath(device['path']))
     sectors = pathlib.Path(f'/sys/class/block/{name}/size').read_text()
     return int(sectors) * 512
 
@@ -174,10 +189,10 @@ def _size(device: Data) -> int:
 def _seen(
     device: Data, bed: kernel.KernelBed, volume: beds.Volume
 ) -> dict[str, Any]:
-    name = os.path.basename(device['path'])
+    name = os.path.basename(os.path.realpath(device['path']))
     return {
         'type': device['type'],
-        'scsi_wwn': device['scsi_wwn'],
+        'scsi_wwn': device.get('scsi_wwn'),
         'multipath_id': device.get('multipath_id'),
         'kind': name.rstrip('0123456789').rstrip('-')[:2],
         'size': _size(device),
@@ -201,6 +216,8 @@ def _of(snapshot: dict[str, Any], name: str) -> list[Any]:
 def _tidy(volume: beds.Volume) -> None:
     """What one leaves must not be there for the next."""
     state.take_away(volume)
+    if volume.protocol != 'iscsi':
+        return
     discovery = ['discoverydb', '-t', 'sendtargets', '-p', volume.portals[0]]
     for command in (
         # of all targets: a discovery records what it finds

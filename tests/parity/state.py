@@ -22,6 +22,7 @@ import rtslib_fb
 
 from tests.contract import bed as beds
 from tests.kernel import bed as kernel
+from tests.kernel import ceph
 from tests.kernel import lio
 from tests.kernel import picture
 
@@ -80,24 +81,64 @@ def other_target(bed: kernel.KernelBed, volume: beds.Volume) -> Iterator[None]:
         bed.remove_volume(other)
 
 
+@contextlib.contextmanager
+def namesake_mapped(
+    bed: kernel.KernelBed, volume: beds.Volume
+) -> Iterator[None]:
+    """Somebody else uses an image of the same name, of another pool."""
+    other = bed.create_rbd_volume(pool='backups', name=volume.name)
+    with rbd_mapped(bed, other):
+        yield
+    bed.remove_volume(other)
+
+
+@contextlib.contextmanager
+def rbd_mapped(bed: kernel.KernelBed, volume: beds.Volume) -> Iterator[None]:
+    """Somebody else has mapped the image."""
+    _run('rbd', 'map', '--conf', str(ceph.cluster().conf), volume.target)
+    try:
+        yield
+    finally:
+        take_away(volume)
+
+
 def portals_dead(*which: int) -> State:
     """Connections to these of the volume's portals are refused."""
 
     @contextlib.contextmanager
     def dead(bed: kernel.KernelBed, volume: beds.Volume) -> Iterator[None]:
-        for index in which:
-            bed.stop_portal(volume.portals[index])
+        portals = [volume.portals[index] for index in which]
+        for portal in portals:
+            if volume.protocol == 'nvmeof':
+                bed.kill_path(volume, portal)
+            else:
+                bed.stop_portal(portal)
         try:
             yield
         finally:
-            for index in which:
-                bed.start_portal(volume.portals[index])
+            for portal in portals:
+                if volume.protocol == 'nvmeof':
+                    bed.restore_path(volume, portal)
+                else:
+                    bed.start_portal(portal)
 
     return dead
 
 
 def take_away(volume: beds.Volume) -> None:
-    """Somebody else logs the session out, and its device goes with it."""
+    """Somebody else takes its device away, with the session if it has one."""
+    if volume.protocol == 'rbd':
+        pool, _, name = volume.target.partition('/')
+        for path in (_SYS / 'bus/rbd/devices').iterdir():
+            if [(path / one).read_text() for one in ('pool', 'name')] == [
+                f'{pool}\n',
+                f'{name}\n',
+            ]:
+                _run('rbd', 'unmap', f'/dev/rbd{path.name}')
+        return
+    if volume.protocol == 'nvmeof':
+        _run('nvme', 'disconnect', '-n', volume.target)
+        return
     for session, target, _portal in picture.sessions():
         if target == volume.target:
             kernel.log_out(session)

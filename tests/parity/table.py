@@ -55,7 +55,8 @@ def fresh(bed: kernel.KernelBed, volume: beds.Volume) -> Iterator[None]:
 class Row:
     """One comparison.
 
-    :ivar storage: arguments of :meth:`beds.Bed.create_volume`
+    :ivar storage: arguments of :meth:`beds.Bed.create_volume`, or of that of
+        the protocol
     :ivar change: makes the data of the connection_info what the row is about
     :ivar state: what is so on the host while the volume is attached
     :ivar repeat: attach what is attached, and detach what is detached
@@ -65,6 +66,7 @@ class Row:
     """
 
     name: str
+    protocol: str = 'iscsi'
     storage: dict[str, Any] = dataclasses.field(default_factory=dict)
     multipath: bool = False
     change: Callable[[Data, beds.Volume], None] = unchanged
@@ -103,6 +105,15 @@ def other_password(data: Data, volume: beds.Volume) -> None:
     data['auth_password'] = 'not-the-password'
 
 
+def other_image(data: Data, volume: beds.Volume) -> None:
+    data['name'] += '-not-there'
+
+
+def other_key(data: Data, volume: beds.Volume) -> None:
+    assert volume.chap is not None
+    data['keyring'] = data['keyring'].replace(volume.chap[1], _OTHER_KEY)
+
+
 def ipv6(data: Data, volume: beds.Volume) -> None:
     data['target_portal'] = f'[::1]:{lio.PORT}'
 
@@ -110,6 +121,7 @@ def ipv6(data: Data, volume: beds.Volume) -> None:
 # -- the table
 
 _CHAP = ('user', 'password-of-parity')
+_OTHER_KEY = 'AQBSdFhcGdRZLRAAexEfvAfLuGI3LMtJ3n7ZEA=='
 _LARGE = 48 * 1024 * 1024  # bytes
 _WWIDS = (
     'os-brick leaves the line in /etc/multipath/wwids that a map gets when it '
@@ -134,19 +146,39 @@ def no_login(name: str) -> tuple[Difference, ...]:
     )
 
 
+def failed_command(name: str) -> tuple[Difference, ...]:
+    """Ours says what has happened."""
+    return (
+        Difference(
+            'error',
+            'ProcessExecutionError',
+            name,
+            'os-brick lets out that a command has failed, which is none of '
+            'its own exceptions. Whoever catches VolumeDeviceNotFound gets '
+            'ours, as for the other protocols.',
+        ),
+    )
+
+
 ROWS = (
     Row(
         'single path, repeated and extended',
-        {'resizable': True},
+        storage={'resizable': True},
         repeat=True,
         grown=_LARGE,
     ),
     Row('single path, session exists', state=state.session_exists),
-    Row('CHAP', {'chap': _CHAP}),
-    Row('two portals, single path', {'portals': 2}),
-    Row('LUN 300, SAM', {'lun': 300}, change=addressing('SAM', 300)),
-    Row('LUN 300, SAM2', {'lun': 16684}, change=addressing('SAM2', 300)),
-    Row('LUN 5, SAM3-flat', {'lun': 16389}, change=addressing('SAM3-flat', 5)),
+    Row('CHAP', storage={'chap': _CHAP}),
+    Row('two portals, single path', storage={'portals': 2}),
+    Row('LUN 300, SAM', storage={'lun': 300}, change=addressing('SAM', 300)),
+    Row(
+        'LUN 300, SAM2', storage={'lun': 16684}, change=addressing('SAM2', 300)
+    ),
+    Row(
+        'LUN 5, SAM3-flat',
+        storage={'lun': 16389},
+        change=addressing('SAM3-flat', 5),
+    ),
     Row('IPv6 portal', change=ipv6, state=state.listens_on_ipv6),
     Row(
         'LUN as text',
@@ -165,7 +197,7 @@ ROWS = (
     Row('device and session are gone', gone=state.take_away),
     Row(
         'map of two paths, repeated and extended',
-        {'portals': 2, 'resizable': True},
+        storage={'portals': 2, 'resizable': True},
         multipath=True,
         repeat=True,
         grown=_LARGE,
@@ -173,14 +205,14 @@ ROWS = (
     ),
     Row(
         'map, one portal is dead',
-        {'portals': 2},
+        storage={'portals': 2},
         multipath=True,
         state=state.portals_dead(1),
         differences=(_LEFT_LINE,),
     ),
     Row(
         'map, portals by discovery',
-        {'portals': 2},
+        storage={'portals': 2},
         multipath=True,
         change=singular,
         state=state.other_target,
@@ -198,7 +230,7 @@ ROWS = (
     Row('LUN not mapped', change=other_lun, slow=True),
     Row(
         'wrong CHAP password',
-        {'chap': _CHAP},
+        storage={'chap': _CHAP},
         change=other_password,
         slow=True,
         differences=no_login('TargetPortalNotFound'),
@@ -211,10 +243,76 @@ ROWS = (
     ),
     Row(
         'map, all portals are dead',
-        {'portals': 2},
+        storage={'portals': 2},
         multipath=True,
         state=state.portals_dead(0, 1),
         slow=True,
         differences=no_login('TargetPortalsNotFound'),
+    ),
+    Row(
+        'rbd, repeated and extended',
+        'rbd',
+        repeat=True,
+        grown=_LARGE,
+        differences=(
+            Difference(
+                'attach_again_same',
+                False,
+                True,
+                'os-brick writes the key into a new file for each attach, '
+                'and names it in what it returns. Ours writes none.',
+            ),
+            Difference(
+                'detach_again_error',
+                'ProcessExecutionError',
+                '',
+                'That file has gone with the first detach, and the command '
+                'of the second one wants it. Nothing is to be done.',
+            ),
+        ),
+    ),
+    Row('rbd, mapped by somebody else', 'rbd', state=state.rbd_mapped),
+    Row('rbd, the mapping is gone', 'rbd', gone=state.take_away),
+    Row(
+        'rbd, an image of the same name is mapped',
+        'rbd',
+        state=state.namesake_mapped,
+        differences=(
+            Difference(
+                'left',
+                ['rbd_images'],
+                [],
+                'os-brick looks for what it has to unmap by the name of the '
+                'image alone: it takes away the image of the other pool, '
+                'which somebody else uses, leaves its own, and reports '
+                'success.',
+            ),
+        ),
+    ),
+    Row(
+        'rbd, no such image',
+        'rbd',
+        change=other_image,
+        differences=failed_command('VolumeDeviceNotFound'),
+    ),
+    Row(
+        'rbd, wrong key',
+        'rbd',
+        change=other_key,
+        differences=failed_command('TargetPortalNotFound'),
+    ),
+    Row('nvmeof, repeated and extended', 'nvmeof', repeat=True, grown=_LARGE),
+    Row(
+        'nvmeof, two portals',
+        'nvmeof',
+        storage={'portals': 2},
+        multipath=True,
+    ),
+    Row('nvmeof, the controllers are gone', 'nvmeof', gone=state.take_away),
+    Row(
+        'nvmeof, the only portal is dead',
+        'nvmeof',
+        state=state.portals_dead(0),
+        differences=no_login('TargetPortalNotFound'),
     ),
 )

@@ -151,6 +151,35 @@ class Neighbour:
             self._pace.end()
 
 
+def test_our_session_stays_while_os_brick_uses_it(
+    bed: kernel_bed.KernelBed, peer: process.Peer, worker: harness.Harness
+) -> None:
+    # Given a session that we have made, and os-brick's volume on it
+    ours = bed.create_volume()
+    theirs = bed.create_volume(on=ours)
+    before = bed.snapshot()
+    result = worker.attach(ours)
+    assert result.error is None, result.error.message
+    data = theirs.connection_info()['data']
+    made = peer.connect(data)
+    assert not made.error, made.message
+    assert len(bed.snapshot()['sessions']) == 1
+    # When we detach ours
+    result = worker.detach(ours.name)
+    # Then os-brick has its device still
+    assert result.error is None, result.error.message
+    assert bed.read(made.result['path']) == theirs.pattern
+    # And ends the session, as the last one
+    ended = peer.disconnect(data, made.result)
+    assert not ended.error, ended.message
+    after = bed.snapshot()
+    assert {name: after[name] for name in _LASTING} == {
+        name: before[name] for name in _LASTING
+    }
+    bed.remove_volume(theirs)
+    bed.remove_volume(ours)
+
+
 def test_neither_takes_a_session_or_a_device_from_the_other(
     bed: kernel_bed.KernelBed, peer: process.Peer, worker: harness.Harness
 ) -> None:

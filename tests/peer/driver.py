@@ -14,10 +14,10 @@
 
 Started by :mod:`tests.peer.process` with the interpreter of os-brick's own
 environment, which knows nothing of attachworker. A request is a line of JSON,
-``{"call": NAME, "connector": {…}, "arguments": {…}}``; NAME is a method of
-os-brick's connectors, ``connector`` is for its factory. The answer is a line
-too: ``result``, or ``error`` with class and message, and the ``elapsed``
-seconds of the call itself.
+``{"call": NAME, "protocol": …, "connector": {…}, "arguments": {…}}``; NAME is
+a method of os-brick's connectors, the next two are for its factory. The answer
+is a line too: ``result``, or ``error`` with class and message, and the
+``elapsed`` seconds of the call itself.
 """
 
 import json
@@ -58,7 +58,7 @@ def answer(request):
     if request['call'] not in CALLS:
         raise ValueError(f'no call of os-brick: {request["call"]}')
     made = connector.InitiatorConnector.factory(
-        'ISCSI', None, **request['connector']
+        request['protocol'], None, **request['connector']
     )
     found, error = None, None
     started = time.monotonic()

@@ -88,11 +88,16 @@ class Peer:
             self._process.wait()
 
     def connect(
-        self, data: dict[str, Any], multipath: bool = False, attempts: int = 3
+        self,
+        data: dict[str, Any],
+        multipath: bool = False,
+        attempts: int = 3,
+        protocol: str = 'iscsi',
     ) -> Answer:
         """:param attempts: os-brick's ``device_scan_attempts``"""
         return self._call(
             'connect_volume',
+            protocol,
             multipath,
             attempts,
             connection_properties=data,
@@ -103,36 +108,52 @@ class Peer:
         data: dict[str, Any],
         device: dict[str, Any] | None,
         multipath: bool = False,
+        protocol: str = 'iscsi',
         **options: bool,
     ) -> Answer:
         """:param options: ``force`` and ``ignore_errors``"""
         return self._call(
             'disconnect_volume',
+            protocol,
             multipath,
             connection_properties=data,
             device_info=device,
             **options,
         )
 
-    def extend(self, data: dict[str, Any], multipath: bool = False) -> Answer:
+    def extend(
+        self,
+        data: dict[str, Any],
+        multipath: bool = False,
+        protocol: str = 'iscsi',
+    ) -> Answer:
         return self._call(
-            'extend_volume', multipath, connection_properties=data
+            'extend_volume', protocol, multipath, connection_properties=data
         )
 
     def paths(self, data: dict[str, Any], multipath: bool = False) -> Answer:
         return self._call(
-            'get_volume_paths', multipath, connection_properties=data
+            'get_volume_paths', 'iscsi', multipath, connection_properties=data
         )
 
     def _call(
-        self, name: str, multipath: bool, attempts: int = 3, **arguments: Any
+        self,
+        name: str,
+        protocol: str,
+        multipath: bool,
+        attempts: int = 3,
+        **arguments: Any,
     ) -> Answer:
         connector = {
             'use_multipath': multipath,
             'device_scan_attempts': attempts,
         }
+        if protocol == 'rbd':
+            # otherwise it returns an object of librbd
+            connector['do_local_attach'] = True
         request = {
             'call': name,
+            'protocol': protocol.upper(),
             'connector': connector,
             'arguments': arguments,
         }

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from typing import Any
+import uuid
 
 from tests.contract import bed
 from tests.simulator import client
@@ -132,15 +133,62 @@ class SimulatedBed(bed.Bed):
     def _file(self, volume: bed.Volume) -> pathlib.Path:
         if volume.protocol == 'local':
             return self.root / volume.target.lstrip('/')
+        if volume.protocol == 'rbd':
+            return self.root / machine.VOLUMES / f'rbd-{volume.wwn}'
         return self.root / machine.VOLUMES / volume.name
 
+    def create_nvme_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: bed.Volume | None = None,
+    ) -> bed.Volume:
+        made = self.control(
+            'create_nvme_volume',
+            size=size,
+            portals=portals,
+            target=on.target if on else None,
+        )
+        made['portals'] = tuple(made['portals'])
+        return bed.Volume(**made)
+
+    def create_rbd_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        pool: str = 'volumes',
+        name: str | None = None,
+    ) -> bed.Volume:
+        made = self.control(
+            'create_rbd_volume',
+            size=size,
+            pool=pool,
+            image=name or f'volume-{uuid.uuid4()}',
+        )
+        made['portals'] = tuple(made['portals'])
+        made['chap'] = tuple(made['chap'])
+        return bed.Volume(**made)
+
     def remove_volume(self, volume: bed.Volume) -> None:
+        if volume.protocol == 'rbd':
+            self.control('remove_rbd_volume', spec=volume.target)
+            return
+        if volume.protocol == 'nvmeof':
+            self.control(
+                'remove_nvme_volume', target=volume.target, lun=volume.lun
+            )
+            return
         if volume.protocol == 'local':
             os.unlink(self.root / volume.target.lstrip('/'))
             return
         self.control('remove_volume', target=volume.target, lun=volume.lun)
 
     def resize_volume(self, volume: bed.Volume, size: int) -> None:
+        if volume.protocol == 'rbd':
+            self.control('resize_rbd_volume', spec=volume.target, size=size)
+            return
+        if volume.protocol == 'nvmeof':
+            os.truncate(self.root / 'run/volumes' / volume.name, size)
+            return
         if volume.protocol == 'local':
             os.truncate(self.root / volume.target.lstrip('/'), size)
             return

@@ -22,7 +22,9 @@ from typing import Protocol
 from tests.simulator import disks
 from tests.simulator import loops
 from tests.simulator import maps
+from tests.simulator import nvme
 from tests.simulator import openers
+from tests.simulator import rbd
 from tests.simulator import storage
 from tests.simulator import tree as trees
 
@@ -38,7 +40,14 @@ class Crypt(Protocol):
     def directory(self) -> str: ...
 
 
-Device = disks.Disk | maps.Map | loops.LoopDevice | Crypt
+Device = (
+    disks.Disk
+    | maps.Map
+    | loops.LoopDevice
+    | nvme.Device
+    | rbd.Mapping
+    | Crypt
+)
 
 
 def no_device(device: str) -> OSError:
@@ -65,6 +74,8 @@ class Block:
         sd: disks.Disks,
         dm: maps.Maps,
         loop: loops.Loops,
+        fabrics: nvme.NVMe,
+        ceph: rbd.RBD,
     ) -> None:
         self._changed = changed
         self._tree = tree
@@ -72,6 +83,8 @@ class Block:
         self._maps = dm
         self._loops = loop
         self.crypts: Mapping[str, Crypt] = {}
+        self._nvme = fabrics
+        self._rbd = ceph
 
     def find(self, device: str) -> Device:
         """:raises OSError: no such device (ENOENT)"""
@@ -86,6 +99,8 @@ class Block:
             or self._maps.find(device)
             or self._loops.find(device)
             or self.crypts.get(device)
+            or self._nvme.find(device)
+            or self._rbd.find(device)
         )
 
     def file(self, device: str) -> pathlib.Path:
@@ -98,6 +113,14 @@ class Block:
         found = self.find(device)
         if isinstance(found, loops.LoopDevice):
             return found.file
+        if isinstance(found, nvme.Device | rbd.Mapping):
+            if isinstance(found, nvme.Device):
+                file = self._nvme.file(found)
+            else:
+                file = self._rbd.file(found)
+            if file is None:
+                raise no_answer(device)
+            return file
         if isinstance(found, maps.Map):
             volume = self._through(found)
         elif isinstance(found, disks.Disk):

@@ -182,6 +182,71 @@ class Loop:
         return found
 
 
+class NVMe:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def connect(self, options: dict[str, str]) -> int:
+        number: int = wire.call(self._root, 'nvme.connect', options=options)
+        return number
+
+    def delete(self, controller: str) -> None:
+        wire.call(self._root, 'nvme.delete', controller=controller)
+
+    def rescan(self, controller: str) -> None:
+        wire.call(self._root, 'nvme.rescan', controller=controller)
+
+    def identify(self, controller: str, nsid: int, page: int) -> bytes:
+        data: bytes = wire.call(
+            self._root,
+            'nvme.identify',
+            controller=controller,
+            nsid=nsid,
+            page=page,
+        )
+        return data
+
+    def create_host_identity(self) -> None:
+        wire.call(self._root, 'nvme.create_host_identity')
+
+
+class RBD:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def add(
+        self,
+        monitors: list[str],
+        pool: str,
+        image: str,
+        snapshot: str,
+        options: dict[str, str],
+        cluster: str,
+        keyring: str,
+    ) -> None:
+        wire.call(
+            self._root,
+            'rbd.add',
+            monitors=monitors,
+            pool=pool,
+            image=image,
+            snapshot=snapshot,
+            options=options,
+            cluster=cluster,
+            keyring=keyring,
+        )
+
+    def remove(self, number: int) -> None:
+        wire.call(self._root, 'rbd.remove', number=number)
+
+    def refresh(self, number: int) -> None:
+        wire.call(self._root, 'rbd.refresh', number=number)
+
+    def monitors(self, number: int) -> list[str]:
+        found: list[str] = wire.call(self._root, 'rbd.monitors', number=number)
+        return found
+
+
 class Multipath:
     def __init__(self, root: pathlib.Path) -> None:
         self._root = root
@@ -236,6 +301,8 @@ class Verbs:
         self.encryption = Encryption(path)
         self.loop = Loop(path)
         self.multipath = Multipath(path)
+        self.nvme = NVMe(path)
+        self.rbd = RBD(path)
 
 
 class UeventSource:

@@ -12,40 +12,16 @@
 
 """What tests may do to the simulated world, beyond the verbs."""
 
-import collections
-from collections.abc import Iterator
-import contextlib
 import errno
 import os
-import threading
 from typing import Any
 
 from tests.simulator import faults
 from tests.simulator import machine as machines
 from tests.simulator import portals
+from tests.simulator import rbd
+from tests.simulator import running
 from tests.simulator import verbs
-
-
-class Running:
-    """The verbs that run now."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._verbs: collections.Counter[str] = collections.Counter()
-
-    @contextlib.contextmanager
-    def counted(self, verb: str) -> Iterator[None]:
-        with self._lock:
-            self._verbs[verb] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._verbs[verb] -= 1
-
-    def verbs(self) -> list[str]:
-        with self._lock:
-            return sorted(self._verbs.elements())
 
 
 class Controls:
@@ -55,12 +31,12 @@ class Controls:
         self,
         machine: machines.Machine,
         plan: faults.FaultPlan,
-        running: Running,
+        calls: running.Running,
     ) -> None:
         self._machine = machine
         self._plan = plan
         self._armed: list[faults.ArmedFault] = []
-        self._running = running
+        self._running = calls
 
     # Storage.
 
@@ -98,6 +74,52 @@ class Controls:
             'chap': found.chap,
         }
 
+    def create_nvme_volume(
+        self, size: int, portals: int, target: str | None
+    ) -> dict[str, Any]:
+        """Make a namespace, of a new subsystem unless one is named."""
+        volume, subsystem, nsid = self._machine.nvme.create_volume(
+            size, portals, target
+        )
+        return {
+            'name': volume.name,
+            'target': subsystem.nqn,
+            'portals': subsystem.portals,
+            'lun': nsid,
+            'wwn': volume.uuid,
+            'size': size,
+            'pattern': volume.pattern(),
+            'chap': None,
+            'protocol': 'nvmeof',
+        }
+
+    def create_rbd_volume(
+        self, size: int, pool: str, image: str
+    ) -> dict[str, Any]:
+        made, monitors = self._machine.rbd.create_image(size, pool, image)
+        return {
+            'name': image,
+            'target': made.spec,
+            'portals': monitors,
+            'lun': 0,
+            'wwn': made.image_id,
+            'size': size,
+            'pattern': made.file.read_bytes()[:4096],
+            'chap': (rbd.USER, rbd.KEY),
+            'protocol': 'rbd',
+        }
+
+    def remove_rbd_volume(self, spec: str) -> None:
+        self._machine.rbd.remove_image(spec)
+
+    def resize_rbd_volume(self, spec: str, size: int) -> None:
+        """Grow an image; the host is not told."""
+        self._machine.rbd.resize_image(spec, size)
+
+    def remove_nvme_volume(self, target: str, lun: int) -> None:
+        """Unmap a namespace; the host is told."""
+        self._machine.nvme.remove_volume(target, lun)
+
     def remove_volume(self, target: str, lun: int) -> None:
         """Unmap a volume and forget its data; the host is not told."""
         self._machine.storage.remove_volume(target, lun)
@@ -117,10 +139,12 @@ class Controls:
         """Break the connections of a portal, and refuse new ones."""
         self.set_portal(portal, 'stopped')
         self._machine.iscsi.set_connected(portal, False)
+        self._machine.nvme.set_connected(portal, False)
 
     def restore_path(self, portal: str) -> None:
         self.set_portal(portal, 'listening')
         self._machine.iscsi.set_connected(portal, True)
+        self._machine.nvme.set_connected(portal, True)
 
     def set_portal(self, portal: str, state: str) -> None:
         """:param state: ``listening``, ``stopped`` or ``hanging``"""

@@ -75,11 +75,13 @@ class Disks:
         tree: trees.Tree,
         events: uevents.Uevents,
         targets: storage.Storage,
+        opened: Callable[[str], bool],
     ) -> None:
         self._lock = lock
         self._tree = tree
         self._events = events
         self._storage = targets
+        self._opened = opened
         #: Called with ``add`` or ``remove`` and the disk.
         self.listeners: list[Callable[[str, Disk], None]] = []
         self.clear()
@@ -120,7 +122,9 @@ class Disks:
             return None
         dev = self._tree.root / 'dev'
         self._lingering = {
-            old for old in self._lingering if any(openers.of(dev / old))
+            old
+            for old in self._lingering
+            if self._opened(old) or any(openers.of(dev / old))
         }
         index = next(
             i

@@ -39,6 +39,8 @@ class FaultyVerbs:
             verb_names.EncryptionVerbs, _Group('encryption', verbs, plan)
         )
         self.loop = cast(verb_names.LoopVerbs, _Group('loop', verbs, plan))
+        self.nvme = cast(verb_names.NVMeVerbs, _Group('nvme', verbs, plan))
+        self.rbd = cast(verb_names.RBDVerbs, _Group('rbd', verbs, plan))
         self.multipath = cast(
             verb_names.MultipathVerbs, _Group('multipath', verbs, plan)
         )

@@ -12,6 +12,7 @@
 
 """The simulated machine: all its parts, and its start."""
 
+from collections.abc import Callable
 import pathlib
 import threading
 from typing import Any
@@ -25,7 +26,9 @@ from tests.simulator import iscsid
 from tests.simulator import loops
 from tests.simulator import maps
 from tests.simulator import multipathd
+from tests.simulator import nvme
 from tests.simulator import portals
+from tests.simulator import rbd
 from tests.simulator import scsi
 from tests.simulator import sessions
 from tests.simulator import storage
@@ -50,6 +53,7 @@ _CLASSES = (
     'iscsi_connection',
     'iscsi_host',
     'iscsi_session',
+    'nvme',
     'scsi_device',
     'scsi_host',
 )
@@ -61,9 +65,15 @@ class Machine:
     Its attributes named like the groups of verbs are the privileged verbs.
 
     :param root: an existing directory, resolved
+    :param opened: whether a verb has a device open
     """
 
-    def __init__(self, root: pathlib.Path, plan: faults.FaultPlan) -> None:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        plan: faults.FaultPlan,
+        opened: Callable[[str], bool],
+    ) -> None:
         self._lock = threading.RLock()
         changed = threading.Condition(self._lock)
         self.tree = trees.Tree(root)
@@ -75,11 +85,25 @@ class Machine:
         self.portals = portals.Portals()
         self.storage = storage.Storage(root / VOLUMES, self._refresh)
         self.sessions = sessions.Sessions(self.tree, events, initiator_name)
-        self._disks = disks.Disks(self._lock, self.tree, events, self.storage)
+        self._disks = disks.Disks(
+            self._lock, self.tree, events, self.storage, opened
+        )
         self._maps = maps.Maps(changed, self.tree, events, self._disks)
         self.loop = loops.Loops(self._lock, self.tree, events)
+        self.nvme = nvme.NVMe(
+            self._lock, self.tree, events, self.portals, root / VOLUMES
+        )
+        self.rbd = rbd.RBD(
+            self._lock, self.tree, events, self.portals, root / VOLUMES
+        )
         self.block = block.Block(
-            changed, self.tree, self._disks, self._maps, self.loop
+            changed,
+            self.tree,
+            self._disks,
+            self._maps,
+            self.loop,
+            self.nvme,
+            self.rbd,
         )
         self.encryption = crypts.Crypts(
             self._lock, self.tree, events, self.block
@@ -118,6 +142,8 @@ class Machine:
             self.encryption.clear()
             self._maps.clear()
             self.loop.clear()
+            self.nvme.clear()
+            self.rbd.clear()
             self._disks.clear()
             self.sessions.clear()
             self.tree.clear('sys', 'proc', 'dev', LOCKS)
@@ -127,6 +153,8 @@ class Machine:
             for directory in directories:
                 path = self.tree.root / directory
                 path.mkdir(parents=True, exist_ok=True)
+            self.nvme.boot()
+            self.rbd.boot()
             self.tree.write(BOOT_ID, f'{uuid.uuid4()}\n')
             self.tree.write(
                 MOUNTS, '22 1 259:1 / / rw,relatime - ext4 /dev/root rw\n'
@@ -152,6 +180,14 @@ class Machine:
             self.encryption.vanish(arguments['name'])
         elif verb == 'loop.attach':
             self.loop.vanish(arguments['path'])
+        elif verb == 'nvme.connect':
+            options = arguments['options']
+            portal = portals.key(options['traddr'], int(options['trsvcid']))
+            self.nvme.vanish_at(options['nqn'], portal)
+        elif verb.startswith('nvme.'):
+            self.nvme.delete(arguments['controller'])
+        elif verb.startswith('rbd.'):
+            self.rbd.vanish(arguments)
         else:
             (device,) = (
                 arguments[name]
@@ -169,6 +205,13 @@ class Machine:
             loop = self.loop.find(device)
             if loop is not None:
                 self.loop.vanish(loop.path)
+                return
+            if self.nvme.find(device) is not None:
+                self.nvme.vanish(device)
+                return
+            mapping = self.rbd.find(device)
+            if mapping is not None:
+                self.rbd.vanish({'number': mapping.number})
                 return
         hctl = self.scsi.hctl_of(device)
         if hctl is not None:

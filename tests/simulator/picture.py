@@ -41,11 +41,23 @@ def of(
         'block_devices': sorted(
             _device(path / 'device')
             for path in (sys / 'class/block').iterdir()
-            if not path.name.startswith(('dm-', 'loop'))
+            if not path.name.startswith(('dm-', 'loop', 'nvme', 'rbd'))
         ),
         'loop_files': sorted(
             _text(path / 'loop/backing_file')
             for path in (sys / 'class/block').glob('loop*')
+        ),
+        'nvme_controllers': sorted(
+            [_text(path / name) for name in ('subsysnqn', 'address', 'state')]
+            for path in (sys / 'class/nvme').iterdir()
+        ),
+        'nvme_devices': sorted(
+            _text(path / 'uuid')
+            for path in (sys / 'class/block').glob('nvme*')
+        ),
+        'rbd_images': sorted(
+            [_text(path / name) for name in ('pool', 'name', 'image_id')]
+            for path in (sys / 'bus/rbd/devices').iterdir()
         ),
         'maps': sorted(
             _text(path / 'dm/uuid')
@@ -57,7 +69,9 @@ def of(
             name for place in _DIRECTORIES for name in _files(root, place)
         ],
         'wwids': sorted(_text(root / multipathd.WWIDS).splitlines()),
-        'multipathd_paths': known,
+        'multipathd_paths': sorted(
+            _device(sys / 'class/block' / disk / 'device') for disk in known
+        ),
         'children': children,
     }
 

@@ -30,6 +30,7 @@ from tests.simulator import control
 from tests.simulator import faults
 from tests.simulator import faulty
 from tests.simulator import machine as machines
+from tests.simulator import running
 from tests.simulator import verbs
 from tests.simulator import wire
 
@@ -45,8 +46,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def __init__(self, root: pathlib.Path) -> None:
         self._plan = faults.FaultPlan()
-        self._running = control.Running()
-        self._machine = machines.Machine(root, self._plan)
+        self._running = running.Running()
+        self._machine = machines.Machine(root, self._plan, self._running.about)
         self._controls = control.Controls(
             self._machine, self._plan, self._running
         )
@@ -61,7 +62,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return getattr(self._controls, command)(**arguments)
         if name not in verbs.SIGNATURES:
             raise ValueError(f'no such verb: {name}')
-        with self._running.counted(name):
+        with self._running.counted(name, arguments):
             return self._call(name, arguments)
 
     def _call(self, verb: str, arguments: dict[str, Any]) -> Any:

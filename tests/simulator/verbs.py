@@ -116,6 +116,37 @@ class MultipathVerbs(Protocol):
     def forget(self, wwid: str) -> None: ...
 
 
+class NVMeVerbs(Protocol):
+    def connect(self, options: dict[str, str]) -> int: ...
+
+    def delete(self, controller: str) -> None: ...
+
+    def rescan(self, controller: str) -> None: ...
+
+    def identify(self, controller: str, nsid: int, page: int) -> bytes: ...
+
+    def create_host_identity(self) -> None: ...
+
+
+class RBDVerbs(Protocol):
+    def add(
+        self,
+        monitors: list[str],
+        pool: str,
+        image: str,
+        snapshot: str,
+        options: dict[str, str],
+        cluster: str,
+        keyring: str,
+    ) -> None: ...
+
+    def remove(self, number: int) -> None: ...
+
+    def refresh(self, number: int) -> None: ...
+
+    def monitors(self, number: int) -> list[str]: ...
+
+
 class Verbs(Protocol):
     """All of them; the package attachworker.privileged is one, too."""
 
@@ -137,6 +168,12 @@ class Verbs(Protocol):
     @property
     def multipath(self) -> MultipathVerbs: ...
 
+    @property
+    def nvme(self) -> NVMeVerbs: ...
+
+    @property
+    def rbd(self) -> RBDVerbs: ...
+
 
 _GROUPS: dict[str, Any] = {
     'iscsi': ISCSIVerbs,
@@ -145,6 +182,8 @@ _GROUPS: dict[str, Any] = {
     'encryption': EncryptionVerbs,
     'loop': LoopVerbs,
     'multipath': MultipathVerbs,
+    'nvme': NVMeVerbs,
+    'rbd': RBDVerbs,
 }
 
 #: Every verb, ``group.name``, with its signature.

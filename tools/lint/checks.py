@@ -64,7 +64,11 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
         {'ReplySender._run', 'ReplySender._attempt'}
     ),
     # The thread that sends notifications: one that fails is dropped.
-    'attachworker/telemetry/progress.py': frozenset({'Notifications._run'}),
+    'attachworker/telemetry/notifications.py': frozenset(
+        {'Notifications._run'}
+    ),
+    # Who listens is no reason for an operation to fail.
+    'attachworker/telemetry/progress.py': frozenset({'_tell'}),
     # A library decodes what anybody may have sent; the text of its errors
     # may quote a secret.
     'attachworker/rpc/serializer.py': frozenset({'from_wire'}),

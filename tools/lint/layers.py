@@ -34,8 +34,12 @@ BUS = frozenset({'rpc.transport', 'rpc.serializer', 'rpc.secrets', 'objects'})
 LAYERS: dict[str, frozenset[str]] = {
     # The command line checks its input and prints results by itself.
     'cmd': BUS | {'service', 'rpcapi', 'client', 'conf'},
-    # Reads the journal where no worker runs.
-    'cmd.status': frozenset({'cmd', 'conf', 'journal', 'objects'}),
+    # Reads the journal, and looks at the host, where no worker runs.
+    'cmd.status': frozenset({'cmd', 'conf', 'host', 'journal', 'objects'})
+    | {'cmd.check', 'cmd.upgrade'},
+    'cmd.upgrade': frozenset({'journal', 'objects'}),
+    'cmd.check': frozenset({'client', 'cmd.settings', 'connectors', 'host'}),
+    'cmd.settings': frozenset(),
     # The composition root builds all parts.
     'service': BUS
     | {'conf', 'connectors', 'connectors.base', 'connectors.locks'}
@@ -51,7 +55,7 @@ LAYERS: dict[str, frozenset[str]] = {
     'recovery': frozenset({'operations', 'flows', 'journal', 'objects'}),
     # A handler fills a flow with what the run of its tasks shares.
     'operations': frozenset({'dispatcher', 'flows', 'journal', 'objects'})
-    | {'connectors', 'connectors.base', 'host', 'tasks'},
+    | {'connectors', 'connectors.base', 'host', 'tasks', 'telemetry'},
     'dispatcher': frozenset({'flows', 'journal', 'objects'}),
     'flows': frozenset({'tasks', 'telemetry', 'objects'}),
     'tasks': frozenset({'connectors.base', 'host', 'objects'}),

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from attachworker.cmd import arguments
 from attachworker.cmd import attachctl
 
 #: Nothing listens there; whoever tries ends with 3, not 2.
@@ -147,3 +148,54 @@ def test_memory_bus_works_inside_a_process(
         == 3
     )
     assert 'did not answer' in capsys.readouterr().err
+
+
+def test_watch_without_a_broker(capsys: pytest.CaptureFixture[str]) -> None:
+    assert attachctl.main(['--transport-url', URL, 'watch']) == 3
+    out, error = capsys.readouterr()
+    assert out == ''
+    assert 'broker' in error
+    assert error.count('\n') == 1
+
+
+@pytest.mark.parametrize('command', sorted(attachctl.COMMANDS))
+def test_every_command_has_an_example_that_is_one(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert attachctl.main([command, '--help']) == 0
+    out, _ = capsys.readouterr()
+    examples = out.partition('Example:\n')[2].strip().splitlines()
+    assert examples
+    for example in examples:
+        words = example.partition('<')[0].split()
+        assert words[0] == 'attachctl'
+        assert arguments.parser().parse_args(words[1:]).command == command
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_bash_completes_commands_and_options(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    assert attachctl.main(['--print-completion', 'bash']) == 0
+    out, _ = capsys.readouterr()
+    file = tmp_path / 'attachctl'
+    file.write_text(out)
+
+    def complete(*words: str) -> list[str]:
+        script = (
+            f'source {file}; COMP_WORDS=({" ".join(words)}); '
+            f'COMP_CWORD={len(words) - 1}; '
+            'function=$(complete -p attachctl | sed "s/.*-F //; s/ .*//"); '
+            '"$function"; printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(
+            ['bash', '-c', script],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        return done.stdout.split()
+
+    assert complete('attachctl', 'att') == ['attach']
+    assert complete('attachctl', 'attach', '--multi') == ['--multipath']

@@ -10,8 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+import contextlib
 import json
 import pathlib
+import sqlite3
 import subprocess
 import sys
 from typing import Any
@@ -56,6 +58,8 @@ def fill(database: Database) -> None:
     records.accept(rows.request('unsent', reply_to=rows.REPLY_TO))
     records.finish('unsent', result.obj_to_primitive(), None, None)
     records.accept(rows.request('sent'))
+    records.count_attempt('sent')
+    records.count_attempt('sent')
     records.finish('sent', result.obj_to_primitive(), None, None)
     device = objects.DeviceInfo(path='/dev/sda', size=512)
     records.put_attachment(
@@ -91,6 +95,10 @@ def test_all_that_is_not_over(
     [unfinished] = found['unfinished']
     assert unfinished['request_id'] == 'unfinished'
     assert unfinished['attempts'] == 1
+    # Among them how often a restarted worker has gone on with what
+    [recovered] = found['recovered']
+    assert (recovered['request_id'], recovered['attempts']) == ('sent', 2)
+    assert recovered['status'] == 'attached'
     [unsent] = found['unsent']
     assert (unsent['request_id'], unsent['status']) == ('unsent', 'attached')
     [attachment] = found['attachments']
@@ -103,6 +111,7 @@ def test_all_that_is_not_over(
     assert status.main(['journal', '--config-file', config_file]) == 1
     out = capsys.readouterr().out
     assert 'unfinished: 1' in out
+    assert 'recovered: 1' in out
     assert all(len(line) <= 80 for line in out.splitlines())
     if when == 'beside a worker':
         # And the worker goes on
@@ -141,7 +150,12 @@ def test_nothing_open(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Database(directory).close()
-    empty = {'unfinished': [], 'unsent': [], 'attachments': []}
+    empty = {
+        'unfinished': [],
+        'recovered': [],
+        'unsent': [],
+        'attachments': [],
+    }
     assert shown(config_file, capsys) == (0, empty)
 
 
@@ -173,3 +187,89 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert status.main(['journal', '--help']) == 0
     assert status.main(['journal', '--config-file', '/no/such']) == 2
     assert 'Traceback' not in capsys.readouterr().err
+
+
+def test_upgrade_of_a_new_host(
+    config_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_upgrade(config_file) == 0
+    assert 'There is none yet.' in capsys.readouterr().out
+
+
+def test_upgrade_with_all_in_order(
+    config_file: str, directory: pathlib.Path
+) -> None:
+    Database(directory).close()
+    before = files(directory)
+    assert check_upgrade(config_file) == 0
+    assert files(directory) == before
+
+
+def test_upgrade_with_unfinished_requests(
+    config_file: str,
+    directory: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    database = Database(directory)
+    fill(database)
+    database.close()
+    assert check_upgrade(config_file) == 1
+    assert '1 requests are unfinished' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('version', 'code', 'said'),
+    [(1, 1, 'keep a copy'), (99, 2, 'start the release that wrote')],
+)
+def test_upgrade_of_the_journal(
+    version: int,
+    code: int,
+    said: str,
+    config_file: str,
+    directory: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Database(directory).close()
+    with contextlib.closing(
+        sqlite3.connect(directory / 'journal.sqlite')
+    ) as connection:
+        connection.execute(f'PRAGMA user_version = {version}')
+    before = files(directory)
+    assert check_upgrade(config_file) == code
+    assert said in ' '.join(words(capsys.readouterr().out))
+    assert files(directory) == before
+
+
+def test_upgrade_of_what_is_no_journal(
+    config_file: str,
+    directory: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory.mkdir()
+    (directory / 'journal.sqlite').write_text('no database at all')
+    assert check_upgrade(config_file) == 2
+    assert 'journal.sqlite' in ''.join(words(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize(
+    ('level', 'code'), [('1.0', 0), ('0.9', 2), ('nonsense', 2)]
+)
+def test_upgrade_level(
+    level: str,
+    code: int,
+    config_file: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open(config_file, 'a', encoding='utf-8') as file:
+        file.write(f'[upgrade_levels]\nattachworker = {level}\n')
+    assert check_upgrade(config_file) == code
+    assert (level in capsys.readouterr().out) is (code > 0)
+
+
+def check_upgrade(config_file: str) -> int:
+    return status.main(['upgrade', 'check', '--config-file', config_file])
+
+
+def words(table: str) -> list[str]:
+    """What is in a table, without its lines."""
+    return [word for word in table.split() if word.strip('|+-')]

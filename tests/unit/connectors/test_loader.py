@@ -81,6 +81,13 @@ def load(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         conf(args=[], default_config_files=[], default_config_dirs=[])
         host = types.SimpleNamespace(
             iscsi=types.SimpleNamespace(initiator_name=lambda: 'iqn.this'),
+            nvme=types.SimpleNamespace(
+                available=lambda: True,
+                host_nqn=lambda: 'nqn.this',
+                host_id=lambda: 'id',
+                native_multipath=lambda: True,
+            ),
+            rbd=types.SimpleNamespace(available=lambda: True),
             tool=lambda name: pathlib.Path('/usr/sbin') / name,
         )
         return connectors.Connectors(host, conf)  # type: ignore[arg-type]
@@ -95,9 +102,17 @@ def test_a_connector_of_somebody_else(load: Load) -> None:
     assert found.availability() == {
         'iscsi': None,
         'local': 'the option local_roots of group [local] is empty',
+        'nvmeof': None,
+        'rbd': None,
         'sound': None,
     }
-    assert found.properties() == {'initiator': 'iqn.this', 'sound': 7}
+    assert found.properties() == {
+        'initiator': 'iqn.this',
+        'nqn': 'nqn.this',
+        'nvme_hostid': 'id',
+        'nvme_native_multipath': True,
+        'sound': 7,
+    }
     assert found.get('iscsi') is not connector
 
 

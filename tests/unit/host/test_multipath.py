@@ -48,11 +48,14 @@ class Daemon:
         self.resized: list[str] = []
         self.answer: Callable[[int], None] = lambda asked: None
         self.answers: list[bool] = []
+        self.refusals: list[OSError] = []
 
     def running(self) -> bool:
         return self.answers.pop(0)
 
     def map_paths(self, map_name: str) -> list[tuple[str, str]]:
+        if self.refusals:
+            raise self.refusals.pop(0)
         return self.states
 
     def resize_map(self, map_name: str) -> None:
@@ -233,3 +236,50 @@ def test_a_daemon_that_was_stopped_is_not_waited_for(
     assert not maps.returns(deadlines.Deadline.after(60.0))
     daemon.answers = [True]
     assert maps.returns(deadlines.Deadline.after(60.0))
+
+
+GONE = ConnectionRefusedError(errno.ECONNREFUSED, 'nobody there')
+HUNG_UP = BrokenPipeError(errno.EPIPE, 'multipathd has hung up')
+
+
+def test_a_map_is_asked_about_again_after_a_death(
+    tmp_path: pathlib.Path, daemon: Daemon, restless: multipath.Multipath
+) -> None:
+    # Given a multipathd that dies, comes back, and does not know the map yet
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/multipathd.pid').touch()
+    daemon.refusals = [HUNG_UP, GONE, BUSY]
+    daemon.states = [('sda', 'active'), ('sdb', 'failed')]
+    # Then what it says in the end counts
+    deadline = deadlines.Deadline.after(60.0)
+    assert restless.working(MAP, deadline) == ['sda']
+    assert daemon.refusals == []
+    # And what it does not say in time is told
+    daemon.refusals = [GONE] * 1000
+    with pytest.raises(ConnectionRefusedError):
+        restless.working(MAP, deadlines.Deadline.after(0.1))
+
+
+@pytest.mark.parametrize('refusal', [GONE, BUSY], ids=['stopped', 'refused'])
+def test_a_map_is_asked_about_once_otherwise(
+    daemon: Daemon, maps: multipath.Multipath, refusal: OSError
+) -> None:
+    daemon.refusals = [refusal] * 2
+    with pytest.raises(OSError, match=str(refusal.strerror)):
+        maps.working(MAP, deadlines.Deadline.after(60.0))
+    assert daemon.refusals == [refusal]
+
+
+def test_a_resize_waits_for_a_daemon_that_died(
+    tmp_path: pathlib.Path, daemon: Daemon, restless: multipath.Multipath
+) -> None:
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/multipathd.pid').touch()
+
+    def absent(asked: int) -> None:
+        if asked < 3:
+            raise GONE
+
+    daemon.answer = absent
+    restless.resize(MAP, deadlines.Deadline.after(60.0))
+    assert daemon.resized == ['dm-0'] * 3

@@ -70,7 +70,13 @@ def test_a_verb_that_hangs_costs_no_more_than_the_deadline() -> None:
     assert calls.unfinished('sda') == ['block.flush']
     assert calls.unfinished('sdb') == []
     # And others can be called meanwhile
-    assert call(calls, lambda: 'done') == 'done'
+    other = calls.call(
+        lambda: 'done',
+        name='scsi.delete',
+        about='sda',
+        deadline=deadlines.Deadline.after(PATIENCE),
+    )
+    assert other == 'done'
     # And once it has returned, nothing goes on
     release.set()
     assert ended.wait(PATIENCE)
@@ -78,6 +84,65 @@ def test_a_verb_that_hangs_costs_no_more_than_the_deadline() -> None:
         if thread.name == 'block.flush':
             thread.join(PATIENCE)
     assert calls.unfinished('sda') == []
+
+
+def test_what_is_stuck_costs_one_thread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Given a verb that its caller has given up
+    calls, release = verbs.Verbs(), threading.Event()
+    with pytest.raises(exception.DeadlineExceeded):
+        calls.call(
+            release.wait,
+            name='block.flush',
+            about='sda',
+            deadline=deadlines.Deadline.after(0.05),
+        )
+    # Then it is told once, with its name
+    [line] = [one.getMessage() for one in caplog.records]
+    assert 'block.flush of sda has not returned' in line
+    [stuck] = calls.stuck()
+    assert (stuck.name, stuck.about) == ('block.flush', 'sda')
+    # And what needs the same thing is refused, with the reason and a remedy
+    with pytest.raises(exception.TargetQuarantined) as caught:
+        calls.check('target', 'sda')
+    assert caught.value.retryable
+    assert 'block.flush of sda' in str(caught.value)
+    assert 'state D' in str(caught.value)
+    calls.check('target', 'sdb')
+    # And it is not called a second time
+    with pytest.raises(exception.TargetQuarantined):
+        calls.call(
+            lambda: pytest.fail('it was called'),
+            name='block.flush',
+            about='sda',
+            deadline=deadlines.Deadline.after(0.05),
+        )
+    # When it returns, then it can be called again
+    release.set()
+    assert call(calls, lambda: 'done') == 'done'
+    # And nothing is refused any more
+    calls.check('sda')
+    assert calls.stuck() == []
+    assert 'has returned' in caplog.text
+
+
+def test_what_is_about_nothing_quarantines_nothing() -> None:
+    calls, release = verbs.Verbs(), threading.Event()
+    with pytest.raises(exception.DeadlineExceeded):
+        calls.call(
+            release.wait,
+            name='multipath.running',
+            about='',
+            deadline=deadlines.Deadline.after(0.05),
+        )
+    assert calls.call(
+        lambda: True,
+        name='multipath.running',
+        about='',
+        deadline=deadlines.Deadline.after(PATIENCE),
+    )
+    release.set()
 
 
 def test_nothing_is_unfinished_once_a_call_has_returned() -> None:
@@ -121,3 +186,30 @@ def test_no_verb_is_started_after_a_cancel() -> None:
     assert run() == 'its result'
     with pytest.raises(exception.OperationCancelled, match='v of sda'):
         run()
+
+
+class SetWhenSeen(threading.Event):
+    """A cancel that comes right after somebody has looked for it."""
+
+    def is_set(self) -> bool:
+        seen = super().is_set()
+        self.set()
+        return seen
+
+
+def test_a_verb_that_was_just_started_is_waited_for() -> None:
+    # Given a cancel that comes as the verb begins
+    calls = verbs.Verbs()
+    deadline = deadlines.Deadline(deadlines.now() + PATIENCE, SetWhenSeen())
+
+    def verb() -> str:
+        threading.Event().wait(0.2)
+        return 'done'
+
+    # Then it is not given up as stuck
+    found = calls.call(
+        verb, name='iscsi.login', about='portal', deadline=deadline
+    )
+    assert found == 'done'
+    assert calls.stuck() == []
+    assert deadline.cancelled

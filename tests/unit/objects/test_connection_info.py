@@ -333,8 +333,6 @@ def test_a_bad_envelope(given, key):
     [
         ('fibre_channel', 'fibre_channel', 'Fibre Channel'),
         ('FIBRE_CHANNEL', 'fibre_channel', 'Fibre Channel'),
-        ('nvmeof', 'nvmeof', 'not supported by this version'),
-        ('rbd', 'rbd', 'not supported by this version'),
         ('nfs', 'nfs', 'not a block device'),
         ('floppy', 'floppy', 'not known'),
         ('', 'unknown', 'not known'),

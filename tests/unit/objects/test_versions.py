@@ -55,9 +55,14 @@ HASHES = {
     'ISCSIConnectionInfo': '1.0-a67149b533bbee579f98d3b001179a39',
     'ISCSITarget': '1.0-de055799b42f078c17bd6b2183f0b6b0',
     'LocalConnectionInfo': '1.0-d221d0dcb617ade7409881026a53fe55',
+    'NVMeOFConnectionInfo': '1.0-58232eb11914a260e2ff72bd56a51ba1',
+    'NVMeOFPortal': '1.0-8d923da6f87abc37e9efe7cace278ab9',
+    'NotificationPayload': '1.0-ce2964d6c9932cfb380c48ddfa74168a',
     'OperationError': '1.0-cf7b4a9d04f3ef9eb206d662da612c27',
     'OperationResult': '1.0-f00c6d92a2266b8da47efdff349a65ee',
     'PathInfo': '1.0-480c55b85085620f207d54b652feaf6b',
+    'RBDConnectionInfo': '1.0-e5059f0e8b447e458610f270861d27ea',
+    'RBDMonitor': '1.0-cc619c7c2b91485575b4c8a9c748d756',
     'ReplyTo': '1.0-4853e6d90631ac2afb476e5a442f3f07',
 }
 
@@ -111,6 +116,25 @@ def everything():
         updated_at='2026-01-02T03:04:05Z',
     )
     local = {'driver_volume_type': 'local', 'data': {'device_path': '/dev/a'}}
+    nvme = objects.ConnectionInfo.from_dict(
+        {
+            'driver_volume_type': 'nvmeof',
+            'data': {
+                'target_nqn': 'nqn.2014-08.org.example:one',
+                'portals': [['192.0.2.1', 4420, 'tcp']],
+                'ns_id': 1,
+            },
+        }
+    )
+    rbd = objects.ConnectionInfo.from_dict(
+        {
+            'driver_volume_type': 'rbd',
+            'data': {'name': 'pool/image', 'hosts': ['192.0.2.1']},
+        }
+    )
+    notification = objects.NotificationPayload(
+        request_id='r', attachment_id='a', host='h', step='s', elapsed=0.5
+    )
     report = objects.AuditReport(
         attachments=[objects.AuditedAttachment(attachment_id='a', state='ok')],
         findings=[
@@ -122,12 +146,17 @@ def everything():
         request.connection_info,
         request.connection_info.target_list[0],
         objects.ConnectionInfo.from_dict(local),
+        nvme,
+        nvme.portal_list[0],
+        rbd,
+        rbd.monitors[0],
         request.encryption,
         request.reply_to,
         objects.DetachRequest(request_id='r', connection_info=shapes.lio()),
         objects.ExtendRequest(
             request_id='r', attachment_id='a', expected_size=1
         ),
+        notification,
         report,
         report.attachments[0],
         report.findings[0],

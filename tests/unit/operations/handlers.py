@@ -55,8 +55,8 @@ class FakeHandler:
     def attachment_id(self, request: Any) -> str:
         return str(request.attachment_id)
 
-    def backend(self, request: Any) -> str:
-        return 'backend'
+    def info(self, request: Any) -> None:
+        return None
 
     def run(self, operation: Any) -> None:
         self.runs.append(operation.request.request_id)

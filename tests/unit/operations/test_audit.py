@@ -20,6 +20,7 @@ from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import encryption
 from attachworker.host import multipath
+from attachworker.host import verbs
 from attachworker.journal import Claims
 from attachworker.journal import Database
 from attachworker.journal import Ledger
@@ -83,6 +84,7 @@ class Scene:
         host: Any = types.SimpleNamespace(
             multipath=types.SimpleNamespace(maps=lambda: self.maps),
             encryption=types.SimpleNamespace(mappings=lambda: self.mappings),
+            verbs=verbs.Verbs(),
         )
         loaded: Any = types.SimpleNamespace(links=links)
         return Audit(self._ledger, loaded, host, 'boot').report()

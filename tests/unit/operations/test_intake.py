@@ -260,16 +260,16 @@ def test_a_request_that_cannot_be_queued_is_not_accepted(
 ) -> None:
     """Otherwise nobody would run it, nor could it be sent again."""
     # Given a handler that breaks down before the request is queued
-    kept = handler.backend
+    kept = handler.info
 
-    def backend(request: Any) -> str:
+    def info(request: Any) -> None:
         raise exception.JournalUnavailable(path='journal', reason='broken')
 
-    handler.backend = backend
+    handler.info = info
     with pytest.raises(exception.JournalUnavailable):
         operations.submit('detach', handlers.detach())
     # When it is sent again later, then it is taken
-    handler.backend = kept
+    handler.info = kept
     again = operations.submit('detach', handlers.detach())
     ended(again)
     assert handler.runs == ['request']

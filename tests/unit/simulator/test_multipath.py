@@ -86,7 +86,8 @@ def test_two_paths_become_a_map(
     picture = bed.snapshot()
     assert picture['maps'] == [f'mpath-{wwid}']
     assert picture['wwids'] == [f'/{wwid}/']
-    assert picture['multipathd_paths'] == disks
+    assert picture['multipathd_paths'] == picture['block_devices']
+    assert len(disks) == len(picture['block_devices'])
 
 
 def test_data_of_a_map_is_that_of_its_volume(

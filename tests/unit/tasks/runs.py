@@ -343,6 +343,7 @@ def make(
             multipath=FakeMultipath(),
             scsi=FakeScsi(),
             iscsi=FakeISCSI(),
+            check_device=lambda disk, address: None,
         ),
         get_connector=lambda protocol: chosen,  # type: ignore[arg-type,return-value]
         claims=FakeClaims(),  # type: ignore[arg-type]

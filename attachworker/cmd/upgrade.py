@@ -1,0 +1,106 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Whether this host is ready for the worker of this release."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from oslo_config import cfg
+from oslo_upgradecheck import upgradecheck
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.journal import Reader
+from attachworker.journal import Records
+from attachworker.journal import reader
+
+_Result = upgradecheck.Result
+_Code = upgradecheck.Code
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks(upgradecheck.UpgradeCommands):
+    """To be run with the new release, before its worker is started."""
+
+    conf: cfg.ConfigOpts
+
+    display_title = 'Upgrade of attachworker'
+
+    def _journal(self) -> Any:
+        """An older one is made one of this release when it is opened."""
+        try:
+            version = reader.version(pathlib.Path(self.conf.state_path))
+        except exception.JournalUnavailable as error:
+            return _Result(_Code.FAILURE, str(error))
+        ours = reader.SCHEMA_VERSION
+        if version is None:
+            return _Result(_Code.SUCCESS, 'There is none yet.')
+        if version > ours:
+            return _Result(
+                _Code.FAILURE,
+                f'Its version is {version}, this release knows {ours}: start '
+                'the release that wrote it.',
+            )
+        if version < ours:
+            return _Result(
+                _Code.WARNING,
+                f'Its version is {version}. The first start makes it version '
+                f'{ours}, which the release before cannot read: keep a copy '
+                'of state_path, made while no worker runs, if you may have to '
+                'go back.',
+            )
+        return _Result(_Code.SUCCESS)
+
+    def _unfinished(self) -> Any:
+        path = pathlib.Path(self.conf.state_path)
+        try:
+            if reader.version(path) != reader.SCHEMA_VERSION:
+                return _Result(_Code.SUCCESS, 'Not looked at.')
+            found = Reader(path)
+        except exception.JournalUnavailable:
+            return _Result(_Code.SUCCESS, 'Not looked at.')
+        try:
+            count = len(Records(found).unfinished())
+        finally:
+            found.close()
+        if not count:
+            return _Result(_Code.SUCCESS)
+        return _Result(
+            _Code.WARNING,
+            f'{count} requests are unfinished; the new worker goes on with '
+            'them. Stop the old one first, and give it time (stop_timeout).',
+        )
+
+    def _level(self) -> Any:
+        level = self.conf.upgrade_levels.attachworker
+        *_, ours = objects.HISTORY
+        if level is None or level == ours:
+            return _Result(_Code.SUCCESS)
+        if level not in objects.HISTORY:
+            return _Result(
+                _Code.FAILURE,
+                f'attachworker = {level} in group upgrade_levels: this '
+                f'release speaks {", ".join(objects.HISTORY)}.',
+            )
+        return _Result(
+            _Code.WARNING,
+            f'attachworker = {level} in group upgrade_levels: take it out '
+            'once all workers and callers are of this release.',
+        )
+
+    _upgrade_checks = (
+        ('Journal', _journal),
+        ('Unfinished requests', _unfinished),
+        ('Upgrade level', _level),
+    )

@@ -1,0 +1,190 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Controllers: which there are, and which are ours to end."""
+
+import contextlib
+import errno
+from typing import Any
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.host import Host
+from attachworker.host import network
+from attachworker.host import nvme
+
+LOG = logging.getLogger(__name__)
+
+#: Numbers of controllers are used again: one that was not there when we meant
+#: to make it is ours, whatever its number.
+_BEFORE_ALL = -1
+
+
+class Controllers:
+    """The part of the connector that makes and ends controllers.
+
+    :param settings: the options of its group
+    """
+
+    def __init__(self, host: Host, settings: Any) -> None:
+        self._host = host
+        self._settings = settings
+
+    def connected(
+        self,
+        info: objects.NVMeOFConnectionInfo,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> nvme.Controller:
+        host = self._host.nvme
+        if not host.at(target.name, target.portal):
+            claims.intend_session(target, _BEFORE_ALL)
+            self._make(info, target, deadline)
+        live: nvme.Controller | None = host.wait_until_live(
+            target.name,
+            target.portal,
+            deadline.sooner(self._settings.connect_timeout),
+        )
+        if live is None:
+            raise exception.TargetUnreachable(
+                portal=target.portal, reason='its controller is not live'
+            )
+        if claims.intends_session(target):
+            claims.confirm_session(target, live.number)
+        return live
+
+    def _make(
+        self,
+        info: objects.NVMeOFConnectionInfo,
+        target: base.Target,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        self.ensure_host_identity()
+        address, port = network.split(target.portal)
+        settings, host = self._settings, self._host.nvme
+        options = {
+            'nqn': target.name,
+            'transport': info.transport_of(target),
+            'traddr': address,
+            'trsvcid': str(port),
+            'hostnqn': info.host_nqn or host.host_nqn(),
+            'hostid': host.host_id(),
+            'host_traddr': settings.host_traddr,
+            'ctrl_loss_tmo': str(settings.ctrl_loss_tmo),
+            'reconnect_delay': str(settings.reconnect_delay),
+            # The kernel finds the key in its keyring .nvme.
+            'tls': 'on' if settings.tls else '',
+            'dhchap_secret': info.dhchap_secret,
+            'dhchap_ctrl_secret': info.dhchap_ctrl_secret,
+        }
+        given = {name: value for name, value in options.items() if value}
+        try:
+            host.connect(given, key(target), self.timeout(deadline))
+        except OSError as error:
+            if error.errno != errno.EALREADY:
+                raise _refusal(error, target) from error
+
+    def leave(
+        self,
+        controller: nvme.Controller,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+    ) -> list[str]:
+        """End a controller that is ours and nobody needs any more.
+
+        Of one that stays, the namespaces are looked at again: what the
+        storage has unmapped goes.
+        """
+        host = self._host.nvme
+        ours = claims.owns_session(target, controller.number)
+        try:
+            if not ours or claims.session_shared(target):
+                with contextlib.suppress(OSError):
+                    host.rescan(controller.name, deadline)
+                return []
+            users = self._users(controller, deadline)
+            if users:
+                LOG.info('%s stays: %s', controller.name, ', '.join(users))
+                return []
+            gone = host.delete(
+                controller.name,
+                key(target),
+                deadline.sooner(self._settings.device_timeout),
+            )
+        except (exception.AttachWorkerError, OSError) as error:
+            LOG.warning('Removal of %s: %s', controller.name, error)
+            gone = False
+        return [] if gone else [f'controller {controller.name}']
+
+    def _users(
+        self, controller: nvme.Controller, deadline: deadlines.Deadline
+    ) -> list[str]:
+        """Who uses a namespace that would lose its last path."""
+        host = self._host.nvme
+        others = {
+            namespace.disk
+            for one in host.controllers()
+            if one.name != controller.name
+            for namespace in host.namespaces(one.name)
+        }
+        disks = [
+            one.disk
+            for one in host.namespaces(controller.name)
+            if one.disk not in others
+        ]
+        found = self._host.block.users(disks, deadline)
+        return [
+            f'{disk} in use by {user}'
+            for disk, users in found.items()
+            for user in users
+        ]
+
+    def ensure_host_identity(self) -> None:
+        host = self._host.nvme
+        if host.host_nqn() is None or host.host_id() is None:
+            try:
+                host.create_host_identity()
+            except OSError as error:
+                LOG.error('No name for this host in /etc/nvme: %s', error)
+
+    def timeout(self, deadline: deadlines.Deadline) -> deadlines.Deadline:
+        return deadline.sooner(self._settings.connect_timeout)
+
+
+def key(target: base.Target) -> str:
+    """What a controller is shared by: all namespaces of one subsystem."""
+    return f'{target.portal},{target.name}'
+
+
+def _refusal(
+    error: OSError, target: base.Target
+) -> exception.AttachWorkerError:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.EKEYREJECTED, errno.EACCES):
+        return exception.AuthFailed(target=target.name, portal=target.portal)
+    if error.errno in (
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ETIMEDOUT,
+        errno.ECONNRESET,
+    ):
+        return exception.TargetUnreachable(portal=target.portal, reason=reason)
+    return exception.LoginFailed(
+        target=target.name, portal=target.portal, reason=reason
+    )

@@ -1,0 +1,310 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""rbd: images of a Ceph cluster, mapped by the kernel's own client."""
+
+import errno
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.connectors import locks
+from attachworker.host import network
+from attachworker.host import rbd
+from attachworker.host import verbs
+
+LOG = logging.getLogger(__name__)
+
+
+class RBDConnector(base.Connector):
+    """Serves ``driver_volume_type`` rbd.
+
+    An image is mapped once on a host, however many attachments it has.
+    """
+
+    scsi = False
+
+    def __init__(self, host: Any, settings: Any) -> None:
+        super().__init__(host, settings)
+        self._locks = locks.NamedLocks()
+
+    @classmethod
+    def options(cls) -> list[Any]:
+        return [
+            cfg.IntOpt(
+                'map_timeout',
+                default=30,
+                min=1,
+                help='Seconds that a cluster may take to answer when an '
+                'image is mapped.',
+            ),
+            cfg.IntOpt(
+                'device_timeout',
+                default=10,
+                min=1,
+                help='Seconds that the block device of a mapped image may '
+                'take to appear, to show a new size or to go.',
+            ),
+            cfg.BoolOpt(
+                'exclusive',
+                default=False,
+                help='Whether an image that can be written to is mapped so '
+                'that its lock never goes to another client. The image needs '
+                'the feature exclusive-lock, and a live migration fails: for '
+                'a moment it has the image on two hosts.',
+            ),
+        ]
+
+    def unavailable(self) -> str | None:
+        if not self._host.rbd.available():
+            return 'the kernel has no /sys/bus/rbd; load the module rbd'
+        return None
+
+    def properties(self) -> dict[str, Any]:
+        return {}
+
+    def discover(
+        self,
+        info: objects.ConnectionInfo,
+        multipath: bool,
+        deadline: deadlines.Deadline,
+    ) -> list[base.Target]:
+        """With addresses in place of names: the kernel asks no resolver.
+
+        A name may stand for all monitors. One that is not known costs
+        nothing where another is.
+        """
+        (target,) = info.targets
+        found: set[str] = set()
+        unknown: list[exception.TargetUnreachable] = []
+        for portal in target.portal.split(','):
+            name, port = network.split(portal)
+            try:
+                addresses = network.addresses(name, port)
+            except exception.TargetUnreachable as error:
+                unknown.append(error)
+                continue
+            found.update(network.join(address, port) for address in addresses)
+        if not found:
+            raise unknown[0]
+        return [target._replace(portal=','.join(sorted(found)))]
+
+    def connect(
+        self,
+        info: objects.ConnectionInfo,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        interest: base.Interest,
+    ) -> base.Path:
+        assert isinstance(info, objects.RBDConnectionInfo)
+        self._host.verbs.check(str(target))
+        within = deadline.sooner(self._settings.map_timeout)
+        if not self._mappings(target):
+            network.probe_any(target.portal.split(','), within.remaining())
+        with self._locks.hold(target.lun, deadline):
+            interest.commit(f'use of {target}')
+            claims.take(target)
+            interest.take_turn(f'mapping of {target}')
+            if not self._mappings(target):
+                claims.intend_device(target)
+                self._map(info, target, deadline)
+            found = self._host.rbd.wait_for_disk(
+                target.portal,
+                target.lun,
+                deadline.sooner(self._settings.device_timeout),
+            )
+        if found is None:
+            raise exception.DeviceNotFound(volume=target.title)
+        return _path(target, found)
+
+    def disconnect(
+        self,
+        target: base.Target,
+        claims: base.Claims,
+        deadline: deadlines.Deadline,
+        keep_found: bool,
+    ) -> list[str]:
+        try:
+            self._host.verbs.check(str(target), patience=verbs.MOMENT)
+        except exception.TargetQuarantined as error:
+            return [f'{target}: {error}']
+        leftovers = [
+            f'{name} of {target} has not returned'
+            for name in self._host.verbs.unfinished(str(target))
+        ]
+        keep = keep_found and not claims.made_device(target)
+        with self._locks.hold(target.lun, deadline):
+            for one in [] if keep else self._mappings(target):
+                if not claims.shared(self._as_mapped(target, one)):
+                    leftovers += self._unmap(one, deadline)
+            if not leftovers:
+                claims.release(target)
+        return leftovers
+
+    def paths(self, target: base.Target) -> list[base.Path]:
+        return [_path(target, one) for one in self._mappings(target)]
+
+    def links(self, claimed: list[base.Target]) -> list[base.Link]:
+        return [self._link(one, claimed) for one in self._host.rbd.mappings()]
+
+    def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
+        found = self._host.rbd.find(path.disk)
+        if found is not None:
+            found = self._host.rbd.refresh(found, deadline)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, f'{path.disk} is gone')
+        within = deadline.sooner(self._settings.device_timeout)
+        if not self._host.rbd.wait_for_size(found, within):
+            raise OSError(
+                errno.ETIMEDOUT, f'the kernel has not seen {found.size} bytes'
+            )
+
+    def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
+        # Of an image that was deleted, the kernel still knows all that there
+        # was to know; the cluster does not.
+        found = self._host.rbd.find(path.disk)
+        try:
+            if found is not None and found.spec == path.target.lun:
+                found = self._host.rbd.refresh(found, deadline)
+        except OSError as error:
+            raise exception.DeviceNotFound(volume=path.target.title) from error
+        if found is None or found.spec != path.target.lun:
+            raise exception.DeviceNotFound(volume=path.target.title)
+        return found.identifier
+
+    # -- mappings
+
+    def _mappings(self, target: base.Target) -> list[rbd.Mapping]:
+        """:raises HostToolFailed: nobody can tell of which cluster they are"""
+        try:
+            return list(self._host.rbd.at(target.portal, target.lun))
+        except OSError as error:
+            raise exception.HostToolFailed(
+                tool='Reading the monitors of an image',
+                reason=error.strerror or str(error),
+            ) from error
+
+    def _as_mapped(
+        self, target: base.Target, mapping: rbd.Mapping
+    ) -> base.Target:
+        """With the monitors that it was mapped with: targets of one image
+        may have others, and share the mapping if one is in common."""
+        monitors = self._host.rbd.monitors(mapping)
+        return target._replace(portal=','.join(sorted(monitors)))
+
+    def _map(
+        self,
+        info: objects.RBDConnectionInfo,
+        target: base.Target,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        within = deadline.sooner(self._settings.map_timeout)
+        options = {
+            'name': info.auth_username,
+            'mount_timeout': str(max(1, int(within.remaining()))),
+        }
+        if info.namespace:
+            options['_pool_ns'] = info.namespace
+        if info.read_only:
+            options['read_only'] = ''
+        elif self._settings.exclusive:
+            options['exclusive'] = ''
+        try:
+            self._host.rbd.add(
+                target.portal.split(','),
+                info.pool,
+                info.image,
+                info.snapshot or '',
+                options,
+                info.cluster_name if info.auth_enabled else '',
+                info.keyring or '',
+                about=str(target),
+                deadline=deadline,
+            )
+        except OSError as error:
+            raise _refusal(error, info, target) from error
+
+    def _unmap(
+        self, mapping: rbd.Mapping, deadline: deadlines.Deadline
+    ) -> list[str]:
+        within = deadline.sooner(self._settings.device_timeout)
+        try:
+            gone = self._host.rbd.remove(mapping, within)
+        except (exception.AttachWorkerError, OSError) as error:
+            LOG.warning('Removal of %s: %s', mapping.disk, error)
+            gone = False
+        return [] if gone else [f'device {mapping.disk}']
+
+    def _link(
+        self, mapping: rbd.Mapping, claimed: list[base.Target]
+    ) -> base.Link:
+        monitors = self._host.rbd.monitors(mapping)
+        portals = {
+            target.portal
+            for target in claimed
+            if target.lun == mapping.spec
+            and monitors & set(target.portal.split(','))
+        }
+        return base.Link(
+            name=f'mapping {mapping.disk}',
+            number=None,
+            target=objects.RBDConnectionInfo.TARGET_NAME,
+            portals=frozenset(portals or {','.join(sorted(monitors))}),
+            works=True,
+            state=base.RUNNING,
+            devices=(
+                base.LinkedDevice(
+                    mapping.spec,
+                    mapping.disk,
+                    mapping.disk,
+                    base.RUNNING,
+                    mapping.identifier,
+                ),
+            ),
+        )
+
+
+def _path(target: base.Target, mapping: rbd.Mapping) -> base.Path:
+    return base.Path(target, mapping.disk, mapping.disk, mapping.identifier)
+
+
+def _refusal(
+    error: OSError, info: objects.RBDConnectionInfo, target: base.Target
+) -> exception.AttachWorkerError:
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOENT:
+        return exception.DeviceNotFound(volume=target.title)
+    if error.errno in (errno.EPERM, errno.EACCES, errno.ENOKEY):
+        return exception.AuthFailed(
+            target=f'client.{info.auth_username}', portal=target.portal
+        )
+    if error.errno in (
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ETIMEDOUT,
+    ):
+        return exception.TargetUnreachable(portal=target.portal, reason=reason)
+    if error.errno == errno.ENXIO:
+        reason = (
+            'it has features that this kernel does not know; see dmesg, and '
+            'disable them with "rbd feature disable"'
+        )
+    return exception.HostToolFailed(
+        tool=f'Mapping {target.lun}', reason=reason
+    )

@@ -1,0 +1,325 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""NVMe over Fabrics: controllers and namespaces, from sysfs."""
+
+from collections.abc import Callable
+import dataclasses
+import pathlib
+import re
+from typing import Any
+from typing import TypeVar
+
+from attachworker import deadline as deadlines
+from attachworker.host import sysfs
+from attachworker.host import system
+from attachworker.host import uevents
+from attachworker.host import verbs
+
+#: The state of a controller that takes I/O.
+LIVE = 'live'
+
+T = TypeVar('T')
+
+_PAGE_NAMESPACE = 0x00
+_PAGE_DESCRIPTORS = 0x03
+
+# With native multipath a controller has paths (nvme0c3n1) of a namespace whose
+# block device (nvme0n1) belongs to the subsystem.
+_PATH = re.compile(r'(nvme\d+)(?:c\d+)?(n\d+)')
+
+#: Kinds of identifier, by their number in the descriptors; the best one first.
+_KINDS = {3: 'uuid', 2: 'nguid', 1: 'eui'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Controller:
+    """A connection of this host to a subsystem.
+
+    :ivar name: kernel name, ``nvme3``
+    :ivar nqn: of the subsystem
+    :ivar portal: ``address:port``
+    :ivar state: as the kernel says
+    """
+
+    name: str
+    nqn: str
+    portal: str
+    state: str
+
+    @property
+    def number(self) -> int:
+        return int(self.name.removeprefix('nvme'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Namespace:
+    """A namespace as one controller shows it.
+
+    :ivar disk: kernel name of its block device
+    :ivar identifiers: as the kernel has read them once, ``uuid.…``,
+        ``nguid.…`` or ``eui.…`` and 32 or 16 digits, the best one first
+    """
+
+    disk: str
+    nsid: int
+    identifiers: tuple[str, ...]
+
+
+class NVMe:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        privileged: Any,
+        calls: verbs.Verbs,
+        monitor: uevents.UeventMonitor,
+    ) -> None:
+        self._root = root
+        self._privileged = privileged
+        self._calls = calls
+        self._uevents = monitor
+
+    # -- the host
+
+    def available(self) -> bool:
+        """Whether the kernel has its interface for fabrics."""
+        return (self._root / 'dev/nvme-fabrics').exists()
+
+    def native_multipath(self) -> bool:
+        """Whether the kernel puts the paths of a namespace together."""
+        path = self._root / 'sys/module/nvme_core/parameters/multipath'
+        return sysfs.read(path) == 'Y'
+
+    def host_nqn(self) -> str | None:
+        """The name of this host."""
+        return system.read(self._root, 'nqn')
+
+    def host_id(self) -> str | None:
+        return system.read(self._root, 'nvme_hostid')
+
+    def create_host_identity(self) -> None:
+        """Give this host a name, if it has none.
+
+        :raises OSError: it cannot be written
+        """
+        self._privileged.create_host_identity()
+
+    # -- controllers
+
+    def controllers(self) -> list[Controller]:
+        """All that are connected through fabrics, whoever made them."""
+        directory = self._root / 'sys/class/nvme'
+        found = []
+        for name in sorted(sysfs.names(directory)):
+            portal = _portal(sysfs.read(directory / name / 'address') or '')
+            nqn = sysfs.read(directory / name / 'subsysnqn')
+            state = sysfs.read(directory / name / 'state')
+            if portal and nqn and state:
+                found.append(Controller(name, nqn, portal, state))
+        return found
+
+    def at(self, nqn: str, portal: str) -> list[Controller]:
+        """The controllers of a subsystem at a portal."""
+        return [
+            one
+            for one in self.controllers()
+            if (one.nqn, one.portal) == (nqn, portal)
+        ]
+
+    def connect(
+        self, options: dict[str, str], about: str, deadline: deadlines.Deadline
+    ) -> None:
+        """Have the kernel make a controller.
+
+        :raises OSError: why it cannot
+        """
+        self._call('connect', options, about=about, deadline=deadline)
+
+    def wait_until_live(
+        self, nqn: str, portal: str, deadline: deadlines.Deadline
+    ) -> Controller | None:
+        """The controller once it takes I/O; None if the deadline passed."""
+
+        def look() -> Controller | None:
+            for one in self.at(nqn, portal):
+                if one.state == LIVE:
+                    return one
+            return None
+
+        return self._wait(look, '/nvme', deadline)
+
+    def delete(
+        self, controller: str, about: str, deadline: deadlines.Deadline
+    ) -> bool:
+        """End a controller; True once the kernel no longer has it.
+
+        :raises OSError: it does not
+        """
+        directory = self._root / 'sys/class/nvme' / controller
+
+        def gone() -> bool | None:
+            return None if directory.exists() else True
+
+        try:
+            self._call('delete', controller, about=about, deadline=deadline)
+        except OSError:
+            if not gone():
+                raise
+        return bool(self._wait(gone, f'/{controller}', deadline))
+
+    def rescan(self, controller: str, deadline: deadlines.Deadline) -> None:
+        """Have the kernel ask for the namespaces again; it does so soon.
+
+        :raises OSError: there is no such controller
+        """
+        self._call('rescan', controller, about=controller, deadline=deadline)
+
+    # -- namespaces
+
+    def namespaces(self, controller: str) -> list[Namespace]:
+        """What the kernel has of a controller's namespaces."""
+        directory = self._root / 'sys/class/nvme' / controller
+        found = []
+        for name in sorted(sysfs.names(directory)):
+            match = _PATH.fullmatch(name)
+            nsid = sysfs.read_int(directory / name / 'nsid')
+            if match is None or nsid is None:
+                continue
+            values = {
+                kind: _digits(sysfs.read(directory / name / kind) or '')
+                for kind in _KINDS.values()
+            }
+            identifiers = [
+                f'{kind}.{values[kind]}' for kind in values if values[kind]
+            ]
+            found.append(
+                Namespace(match[1] + match[2], nsid, tuple(identifiers))
+            )
+        return found
+
+    def wait_for_namespace(
+        self,
+        controller: str,
+        wanted: Callable[[Namespace], bool],
+        deadline: deadlines.Deadline,
+    ) -> Namespace | None:
+        """A namespace once it has a block device with a node in /dev."""
+
+        def look() -> Namespace | None:
+            for one in self.namespaces(controller):
+                node = self._root / 'dev' / one.disk
+                if wanted(one) and node.exists():
+                    return one
+            return None
+
+        return self._wait(look, '/nvme', deadline)
+
+    def identifiers(
+        self, controller: str, nsid: int, deadline: deadlines.Deadline
+    ) -> tuple[str, ...]:
+        """What a namespace says it is now, the best identifier first.
+
+        :raises OSError: it does not answer
+        """
+        page = self._identify(controller, nsid, _PAGE_DESCRIPTORS, deadline)
+        found: dict[int, str] = {}
+        while len(page) > 4 and page[1]:
+            kind, length = page[0], page[1]
+            value = page[4 : 4 + length].hex()
+            if kind in _KINDS and value.strip('0'):
+                found[kind] = f'{_KINDS[kind]}.{value}'
+            page = page[4 + length :]
+        return tuple(found[kind] for kind in _KINDS if kind in found)
+
+    def size(
+        self, controller: str, nsid: int, deadline: deadlines.Deadline
+    ) -> int:
+        """Bytes of a namespace, as the controller says now.
+
+        :raises OSError: it does not answer
+        """
+        page = self._identify(controller, nsid, _PAGE_NAMESPACE, deadline)
+        blocks = int.from_bytes(page[0:8], 'little')
+        # the format in use: its third byte is the power of two of a block
+        shift = page[128 + 4 * (page[26] & 0xF) + 2]
+        return blocks << shift
+
+    def wait_for_size(
+        self, disk: str, size: int, deadline: deadlines.Deadline
+    ) -> bool:
+        """True once the kernel knows a device's new size, in bytes."""
+        path = self._root / 'sys/class/block' / disk / 'size'
+
+        def look() -> bool | None:
+            return True if sysfs.read_int(path) == size // 512 else None
+
+        return bool(self._wait(look, f'/{disk}', deadline))
+
+    def _identify(
+        self,
+        controller: str,
+        nsid: int,
+        page: int,
+        deadline: deadlines.Deadline,
+    ) -> bytes:
+        return bytes(
+            self._call(
+                'identify',
+                controller,
+                nsid,
+                page,
+                about=controller,
+                deadline=deadline,
+            )
+        )
+
+    def _wait(
+        self,
+        look: Callable[[], T | None],
+        part: str,
+        deadline: deadlines.Deadline,
+    ) -> T | None:
+        return self._uevents.wait_for(
+            look, lambda event: part in event['DEVPATH'], deadline
+        )
+
+    def _call(
+        self,
+        verb: str,
+        *arguments: Any,
+        about: str,
+        deadline: deadlines.Deadline,
+    ) -> Any:
+        return self._calls.call(
+            getattr(self._privileged, verb),
+            *arguments,
+            name=f'nvme.{verb}',
+            about=about,
+            deadline=deadline,
+        )
+
+
+def _portal(address: str) -> str | None:
+    """``address:port`` of the kernel's ``traddr=…,trsvcid=…,…``."""
+    values = dict(
+        part.split('=', 1) for part in address.split(',') if '=' in part
+    )
+    host, port = values.get('traddr'), values.get('trsvcid')
+    if not host or not port:
+        return None
+    return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
+
+
+def _digits(text: str) -> str:
+    """An identifier in sysfs, as digits; empty if it has none."""
+    digits = text.replace('-', '').replace(' ', '').lower()
+    return digits if digits.strip('0') else ''

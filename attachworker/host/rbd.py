@@ -1,0 +1,313 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Ceph RBD: the images that this host has mapped, from sysfs."""
+
+import dataclasses
+import errno
+import ipaddress
+import pathlib
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker.host import network
+from attachworker.host import sysfs
+from attachworker.host import uevents
+from attachworker.host import verbs
+
+#: Port of a monitor that was named without.
+_MONITOR_PORT = 6789
+
+#: What the kernel calls an image that is no snapshot.
+_HEAD = '-'
+
+#: A mapping that goes or comes meanwhile; these verbs read memory alone.
+_GONE = (errno.ENOENT, errno.ENODEV)
+_BUSY = (errno.EBUSY, errno.EINPROGRESS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapping:
+    """An image that the kernel has a block device for.
+
+    :ivar number: N of rbdN
+    :ivar fsid: of the cluster
+    :ivar namespace: of the pool; empty: the one without a name
+    :ivar image_id: empty for the first format of images
+    :ivar snapshot: empty: the image itself
+    :ivar size: bytes, as the driver knows it
+    """
+
+    number: int
+    fsid: str
+    pool: str
+    pool_id: str
+    namespace: str
+    image: str
+    image_id: str
+    snapshot: str
+    size: int
+
+    @property
+    def disk(self) -> str:
+        return f'rbd{self.number}'
+
+    @property
+    def spec(self) -> str:
+        """As objects.RBDConnectionInfo.spec has it."""
+        parts = (self.pool, self.namespace, self.image)
+        where = '/'.join(part for part in parts if part)
+        return f'{where}@{self.snapshot}' if self.snapshot else where
+
+    @property
+    def identifier(self) -> str:
+        """What tells the image from all others, those of its name too.
+
+        Of numbers that a cluster gives once. Dots divide them: other signs
+        are lost where identifiers are compared.
+        """
+        return '.'.join(
+            (
+                self.fsid,
+                self.pool_id,
+                self.namespace,
+                self.image_id or self.image,
+                self.snapshot,
+            )
+        )
+
+
+class RBD:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        privileged: Any,
+        calls: verbs.Verbs,
+        monitor: uevents.UeventMonitor,
+    ) -> None:
+        self._root = root
+        self._privileged = privileged
+        self._calls = calls
+        self._uevents = monitor
+
+    def available(self) -> bool:
+        """Whether the kernel has the driver."""
+        return (self._root / 'sys/bus/rbd').is_dir()
+
+    def mappings(self) -> list[Mapping]:
+        """All that there are, whoever made them."""
+        directory = self._root / 'sys/bus/rbd/devices'
+        found = [
+            self._mapping(directory / name, int(name))
+            for name in sysfs.names(directory)
+            if name.isdigit()
+        ]
+        return [one for one in found if one is not None]
+
+    def at(self, portal: str, spec: str) -> list[Mapping]:
+        """The mappings of an image of one cluster.
+
+        A cluster is known by its monitors: one in common is enough, for
+        monitors come and go.
+
+        :param portal: monitors with commas between them
+        :raises OSError: the monitors of a mapping cannot be read
+        """
+        wanted = set(portal.split(','))
+        return [
+            one
+            for one in self.mappings()
+            if one.spec == spec and wanted & self.monitors(one)
+        ]
+
+    def monitors(self, mapping: Mapping) -> frozenset[str]:
+        """What it was mapped through; none if it is gone.
+
+        :raises OSError: they cannot be read
+        """
+        deadline = deadlines.Deadline.after(verbs.MOMENT)
+        try:
+            found = self._call(
+                'monitors', mapping.number, about='', deadline=deadline
+            )
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            return frozenset()
+        return frozenset(map(_portal, found))
+
+    def add(
+        self,
+        *arguments: Any,
+        about: str,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        """Map an image; see :func:`attachworker.privileged.rbd.add`.
+
+        :raises OSError: why it cannot be mapped
+        """
+        self._call('add', *arguments, about=about, deadline=deadline)
+
+    def wait_for_disk(
+        self, portal: str, spec: str, deadline: deadlines.Deadline
+    ) -> Mapping | None:
+        """The mapping once it has a node in /dev; None if that is late."""
+
+        def look() -> Mapping | None:
+            for one in self.at(portal, spec):
+                if (self._root / 'dev' / one.disk).exists():
+                    return one
+            return None
+
+        return self._uevents.wait_for(look, _relevant, deadline)
+
+    def remove(self, mapping: Mapping, deadline: deadlines.Deadline) -> bool:
+        """Unmap an image; True once the kernel no longer has it.
+
+        udev opens a device for a moment to look what is on it, and nothing
+        tells when it has closed it: a busy one is tried again.
+
+        :raises OSError: EBUSY if it stays busy, or why the kernel does not
+        """
+        places = (
+            self._root / 'sys/bus/rbd/devices' / str(mapping.number),
+            self._root / 'sys/class/block' / mapping.disk,
+        )
+        busy: list[OSError] = []
+
+        def look() -> bool | None:
+            if not any(place.exists() for place in places):
+                busy.clear()
+                return True
+            try:
+                self._call(
+                    'remove',
+                    mapping.number,
+                    about=mapping.disk,
+                    deadline=deadline,
+                )
+            except OSError as error:
+                if error.errno in _BUSY:
+                    busy[:] = [error]
+                    return None
+                if error.errno not in _GONE:
+                    raise
+            busy.clear()
+            return None if any(place.exists() for place in places) else True
+
+        gone = False
+        try:
+            gone = bool(self._uevents.wait_for(look, _relevant, deadline))
+        except exception.DeadlineExceeded:
+            if not busy:
+                raise
+        if busy:
+            raise busy[0]
+        return gone
+
+    def refresh(
+        self, mapping: Mapping, deadline: deadlines.Deadline
+    ) -> Mapping | None:
+        """Have the kernel ask the cluster about an image again.
+
+        :returns: what it is now; None if it is gone
+        :raises OSError: the cluster does not know it, or does not answer
+        """
+        self._call(
+            'refresh', mapping.number, about=mapping.disk, deadline=deadline
+        )
+        return self.find(mapping.disk)
+
+    def find(self, disk: str) -> Mapping | None:
+        """The mapping of a disk."""
+        for one in self.mappings():
+            if one.disk == disk:
+                return one
+        return None
+
+    def wait_for_size(
+        self, mapping: Mapping, deadline: deadlines.Deadline
+    ) -> bool:
+        """True once the block device has the size that the driver knows."""
+        path = self._root / 'sys/class/block' / mapping.disk / 'size'
+
+        def look() -> bool | None:
+            return (
+                True if sysfs.read_int(path) == mapping.size // 512 else None
+            )
+
+        return bool(self._uevents.wait_for(look, _relevant, deadline))
+
+    def _mapping(self, directory: pathlib.Path, number: int) -> Mapping | None:
+        """None if it goes while it is read."""
+        names = (
+            'cluster_fsid',
+            'pool',
+            'pool_id',
+            'pool_ns',
+            'name',
+            'image_id',
+            'current_snap',
+        )
+        read = {name: sysfs.read(directory / name) for name in names}
+        # kernels before 5.3 have no namespaces
+        read['pool_ns'] = read['pool_ns'] or ''
+        size = sysfs.read_int(directory / 'size')
+        if None in read.values() or size is None:
+            return None
+        known = {name: value or '' for name, value in read.items()}
+        snapshot = known['current_snap']
+        return Mapping(
+            number=number,
+            fsid=known['cluster_fsid'],
+            pool=known['pool'],
+            pool_id=known['pool_id'],
+            namespace=known['pool_ns'],
+            image=known['name'],
+            image_id=known['image_id'],
+            snapshot='' if snapshot == _HEAD else snapshot,
+            size=size,
+        )
+
+    def _call(
+        self,
+        verb: str,
+        *arguments: Any,
+        about: str,
+        deadline: deadlines.Deadline,
+    ) -> Any:
+        return self._calls.call(
+            getattr(self._privileged, verb),
+            *arguments,
+            name=f'rbd.{verb}',
+            about=about,
+            deadline=deadline,
+        )
+
+
+def _relevant(event: uevents.Uevent) -> bool:
+    return '/rbd' in event['DEVPATH']
+
+
+def _portal(spelled: str) -> str:
+    """``address:port`` of a monitor as somebody has spelled it."""
+    if spelled.startswith('['):
+        address, _, port = spelled[1:].partition(']')
+        port = port.removeprefix(':')
+    else:
+        address, _, port = spelled.partition(':')
+    try:
+        canonical = str(ipaddress.ip_address(address))
+        return network.join(canonical, int(port or _MONITOR_PORT))
+    except ValueError:
+        return spelled

@@ -1,0 +1,194 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""NVMe over Fabrics volumes."""
+
+from collections.abc import Mapping
+from typing import Any
+from typing import Self
+
+from oslo_versionedobjects import fields as ovo_fields
+
+from attachworker import exception
+from attachworker.objects import base
+from attachworker.objects import connection_info
+from attachworker.objects import fields
+from attachworker.objects import rules
+
+MAX_PORTALS = 64
+
+#: Port of NVMe over Fabrics at the IANA.
+NVME_PORT = 4420
+
+#: Keys of the old form, and what the new form calls them.
+_OLD_KEYS = {'nqn': 'target_nqn'}
+
+
+@base.AttachWorkerObjectRegistry.register
+class NVMeOFPortal(base.AttachWorkerObject):
+    """One portal of a subsystem."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: 'address:port', see rules.portal.
+        'portal': fields.PortalField(),
+        #: 'tcp' or 'rdma'.
+        'transport': fields.NVMeTransportField(),
+    }
+
+
+@base.AttachWorkerObjectRegistry.register
+class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
+    """A namespace of a subsystem behind one or more portals.
+
+    At least one of ``vol_uuid``, ``volume_nguid`` and ``ns_id`` says which
+    namespace; the first of these that is given counts.
+    """
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: 1 to 64 ways to the subsystem.
+        'portal_list': ovo_fields.ListOfObjectsField('NVMeOFPortal'),
+        #: The subsystem.
+        'target_nqn': fields.NQNField(),
+        #: UUID of the namespace, 32 digits; null: it is not said.
+        'vol_uuid': fields.NamespaceIdField(nullable=True),
+        #: NGUID of the namespace, 32 digits; null: it is not said.
+        'volume_nguid': fields.NamespaceIdField(nullable=True),
+        #: Number of the namespace; null: it is not said.
+        'ns_id': fields.NamespaceNumberField(nullable=True),
+        #: The name that this host logs in by; null: its own.
+        'host_nqn': fields.NQNField(nullable=True),
+        #: DH-HMAC-CHAP keys (``DHHC-1:…``) of this host, and of the
+        #: subsystem; null: without.
+        'dhchap_secret': fields.SecretLineField(nullable=True),
+        'dhchap_ctrl_secret': fields.SecretLineField(nullable=True),
+    }
+
+    MADE = frozenset({'portal_list'})
+
+    protocol = 'nvmeof'
+
+    @classmethod
+    def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
+        for key in ('volume_replicas', 'replica_count'):
+            if data.get(key):
+                raise exception.UnsupportedProtocol(
+                    protocol=cls.protocol,
+                    reason='md replicas are not supported; have the storage '
+                    'replicate',
+                )
+        given = {
+            new: data[old] for old, new in _OLD_KEYS.items() if data.get(old)
+        }
+        info = super()._from_data(volume_type, given | dict(data))
+        info.portal_list = _portals(data)
+        return info
+
+    def validate(self) -> None:
+        super().validate()
+        unique = {each.portal: each for each in self.portal_list}
+        if not 1 <= len(unique) <= MAX_PORTALS:
+            raise _invalid('portals', f'must have 1 to {MAX_PORTALS} entries')
+        self.portal_list = list(unique.values())
+        if not self.namespace and self.ns_id is None:
+            raise _invalid(
+                'vol_uuid',
+                'is required, or volume_nguid, or ns_id: a namespace is not '
+                'taken by guess',
+            )
+        if self.dhchap_ctrl_secret and not self.dhchap_secret:
+            raise _invalid('dhchap_secret', 'is required by the other one')
+        if self.wwn is None and self.namespace:
+            self.wwn = self.vol_uuid or self.volume_nguid
+
+    @property
+    def namespace(self) -> str:
+        """``uuid.…`` or ``nguid.…``; empty if there is only a number."""
+        if self.vol_uuid:
+            return f'uuid.{self.vol_uuid}'
+        return f'nguid.{self.volume_nguid}' if self.volume_nguid else ''
+
+    @property
+    def targets(self) -> list[connection_info.Target]:
+        return [
+            connection_info.Target(
+                each.portal, self.target_nqn, self.namespace or self.ns_id
+            )
+            for each in self.portal_list
+        ]
+
+    def is_complete(self, multipath: bool) -> bool:
+        """Without a host name to look up."""
+        return all(rules.is_ip_portal(each.portal) for each in self.targets)
+
+    def transport_of(self, target: connection_info.Target) -> str:
+        """'tcp' or 'rdma'."""
+        known = {each.portal: each.transport for each in self.portal_list}
+        return str(known[target.portal])
+
+    def with_targets(self, targets: list[connection_info.Target]) -> Self:
+        info = self.obj_clone()
+        info.portal_list = [
+            NVMeOFPortal(portal=target.portal, transport=each.transport)
+            for target, each in zip(targets, self.portal_list, strict=True)
+        ]
+        return info
+
+
+def _portals(data: Mapping[str, Any]) -> list[NVMeOFPortal]:
+    """The portals of the new form, or the one of the old form."""
+    given = data.get('portals')
+    if given is None:
+        address, port = data.get('target_portal'), data.get('target_port')
+        if address is None:
+            raise _invalid('portals', 'is required')
+        return [_portal('target_', address, port, data.get('transport_type'))]
+    if not isinstance(given, list | tuple):
+        raise _invalid('portals', 'must be a list')
+    if len(given) > MAX_PORTALS:
+        raise _invalid('portals', f'must have at most {MAX_PORTALS} entries')
+    found = []
+    for index, entry in enumerate(given):
+        if not isinstance(entry, list | tuple) or len(entry) != 3:
+            raise _invalid(
+                f'portals[{index}]', 'must have address, port and transport'
+            )
+        found.append(_portal(f'portals[{index}].', *entry))
+    return found
+
+
+def _portal(
+    key: str, address: object, port: object, transport: object
+) -> NVMeOFPortal:
+    """One portal of its parts.
+
+    :param key: what precedes the names of the parts, in errors
+    """
+    return NVMeOFPortal(
+        portal=rules.check(
+            f'{key}portal',
+            lambda value: rules.endpoint(value, port, NVME_PORT),
+            address,
+        ),
+        transport=rules.check(
+            f'{key}transport', rules.nvme_transport, transport
+        ),
+    )
+
+
+def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
+    return exception.InvalidConnectionInfo(key=key, rule=rule)

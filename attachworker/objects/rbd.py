@@ -1,0 +1,172 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Ceph RBD images."""
+
+from collections.abc import Mapping
+from typing import Any
+from typing import Self
+
+from oslo_versionedobjects import fields as ovo_fields
+
+from attachworker import exception
+from attachworker.objects import base
+from attachworker.objects import connection_info
+from attachworker.objects import fields
+from attachworker.objects import rules
+
+#: As many as the kernel takes (CEPH_MAX_MON).
+MAX_MONITORS = 31
+
+#: Port of a monitor that speaks the first version of the protocol.
+MONITOR_PORT = 6789
+
+
+@base.AttachWorkerObjectRegistry.register
+class RBDConnectionInfo(connection_info.ConnectionInfo):
+    """An image, or a snapshot of one, in a pool of a Ceph cluster."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: 1 to 31 monitors of the cluster: 'address:port', sorted.
+        'monitors': ovo_fields.ListOfObjectsField('RBDMonitor'),
+        'pool': fields.CephNameField(),
+        #: Namespace of the pool; null: the one without a name.
+        'namespace': fields.CephNameField(nullable=True),
+        'image': fields.CephNameField(),
+        #: Snapshot of the image, which is read-only; null: the image itself.
+        'snapshot': fields.CephNameField(nullable=True),
+        #: Names the files in /etc/ceph.
+        'cluster_name': fields.CephNameField(default='ceph'),
+        #: Whether the cluster wants to know who this host is (cephx).
+        'auth_enabled': fields.FlagField(default=False),
+        #: Without 'client.'.
+        'auth_username': fields.CephNameField(default='admin'),
+        #: Text of a keyring with the user's key; null: the host has one.
+        'keyring': fields.SecretField(nullable=True),
+    }
+
+    MADE = frozenset({'monitors', 'pool', 'namespace', 'image', 'snapshot'})
+
+    protocol = 'rbd'
+
+    #: What all clusters are called, in place of an IQN.
+    TARGET_NAME = 'ceph'
+
+    @classmethod
+    def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
+        info = super()._from_data(volume_type, data)
+        info.monitors = _monitors(data)
+        for field, value in _parts(data.get('name')).items():
+            setattr(info, field, rules.check('name', rules.ceph_name, value))
+        return info
+
+    def validate(self) -> None:
+        super().validate()
+        unique = {each.portal: each for each in self.monitors}
+        if not 1 <= len(unique) <= MAX_MONITORS:
+            raise _invalid('hosts', f'must have 1 to {MAX_MONITORS} entries')
+        self.monitors = [unique[portal] for portal in sorted(unique)]
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it is mapped so that nobody can write to it."""
+        return self.access_mode == 'ro' or self.snapshot is not None
+
+    @property
+    def spec(self) -> str:
+        """``pool/image`` or ``pool/namespace/image``, with ``@snapshot``."""
+        parts = [self.pool, self.namespace, self.image]
+        where = '/'.join(part for part in parts if part)
+        return f'{where}@{self.snapshot}' if self.snapshot else where
+
+    @property
+    def targets(self) -> list[connection_info.Target]:
+        """One: all monitors are ways to the same cluster.
+
+        The image stands in place of the number. Names of targets are
+        compared without case, and those of images differ by it.
+        """
+        portal = ','.join(each.portal for each in self.monitors)
+        return [connection_info.Target(portal, self.TARGET_NAME, self.spec)]
+
+    def is_complete(self, multipath: bool) -> bool:
+        """Without a host name to look up."""
+        return all(rules.is_ip_portal(each.portal) for each in self.monitors)
+
+    def with_targets(self, targets: list[connection_info.Target]) -> Self:
+        info = self.obj_clone()
+        info.monitors = [
+            RBDMonitor(portal=portal)
+            for portal in targets[0].portal.split(',')
+        ]
+        return info
+
+
+@base.AttachWorkerObjectRegistry.register
+class RBDMonitor(base.AttachWorkerObject):
+    """One monitor of a cluster."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: 'address:port', see rules.endpoint.
+        'portal': fields.PortalField(),
+    }
+
+
+def _parts(name: object) -> dict[str, str]:
+    """What a name says: ``pool[/namespace]/image[@snapshot]``."""
+    if name is None:
+        raise _invalid('name', 'is required')
+    where, at, snapshot = rules.check('name', rules.text, name).partition('@')
+    parts = where.split('/')
+    if len(parts) not in (2, 3):
+        raise _invalid('name', 'must be pool/image or pool/namespace/image')
+    found = {'pool': parts[0], 'image': parts[-1]}
+    if len(parts) == 3:
+        found['namespace'] = parts[1]
+    if at:
+        found['snapshot'] = snapshot
+    return found
+
+
+def _monitors(data: Mapping[str, Any]) -> list[RBDMonitor]:
+    """The hosts of a cluster with their ports, which go in pairs."""
+    hosts, ports = data.get('hosts'), data.get('ports')
+    if hosts is None:
+        raise _invalid('hosts', 'is required')
+    if not isinstance(hosts, list | tuple):
+        raise _invalid('hosts', 'must be a list')
+    if len(hosts) > MAX_MONITORS:
+        raise _invalid('hosts', f'must have at most {MAX_MONITORS} entries')
+    if ports is None:
+        ports = [None] * len(hosts)
+    if not isinstance(ports, list | tuple) or len(ports) != len(hosts):
+        raise _invalid('ports', 'must be a list with a port for each host')
+    return [
+        RBDMonitor(portal=_portal(f'hosts[{index}]', host, port))
+        for index, (host, port) in enumerate(zip(hosts, ports, strict=True))
+    ]
+
+
+def _portal(key: str, host: object, port: object) -> str:
+    return rules.check(
+        key, lambda value: rules.endpoint(value, port, MONITOR_PORT), host
+    )
+
+
+def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
+    return exception.InvalidConnectionInfo(key=key, rule=rule)

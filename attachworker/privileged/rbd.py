@@ -1,0 +1,223 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Ceph RBD: images as block devices of the kernel.
+
+The key of a user goes to the kernel through the keyring of this thread. As
+the option ``secret`` it would be in ``config_info`` of sysfs for as long as
+the image is mapped.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator
+import contextlib
+import ctypes
+import errno
+import os
+import pathlib
+import re
+import secrets
+
+from attachworker import privileged
+
+BUS = pathlib.Path('/sys/bus/rbd')
+KEYRINGS = pathlib.Path('/etc/ceph')
+
+_KEYUTILS = 'libkeyutils.so.1'
+# linux/keyctl.h: KEY_SPEC_THREAD_KEYRING
+_THREAD_KEYRING = -1
+
+_MONITOR = re.compile(r'(?:[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\]):[0-9]{1,5}')
+_NAME = re.compile(r'(?!-)[!-+.0-?A-~-]{1,255}')
+_OPTIONS = frozenset(
+    ('name', '_pool_ns', 'mount_timeout', 'read_only', 'exclusive')
+)
+#: Of these, the kernel is told the name alone.
+_FLAGS = frozenset(('read_only', 'exclusive'))
+#: What one write to sysfs may have.
+_LONGEST = 4095
+
+
+@privileged.default.entrypoint
+def add(
+    monitors: list[str],
+    pool: str,
+    image: str,
+    snapshot: str,
+    options: dict[str, str],
+    cluster: str,
+    keyring: str,
+) -> None:
+    """Map an image; the device is there when this returns.
+
+    :param monitors: ``address:port``
+    :param snapshot: empty: the image itself
+    :param options: as the kernel calls them; the value of a flag means
+        nothing
+    :param cluster: whose keyring files of this host may have the key; empty:
+        the cluster wants none
+    :param keyring: text of a keyring with the key; empty: a file has it
+    :raises OSError: ENOKEY if there is no key, or why the kernel does not
+    """
+    if not monitors or not all(map(_MONITOR.fullmatch, monitors)):
+        raise ValueError('not monitors of a cluster')
+    _check(pool, image, *([snapshot] if snapshot else []))
+    for name, value in options.items():
+        if name not in _OPTIONS:
+            raise ValueError('not an option of a mapping')
+        if name not in _FLAGS:
+            _check(value)
+    with contextlib.ExitStack() as stack:
+        given = [
+            name if name in _FLAGS else f'{name}={value}'
+            for name, value in options.items()
+        ]
+        if cluster:
+            _check(cluster)
+            key = _key(f'client.{options["name"]}', cluster, keyring)
+            given.append(f'key={stack.enter_context(_kernel_key(key))}')
+        line = ' '.join(
+            (','.join(monitors), ','.join(given), pool, image, snapshot or '-')
+        )
+        _write_to_bus('add', line)
+
+
+@privileged.default.entrypoint
+def remove(number: int) -> None:
+    """Unmap an image.
+
+    :param number: N of rbdN
+    :raises OSError: EBUSY if somebody has it open, ENOENT if it is not there
+    """
+    _write_to_bus('remove', _number(number))
+
+
+@privileged.default.entrypoint
+def refresh(number: int) -> None:
+    """Have the kernel read the header of an image again, and so its size.
+
+    :raises OSError: it is not mapped, or the cluster does not answer
+    """
+    _write(BUS / 'devices' / _number(number) / 'refresh', '1')
+
+
+@privileged.default.entrypoint
+def monitors(number: int) -> list[str]:
+    """The monitors that an image was mapped with, as they were spelled.
+
+    Nothing else of what it was mapped with: there may be a secret.
+
+    :raises OSError: it is not mapped
+    """
+    path = BUS / 'devices' / _number(number) / 'config_info'
+    return path.read_text(encoding='utf-8').partition(' ')[0].split(',')
+
+
+def _check(*names: str) -> None:
+    for name in names:
+        if not _NAME.fullmatch(name) or name in ('.', '..'):
+            raise ValueError('not a name of Ceph')
+
+
+def _number(number: int) -> str:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ValueError('not the number of a mapping')
+    return str(number)
+
+
+def _write_to_bus(verb: str, line: str) -> None:
+    """The kernel refuses the plain file where it has the other one."""
+    path = BUS / f'{verb}_single_major'
+    _write(path if path.exists() else BUS / verb, line)
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    data = text.encode()
+    if len(data) > _LONGEST:
+        raise ValueError('too long for sysfs')
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+# -- keys
+
+
+def _key(entity: str, cluster: str, keyring: str) -> bytes:
+    """The key of a user, from a keyring or where Ceph looks for one.
+
+    :raises OSError: ENOKEY: there is none
+    """
+    texts = iter([keyring]) if keyring else _files(entity, cluster)
+    for text in texts:
+        found = _entry(text, entity)
+        if found is None:
+            continue
+        with contextlib.suppress(binascii.Error, ValueError):
+            return base64.b64decode(found, validate=True)
+        break
+    raise OSError(errno.ENOKEY, f'no usable key of {entity} in a keyring')
+
+
+def _files(entity: str, cluster: str) -> Iterator[str]:
+    names = (
+        f'{cluster}.{entity}.keyring',
+        f'{cluster}.keyring',
+        'keyring',
+        'keyring.bin',
+    )
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            yield (KEYRINGS / name).read_text(
+                encoding='utf-8', errors='replace'
+            )
+
+
+def _entry(text: str, entity: str) -> str | None:
+    """The key in the section of a user; None if it has none there."""
+    section = ''
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith('['):
+            section = line.strip('[]').strip()
+        name, equals, value = line.partition('=')
+        if equals and section == entity and name.strip() == 'key':
+            return value.strip().strip('"')
+    return None
+
+
+@contextlib.contextmanager
+def _kernel_key(key: bytes) -> Iterator[str]:
+    """The name of a key of the kernel that this thread alone can use.
+
+    :raises OSError: the kernel does not take it
+    """
+    library = ctypes.CDLL(_KEYUTILS, use_errno=True)
+    name = f'attachworker-{secrets.token_hex(8)}'
+    serial = library.add_key(
+        ctypes.c_char_p(b'ceph'),
+        ctypes.c_char_p(name.encode()),
+        ctypes.c_char_p(key),
+        ctypes.c_size_t(len(key)),
+        ctypes.c_int32(_THREAD_KEYRING),
+    )
+    if serial == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f'the key: {os.strerror(number)}')
+    try:
+        yield name
+    finally:
+        library.keyctl_unlink(
+            ctypes.c_int32(serial), ctypes.c_int32(_THREAD_KEYRING)
+        )

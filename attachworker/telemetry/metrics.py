@@ -1,0 +1,171 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Metrics of the worker, for a Prometheus server to fetch."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+import prometheus_client
+from prometheus_client import core
+from prometheus_client import registry
+
+from attachworker import exception
+from attachworker.telemetry import progress
+
+#: Seconds: from what a step takes to the longest deadlines.
+_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+
+_OPERATIONS = ('attach', 'detach', 'extend')
+
+
+@dataclasses.dataclass(frozen=True)
+class Gauge:
+    """One thing that is counted when somebody asks.
+
+    :ivar labels: names
+    :ivar values: by the values of the labels
+    """
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    values: dict[tuple[str, ...], float]
+
+
+class Metrics:
+    """Counts what happens; what is, is looked at when somebody asks.
+
+    :param version: of the worker
+    :param protocols: that it knows
+    :param look: what is; asked for each answer, from any thread
+    """
+
+    def __init__(
+        self,
+        version: str,
+        protocols: Iterable[str],
+        look: Callable[[], Iterable[Gauge]],
+    ) -> None:
+        self.registry = prometheus_client.CollectorRegistry()
+        self._operations = prometheus_client.Counter(
+            'attachworker_operations',
+            'Operations that have ended; code: of the error, empty if none.',
+            ('operation', 'protocol', 'status', 'code'),
+            registry=self.registry,
+        )
+        # A series that begins at 1 never grows: nobody would be alerted.
+        for protocol in protocols:
+            for operation in _OPERATIONS:
+                self._operations.labels(
+                    operation, protocol, 'failed', 'internal'
+                )
+        self._seconds = self._histogram(
+            'attachworker_operation_seconds',
+            'From the acceptance of an operation to its result.',
+            ('operation', 'protocol'),
+        )
+        self._waits = self._histogram(
+            'attachworker_queue_wait_seconds',
+            'From the acceptance of an operation to its first step.',
+            ('operation',),
+        )
+        self._steps = self._histogram(
+            'attachworker_step_seconds',
+            'Duration of a step.',
+            ('operation', 'step'),
+        )
+        prometheus_client.Info(
+            'attachworker_build',
+            'The worker.',
+            registry=self.registry,
+        ).info({'version': version})
+        prometheus_client.ProcessCollector(registry=self.registry)
+        self.registry.register(_Looker(look))
+        self._server: Any = None
+
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...]
+    ) -> prometheus_client.Histogram:
+        return prometheus_client.Histogram(
+            name, text, labels, buckets=_BUCKETS, registry=self.registry
+        )
+
+    def start(self, address: str, port: int | None) -> None:
+        """Answer at a port, if there is one.
+
+        :raises ConfigurationError: it cannot be had
+        """
+        if port is None:
+            return
+        try:
+            self._server, _ = prometheus_client.start_http_server(
+                port, address, self.registry
+            )
+        except OSError as error:
+            raise exception.ConfigurationError(
+                option='port of group metrics',
+                reason=f'{address}:{port}: {error.strerror or error}; choose '
+                'another one',
+            ) from error
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def began(self, operation: progress.Operation, waited: float) -> None:
+        self._waits.labels(operation.kind).observe(waited)
+
+    def step_ended(
+        self,
+        operation: progress.Operation,
+        step: str,
+        elapsed: float,
+        code: str | None,
+    ) -> None:
+        # Those of one target have it in their name.
+        name = step.partition(':')[0]
+        self._steps.labels(operation.kind, name).observe(elapsed)
+
+    def ended(self, operation: progress.Operation, elapsed: float) -> None:
+        result = operation.result
+        self._operations.labels(
+            operation.kind,
+            operation.protocol,
+            result.status,
+            result.error.code if result.error else '',
+        ).inc()
+        self._seconds.labels(operation.kind, operation.protocol).observe(
+            elapsed
+        )
+
+
+class _Looker(registry.Collector):
+    def __init__(self, look: Callable[[], Iterable[Gauge]]) -> None:
+        self._look = look
+
+    def describe(self) -> list[core.Metric]:
+        """None: there may be nothing to look at yet."""
+        return []
+
+    def collect(self) -> Iterator[core.Metric]:
+        for gauge in self._look():
+            family = core.GaugeMetricFamily(
+                gauge.name, gauge.help, labels=gauge.labels
+            )
+            for values, count in gauge.values.items():
+                family.add_metric(values, count)
+            yield family

@@ -1,0 +1,57 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The Guru Meditation Report: what the worker does just now, on SIGUSR2."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from oslo_reports import guru_meditation_report
+from oslo_reports.models import with_default_views
+
+#: The name of a section, and what is in it.
+Sections = Mapping[str, Callable[[], Mapping[str, Any]]]
+
+
+class _Version:
+    @staticmethod
+    def vendor_string() -> str:
+        return 'OpenStack'
+
+    @staticmethod
+    def product_string() -> str:
+        return 'attachworker'
+
+    @staticmethod
+    def version_string_with_package() -> str:
+        return metadata.version('attachworker')
+
+
+def write(sections: Sections, directory: str | None) -> None:
+    """Write the report; threads, processes and options are in it, too.
+
+    :param sections: ours; asked from the thread that calls
+    :param directory: for a file of its own; None: standard error
+    """
+
+    class Report(guru_meditation_report.TextGuruMeditation):
+        persistent_sections = [
+            (title, _generator(look)) for title, look in sections.items()
+        ]
+
+    Report.handle_signal(_Version, 'attachworker', directory, None)
+
+
+def _generator(look: Callable[[], Mapping[str, Any]]) -> Callable[[], Any]:
+    return lambda: with_default_views.ModelWithDefaultViews(dict(look()))

@@ -1,0 +1,165 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What a Prometheus server is told."""
+
+from collections.abc import Iterator
+import urllib.request
+
+from prometheus_client import parser
+import pytest
+
+from tests import harness
+from tests.contract import bed as beds
+from tests.functional import rabbitmq
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+def watched(bed: beds.Bed) -> Iterator[harness.Harness]:
+    """A worker that shows its metrics."""
+    port = rabbitmq.free_port()
+    with harness.Harness(bed, metrics__port=port) as worker:
+        yield worker
+
+
+def scrape(worker: harness.Harness) -> Samples:
+    """All samples, by name and labels."""
+    port = worker.conf.metrics.port
+    url = f'http://127.0.0.1:{port}/metrics'
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in parser.text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    """The sum of the samples that have these labels."""
+    return sum(
+        number
+        for (found, those), number in samples.items()
+        if found == f'attachworker_{name}'
+        and labels.items() <= dict(those).items()
+    )
+
+
+def test_what_happens_is_counted(
+    bed: beds.Bed, watched: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    before = scrape(watched)
+    assert value(before, 'ready') == 1
+    assert value(before, 'operations_total') == 0
+    assert value(before, 'attachments') == 0
+    # What an alert waits for is there from the beginning
+    internal = {'protocol': 'iscsi', 'code': 'internal'}
+    assert any(
+        internal.items() <= dict(labels).items() for _, labels in before
+    )
+    assert value(before, 'journal_bytes') > 0
+    # When one attach fails and one does not
+    result = watched.attach(volume, 'wrong', expected_wwn='another')
+    assert result.error.code == 'identity_mismatch', result.as_dict()
+    result = watched.attach(volume)
+    assert result.status == 'attached', result.as_dict()
+    # Then each is counted, by how it ended
+    there = scrape(watched)
+    of_attach = {'operation': 'attach', 'protocol': 'iscsi'}
+    assert (
+        value(
+            there,
+            'operations_total',
+            status='failed',
+            code='identity_mismatch',
+            **of_attach,
+        )
+        == 1
+    )
+    assert (
+        value(
+            there, 'operations_total', status='attached', code='', **of_attach
+        )
+        == 1
+    )
+    assert value(there, 'operation_seconds_count', **of_attach) == 2
+    assert value(there, 'queue_wait_seconds_count', operation='attach') == 2
+    took = value(there, 'step_seconds_sum', step='ConnectTarget')
+    (in_result,) = (
+        seconds
+        for step, seconds in result.timings.items()
+        if step.startswith('ConnectTarget:')
+    )
+    assert took >= in_result > 0
+    assert value(there, 'step_seconds_count', step='ConnectTarget') == 2
+    # And what is there is seen
+    assert value(there, 'attachments', protocol='iscsi', state='attached') == 1
+    for name, labels in (
+        ('links', {'kind': 'session'}),
+        ('paths', {'state': 'running'}),
+    ):
+        assert (
+            value(there, name, **labels) == value(before, name, **labels) + 1
+        )
+    # And when it is detached, it is gone
+    result = watched.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    gone = scrape(watched)
+    assert (
+        value(
+            gone,
+            'operations_total',
+            operation='detach',
+            protocol='iscsi',
+            status='detached',
+        )
+        == 1
+    )
+    assert value(gone, 'attachments') == 0
+    assert value(gone, 'links') == value(before, 'links')
+    assert value(gone, 'paths') == value(before, 'paths')
+
+
+def test_a_map_is_counted(bed: beds.Bed, watched: harness.Harness) -> None:
+    volume = bed.create_volume(portals=2)
+    before = scrape(watched)
+    result = watched.attach(volume, multipath=True, min_paths=2)
+    assert result.status == 'attached', result.as_dict()
+    there = scrape(watched)
+    assert (
+        value(there, 'maps', state='usable')
+        == value(before, 'maps', state='usable') + 1
+    )
+    assert value(there, 'paths') == value(before, 'paths') + 2
+    result = watched.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert value(scrape(watched), 'maps') == value(before, 'maps')
+
+
+def test_no_labels_name_anybody(
+    bed: beds.Bed, watched: harness.Harness
+) -> None:
+    """Or there would be more and more series, and secrets in some."""
+    series = []
+    for _ in range(2):
+        volume = bed.create_volume()
+        result = watched.attach(volume)
+        assert result.status == 'attached', result.as_dict()
+        assert watched.detach(volume.name).status == 'detached'
+        series.append(scrape(watched).keys())
+    assert series[0] == series[1]
+    values = {text for _, labels in series[1] for _, text in labels}
+    for identifier in (volume.name, volume.target, volume.portals[0]):
+        assert not any(identifier in text for text in values)

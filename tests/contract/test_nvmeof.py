@@ -1,0 +1,177 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""nvmeof: portals, shared subsystems, and controllers that come and go."""
+
+from attachworker import objects
+from tests import harness
+from tests.contract import bed as beds
+from tests.contract.test_audit import findings
+from tests.contract.test_audit import states
+from tests.contract.test_audit import until
+
+
+def attached(
+    worker: harness.Harness, volume: beds.Volume, **values: object
+) -> objects.DeviceInfo:
+    result = worker.attach(volume, **values)
+    assert result.status == 'attached', result.as_dict()
+    return result.device
+
+
+def detached(worker: harness.Harness, attachment_id: str) -> None:
+    result = worker.detach(attachment_id)
+    assert result.status == 'detached', result.as_dict()
+    assert result.leftovers == []
+
+
+def controllers(bed: beds.Bed) -> int:
+    return len(bed.snapshot()['nvme_controllers'])
+
+
+def test_all_portals_at_once(bed: beds.Bed, worker: harness.Harness) -> None:
+    # Given a namespace behind two portals
+    volume = bed.create_nvme_volume(portals=2)
+    before = bed.snapshot()
+    # When it is attached with multipath
+    device = attached(worker, volume, multipath=True, min_paths=2)
+    # Then it is one device, which the kernel itself has made of the paths
+    assert device.path.startswith('/dev/nvme')
+    assert not device.degraded
+    assert device.scsi_wwn is device.multipath_id is None
+    assert device.to_brick() == {'type': 'block', 'path': device.path}
+    assert [path.state for path in device.paths] == ['connected'] * 2
+    assert [path.portal for path in device.paths] == list(volume.portals)
+    assert {path.device for path in device.paths} == {device.path[5:]}
+    assert bed.read(device.path) == volume.pattern
+    assert controllers(bed) == 2
+    # And it survives the loss of one
+    bed.kill_path(volume, volume.portals[0])
+    assert bed.read(device.path, offset=4096) == bytes(4096)
+    bed.restore_path(volume, volume.portals[0])
+    detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
+def test_one_path_is_enough_without_multipath(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_nvme_volume(portals=2)
+    before = bed.snapshot()
+    device = attached(worker, volume)
+    assert bed.read(device.path) == volume.pattern
+    until(lambda: controllers(bed) == 1)
+    detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
+def test_a_subsystem_of_many(bed: beds.Bed, worker: harness.Harness) -> None:
+    # Given eight namespaces of one subsystem
+    first = bed.create_nvme_volume(portals=2)
+    volumes = [first, *(bed.create_nvme_volume(on=first) for _ in range(7))]
+    before = bed.snapshot()
+    # When all are attached
+    for volume in volumes:
+        device = attached(worker, volume, multipath=True)
+        # Then each is its own one, through the same controllers
+        assert bed.read(device.path) == volume.pattern
+    assert controllers(bed) == 2
+    report = worker.api.audit({}, worker.name)
+    assert [one.state for one in report.attachments] == ['ok'] * 8
+    assert report.findings == []
+    # And the controllers go with the last one
+    *others, last = volumes
+    for volume in others:
+        detached(worker, volume.name)
+    assert controllers(bed) == 2
+    again = attached(worker, last, multipath=True)
+    assert bed.read(again.path) == last.pattern
+    detached(worker, last.name)
+    assert bed.snapshot() == before
+
+
+def test_a_namespace_that_is_mapped_later(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    first = bed.create_nvme_volume()
+    attached(worker, first)
+    later = bed.create_nvme_volume(on=first)
+    assert bed.read(attached(worker, later).path) == later.pattern
+    for volume in (first, later):
+        detached(worker, volume.name)
+
+
+def test_a_controller_of_somebody_else_stays(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a controller that another program has connected
+    volume = bed.create_nvme_volume()
+    address, _, port = volume.portals[0].rpartition(':')
+    bed.verbs.nvme.create_host_identity()
+    host = bed.host()
+    options = {
+        'nqn': volume.target,
+        'transport': 'tcp',
+        'traddr': address,
+        'trsvcid': port,
+        'hostnqn': host.nvme.host_nqn() or '',
+        'hostid': host.nvme.host_id() or '',
+    }
+    host.close()
+    number = bed.verbs.nvme.connect(options)
+    until(lambda: bed.snapshot()['nvme_devices'])
+    before = bed.snapshot()
+    # Then it is used, and left alone
+    assert bed.read(attached(worker, volume).path) == volume.pattern
+    assert 'foreign controller' in findings(worker)
+    detached(worker, volume.name)
+    assert bed.snapshot() == before
+    bed.verbs.nvme.delete(f'nvme{number}')
+
+
+def test_only_a_number_is_known(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    """The old form, with strings for numbers."""
+    first = bed.create_nvme_volume()
+    volume = bed.create_nvme_volume(on=first)
+    address, _, port = volume.portals[0].rpartition(':')
+    info = {
+        'driver_volume_type': 'nvmeof',
+        'data': {
+            'target_portal': address,
+            'target_port': port,
+            'nqn': volume.target,
+            'transport_type': 'tcp',
+            'ns_id': str(volume.lun),
+        },
+    }
+    before = bed.snapshot()
+    device = attached(worker, volume, connection_info=info)
+    assert bed.read(device.path) == volume.pattern
+    assert states(worker) == {volume.name: 'ok'}
+    detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
+def test_a_dead_portal(bed: beds.Bed, worker: harness.Harness) -> None:
+    volume = bed.create_nvme_volume(portals=2)
+    bed.kill_path(volume, volume.portals[1])
+    before = bed.snapshot()
+    device = attached(worker, volume, multipath=True)
+    assert device.degraded
+    assert [path.state for path in device.paths] == ['connected', 'failed']
+    assert device.paths[1].error == 'target_unreachable'
+    assert bed.read(device.path) == volume.pattern
+    detached(worker, volume.name)
+    assert bed.snapshot() == before
+    bed.restore_path(volume, volume.portals[1])

@@ -1,0 +1,216 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The verbs of the protocols beside iSCSI fail, hang or lie."""
+
+from collections.abc import Iterator
+import errno
+
+import pytest
+
+from tests import harness
+from tests.contract import bed as beds
+from tests.crash.test_verbs import DEADLINE
+from tests.crash.test_verbs import GRACE
+from tests.crash.test_verbs import step_of
+from tests.crash.test_verbs import until
+from tests.simulator.bed import SimulatedBed
+from tests.simulator.faults import Fault
+
+
+@pytest.fixture(scope='module')
+def bed() -> Iterator[SimulatedBed]:
+    bed = SimulatedBed()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture(scope='module')
+def worker(bed: SimulatedBed) -> Iterator[harness.Harness]:
+    with harness.Harness(bed, rollback_grace=GRACE) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def nothing_attached(
+    bed: SimulatedBed, worker: harness.Harness
+) -> Iterator[None]:
+    """What a test that failed has left must not fail the next one."""
+    yield
+    bed.control('clear_faults')
+    for attachment in worker.attachments():
+        worker.detach(attachment.partition(' ')[0], force=True)
+
+
+def create(bed: SimulatedBed, protocol: str) -> beds.Volume:
+    made: beds.Volume = getattr(bed, f'create_{protocol}_volume')()
+    return made
+
+
+#: Protocol, verb, fault, errno; then error code and step of the result.
+ATTACH = [
+    (
+        ('local', 'loop.attach', fault, errno.EIO),
+        ('host_tool_failed', 'ConnectTarget'),
+    )
+    for fault in (Fault.FAIL_BEFORE, Fault.FAIL_AFTER)
+]
+ATTACH += [
+    (
+        ('local', 'loop.attach', Fault.VANISH, 0),
+        ('device_not_found', 'ConnectTarget'),
+    ),
+    (
+        ('local', 'loop.inode', Fault.FAIL_BEFORE, errno.ENXIO),
+        ('device_not_found', 'FindWwn'),
+    ),
+    (
+        ('nvme', 'nvme.connect', Fault.FAIL_BEFORE, errno.ECONNREFUSED),
+        ('target_unreachable', 'ConnectTarget'),
+    ),
+    (
+        ('nvme', 'nvme.connect', Fault.FAIL_BEFORE, errno.EKEYREJECTED),
+        ('auth_failed', 'ConnectTarget'),
+    ),
+    (
+        ('nvme', 'nvme.connect', Fault.FAIL_AFTER, errno.EIO),
+        ('login_failed', 'ConnectTarget'),
+    ),
+    (
+        ('nvme', 'nvme.identify', Fault.FAIL_BEFORE, errno.EIO),
+        ('device_not_found', 'FindWwn'),
+    ),
+]
+ATTACH += [
+    (
+        ('rbd', 'rbd.add', Fault.FAIL_BEFORE, number),
+        (code, 'ConnectTarget'),
+    )
+    for number, code in (
+        (errno.ENOENT, 'device_not_found'),
+        (errno.EPERM, 'auth_failed'),
+        (errno.ENOKEY, 'auth_failed'),
+        (errno.ETIMEDOUT, 'target_unreachable'),
+        (errno.ENXIO, 'host_tool_failed'),
+        (errno.EIO, 'host_tool_failed'),
+    )
+]
+ATTACH += [
+    (
+        ('rbd', 'rbd.add', Fault.FAIL_AFTER, errno.EIO),
+        ('host_tool_failed', 'ConnectTarget'),
+    ),
+    (
+        ('rbd', 'rbd.add', Fault.VANISH, 0),
+        ('device_not_found', 'ConnectTarget'),
+    ),
+    (
+        ('rbd', 'rbd.refresh', Fault.FAIL_BEFORE, errno.ENOENT),
+        ('device_not_found', 'FindWwn'),
+    ),
+    (
+        ('rbd', 'rbd.monitors', Fault.FAIL_BEFORE, errno.EACCES),
+        ('host_tool_failed', 'ConnectTarget'),
+    ),
+]
+
+
+@pytest.mark.parametrize(('what', 'told'), ATTACH)
+def test_attach_undoes(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    what: tuple[str, str, Fault, int],
+    told: tuple[str, str],
+) -> None:
+    # Given a verb that goes wrong
+    protocol, verb, fault, number = what
+    volume = create(bed, protocol)
+    before = bed.snapshot()
+    armed = bed.arm(fault, verb, number=number)
+    # When a volume is attached
+    result = worker.attach(volume)
+    assert armed.fired == 1
+    # Then the result says what and where, and nothing is left
+    assert result.status == 'failed', result.as_dict()
+    assert (result.error.code, step_of(result)) == told
+    assert result.leftovers == []
+    assert worker.attachments() == []
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('fault', [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+@pytest.mark.parametrize(
+    ('protocol', 'verb'),
+    [
+        ('local', 'loop.attach'),
+        ('nvme', 'nvme.connect'),
+        ('nvme', 'nvme.identify'),
+        ('rbd', 'rbd.add'),
+        ('rbd', 'rbd.refresh'),
+    ],
+)
+def test_attach_does_not_hang(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    protocol: str,
+    verb: str,
+    fault: Fault,
+) -> None:
+    # Given a verb that does not return
+    volume = create(bed, protocol)
+    before = bed.snapshot()
+    armed = bed.arm(fault, verb)
+    # When a volume is attached, then the caller is told in time
+    result = worker.attach(volume, deadline_seconds=DEADLINE)
+    assert armed.fired == 1
+    assert result.error.code == 'deadline_exceeded', result.as_dict()
+    # And once the verb has returned, all is put back without being asked
+    armed.release()
+    until(lambda: bed.snapshot() == before)
+    until(lambda: worker.attachments() == [])
+    # And the volume can be had again
+    assert worker.attach(volume).status == 'attached'
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ('protocol', 'verb'),
+    [
+        ('local', 'loop.detach'),
+        ('nvme', 'nvme.delete'),
+        ('rbd', 'rbd.remove'),
+    ],
+)
+def test_detach_goes_on_from_there(
+    bed: SimulatedBed, worker: harness.Harness, protocol: str, verb: str
+) -> None:
+    # Given an attached volume, and a verb that fails once
+    volume = create(bed, protocol)
+    before = bed.snapshot()
+    assert worker.attach(volume).status == 'attached'
+    armed = bed.arm(Fault.FAIL_BEFORE, verb)
+    # When it is detached, then the result says so
+    result = worker.detach(volume.name)
+    assert armed.fired == 1
+    assert result.status == 'failed', result.as_dict()
+    assert (result.error.code, step_of(result)) == (
+        'host_tool_failed',
+        'VerifyGone',
+    )
+    assert result.leftovers != []
+    # And the next attempt succeeds
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert worker.attachments() == []
+    assert bed.snapshot() == before

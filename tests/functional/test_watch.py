@@ -1,0 +1,156 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""attachctl watch, and the notifications that it shows."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from attachworker.cmd import attachctl
+from tests import harness
+from tests.functional import caller
+from tests.functional import rabbitmq
+from tests.simulator.bed import SimulatedBed
+from tools import samples
+
+
+class Watching:
+    """attachctl watch, as a process."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, '-m', 'attachworker.cmd.attachctl'),
+                *arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line.rstrip())
+
+    def end(self) -> tuple[int, str]:
+        """Interrupt it; its exit code and what it had to say."""
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.stderr is not None
+        error = self._process.stderr.read()
+        self._reader.join()
+        return self._process.wait(20), error
+
+
+def test_watch(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    broker: rabbitmq.RabbitMQNode,
+) -> None:
+    url = ('--transport-url', broker.url)
+    # Given somebody who watches this host, all hosts, and another one
+    ours = Watching(*url, '--host', worker.name, 'watch')
+    everybody = Watching(*url, 'watch', '--all', '--format', 'json')
+    nobody = Watching(*url, '--host', 'another', 'watch')
+    # When there is an attach that works, after they listen, and one that
+    # does not
+    volume = bed.create_volume()
+
+    def attach_until_seen() -> bool:
+        attached = worker.attach(volume)
+        assert attached.status == 'attached', attached.as_dict()
+        assert worker.detach(volume.name).status == 'detached'
+        return bool(ours.lines and everybody.lines)
+
+    caller.until(attach_until_seen)
+    ours.lines.clear()
+    everybody.lines.clear()
+    result = worker.attach(volume, 'a-1', expected_wwn='another')
+    assert result.error.code == 'identity_mismatch'
+    caller.until(lambda: any('attach.error' in one for one in ours.lines))
+    caller.until(lambda: any('attach.error' in one for one in everybody.lines))
+    # Then each sees it step by step
+    assert [one.split()[:3][1:] for one in ours.lines if 'a-1' in one] == [
+        ['a-1', 'attach.start'],
+        ['a-1', 'attach.step'],
+        ['a-1', 'attach.step'],
+        ['a-1', 'attach.step'],
+        ['a-1', 'attach.step'],
+        ['a-1', 'attach.error'],
+    ]
+    assert ours.lines[-1].endswith('FindWwn failed identity_mismatch')
+    told = [json.loads(one) for one in everybody.lines]
+    assert {
+        'event_type': 'attach.error',
+        'attachment_id': 'a-1',
+        'host': worker.name,
+        'step': 'FindWwn',
+        'status': 'failed',
+        'error': 'identity_mismatch',
+        'request_id': result.request_id,
+    }.items() <= told[-1].items()
+    # And it ends when it is interrupted, without a word
+    for one in (ours, everybody, nobody):
+        assert one.end() == (0, '')
+    assert nobody.lines == []
+
+
+def test_watch_for_a_time(
+    broker: rabbitmq.RabbitMQNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ['--transport-url', broker.url]
+    assert attachctl.main([*where, 'watch', '--timeout', '0.2']) == 0
+    assert capsys.readouterr() == ('', '')
+
+
+def test_notifications_are_as_the_samples(
+    bed: SimulatedBed, worker: harness.Harness, broker: rabbitmq.RabbitMQNode
+) -> None:
+    watching = Watching(
+        '--transport-url', broker.url, 'watch', '--all', '--format', 'json'
+    )
+    volume = bed.create_volume(resizable=True)
+
+    def told() -> dict[str, dict[str, Any]]:
+        return {
+            one['event_type']: one for one in map(json.loads, watching.lines)
+        }
+
+    def work() -> bool:
+        worker.attach(volume, expected_wwn='another')
+        worker.attach(volume)
+        worker.extend(volume.name, volume.size)
+        worker.extend(volume.name, 2 * volume.size)
+        worker.detach(volume.name)
+        return len(told()) >= len(wanted)
+
+    wanted = samples.samples()
+    # A detach fails where the device is open: not here
+    del wanted['detach.error']
+    caller.until(work)
+    watching.end()
+    assert told().keys() == wanted.keys()
+    for event, sample in wanted.items():
+        found = told()[event]
+        assert found.keys() - {'event_type'} == sample['payload'].keys()
+        for name, value in sample['payload'].items():
+            if found[name] is not None and value is not None:
+                assert type(found[name]) is type(value), (event, name)

@@ -1,0 +1,150 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What only a real cluster shows: its keys, and that it does not answer."""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.contract import bed as beds
+from tests.contract.test_audit import until
+from tests.kernel import bed as kernel_bed
+from tests.kernel import ceph
+
+_KEYRING = pathlib.Path('/etc/ceph/ceph.client.cinder.keyring')
+
+
+@pytest.fixture
+def worker(bed: kernel_bed.KernelBed) -> Iterator[harness.Harness]:
+    with harness.Harness(bed) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def frozen() -> Iterator[None]:
+    """The cluster does not answer for the length of a with block."""
+    ceph.cluster().freeze(True)
+    try:
+        yield
+    finally:
+        ceph.cluster().freeze(False)
+
+
+def info(volume: beds.Volume, **data: Any) -> dict[str, Any]:
+    """Its connection_info with other data; None: without that."""
+    found = volume.connection_info()
+    changed = found['data'] | data
+    found['data'] = {
+        name: value for name, value in changed.items() if value is not None
+    }
+    return found
+
+
+def test_a_namespace_and_a_snapshot(
+    bed: kernel_bed.KernelBed, worker: harness.Harness
+) -> None:
+    # Given an image, a snapshot of it, and its namesake in a namespace
+    volume = bed.create_rbd_volume()
+    snapshot = f'{volume.target}@daily'
+    namesake = f'volumes/tenant/{volume.name}'
+    cluster = ceph.cluster()
+    cluster.create_snapshot(snapshot)
+    cluster.create_namespace('volumes', 'tenant')
+    cluster.create(namesake, b'namesake' * 512, volume.size)
+    before = bed.snapshot()
+    # When all three are attached
+    paths = {}
+    for name in (volume.target, snapshot, namesake):
+        result = worker.attach(
+            volume,
+            name.replace('/', ':'),
+            connection_info=info(volume, name=name),
+        )
+        assert result.status == 'attached', result.as_dict()
+        paths[name] = result.device.path
+    # Then each is what it is
+    bed.write(paths[volume.target], b'later' * 1024)
+    assert bed.read(paths[volume.target]) == (b'later' * 1024)[:4096]
+    assert bed.read(paths[snapshot]) == volume.pattern
+    assert bed.read(paths[namesake]) == b'namesake' * 512
+    device = paths[snapshot].removeprefix('/dev/')
+    read_only = pathlib.Path(f'/sys/class/block/{device}/ro').read_text()
+    assert read_only == '1\n'
+    for name in paths:
+        result = worker.detach(name.replace('/', ':'))
+        assert result.status == 'detached', result.as_dict()
+    assert bed.snapshot() == before
+
+
+def test_the_key_is_nowhere_afterwards(
+    bed: kernel_bed.KernelBed, worker: harness.Harness
+) -> None:
+    volume = bed.create_rbd_volume()
+    assert worker.attach(volume).status == 'attached'
+    assert volume.chap is not None
+    for path in pathlib.Path('/sys/bus/rbd/devices').glob('*/config_info'):
+        assert volume.chap[1] not in path.read_text()
+        assert 'secret=' not in path.read_text()
+    keys = pathlib.Path('/proc/keys').read_text()
+    assert 'attachworker-' not in keys
+    assert worker.detach(volume.name).status == 'detached'
+
+
+def test_a_key_of_the_host(
+    bed: kernel_bed.KernelBed, worker: harness.Harness
+) -> None:
+    volume = bed.create_rbd_volume()
+    without = info(volume, keyring=None)
+    result = worker.attach(volume, connection_info=without)
+    assert result.error.code == 'auth_failed', result.as_dict()
+    _KEYRING.parent.mkdir(exist_ok=True)
+    _KEYRING.write_text(volume.connection_info()['data']['keyring'])
+    try:
+        result = worker.attach(volume, connection_info=without)
+        assert result.status == 'attached', result.as_dict()
+        assert bed.read(result.device.path) == volume.pattern
+        assert worker.detach(volume.name).status == 'detached'
+    finally:
+        _KEYRING.unlink()
+
+
+def test_a_cluster_that_does_not_answer(
+    bed: kernel_bed.KernelBed, worker: harness.Harness
+) -> None:
+    # Given an image that is attached, and one that is not
+    volume, other = bed.create_rbd_volume(), bed.create_rbd_volume()
+    before = bed.snapshot()
+    assert worker.attach(volume).status == 'attached'
+    # When the cluster freezes, then an attach ends in time
+    with frozen():
+        result = worker.attach(other, deadline_seconds=8)
+        assert result.status == 'failed', result.as_dict()
+        assert result.error.code in ('target_unreachable', 'deadline_exceeded')
+        # And a detach does, and tells what is left
+        result = worker.detach(volume.name, force=True, deadline_seconds=8)
+        assert result.status == 'failed', result.as_dict()
+        assert f'{volume.name} failed' in worker.attachments()
+    # And when it answers again, all can be had, and nothing is left
+    until(lambda: worker.detach(volume.name).status == 'detached')
+    until(lambda: worker.attachments() == [])
+    until(lambda: bed.snapshot() == before)
+    result = worker.attach(other)
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(result.device.path) == other.pattern
+    assert worker.detach(other.name).status == 'detached'
+    assert bed.snapshot() == before

@@ -1,0 +1,167 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The unit under a real systemd, with a real broker and real storage."""
+
+import json
+import os
+import pathlib
+import signal
+from typing import Any
+
+import pytest
+
+from attachworker import client
+from tests.kernel.bed import KernelBed
+from tests.systemd import machine
+
+#: The first test waits for the broker, too.
+pytestmark = pytest.mark.timeout(900)
+
+KEY = 'a-passphrase-of-some-length'
+
+
+def main_pid() -> int:
+    return int(machine.show('MainPID'))
+
+
+def test_a_person_installs_it(
+    bed: KernelBed, worker: client.AttachWorkerClient
+) -> None:
+    # When it was installed as the page says, then it runs as its own user
+    assert machine.show('ActiveState') == 'active'
+    account = pathlib.Path('/var/lib/attachworker').stat().st_uid
+    assert account != 0
+    assert pathlib.Path(f'/proc/{main_pid()}').stat().st_uid == account
+    # And it answers
+    assert machine.attachctl('ping')['ready'] is True
+    connector = machine.attachctl('connector')
+    assert connector['initiator'].startswith('iqn.')
+    assert connector['multipath'] is True
+    assert connector['attachworker']['protocols']['iscsi'] is None
+    # And it attaches
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    file = pathlib.Path('/run/volume.json')
+    file.write_text(json.dumps(volume.connection_info()))
+    result = machine.attachctl(
+        'attach', str(file), '--attachment-id', 'my-volume'
+    )
+    assert result['status'] == 'attached', result
+    assert bed.read(result['device']['path']) == volume.pattern
+    assert machine.attachctl('detach', 'my-volume')['status'] == 'detached'
+    assert bed.snapshot() == before
+    assert 'Traceback' not in machine.journal()
+
+
+@pytest.mark.parametrize('kind', ['iscsi', 'multipath', 'luks2', 'local'])
+def test_within_the_limits_of_the_unit(
+    bed: KernelBed, worker: client.AttachWorkerClient, kind: str
+) -> None:
+    options: dict[str, Any] = {}
+    if kind == 'local':
+        volume = bed.create_local_volume()
+    else:
+        portals = 2 if kind == 'multipath' else 1
+        volume = bed.create_volume(portals=portals, chap=('user', 'a-secret'))
+    if kind == 'multipath':
+        options = {'multipath': True, 'min_paths': 2}
+    if kind == 'luks2':
+        bed.encrypt(volume, 'luks2', KEY)
+        options = {'encryption': {'provider': 'luks2', 'key': KEY}}
+    before = bed.snapshot()
+    device = machine.attach(worker, volume, **options)
+    data = bed.read(device.path)
+    assert (data == volume.pattern) is (kind != 'luks2')
+    assert (device.multipath_id is not None) is (kind == 'multipath')
+    machine.detach(worker, volume)
+    assert bed.snapshot() == before
+    assert 'Traceback' not in machine.journal()
+
+
+def test_what_is_attached_outlives_a_restart(
+    bed: KernelBed, worker: client.AttachWorkerClient
+) -> None:
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    path = machine.attach(worker, volume).path
+    pid = main_pid()
+    # When it is stopped, then no process of it is left, and the volume is
+    machine.run('systemctl', 'stop', 'attachworker')
+    assert machine.show('Result') == 'success'
+    assert not pathlib.Path(f'/proc/{pid}').exists()
+    assert machine.show('TasksCurrent') in ('0', '[not set]')
+    assert bed.read(path) == volume.pattern
+    # When it is started again, then it knows the volume
+    machine.run('systemctl', 'start', 'attachworker')
+    (listed,) = worker.list_attachments()
+    assert (listed.state, listed.device.path) == ('attached', path)
+    # When it is killed, then systemd starts it again
+    os.kill(main_pid(), signal.SIGKILL)
+    machine.until(lambda: machine.show('NRestarts') == '1')
+    machine.until(lambda: machine.show('ActiveState') == 'active')
+    assert bed.read(path) == volume.pattern
+    machine.detach(worker, volume)
+    assert bed.snapshot() == before
+
+
+def test_reload(bed: KernelBed, worker: client.AttachWorkerClient) -> None:
+    pid = main_pid()
+    volume = bed.create_volume()
+
+    def use() -> None:
+        machine.attach(worker, volume)
+        machine.detach(worker, volume)
+
+    use()
+    assert ' DEBUG ' not in machine.journal()
+    machine.configure('debug = true')
+    machine.run('systemctl', 'reload', 'attachworker')
+
+    def has_changed() -> bool:
+        use()
+        return ' DEBUG ' in machine.journal()
+
+    machine.until(has_changed)
+    # And what makes no sense changes nothing
+    machine.configure('debug = perhaps')
+    machine.run('systemctl', 'reload', 'attachworker')
+    machine.until(lambda: 'stay as they were' in machine.journal())
+    assert main_pid() == pid
+    assert machine.show('ActiveState') == 'active'
+    assert worker.ping()['ready'] is True
+    machine.configure('debug = false')
+
+
+def test_a_worker_that_hangs_is_started_again(
+    bed: KernelBed, worker: client.AttachWorkerClient
+) -> None:
+    volume = bed.create_volume()
+    path = machine.attach(worker, volume).path
+    # Given a watchdog that is quicker than that of the unit
+    machine.drop_in(
+        'attachworker.service',
+        'watchdog.conf',
+        '[Service]\nWatchdogSec=10\nTimeoutAbortSec=1\n',
+    )
+    machine.run('systemctl', 'restart', 'attachworker')
+    restarts = machine.show('NRestarts')
+    pid = main_pid()
+    # When the worker hangs
+    os.kill(pid, signal.SIGSTOP)
+    # Then another one takes its place, and goes on where it was
+    machine.until(lambda: machine.show('NRestarts') != restarts)
+    machine.until(lambda: machine.show('ActiveState') == 'active')
+    assert main_pid() != pid
+    assert 'Watchdog timeout' in machine.journal()
+    assert bed.read(path) == volume.pattern
+    machine.detach(worker, volume)

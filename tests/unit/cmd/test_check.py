@@ -1,0 +1,215 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+from collections.abc import Iterator
+import json
+import pathlib
+
+from oslo_config import cfg
+import pytest
+
+from attachworker import conf as options
+from attachworker import host as hosts
+from attachworker.cmd import check
+from attachworker.cmd import status
+from tests.simulator import bed as beds
+
+SOCKETS = """\
+Num       RefCount Protocol Flags    Type St Inode Path
+0: 00000002 00000000 00010000 0001 01 1 @ISCSIADM_ABSTRACT_NAMESPACE
+0: 00000002 00000000 00010000 0001 01 2 @/org/kernel/linux/storage/multipathd
+"""
+
+
+@pytest.fixture
+def bed() -> Iterator[beds.SimulatedBed]:
+    made = beds.SimulatedBed()
+    path = made.root / 'proc/net/unix'
+    path.parent.mkdir(parents=True)
+    path.write_text(SOCKETS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def host(bed: beds.SimulatedBed) -> Iterator[hosts.Host]:
+    made = bed.host()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def conf(tmp_path: pathlib.Path) -> cfg.ConfigOpts:
+    file = tmp_path / 'worker.conf'
+    file.write_text(
+        f'[DEFAULT]\nstate_path = {tmp_path}\n'
+        'transport_url = rabbit://u:CANARY@127.0.0.1:1/\n'
+        '[local]\nlocal_roots = /srv\n'
+    )
+    made = cfg.ConfigOpts()
+    options.register(made)
+    made([], default_config_files=[str(file)], default_config_dirs=[])
+    return made
+
+
+@pytest.fixture(autouse=True)
+def no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a broker; BUS does."""
+    found = check.Finding('bus', check.OK)
+    monkeypatch.setattr(check, '_bus', lambda conf: found)
+
+
+BUS = check._bus
+
+
+def states(found: list[check.Finding]) -> set[str]:
+    return {one.state for one in found}
+
+
+def the(found: list[check.Finding], name: str) -> check.Finding:
+    (one,) = (one for one in found if one.check == name)
+    return one
+
+
+def test_a_host_that_has_all(
+    conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    (bed.root / 'usr/sbin/multipathd').touch()
+    found = check.findings(conf, host)
+    assert states(found) == {check.OK}, found
+    assert {one.check for one in found} == {
+        'protocol iscsi',
+        'protocol local',
+        'protocol nvmeof',
+        'protocol rbd',
+        'iscsid',
+        'multipathd',
+        'LUKS',
+        'initiator name',
+        'multipath.conf',
+        'state_path',
+        'bus',
+    }
+
+
+@pytest.mark.parametrize(
+    ('path', 'name', 'told'),
+    [
+        ('usr/sbin/iscsiadm', 'protocol iscsi', 'install open-iscsi'),
+        ('etc/iscsi/initiatorname.iscsi', 'protocol iscsi', 'iscsi-iname'),
+        ('dev/nvme-fabrics', 'protocol nvmeof', 'module nvme-tcp'),
+        ('usr/sbin/losetup', 'protocol local', 'package mount'),
+        ('usr/sbin/cryptsetup', 'LUKS', 'cryptsetup-bin'),
+        ('proc/net/unix', 'iscsid', 'enable --now iscsid.socket'),
+        ('proc/net/unix', 'multipathd', 'enable --now multipathd'),
+    ],
+)
+def test_what_lacks_is_told_with_what_mends_it(
+    conf: cfg.ConfigOpts,
+    bed: beds.SimulatedBed,
+    host: hosts.Host,
+    path: str,
+    name: str,
+    told: str,
+) -> None:
+    (bed.root / path).unlink()
+    found = check.findings(conf, host)
+    assert the(found, name).state == check.WARNING
+    assert told in the(found, name).detail
+    assert check.FAILURE not in states(found)
+
+
+def test_a_module_that_is_not_loaded(
+    conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    (bed.root / 'sys/bus/rbd').rename(bed.root / 'sys/bus/other')
+    found = the(check.findings(conf, host), 'protocol rbd')
+    assert (found.state, 'load the module rbd' in found.detail) == (
+        check.WARNING,
+        True,
+    )
+
+
+def test_a_directory_that_is_not_there(
+    conf: cfg.ConfigOpts, host: hosts.Host, tmp_path: pathlib.Path
+) -> None:
+    conf.set_override('state_path', str(tmp_path / 'state'))
+    conf.set_override('user', 'nova')
+    found = the(check.findings(conf, host), 'state_path')
+    assert found.state == check.WARNING
+    assert f'-o nova {tmp_path}/state' in found.detail
+
+
+def test_a_host_that_can_do_nothing(
+    conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    for path in ('usr/sbin/iscsiadm', 'usr/sbin/losetup', 'dev/nvme-fabrics'):
+        (bed.root / path).unlink()
+    (bed.root / 'sys/bus/rbd').rename(bed.root / 'sys/bus/other')
+    assert the(check.findings(conf, host), 'protocols').state == check.FAILURE
+
+
+@pytest.mark.parametrize(
+    ('state', 'code'), [('ok', 0), ('warning', 1), ('failure', 2)]
+)
+def test_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: pathlib.Path,
+    state: str,
+    code: int,
+) -> None:
+    found = [check.Finding('one', check.OK), check.Finding('two', state, 'x')]
+    monkeypatch.setattr(check, 'findings', lambda conf, host: found)
+    file = tmp_path / 'worker.conf'
+    file.touch()
+    arguments = ['check', '--config-file', str(file)]
+    assert status.main(arguments) == code
+    assert state in capsys.readouterr().out
+    assert status.main([*arguments, '--format', 'json']) == code
+    assert json.loads(capsys.readouterr().out) == [
+        {'check': 'one', 'state': 'ok', 'detail': ''},
+        {'check': 'two', 'state': state, 'detail': 'x'},
+    ]
+
+
+def test_a_broker_that_is_not_there(conf: cfg.ConfigOpts) -> None:
+    found = BUS(conf)
+    assert found.state == check.WARNING
+    assert 'transport_url' in found.detail
+    assert 'CANARY' not in found.detail
+
+
+def test_a_daemon_whose_program_was_replaced(
+    conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    process = bed.root / 'proc/4711'
+    process.mkdir()
+    (process / 'comm').write_text('iscsid\n')
+    (process / 'exe').symlink_to('/usr/sbin/iscsid')
+    assert the(check.findings(conf, host), 'iscsid').state == check.OK
+    (process / 'exe').unlink()
+    (process / 'exe').symlink_to('/usr/sbin/iscsid (deleted)')
+    found = the(check.findings(conf, host), 'iscsid')
+    assert found.state == check.WARNING
+    assert 'systemctl restart iscsid' in found.detail
+
+
+def test_settings_are_looked_at_where_their_program_is(
+    conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    assert 'LVM' not in {one.check for one in check.findings(conf, host)}
+    (bed.root / 'usr/sbin/lvm').touch()
+    found = the(check.findings(conf, host), 'LVM')
+    assert found.state == check.WARNING
+    assert 'global_filter' in found.detail

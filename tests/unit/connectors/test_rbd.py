@@ -1,0 +1,126 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+import contextlib
+import types
+from typing import Any
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.connectors import rbd
+from attachworker.host import verbs
+
+KEYRING = '[client.cinder]\nkey = YQ==\n'
+
+
+class StubHost:
+    """Writes down what is mapped, and lets nothing be mapped."""
+
+    def __init__(self) -> None:
+        self.verbs = verbs.Verbs()
+        self.rbd = self
+        self.added: list[tuple[Any, ...]] = []
+
+    def at(self, portal: str, spec: str) -> list[Any]:
+        return []
+
+    def add(self, *arguments: Any, **_: Any) -> None:
+        self.added.append(arguments)
+
+    def wait_for_disk(self, *_: Any) -> None:
+        return None
+
+
+def mapped(
+    monkeypatch: pytest.MonkeyPatch, exclusive: bool = False, **data: Any
+) -> tuple[Any, ...]:
+    """What the kernel is asked for: all arguments of the verb."""
+    monkeypatch.setattr(rbd.network, 'probe_any', lambda *_: None)
+    host = StubHost()
+    settings = types.SimpleNamespace(
+        map_timeout=30, device_timeout=10, exclusive=exclusive
+    )
+    info = objects.ConnectionInfo.from_dict(
+        {
+            'driver_volume_type': 'rbd',
+            'data': {
+                'name': 'volumes/one',
+                'hosts': ['192.0.2.2', '192.0.2.1'],
+                'ports': ['6789', '3300'],
+            }
+            | data,
+        }
+    )
+    claims: Any = types.SimpleNamespace(
+        take=lambda target: None, intend_device=lambda target: None
+    )
+    connector = rbd.RBDConnector(host, settings)
+    with contextlib.suppress(exception.DeviceNotFound):
+        connector.connect(
+            info,
+            info.targets[0],
+            claims,
+            deadlines.Deadline.after(20.0),
+            base.Interest(),
+        )
+    (arguments,) = host.added
+    return arguments
+
+
+def test_a_cluster_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitors, pool, image, snapshot, options, cluster, keyring = mapped(
+        monkeypatch
+    )
+    assert monitors == ['192.0.2.1:3300', '192.0.2.2:6789']
+    assert (pool, image, snapshot) == ('volumes', 'one', '')
+    assert options.pop('mount_timeout') in ('19', '20')
+    assert options == {'name': 'admin'}
+    assert (cluster, keyring) == ('', '')
+
+
+def test_a_cluster_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, options, cluster, keyring = mapped(
+        monkeypatch,
+        auth_enabled=True,
+        auth_username='cinder',
+        cluster_name='second',
+        keyring=KEYRING,
+    )
+    assert options['name'] == 'cinder'
+    assert (cluster, keyring) == ('second', KEYRING)
+
+
+@pytest.mark.parametrize(
+    ('data', 'exclusive', 'wanted'),
+    [
+        ({}, False, set()),
+        ({}, True, {'exclusive'}),
+        ({'access_mode': 'ro'}, True, {'read_only'}),
+        ({'name': 'volumes/one@daily'}, True, {'read_only'}),
+        ({'name': 'volumes/tenant/one'}, False, {'_pool_ns'}),
+    ],
+    ids=str,
+)
+def test_options(
+    monkeypatch: pytest.MonkeyPatch,
+    data: dict[str, Any],
+    exclusive: bool,
+    wanted: set[str],
+) -> None:
+    options = mapped(monkeypatch, exclusive, **data)[4]
+    assert options.keys() - {'name', 'mount_timeout'} == wanted
+    assert options.get('_pool_ns', 'tenant') == 'tenant'

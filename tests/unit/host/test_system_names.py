@@ -1,0 +1,73 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The names of the machine, where only root may read them."""
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from attachworker import privileged
+from attachworker.host import iscsi
+from attachworker.host import system
+from attachworker.host import verbs
+from attachworker.privileged import system as privileged_system
+
+NAME = 'iqn.1993-08.org.debian:01:abc'
+
+
+@pytest.fixture
+def root(tmp_path: pathlib.Path) -> pathlib.Path:
+    file = tmp_path / 'etc/iscsi/initiatorname.iscsi'
+    file.parent.mkdir(parents=True)
+    file.write_text(f'## a comment\nInitiatorName={NAME}\n')
+    return tmp_path
+
+
+@pytest.fixture
+def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are root's, and this is not root."""
+
+    def refuse(*arguments: Any, **values: Any) -> str:
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(pathlib.Path, 'read_text', refuse)
+
+
+def initiator_name(root: pathlib.Path) -> str | None:
+    return iscsi.ISCSI(root, None, verbs.Verbs()).initiator_name()
+
+
+def test_what_can_be_read(root: pathlib.Path) -> None:
+    assert initiator_name(root) == NAME
+    assert system.read(root, 'nqn') is None
+
+
+@pytest.mark.usefixtures('forbidden')
+def test_the_helper_reads_what_the_worker_may_not(
+    root: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def read(name: str) -> str:
+        asked.append(name)
+        return f'InitiatorName={NAME}\n'
+
+    monkeypatch.setattr(privileged_system, 'read', read)
+    # Without a helper nobody is asked for one
+    monkeypatch.setattr(privileged.default, 'channel', None)
+    assert initiator_name(root) is None
+    assert asked == []
+    monkeypatch.setattr(privileged.default, 'channel', object())
+    assert initiator_name(root) == NAME
+    assert asked == ['initiator']

@@ -1,0 +1,164 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+import base64
+from collections.abc import Iterator
+import contextlib
+import errno
+import pathlib
+from typing import Any
+
+import pytest
+
+from attachworker.privileged import rbd
+
+MONITORS = ['192.0.2.1:6789', '[2001:db8::1]:6789']
+KEY = base64.b64encode(b'canary').decode()
+KEYRING = f'[client.glance]\nkey = b3RoZXI=\n[client.cinder]\n\tkey = {KEY}\n'
+
+
+@pytest.fixture
+def bus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> pathlib.Path:
+    """Stands in for the kernel's interface: what is written is read back."""
+    directory = tmp_path / 'rbd'
+    (directory / 'devices/0').mkdir(parents=True)
+    for name in ('add', 'add_single_major', 'remove', 'remove_single_major'):
+        (directory / name).touch()
+    monkeypatch.setattr(rbd, 'BUS', directory)
+    monkeypatch.setattr(rbd, 'KEYRINGS', tmp_path / 'ceph')
+    (tmp_path / 'ceph').mkdir()
+    return directory
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Stands in for the kernel's keyring: the keys that it was given."""
+    given: list[bytes] = []
+
+    @contextlib.contextmanager
+    def kernel_key(key: bytes) -> Iterator[str]:
+        given.append(key)
+        yield 'name-of-key'
+
+    monkeypatch.setattr(rbd, '_kernel_key', kernel_key)
+    return given
+
+
+def add(**values: Any) -> None:
+    arguments: dict[str, Any] = {
+        'monitors': MONITORS,
+        'pool': 'volumes',
+        'image': 'one',
+        'snapshot': '',
+        'options': {'name': 'cinder'},
+        'cluster': '',
+        'keyring': '',
+    }
+    rbd.add(**arguments | values)
+
+
+def test_what_the_kernel_is_told(bus: pathlib.Path) -> None:
+    add(snapshot='daily', options={'name': 'cinder', 'read_only': ''})
+    assert (bus / 'add_single_major').read_text() == (
+        '192.0.2.1:6789,[2001:db8::1]:6789 name=cinder,read_only '
+        'volumes one daily'
+    )
+    assert (bus / 'add').read_text() == ''
+
+
+def test_a_kernel_without_single_major(bus: pathlib.Path) -> None:
+    (bus / 'add_single_major').unlink()
+    (bus / 'remove_single_major').unlink()
+    add()
+    assert (bus / 'add').read_text().endswith(' name=cinder volumes one -')
+    rbd.remove(3)
+    assert (bus / 'remove').read_text() == '3'
+
+
+def test_the_key_is_not_in_what_the_kernel_shows(
+    bus: pathlib.Path, keys: list[bytes]
+) -> None:
+    add(cluster='ceph', keyring=KEYRING)
+    assert keys == [b'canary']
+    written = (bus / 'add_single_major').read_text()
+    assert 'name=cinder,key=name-of-key ' in written
+    assert KEY not in written
+
+
+@pytest.mark.parametrize('name', ['ceph.client.cinder.keyring', 'keyring'])
+def test_a_key_of_the_host(
+    bus: pathlib.Path, keys: list[bytes], name: str
+) -> None:
+    (rbd.KEYRINGS / 'ceph.keyring').write_text('[client.glance]\nkey = YQ==\n')
+    (rbd.KEYRINGS / name).write_text(KEYRING)
+    add(cluster='ceph')
+    assert keys == [b'canary']
+
+
+@pytest.mark.parametrize('keyring', ['', '[client.cinder]\nkey = #\n'])
+def test_no_key(bus: pathlib.Path, keys: list[bytes], keyring: str) -> None:
+    with pytest.raises(OSError, match='client.cinder') as caught:
+        add(cluster='ceph', keyring=keyring)
+    assert caught.value.errno == errno.ENOKEY
+    assert keys == []
+    assert (bus / 'add_single_major').read_text() == ''
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        {'monitors': []},
+        {'monitors': ['192.0.2.1:6789 name=x']},
+        {'monitors': ['example.org:6789']},
+        {'pool': 'a b'},
+        {'pool': ''},
+        {'image': 'one\n'},
+        {'image': '-'},
+        {'image': '..'},
+        {'snapshot': 'a,b'},
+        {'options': {'name': 'a,secret=b'}},
+        {'options': {'name': 'a', 'secret': 'b'}},
+        {'options': {'name': 'a', 'crush_location': 'b'}},
+        {'cluster': '../etc'},
+    ],
+    ids=str,
+)
+def test_hostile_values(bus: pathlib.Path, values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match='^not '):
+        add(**values)
+    assert (bus / 'add_single_major').read_text() == ''
+
+
+@pytest.mark.parametrize('number', [-1, True, '0', '0 force', None])
+@pytest.mark.parametrize('verb', [rbd.remove, rbd.refresh, rbd.monitors])
+def test_hostile_numbers(bus: pathlib.Path, verb: Any, number: Any) -> None:
+    with pytest.raises(ValueError, match='^not the number'):
+        verb(number)
+
+
+def test_too_long_for_the_kernel(bus: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match='too long'):
+        add(monitors=['192.0.2.1:6789'] * 400)
+
+
+def test_of_a_mapping_only_the_monitors(bus: pathlib.Path) -> None:
+    (bus / 'devices/0/config_info').write_text(
+        '192.0.2.1:6789,192.0.2.2:6789 name=admin,secret=canary volumes one -'
+    )
+    assert rbd.monitors(0) == ['192.0.2.1:6789', '192.0.2.2:6789']
+    (bus / 'devices/0/refresh').touch()
+    rbd.refresh(0)
+    assert (bus / 'devices/0/refresh').read_text() == '1'
+    with pytest.raises(FileNotFoundError):
+        rbd.monitors(1)
