@@ -65,6 +65,10 @@ osd_pool_default_pg_autoscale_mode = off
 osd_crush_chooseleaf_type = 0
 osd_class_update_on_start = false
 ms_bind_msgr2 = false
+# A placement group is readable for 0.8 of it. After a freeze that was longer,
+# one without replicas never serves again what it is asked before it has
+# noticed (Ceph issue 80404).
+osd_heartbeat_grace = 3600
 # what the kernel's client knows, and quick to make
 rbd_default_features = 1
 """)
