@@ -14,8 +14,8 @@
 #
 # Prepares a Debian machine for work on attachworker: the packages of
 # bindep.txt and a virtual environment in .venv, and one with os-brick in
-# .venv-os-brick, for the tests that compare, and one with Nova in .venv-nova,
-# for the tests that have it call. Starts no service. Does nothing, quickly,
+# .venv-os-brick, for the tests that compare, and one with Nova and Cinder in
+# .venv-callers, for the tests that have them call. Starts no service. Does nothing, quickly,
 # when everything is there already.
 
 set -euo pipefail
@@ -173,9 +173,9 @@ then
     printf '%s\n' "$state" >"$peer/setup.stamp"
 fi
 
-# --- Nova, in an environment of its own, with the project in it ---
+# --- Nova and Cinder, in an environment of its own, with the project in it ---
 
-caller=.venv-nova
+caller=.venv-callers
 caller_needs=tests/callers/requirements.txt
 state=$(pwd && sha256sum "$caller_needs" requirements.txt setup.cfg)
 if [[ -n $packages && $(cat "$caller/setup.stamp" 2>/dev/null) != "$state" ]]

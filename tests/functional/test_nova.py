@@ -13,62 +13,16 @@
 """Nova's released volume drivers, through attachworker.brick and RabbitMQ."""
 
 from collections.abc import Iterator
-import json
-import os
 import pathlib
-import subprocess
 from typing import Any
 
 import pytest
 
 from tests import harness
+from tests.callers import process
 from tests.contract import bed as beds
 from tests.functional import rabbitmq
 from tests.simulator.bed import SimulatedBed
-
-_PROJECT = pathlib.Path(__file__).resolve().parents[2]
-_PYTHON = _PROJECT / '.venv-nova/bin/python'
-
-
-class Nova:
-    """A process of Nova's environment that has Nova's drivers."""
-
-    def __init__(self, url: str, host: str, log: pathlib.Path) -> None:
-        assert _PYTHON.exists(), 'tools/setup.sh makes it'
-        self._log = log
-        with open(log, 'wb') as errors:
-            self._process = subprocess.Popen(
-                [str(_PYTHON), 'tests/callers/nova_driver.py'],
-                cwd=_PROJECT,
-                env=os.environ
-                | {
-                    'OS_DEFAULT__TRANSPORT_URL': url,
-                    'OS_DEFAULT__HOST': host,
-                },
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-
-    def ask(self, do: str, driver: str, info: Any, **values: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        asked = {'do': do, 'driver': driver, 'connection_info': info}
-        print(json.dumps(asked | values), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        assert line, self._log.read_text()
-        return json.loads(line)
-
-    def __call__(self, *arguments: Any, **values: Any) -> Any:
-        found = self.ask(*arguments, **values)
-        assert 'raised' not in found, self._log.read_text()
-        return found
 
 
 @pytest.fixture
@@ -76,15 +30,15 @@ def nova(
     broker: rabbitmq.RabbitMQNode,
     worker: harness.Harness,
     tmp_path: pathlib.Path,
-) -> Iterator[Nova]:
-    made = Nova(broker.url, worker.name, tmp_path / 'nova.log')
+) -> Iterator[process.Caller]:
+    made = process.nova(broker.url, worker.name, tmp_path)
     yield made
     made.close()
 
 
 def life(
     bed: SimulatedBed,
-    nova: Nova,
+    nova: process.Caller,
     driver: str,
     volume: beds.Volume,
     **values: Any,
@@ -92,7 +46,7 @@ def life(
     before = bed.snapshot()
     info = volume.connection_info()
     # When Nova connects it
-    found = nova('connect', driver, info, **values)
+    found = nova('connect', driver, connection_info=info, **values)
     # Then the device is where Nova looks for it, and it is the volume
     path = found['connection_info']['data'].pop('device_path')
     assert bed.read(path) == volume.pattern
@@ -102,16 +56,16 @@ def life(
     size = 2 * volume.size
     bed.resize_volume(volume, size)
     info['data']['device_path'] = path
-    found = nova('extend', driver, info, size=size, **values)
+    found = nova('extend', driver, connection_info=info, size=size, **values)
     # Then Nova is told how large it is
     assert found['returned'] == size
     # When Nova disconnects it, which it does without the device_info
-    nova('disconnect', driver, info, **values)
+    nova('disconnect', driver, connection_info=info, **values)
     # Then nothing is left
     assert bed.snapshot() == before
 
 
-def test_iscsi(bed: SimulatedBed, nova: Nova) -> None:
+def test_iscsi(bed: SimulatedBed, nova: process.Caller) -> None:
     life(
         bed,
         nova,
@@ -120,21 +74,62 @@ def test_iscsi(bed: SimulatedBed, nova: Nova) -> None:
     )
 
 
-def test_iscsi_with_multipath(bed: SimulatedBed, nova: Nova) -> None:
+def test_iscsi_with_multipath(bed: SimulatedBed, nova: process.Caller) -> None:
     bed.set_multipathd()
     volume = bed.create_volume(portals=2, resizable=True)
     life(bed, nova, 'iscsi', volume, multipath=True)
 
 
-def test_nvme(bed: SimulatedBed, nova: Nova) -> None:
+def test_nvme(bed: SimulatedBed, nova: process.Caller) -> None:
     life(bed, nova, 'nvmeof', bed.create_nvme_volume())
 
 
-def test_what_nova_sees_of_a_failure(bed: SimulatedBed, nova: Nova) -> None:
+@pytest.mark.parametrize('version', [1, 2])
+def test_nvme_as_cinder_tells_it(
+    bed: SimulatedBed,
+    nova: process.Caller,
+    tmp_path: pathlib.Path,
+    version: int,
+) -> None:
+    # Given what Cinder's driver makes of a namespace, in either format
+    volume = bed.create_nvme_volume(portals=version)
+    cinder = process.cinder(
+        tuple(portal.rpartition(':')[0] for portal in volume.portals),
+        tmp_path,
+    )
+    one = {
+        'id': volume.wwn,
+        'target': volume.target,
+        'namespace': volume.lun,
+    }
+    port = int(volume.portals[0].rpartition(':')[2])
+    asked = {'port': port, 'version': version}
+    made = cinder('create_export', 'nvmeof', volume=one, **asked)
+    info = cinder(
+        'initialize_connection',
+        'nvmeof',
+        volume=one | {'provider_location': made['returned']['location']},
+        connector={},
+        **asked,
+    )['returned']
+    cinder.close()
+    assert ('portals' in info['data']) is (version == 2)
+    # Then Nova gets the volume, and all paths to it are there
+    before = bed.snapshot()
+    found = nova('connect', 'nvmeof', connection_info=info)
+    path = found['connection_info']['data']['device_path']
+    assert bed.read(path) == volume.pattern
+    nova('disconnect', 'nvmeof', connection_info=found['connection_info'])
+    assert bed.snapshot() == before
+
+
+def test_what_nova_sees_of_a_failure(
+    bed: SimulatedBed, nova: process.Caller
+) -> None:
     volume = bed.create_volume()
     before = bed.snapshot()
     info = volume.connection_info()
     info['data']['target_portal'] = '127.0.0.9:1'
-    found = nova.ask('connect', 'iscsi', info)
+    found = nova.ask('connect', 'iscsi', connection_info=info)
     assert 'TargetPortalNotFound' in found['raised']
     assert bed.snapshot() == before

@@ -327,6 +327,8 @@ class SimulatedBed(bed.Bed):
         return self.root / found.relative_to(found.anchor)
 
     def snapshot(self) -> dict[str, Any]:
+        # multipathd learns of a disk a little after the worker.
+        self.control('settle')
         running = self.verbs.multipath.running()
         known = self.verbs.multipath.paths() if running else []
         return picture.of(self.root, self.control('children'), known)

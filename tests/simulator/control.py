@@ -197,6 +197,10 @@ class Controls:
         directory = self._machine.block.find(device).directory
         self._machine.tree.unlink(f'sys/{directory}/holders/{holder}')
 
+    def settle(self) -> None:
+        """Wait until multipathd has reacted to what has come and gone."""
+        self._machine.multipath.settle()
+
     def running(self) -> list[str]:
         """The verbs that run now."""
         return self._running.verbs()

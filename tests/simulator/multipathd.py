@@ -53,6 +53,7 @@ class Multipathd:
         self._friendly = False
         self._queueing = False
         self._paths: dict[str, disks.Disk] = {}
+        self._reactions: list[threading.Timer] = []
         sd.listeners.append(self._hear)
 
     # What tests do.
@@ -162,7 +163,14 @@ class Multipathd:
 
         timer = threading.Timer(REACTION_SECONDS, react)
         timer.daemon = True
+        self._reactions = [one for one in self._reactions if one.is_alive()]
+        self._reactions.append(timer)
         timer.start()
+
+    def settle(self) -> None:
+        """Wait until it has reacted to all that it was told."""
+        for one in list(self._reactions):
+            one.join()
 
     def _take(self, disk: disks.Disk) -> None:
         """Know a disk, and put it under a map if it should have one."""
