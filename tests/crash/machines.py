@@ -7,7 +7,6 @@ from collections.abc import Callable
 import dataclasses
 import pathlib
 import threading
-import time
 from typing import Any
 
 from attachworker import host as hosts
@@ -31,10 +30,7 @@ class Simulated:
 
     def settle(self) -> None:
         """Return when all has its effect that a killed worker had begun."""
-        control = client.Control(self.root)
-        control('release')
-        while control('running'):
-            time.sleep(0.001)
+        client.Control(self.root)('finish')
 
     def _begin(self, verb: str, call: Callable[[], Any]) -> None:
         """It gets to the simulator, and has its effect after the kill."""

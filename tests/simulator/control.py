@@ -192,6 +192,13 @@ class Controls:
         """Wait until multipathd has reacted to what has come and gone."""
         self._machine.multipath.settle()
 
+    def finish(self) -> None:
+        """Let everything go that hangs, and wait until all calls have ended.
+
+        Also those of a process that was killed before they were read.
+        """
+        self._running.wait_for_others(self._plan.release)
+
     def running(self) -> list[str]:
         """The verbs that run now."""
         return self._running.verbs()

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The verbs that run now, and the disks that they have open."""
+"""The calls that are in progress, and the disks that they have open."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
@@ -14,6 +15,31 @@ class Running:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: list[tuple[str, Mapping[str, Any]]] = []
+        self._ended = threading.Condition()
+        self._connections = 0
+
+    def connected(self) -> None:
+        """A call has come; what it is, nobody has read yet."""
+        with self._ended:
+            self._connections += 1
+
+    def disconnected(self) -> None:
+        """The same call has ended."""
+        with self._ended:
+            self._connections -= 1
+            self._ended.notify_all()
+
+    def wait_for_others(self, hurry: Callable[[], None]) -> None:
+        """Return when the call that asks is the only one in progress.
+
+        :param hurry: lets go what hangs; what another call has armed
+            meanwhile, too
+        """
+        with self._ended:
+            hurry()
+            while self._connections > 1:
+                self._ended.wait()
+                hurry()
 
     @contextlib.contextmanager
     def counted(

@@ -45,6 +45,15 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         (root / wire.SOCKET).unlink(missing_ok=True)
         super().__init__(str(root / wire.SOCKET), _Handler)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        # Here they are one after another: each has the earlier ones counted.
+        self._running.connected()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._running.disconnected()
+
     def answer(self, name: str, arguments: dict[str, Any]) -> Any:
         if name.startswith(_CONTROL):
             command = name.removeprefix(_CONTROL)
