@@ -9,6 +9,7 @@ help:
 	@echo 'make demo HOST=simulated  the same without root or packages'
 	@echo 'make test                 all tests'
 	@echo 'make bench                how long attaching takes'
+	@echo 'make bench HOST=simulated what it costs the worker, without a lab'
 
 demo:
 ifeq ($(HOST),simulated)
@@ -23,5 +24,10 @@ test:
 	tools/test.sh
 
 bench:
+ifeq ($(HOST),simulated)
+	tools/setup.sh --no-packages
+	.venv/bin/python -m benchmarks.simulated
+else
 	tools/setup.sh
 	.venv/bin/python -m benchmarks
+endif

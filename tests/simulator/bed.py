@@ -53,22 +53,29 @@ class SimulatedBed(bed.Bed):
     """Starts the simulator on a temporary directory.
 
     The simulator ends with :meth:`close`, and with this process.
+
+    :param project: the checkout whose simulator it is
+    :param python: the interpreter for that
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        project: pathlib.Path = _PROJECT,
+        python: str = sys.executable,
+    ) -> None:
         self.root = pathlib.Path(tempfile.mkdtemp(prefix='simulated-'))
         self.control = client.Control(self.root)
         self.verbs = client.Verbs(self.root)
         self._process = subprocess.Popen(
             [
-                sys.executable,
+                python,
                 '-m',
                 'tests.simulator.server',
                 str(self.root),
                 '--parent',
                 str(os.getpid()),
             ],
-            cwd=_PROJECT,
+            cwd=project,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
