@@ -39,11 +39,16 @@ labs=
 trap stop EXIT
 
 stop() {
+    local status=$?
     if [ -n "$labs" ]; then
         kill -- "-$labs" 2> /dev/null || true
         wait "$labs" || true
     fi
-    rm -rf "$results"
+    if [ "$status" -eq 0 ]; then
+        rm -rf "$results"
+    else
+        echo "The logs of the labs are in $results." >&2
+    fi
 }
 
 case ${1-} in
@@ -75,7 +80,7 @@ labs=$!
 set +m
 "$python" -m pytest --timeout "$test_timeout" \
     tests/unit tests/contract tests/crash tests/functional tests/install \
-    tests/power || status=1
+    tests/lab tests/power || status=1
 wait "$labs" || status=1
 labs=
 echo '=== in the lab, on a real kernel ==='

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 #: Where a guest sees the results directory.
@@ -22,11 +23,18 @@ GUEST_RESULTS = '/run/lab/results'
 PASSED_ON = ('ATTACHWORKER_', 'HYPOTHESIS_', 'LAB_', 'PYTEST_')
 PASSED_ON_EXACTLY = ('CI', 'COLUMNS', 'LANG', 'LC_ALL', 'TERM')
 
+#: As many hold what a kernel says when it panics.
+LAST_LINES = 60
+
 EXIT_TIMEOUT = 124
 EXIT_NO_GUEST = 125
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+
+
+class CannotBoot(Exception):
+    """There is no guest; the text says why, and what to do."""
 
 
 def say(message: str) -> None:
@@ -42,15 +50,19 @@ class Guest:
     """One boot.
 
     :param command: what to run inside
+    :param results: directory for logs and results
+    :param console: name of the log of the console there
     """
 
     def __init__(
         self,
         command: list[str],
         results: pathlib.Path,
+        console: str = 'console.log',
     ) -> None:
         self.command = command
         self.results = results.resolve()
+        self.console = self.results / console
         self.control = pathlib.Path(tempfile.mkdtemp(prefix='attachworker-'))
         self.process: subprocess.Popen[bytes] | None = None
         self.copier: threading.Thread | None = None
@@ -92,7 +104,7 @@ class Guest:
         output = self.control / 'output'
         output.touch()
         path = pathlib.Path(sys.executable).parent
-        with open(self.results / 'console.log', 'wb') as console:
+        with open(self.console, 'wb') as console:
             self.process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -108,6 +120,35 @@ class Guest:
         )
         self.copier.start()
 
+    def wait_for_init(self, timeout: float) -> None:
+        """Wait until the init of the lab says that it runs.
+
+        :raises CannotBoot: it did not do so in time, or the guest has ended
+        """
+        assert self.process is not None
+        limit = time.monotonic() + timeout
+        while True:
+            # Looked at first: what a guest says before it ends counts.
+            ended = self.process.poll() is not None
+            if (self.control / 'booted').exists():
+                return
+            if ended:
+                raise CannotBoot(
+                    f'the guest ended before its init ran; {self.last_lines()}'
+                )
+            if time.monotonic() > limit:
+                raise CannotBoot(
+                    f'its init does not run after {timeout:g} s; '
+                    f'{self.last_lines()}'
+                )
+            time.sleep(0.05)
+
+    def last_lines(self) -> str:
+        """What the guest has said last on its console."""
+        lines = self.console.read_text(errors='replace').splitlines()
+        shown = ''.join(f'\n    {line}' for line in lines[-LAST_LINES:])
+        return f'the last lines of {self.console}:{shown}'
+
     def wait(self, timeout: float) -> int:
         """The exit code of the command, EXIT_TIMEOUT or EXIT_NO_GUEST."""
         assert self.process is not None
@@ -115,7 +156,7 @@ class Guest:
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            say(f'the guest was stopped after {timeout:g} s')
+            say(f'the command did not end in {timeout:g} s')
             return EXIT_TIMEOUT
         finally:
             self.kill()
@@ -124,7 +165,7 @@ class Guest:
         try:
             return int((self.control / 'exit_code').read_text())
         except (OSError, ValueError):
-            say(f'the guest ended early; see {self.results}/console.log')
+            say(f'the guest ended early; {self.last_lines()}')
             return EXIT_NO_GUEST
 
     def kill(self) -> None:

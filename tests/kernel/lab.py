@@ -16,6 +16,7 @@ Only the standard library is used here: setup.sh runs it on a bare machine.
 import argparse
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -39,14 +40,30 @@ def stop(number: int, frame: types.FrameType | None) -> NoReturn:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    machine = machines.choose(arguments.kernel)
     results = arguments.results
     if results is None:
         results = pathlib.Path(tempfile.mkdtemp(prefix='lab-results-'))
-    guest.say(f'{machine.name}; logs in {results}')
-    booted = guest.Guest(arguments.command, results)
+    status = guest.EXIT_NO_GUEST
     try:
-        booted.start(machine.argv(booted, arguments.memory))
+        status = run_command(arguments, results)
+    finally:
+        # More than one: a machine did not boot, and its log was named.
+        consoles = len(list(results.glob('console-*.log')))
+        if status or consoles > 1:
+            guest.say(f'logs are in {results}')
+        elif arguments.results is None:
+            shutil.rmtree(results)
+    return status
+
+
+def run_command(arguments: argparse.Namespace, results: pathlib.Path) -> int:
+    booted = machines.boot(
+        machines.candidates(arguments.kernel),
+        arguments.command,
+        results,
+        arguments.memory,
+    )
+    try:
         return booted.wait(arguments.timeout)
     finally:
         booted.close()
@@ -58,18 +75,24 @@ def main() -> int:
         '--kernel',
         choices=('uml', 'qemu'),
         default=os.environ.get('LAB_KERNEL', ''),
-        help='how to boot (default: User-Mode Linux, else QEMU)',
+        help='how to boot (default: $LAB_KERNEL, or User-Mode Linux, and '
+        'QEMU if that does not boot)',
     )
     commands = parser.add_subparsers(required=True, metavar='run')
     command = commands.add_parser('run', help='run a command in a guest')
     command.add_argument(
-        '--timeout', type=float, default=900, metavar='SECONDS'
+        '--timeout',
+        type=float,
+        default=900,
+        metavar='SECONDS',
+        help='how long COMMAND may take (default: 900)',
     )
     command.add_argument(
         '--results',
         type=pathlib.Path,
         metavar='DIR',
-        help='directory for logs and results',
+        help='directory for logs and results (default: a temporary one, '
+        'which is removed if all went well)',
     )
     command.add_argument('--memory', default='2G')
     command.add_argument('command', nargs='+', metavar='COMMAND')
@@ -79,7 +102,7 @@ def main() -> int:
         signal.signal(number, stop)
     try:
         status: int = arguments.run(arguments)
-    except machines.CannotBoot as error:
+    except guest.CannotBoot as error:
         guest.say(str(error))
         status = guest.EXIT_NO_GUEST
     except Stopped as stopped:

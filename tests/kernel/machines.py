@@ -4,7 +4,7 @@
 """The machines that a guest can run on, and which there is here."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Sequence
 import os
 import pathlib
 import platform
@@ -16,16 +16,20 @@ import tempfile
 from tests.kernel import guest
 
 MODULES = pathlib.Path('/usr/lib/uml/modules')
-
-
-class CannotBoot(Exception):
-    """This machine cannot run a guest; the text says what to do."""
+_INSTALL = 'tools/setup.sh installs it'
 
 
 class Machine(abc.ABC):
-    """A way to run a guest on this machine."""
+    """A way to run a guest on this machine.
 
+    :cvar key: what ``LAB_KERNEL`` calls it
+    :cvar patience: seconds after which a guest whose init does not run yet
+        has failed, also on a machine that has much else to do
+    """
+
+    key: str
     name: str
+    patience: float
 
     @abc.abstractmethod
     def check(self) -> None:
@@ -33,18 +37,41 @@ class Machine(abc.ABC):
 
     @abc.abstractmethod
     def argv(self, booted: guest.Guest, memory: str) -> list[str]:
-        """The program that boots ``control/init`` of a guest."""
+        """The program that boots ``control/init`` of a guest.
+
+        :raises CannotBoot: it could not be made
+        """
+
+    def boot(
+        self, command: list[str], results: pathlib.Path, memory: str
+    ) -> guest.Guest:
+        """A guest whose init runs.
+
+        :raises CannotBoot: it did not come to that
+        """
+        self.check()
+        booted = guest.Guest(command, results, f'console-{self.key}.log')
+        guest.say(f'{self.name}; logs in {booted.results}')
+        try:
+            booted.start(self.argv(booted, memory))
+            booted.wait_for_init(self.patience)
+        except BaseException:
+            booted.close()
+            raise
+        return booted
 
 
 class UserModeLinux(Machine):
     """A kernel that is an ordinary program: needs no virtualization."""
 
+    key = 'uml'
     name = 'User-Mode Linux'
+    patience = 30
 
     def check(self) -> None:
         program = shutil.which('linux.uml')
         if program is None:
-            raise CannotBoot('there is no linux.uml (package user-mode-linux)')
+            raise guest.CannotBoot(f'there is no linux.uml; {_INSTALL}')
         release = subprocess.run(
             [program, '--version'],
             check=True,
@@ -52,7 +79,7 @@ class UserModeLinux(Machine):
             stdout=subprocess.PIPE,
         ).stdout.strip()
         if not (MODULES / release).is_dir():
-            raise CannotBoot(
+            raise guest.CannotBoot(
                 f'{program} is of release {release}, but '
                 f'{MODULES / release} is missing'
             )
@@ -68,6 +95,9 @@ class UserModeLinux(Machine):
             # A process namespace: with its first process all end, and that
             # one ends with unshare.
             *('unshare', '--pid', '--fork', '--kill-child', '--mount-proc'),
+            # That is the shell. When the kernel panics it ends itself with a
+            # signal, and to a first process that would do nothing.
+            *('sh', '-c', '"$@"; exit', 'sh'),
             *('linux.uml', f'mem={memory}', 'panic=1'),
             *('rootfstype=hostfs', 'rootflags=/', 'ro'),
             *(f'uml_dir={control}', 'umid=guest'),
@@ -79,7 +109,9 @@ class UserModeLinux(Machine):
 class Qemu(Machine):
     """A virtual machine, through virtme-ng; slow where there is no KVM."""
 
+    key = 'qemu'
     name = 'QEMU'
+    patience = 150
 
     def __init__(self) -> None:
         self.vng = str(pathlib.Path(sys.executable).with_name('vng'))
@@ -97,14 +129,19 @@ class Qemu(Machine):
 
     def check(self) -> None:
         if not os.access(self.vng, os.X_OK):
-            raise CannotBoot('virtme-ng is missing')
+            raise guest.CannotBoot(f'virtme-ng is missing; {_INSTALL}')
         if shutil.which(f'qemu-system-{platform.machine()}') is None:
-            raise CannotBoot('there is no QEMU')
+            raise guest.CannotBoot(f'there is no QEMU; {_INSTALL}')
         if self.kernel() is None:
-            raise CannotBoot('there is no /boot/vmlinuz-* with its modules')
+            raise guest.CannotBoot(
+                f'there is no /boot/vmlinuz-* with its modules; {_INSTALL}'
+            )
 
     def argv(self, booted: guest.Guest, memory: str) -> list[str]:
-        return self._argv(booted, memory, kvm=self.kvm_works())
+        kvm = self.kvm_works()
+        if not kvm:
+            guest.say('KVM does not work: programs are ten times slower')
+        return self._argv(booted, memory, kvm)
 
     def _argv(self, booted: guest.Guest, memory: str, kvm: bool) -> list[str]:
         overlays = ('/etc', '/var', '/root', '/usr/lib/modules')
@@ -114,7 +151,8 @@ class Qemu(Machine):
             *(() if kvm else ('--disable-kvm',)),
             *(f'--overlay-rwdir={path}' for path in overlays),
             *(f'--rwdir={path}' for path in (booted.control, booted.results)),
-            *('--user', 'root', '--cpus', '1', '--memory', memory),
+            *('--verbose', '--user', 'root'),
+            *('--cpus', '1', '--memory', memory),
             *('--', f'LAB_CONTROL={booted.control} {init} virtual'),
         ]
 
@@ -125,38 +163,47 @@ class Qemu(Machine):
         answer = guest.CHECKOUT / '.venv/kvm'
         if not answer.exists():
             guest.say('trying KVM, for at most 30 s')
-            works = boots(lambda trial: self._argv(trial, '512M', kvm=True))
-            answer.write_text('works' if works else 'does not work')
+            answer.write_text('works' if self._boots() else 'does not work')
         return answer.read_text() == 'works'
 
+    def _boots(self) -> bool:
+        with tempfile.TemporaryDirectory() as results:
+            trial = guest.Guest(['true'], pathlib.Path(results))
+            try:
+                trial.start(self._argv(trial, '512M', kvm=True))
+                trial.wait_for_init(30)
+            except guest.CannotBoot:
+                return False
+            finally:
+                trial.close()
+        return True
 
-def boots(argv: Callable[[guest.Guest], list[str]]) -> bool:
-    """Whether a guest that runs nothing ends well."""
-    with tempfile.TemporaryDirectory() as results:
-        trial = guest.Guest(['true'], pathlib.Path(results))
-        try:
-            trial.start(argv(trial))
-            return trial.wait(30) == 0
-        finally:
-            trial.close()
 
-
-def choose(wanted: str) -> Machine:
-    """The first way that this machine has everything for.
+def candidates(wanted: str) -> Sequence[Machine]:
+    """The machines to try, in this order.
 
     :param wanted: 'uml', 'qemu' or '' for any
     """
+    known = (UserModeLinux(), Qemu())
+    return [machine for machine in known if wanted in (machine.key, '')]
+
+
+def boot(
+    machines: Sequence[Machine],
+    command: list[str],
+    results: pathlib.Path,
+    memory: str,
+) -> guest.Guest:
+    """A guest on the first machine where one comes as far as its init.
+
+    :raises CannotBoot: it did so on none
+    """
     if os.geteuid() != 0:
-        raise CannotBoot('a guest can only be root if you are')
-    reasons = []
-    for key, kind in (('uml', UserModeLinux), ('qemu', Qemu)):
-        if wanted not in (key, ''):
-            continue
-        machine = kind()
+        raise guest.CannotBoot('a guest can only be root if you are')
+    for machine in machines:
         try:
-            machine.check()
-        except CannotBoot as error:
-            reasons.append(f'{kind.name}: {error}')
-        else:
-            return machine
-    raise CannotBoot('; '.join(reasons) + '; run tools/setup.sh')
+            return machine.boot(command, results, memory)
+        except guest.CannotBoot as error:
+            guest.say(f'{machine.name}: {error}')
+    names = ' or '.join(machine.name for machine in machines)
+    raise guest.CannotBoot(f'no guest could be booted in {names}')

@@ -30,11 +30,8 @@ _DISK_SIZE = 64 * 1024 * 1024
 
 
 def boot(results: pathlib.Path, *command: str) -> guest.Guest:
-    made = guest.Guest(list(command), results)
-    made.start(
-        machines.choose(os.environ.get('LAB_KERNEL', '')).argv(made, _MEMORY)
-    )
-    return made
+    wanted = machines.candidates(os.environ.get('LAB_KERNEL', ''))
+    return machines.boot(wanted, list(command), results, _MEMORY)
 
 
 @pytest.mark.timeout(900)

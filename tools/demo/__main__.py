@@ -11,9 +11,9 @@ is 0 only if everything was as it should be.
 import os
 import subprocess
 import sys
-import tempfile
 
-_TIMEOUT = 300  # seconds, for the whole virtual machine
+#: Seconds from the boot on; a processor in software needs more than 200.
+_TIMEOUT = 900
 
 
 def main() -> int:
@@ -30,12 +30,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    with tempfile.TemporaryDirectory(prefix='demo-') as results:
-        lab = [sys.executable, '-m', 'tests.kernel.lab', 'run']
-        bounds = ['--timeout', str(_TIMEOUT), '--results', results]
-        inside = ['--', 'python', '-m', 'tools.demo.inside']
-        print('Booting a kernel of its own ...', flush=True)
-        return subprocess.run([*lab, *bounds, *inside], check=False).returncode
+    lab = [sys.executable, '-m', 'tests.kernel.lab', 'run']
+    bounds = ['--timeout', str(_TIMEOUT)]
+    inside = ['--', 'python', '-m', 'tools.demo.inside']
+    print('Booting a kernel of its own ...', flush=True)
+    return subprocess.run([*lab, *bounds, *inside], check=False).returncode
 
 
 if __name__ == '__main__':
