@@ -221,6 +221,12 @@ class JournalUnavailable(AttachWorkerError):
     msg_fmt = 'The journal at %(path)s is not usable: %(reason)s.'
 
 
+class IllegalStateChange(AttachWorkerError):
+    """A bug: the journal stays as it is."""
+
+    msg_fmt = 'Attachment %(attachment_id)s: %(before)s before %(after)s.'
+
+
 class HostNotFound(AttachWorkerError):
     """Raised to the caller: no worker has ever listened under this name."""
 

@@ -13,9 +13,9 @@ from oslo_log import log as logging
 
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
+from attachworker.journal import AttachmentState
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
-from attachworker.operations.attach import PRESENT
 from attachworker.operations.intake import result_from
 from attachworker.operations.operation import Operation
 
@@ -63,10 +63,11 @@ class Reattach:
             return 'a request for it is unfinished'
         if not self.wanted:
             return 'option reattach_after_reboot is off'
-        if record.state not in PRESENT:
-            return 'its last operation failed'
         if record.again is None:
-            return 'it takes a secret, or an older version attached it'
+            return (
+                'it takes a secret, a detach has begun, or an older version '
+                'attached it'
+            )
         return None
 
 
@@ -98,9 +99,10 @@ def run(
         (record.request_id, record.reply_to, result_from(record))
         for record in records.undelivered()
     ]
+    records.begin_boot(reattach.boot_id)
     attachments = records.attachments()
     missing = [
-        each for each in attachments if each.boot_id != reattach.boot_id
+        each for each in attachments if each.state is AttachmentState.MISSING
     ]
     again = reattach.requests(
         missing,
@@ -120,8 +122,9 @@ def run(
             operation.abandoned or 'it is gone on with',
         )
         resume(operation)
-    for attachment in records.attachments():
-        clean_later(attachment.attachment_id)
+    for attachment in attachments:
+        if attachment.state.is_left_over:
+            clean_later(attachment.attachment_id)
     for request_id, reply_to, result in unsent:
         LOG.info(
             'Result of the %s of %s (request %s) is sent again: %s',

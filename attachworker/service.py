@@ -195,7 +195,7 @@ class Worker:
             self.ready.is_set,
         )
         api = endpoint.Endpoint(
-            Inventory(self._records, self._host.boot_id),
+            Inventory(self._records),
             self.connector_properties,
             self._volume_paths,
             self.ping,

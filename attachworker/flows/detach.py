@@ -26,6 +26,7 @@ def build(run: Run) -> flow.Flow:
         multipath.FindMap(run),
         detach.CheckUnused(run),
         detach.FlushDevice(run),
+        detach.RecordDetaching(run),
         encryption.CloseEncryption(run),
         multipath.RemoveMap(run),
         targets,

@@ -8,12 +8,13 @@ The kernel is the truth about what is attached; the journal is the truth about
 what was asked for, and about what on this host is ours.
 """
 
+from attachworker.journal.attachments import AttachmentRecord
+from attachworker.journal.attachments import AttachmentState
 from attachworker.journal.claims import Claims
 from attachworker.journal.database import Database
 from attachworker.journal.ledger import Holdings
 from attachworker.journal.ledger import Ledger
 from attachworker.journal.reader import Reader
-from attachworker.journal.records import AttachmentRecord
 from attachworker.journal.records import Call
 from attachworker.journal.records import Records
 from attachworker.journal.records import RequestRecord
@@ -23,6 +24,7 @@ from attachworker.journal.secrets import without_secrets
 
 __all__ = [
     'AttachmentRecord',
+    'AttachmentState',
     'Call',
     'Claims',
     'Database',

@@ -58,20 +58,6 @@ class Claims:
                 self._values(target),
             )
 
-    def release_all(self) -> None:
-        """Give up everything: a reboot has taken it away.
-
-        With it go all sessions of earlier boots, whoever used them.
-        """
-        with self._journal.transaction() as connection:
-            connection.execute(
-                'DELETE FROM claims WHERE attachment_id = ?',
-                (self._attachment_id,),
-            )
-            connection.execute(
-                'DELETE FROM sessions WHERE boot_id != ?', (self._boot_id,)
-            )
-
     def taken(self) -> list[Target]:
         """All targets that this attachment may have left something of."""
         rows = self._journal.rows(

@@ -6,6 +6,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import datetime
 import fcntl
 import os
 import pathlib
@@ -14,7 +15,7 @@ import threading
 
 from attachworker import exception
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _SCHEMA = """
 CREATE TABLE requests (
@@ -83,7 +84,26 @@ ALTER TABLE requests ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
     3: """
 ALTER TABLE attachments ADD COLUMN again TEXT;
 """,
+    # The state says what was read from combinations of fields before.
+    4: """
+UPDATE attachments SET state = 'missing'
+    WHERE state = 'attached' AND boot_id = '';
+UPDATE attachments SET state = 'reattaching'
+    WHERE state = 'attaching' AND wwn IS NOT NULL;
+UPDATE attachments SET again = NULL WHERE state IN ('detaching', 'failed');
+UPDATE attachments SET state = CASE WHEN wwn IS NOT NULL
+    THEN 'reattach_failed' ELSE 'attach_failed' END
+    WHERE state IN ('detaching', 'failed') AND device IS NULL;
+UPDATE attachments SET state = 'detach_failed' WHERE state = 'failed';
+""",
 }
+
+
+def timestamp(seconds: float = 0.0) -> str:
+    """The time in so many seconds, in UTC in ISO 8601, which sorts as text."""
+    moment = datetime.datetime.now(datetime.UTC)
+    moment += datetime.timedelta(seconds=seconds)
+    return moment.strftime('%Y-%m-%dT%H:%M:%S.%fZ')
 
 
 class Database:

@@ -4,6 +4,7 @@
 
 import dataclasses
 
+from attachworker.journal import attachments
 from attachworker.journal import claims
 from attachworker.journal import database
 from attachworker.journal import records
@@ -21,7 +22,7 @@ class Holdings:
         our number if it is known
     """
 
-    attachments: tuple[records.AttachmentRecord, ...]
+    attachments: tuple[attachments.AttachmentRecord, ...]
     busy: frozenset[str]
     claims: frozenset[tuple[str, Target]]
     sessions: frozenset[tuple[str, str, str, int, int | None]]

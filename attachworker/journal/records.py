@@ -5,13 +5,14 @@
 """Rows of the journal: requests with their results, and attachments."""
 
 import dataclasses
-import datetime
 import json
 import sqlite3
 from typing import Any
 
+from attachworker.journal import attachments
 from attachworker.journal import database
 from attachworker.journal import reader
+from attachworker.journal.attachments import AttachmentRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,34 +57,6 @@ class Call:
     message_id: str
     reply_queue: str
     client_timeout: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class AttachmentRecord:
-    """An attachment that this host has, or is making or removing.
-
-    :ivar connection_key: the same for the same connection
-    :ivar connection: the ConnectionInfo as a primitive, without secrets
-    :ivar wwn: the identifier that its device must have
-    :ivar device: the DeviceInfo as a primitive; None before it is attached
-    :ivar last_request: the request that changed it last
-    :ivar boot_id: of the kernel that has its devices
-    :ivar again: an AttachRequest, as a primitive, that makes it again; None
-        if that would need a secret, or its attach has not ended yet
-    """
-
-    attachment_id: str
-    volume_id: str | None
-    connection_key: str
-    connection: dict[str, Any]
-    state: str
-    last_request: str
-    boot_id: str
-    wwn: str | None = None
-    device: dict[str, Any] | None = None
-    again: dict[str, Any] | None = None
-    created_at: str = ''
-    updated_at: str = ''
 
 
 class Records:
@@ -159,7 +132,7 @@ class Records:
                     record.boot_id,
                     record.accepted,
                     record.deadline,
-                    record.created_at or _now(),
+                    record.created_at or database.timestamp(),
                 ),
             )
 
@@ -185,16 +158,26 @@ class Records:
                 'UPDATE requests SET result = ?, finished_at = ?,'
                 ' sealed = NULL WHERE request_id = ? AND result IS NULL'
                 ' AND cancelled = ?',
-                (json.dumps(result), _now(), request_id, cancelled),
+                (
+                    json.dumps(result),
+                    database.timestamp(),
+                    request_id,
+                    cancelled,
+                ),
             ).rowcount
-            if changed and attachment is not None:
-                _put(connection, attachment)
-            if changed and gone is not None:
-                connection.execute(
-                    'DELETE FROM attachments WHERE attachment_id = ?',
-                    (gone,),
-                )
-            return bool(changed)
+            if not changed:
+                return False
+            if attachment is not None:
+                attachments.put(connection, attachment)
+            if gone is not None:
+                attachments.delete(connection, gone)
+            connection.execute(
+                'UPDATE attachments SET last_request = request_id'
+                ' FROM requests WHERE request_id = ? AND'
+                ' attachments.attachment_id = requests.attachment_id',
+                (request_id,),
+            )
+            return True
 
     def cancel(self, request_id: str) -> bool:
         """Have an attach end as cancelled, whatever becomes of it.
@@ -263,7 +246,7 @@ class Records:
 
     def forget_results(self, retention: float) -> int:
         """Delete results older than this many seconds; returns how many."""
-        limit = _now(-retention)
+        limit = database.timestamp(-retention)
         with self._journal.transaction() as connection:
             return int(
                 connection.execute(
@@ -277,24 +260,34 @@ class Records:
         rows = self._journal.rows(
             'SELECT * FROM attachments WHERE attachment_id = ?', attachment_id
         )
-        return _attachment(rows[0]) if rows else None
+        return attachments.from_row(rows[0]) if rows else None
 
     def attachments(self) -> list[AttachmentRecord]:
         rows = self._journal.rows(
             'SELECT * FROM attachments ORDER BY created_at, attachment_id'
         )
-        return [_attachment(row) for row in rows]
+        return [attachments.from_row(row) for row in rows]
 
     def forget_attachment(self, attachment_id: str) -> None:
+        """:raises IllegalStateChange: see attachworker.journal.attachments"""
         with self._journal.transaction() as connection:
-            connection.execute(
-                'DELETE FROM attachments WHERE attachment_id = ?',
-                (attachment_id,),
-            )
+            attachments.delete(connection, attachment_id)
 
     def put_attachment(self, record: AttachmentRecord) -> None:
+        """:raises IllegalStateChange: see attachworker.journal.attachments"""
         with self._journal.transaction() as connection:
-            _put(connection, record)
+            attachments.put(connection, record)
+
+    def begin_boot(self, boot_id: str) -> None:
+        """Note what a reboot has taken away, if there was one.
+
+        With the devices of earlier boots go their sessions, whoever used
+        them.
+
+        :param boot_id: of the running kernel
+        """
+        with self._journal.transaction() as connection:
+            attachments.begin_boot(connection, boot_id)
 
 
 def _put_call(
@@ -304,35 +297,6 @@ def _put_call(
         'INSERT OR REPLACE INTO calls (message_id, request_id, reply_queue,'
         ' client_timeout) VALUES (?, ?, ?, ?)',
         (call.message_id, request_id, call.reply_queue, call.client_timeout),
-    )
-
-
-def _put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
-    connection.execute(
-        'INSERT INTO attachments (attachment_id, volume_id, connection_key,'
-        ' connection, wwn, state, device, last_request, boot_id, again,'
-        ' created_at, updated_at)'
-        ' VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
-        ' ON CONFLICT (attachment_id) DO UPDATE SET wwn = excluded.wwn,'
-        ' connection_key = excluded.connection_key,'
-        ' connection = excluded.connection, volume_id = excluded.volume_id,'
-        ' state = excluded.state, device = excluded.device,'
-        ' last_request = excluded.last_request, boot_id = excluded.boot_id,'
-        ' again = excluded.again, updated_at = excluded.updated_at',
-        (
-            record.attachment_id,
-            record.volume_id,
-            record.connection_key,
-            json.dumps(record.connection),
-            record.wwn,
-            record.state,
-            json.dumps(record.device) if record.device else None,
-            record.last_request,
-            record.boot_id,
-            json.dumps(record.again) if record.again else None,
-            record.created_at or _now(),
-            _now(),
-        ),
     )
 
 
@@ -353,17 +317,3 @@ def _request(row: sqlite3.Row) -> RequestRecord:
         created_at=row['created_at'],
         cancelled=bool(row['cancelled']),
     )
-
-
-def _attachment(row: sqlite3.Row) -> AttachmentRecord:
-    columns = dict(row)
-    for name in ('connection', 'device', 'again'):
-        columns[name] = json.loads(columns[name]) if columns[name] else None
-    return AttachmentRecord(**columns)
-
-
-def _now(seconds: float = 0.0) -> str:
-    """UTC in ISO 8601, which sorts as text."""
-    moment = datetime.datetime.now(datetime.UTC)
-    moment += datetime.timedelta(seconds=seconds)
-    return moment.strftime('%Y-%m-%dT%H:%M:%S.%fZ')

@@ -15,6 +15,7 @@ from attachworker.flows import attach
 from attachworker.flows import discover
 from attachworker.flows import engine
 from attachworker.journal import AttachmentRecord
+from attachworker.journal import AttachmentState
 from attachworker.journal import if_without_secrets
 from attachworker.journal import without_secrets
 from attachworker.operations import handler
@@ -25,10 +26,6 @@ from attachworker.tasks import encryption
 from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
-
-PRESENT = ('attached', 'degraded')
-#: An attach failed and could not put everything back.
-_LEFT = 'failed'
 
 
 class AttachHandler(handler.BaseHandler):
@@ -55,43 +52,37 @@ class AttachHandler(handler.BaseHandler):
                 what=f'Attachment {request.attachment_id}'
             )
             self.conclude(operation, self.failed(operation, conflict))
-        elif known is None or known.state not in PRESENT:
-            self._attach(operation, key)
-        elif known.boot_id != self.services.boot_id:
-            # Nothing of it is here: what is made now can be undone.
-            self._attach(operation, key, known)
-        else:
+        elif known is not None and known.state.has_device:
             self._attach_again(operation, known)
+        else:
+            self._attach(operation, known)
 
     def _attach(
-        self,
-        operation: Operation,
-        key: str,
-        missing: AttachmentRecord | None = None,
+        self, operation: Operation, known: AttachmentRecord | None
     ) -> None:
-        """Make an attachment, or one again that a reboot has taken away."""
+        """Make an attachment, or one again that is missing."""
         request = operation.request
         record = AttachmentRecord(
             attachment_id=request.attachment_id,
             volume_id=request.volume_id,
-            connection_key=key,
+            connection_key=request.connection_key,
             connection=without_secrets(request.connection_info),
-            state='attaching',
+            state=AttachmentState.ATTACHING,
             last_request=request.request_id,
             boot_id=self.services.boot_id,
-            wwn=missing.wwn if missing else None,
-            again=missing.again if missing else None,
         )
+        if known is not None:
+            record = record.in_place_of(known)
         self.services.records.put_attachment(record)
         run = self._make_run(
             operation, request.connection_info.targets, record.wwn
         )
         outcome = self._run_flows(operation, run)
         if outcome.error is not None:
-            self._undone(operation, outcome, run, record, missing)
+            self._undone(operation, outcome, run, record)
             return
         device = _device(outcome)
-        record = _with_device(
+        made = _with_device(
             dataclasses.replace(
                 record,
                 connection=without_secrets(run.info),
@@ -101,11 +92,11 @@ class AttachHandler(handler.BaseHandler):
             device,
         )
         result = self.succeeded(operation, outcome, run, device)
-        if self.conclude(operation, result, record):
-            self._settle(operation, run, device, record)
+        if self.conclude(operation, result, made):
+            self._settle(operation, run, device, made)
         else:
             undone = _taken_back(run, outcome)
-            self._undone(operation, undone, run, record, missing)
+            self._undone(operation, undone, run, record)
 
     def _run_flows(self, operation: Operation, run: Run) -> engine.Outcome:
         """Attach, after finding the targets that the request does not name."""
@@ -150,14 +141,11 @@ class AttachHandler(handler.BaseHandler):
             return
         device = _merged(_device(outcome), device)
         result = self.succeeded(operation, outcome, run, device)
-        record = dataclasses.replace(
-            known, last_request=operation.request.request_id
-        )
-        if not self.conclude(operation, result, _with_device(record, device)):
+        if not self.conclude(operation, result, _with_device(known, device)):
             undone = _taken_back(run, outcome)
             self.conclude(operation, self.undone(operation, undone, run))
         elif more:
-            self._settle(operation, run, device, record)
+            self._settle(operation, run, device, known)
 
     def _make_run(
         self,
@@ -185,21 +173,28 @@ class AttachHandler(handler.BaseHandler):
         outcome: engine.Outcome,
         run: Run,
         record: AttachmentRecord,
-        missing: AttachmentRecord | None,
     ) -> None:
         assert outcome.error is not None
         result = self.undone(operation, outcome, run)
-        if run.leftovers:
-            failed = dataclasses.replace(record, state=_LEFT)
-            self.conclude(operation, result, failed)
-            self.services.clean_later(record.attachment_id)
-        elif missing is not None:
-            still = dataclasses.replace(
-                missing, last_request=record.last_request
-            )
-            self.conclude(operation, result, still)
+        self._give_up(operation, result, record)
+
+    def _give_up(
+        self,
+        operation: Operation,
+        result: objects.OperationResult,
+        record: AttachmentRecord,
+    ) -> None:
+        """End an attach that has failed and was undone, or is to be."""
+        name = record.attachment_id
+        after = record.state.when_given_up()
+        if result.leftovers:
+            left = record.with_state(record.state.when_left_over())
+            self.conclude(operation, result, left)
+            self.services.clean_later(name)
+        elif after is not None:
+            self.conclude(operation, result, record.with_state(after))
         else:
-            self.conclude(operation, result, gone=record.attachment_id)
+            self.conclude(operation, result, gone=name)
 
     def _settle(
         self,
@@ -230,7 +225,7 @@ class AttachHandler(handler.BaseHandler):
     def clean(self, attachment_id: str) -> bool:
         """Put back what a failed attach has left; True if nothing is."""
         known = self.services.records.attachment(attachment_id)
-        if known is None or known.state != _LEFT or known.device is not None:
+        if known is None or not known.state.is_left_over:
             return True
         left = self._remains.put_back(known)
         if left:
@@ -243,20 +238,18 @@ class AttachHandler(handler.BaseHandler):
     def _forget(self, known: AttachmentRecord) -> None:
         """Nothing is left of an attach."""
         records = self.services.records
-        if known.wwn is None:
+        after = known.state.when_given_up()
+        if after is None:
             records.forget_attachment(known.attachment_id)
         else:
-            # It was to make an attachment again, which is missing as before.
-            records.put_attachment(
-                dataclasses.replace(known, state='attached', boot_id='')
-            )
+            records.put_attachment(known.with_state(after))
 
     def abandon(self, operation: Operation) -> None:
         if self._undo_earlier(operation):
             super().abandon(operation)
 
     def _undo_earlier(self, operation: Operation) -> bool:
-        """Put back what the same attach did before the worker was stopped.
+        """Put back what an attach did before the worker was stopped.
 
         Nothing of it is trusted. An attachment that was there before the
         request stays as it is.
@@ -265,7 +258,7 @@ class AttachHandler(handler.BaseHandler):
         """
         request, records = operation.request, self.services.records
         known = records.attachment(request.attachment_id)
-        if known is None or known.last_request != request.request_id:
+        if known is None or not known.state.is_being_made:
             return True
         # A login that goes on without its worker is met when it is repeated.
         again = operation.abandoned is None and not operation.deadline.passed
@@ -279,17 +272,12 @@ class AttachHandler(handler.BaseHandler):
         )
         result = self.failed(operation, error)
         result.leftovers = left
-        failed = dataclasses.replace(known, state=_LEFT)
-        self.conclude(operation, result, failed)
-        self.services.clean_later(request.attachment_id)
+        self._give_up(operation, result, known)
         return False
 
     def release_unused(self, known: AttachmentRecord) -> None:
         """Put back targets that an attach tried and did not use."""
-        if known.boot_id != self.services.boot_id:
-            self._remains.claims(known).release_all()
-            return
-        if known.state in PRESENT and known.device:
+        if known.state.has_device:
             device = self._with_late_paths(known)
             info = objects.ConnectionInfo.obj_from_primitive(known.connection)
             used = late_paths.connected(device, info.targets)
@@ -341,7 +329,9 @@ def _with_device(
 ) -> AttachmentRecord:
     return dataclasses.replace(
         record,
-        state='degraded' if device.degraded else 'attached',
+        state=AttachmentState.DEGRADED
+        if device.degraded
+        else AttachmentState.ATTACHED,
         device=device.obj_to_primitive(),
     )
 

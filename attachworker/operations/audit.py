@@ -12,6 +12,7 @@ from attachworker.host import Host
 from attachworker.host import encryption
 from attachworker.host import multipath
 from attachworker.journal import AttachmentRecord
+from attachworker.journal import AttachmentState
 from attachworker.journal import Holdings
 from attachworker.journal import Ledger
 from attachworker.operations import late_paths
@@ -114,9 +115,9 @@ class _Comparison:
         )
 
     def _state(self, record: AttachmentRecord) -> tuple[str, str]:
-        if record.boot_id != self._boot_id:
+        if record.state is AttachmentState.MISSING:
             return 'missing', 'the host was started again since'
-        if record.device is None:
+        if record.state.is_left_over or record.device is None:
             return 'missing', 'it failed, and what is left is being put back'
         device = objects.DeviceInfo.obj_from_primitive(record.device)
         opened = encryption.path_of(encryption.name_of(record.attachment_id))
@@ -199,7 +200,7 @@ class _Comparison:
         records = [self._records[one] for one in users & self._records.keys()]
         if not records:
             yield _finding('orphan', what, where)
-        elif all(one.device is None for one in records):
+        elif all(one.state.is_left_over for one in records):
             yield _finding(
                 'stale',
                 what,
@@ -256,7 +257,7 @@ class _Comparison:
     ) -> Iterator[objects.AuditFinding]:
         if record.attachment_id in self._journal.busy:
             return
-        if record.boot_id != self._boot_id:
+        if record.state is AttachmentState.MISSING:
             what = f'attachment {record.attachment_id}'
             yield _finding('stale', what, 'of another boot of this host')
 

@@ -40,7 +40,7 @@ class Census:
     ) -> None:
         self._ledger = Ledger(database)
         self._records = Records(database)
-        self._inventory = Inventory(self._records, host.boot_id)
+        self._inventory = Inventory(self._records)
         self._connectors = connectors
         self._host = host
         self._dispatcher = dispatcher

@@ -4,16 +4,11 @@
 
 """Detach: the flow, and what it means for the journal."""
 
-import dataclasses
-
 from attachworker import objects
 from attachworker.flows import detach
 from attachworker.journal import AttachmentRecord
 from attachworker.operations import handler
 from attachworker.operations.operation import Operation
-
-#: Steps before the first change: the attachment is as it was.
-_HARMLESS = ('GetConnector', 'FindPaths', 'CheckUnused', 'FlushDevice')
 
 
 class DetachHandler(handler.BaseHandler):
@@ -46,20 +41,11 @@ class DetachHandler(handler.BaseHandler):
             )
             self.conclude(operation, result)
             return
-        if known is not None:
-            self.services.records.put_attachment(
-                dataclasses.replace(known, state='detaching')
-            )
         self._detach(operation, info, known)
 
     def abandon(self, operation: Operation) -> None:
         assert operation.abandoned is not None
-        known = self._known(operation.request)
-        self.conclude(
-            operation,
-            self.failed(operation, operation.abandoned),
-            known and dataclasses.replace(known, state='failed'),
-        )
+        self._failed(operation, self.failed(operation, operation.abandoned))
 
     def _detach(
         self,
@@ -76,6 +62,7 @@ class DetachHandler(handler.BaseHandler):
             force=operation.request.force,
             expected_wwn=known.wwn if known else None,
             multipath=_has_map(known),
+            on_change=lambda: self._begin(operation.request),
         )
         outcome = self.run_flow(operation, detach.build(run), run)
         if outcome.error is None:
@@ -83,10 +70,23 @@ class DetachHandler(handler.BaseHandler):
             gone = known.attachment_id if known else None
             self.conclude(operation, result, gone=gone)
             return
-        result = self.undone(operation, outcome, run)
-        if known is not None and outcome.step not in _HARMLESS:
-            known = dataclasses.replace(known, state='failed')
-        self.conclude(operation, result, known)
+        self._failed(operation, self.undone(operation, outcome, run))
+
+    def _begin(self, request: objects.DetachRequest) -> None:
+        """From here on the attachment is not what it was."""
+        known = self._known(request)
+        if known is not None:
+            self.services.records.put_attachment(known.being_taken_down())
+
+    def _failed(
+        self, operation: Operation, result: objects.OperationResult
+    ) -> None:
+        known = self._known(operation.request)
+        self.conclude(
+            operation,
+            result,
+            known and known.with_state(known.state.when_detach_failed()),
+        )
 
     def _known(
         self, request: objects.DetachRequest

@@ -9,9 +9,16 @@ from attachworker import objects
 from attachworker.flows import extend
 from attachworker.host import encryption
 from attachworker.journal import AttachmentRecord
+from attachworker.journal import AttachmentState
 from attachworker.operations import handler
 from attachworker.operations import late_paths
 from attachworker.operations.operation import Operation
+
+_EXTENDED = (
+    AttachmentState.ATTACHED,
+    AttachmentState.DEGRADED,
+    AttachmentState.DETACH_FAILED,
+)
 
 
 class ExtendHandler(handler.BaseHandler):
@@ -31,7 +38,7 @@ class ExtendHandler(handler.BaseHandler):
     def run(self, operation: Operation) -> None:
         request = operation.request
         known = self._known(request)
-        if known is None or known.device is None:
+        if known is None:
             missing = exception.AttachmentNotFound(
                 attachment_id=request.attachment_id
             )
@@ -63,18 +70,14 @@ class ExtendHandler(handler.BaseHandler):
         old_size = min((size for size in (told, found) if size), default=None)
         result = self.succeeded(operation, outcome, run, device)
         result.old_size = old_size
-        record = dataclasses.replace(
-            known,
-            device=device.obj_to_primitive(),
-            last_request=operation.request.request_id,
-        )
+        record = dataclasses.replace(known, device=device.obj_to_primitive())
         self.conclude(operation, result, record)
 
     def _known(
         self, request: objects.ExtendRequest
     ) -> AttachmentRecord | None:
-        """What is attached, and has been since this kernel started."""
+        """What is attached, in part perhaps."""
         known = self.services.records.attachment(request.attachment_id)
-        if known is None or known.boot_id != self.services.boot_id:
+        if known is None or known.state not in _EXTENDED:
             return None
         return known

@@ -13,15 +13,10 @@ from attachworker.journal import Records
 
 
 class Inventory:
-    """Answers from the journal.
+    """Answers from the journal."""
 
-    :param boot_id: of the running kernel; what was attached before it
-        started is missing now
-    """
-
-    def __init__(self, records: Records, boot_id: str) -> None:
+    def __init__(self, records: Records) -> None:
         self._records = records
-        self._boot_id = boot_id
 
     def attachment(self, attachment_id: str) -> objects.Attachment:
         """:raises AttachmentNotFound: there is no such attachment"""
@@ -49,13 +44,12 @@ class Inventory:
 
     def _object(self, record: AttachmentRecord) -> objects.Attachment:
         last = self._records.request(record.last_request)
-        present = record.boot_id == self._boot_id
         info = objects.ConnectionInfo.obj_from_primitive(record.connection)
         return objects.Attachment(
             attachment_id=record.attachment_id,
             volume_id=record.volume_id,
             protocol=info.protocol,
-            state=record.state if present else 'missing',
+            state=record.state.shown,
             device=record.device
             and objects.DeviceInfo.obj_from_primitive(record.device),
             last_result=last

@@ -173,6 +173,16 @@ class FlushDevice(base.Task):
         run.host.multipath.set_queueing(found, False, run.deadline)
 
 
+class RecordDetaching(base.Task):
+    """Have the journal say that the device is not whole any more.
+
+    Reversion strategy: nothing to undo; a detach is finished, not undone.
+    """
+
+    def execute(self) -> None:
+        self.run.on_change()
+
+
 class DisconnectTarget(base.Task):
     """Take one target away, as the revert of ConnectTarget does.
 

@@ -40,6 +40,7 @@ class Run:
     :ivar name: of the attachment
     :ivar opened: whether there may be a mapping: it was there, or this run
         has begun to make it
+    :ivar on_change: called before the first change that a detach makes
     :ivar strangers: targets whose device belongs to another volume by now
     :ivar leftovers: what could not be put back
     :ivar warnings: what the caller should know of a success
@@ -65,6 +66,7 @@ class Run:
     grace: float = 30.0
     name: str = ''
     opened: bool = False
+    on_change: Callable[[], None] = lambda: None
     strangers: set[base.Target] = dataclasses.field(default_factory=set)
     leftovers: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)

@@ -10,6 +10,7 @@ from typing import Any
 from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
+from attachworker.journal import AttachmentState
 from attachworker.journal import Claims
 from attachworker.journal import Database
 from attachworker.journal import Records
@@ -83,13 +84,16 @@ class Earlier:
         :param missing_wwn: of what a reboot took away, if it did
         """
         info = request.connection_info
+        self.records.begin_boot(self._boot_id)
         self.records.put_attachment(
             AttachmentRecord(
                 attachment_id=request.attachment_id,
                 volume_id=None,
                 connection_key=request.connection_key,
                 connection=without_secrets(info),
-                state='attaching',
+                state=AttachmentState.REATTACHING
+                if missing_wwn
+                else AttachmentState.ATTACHING,
                 last_request=request.request_id,
                 boot_id=self._boot_id,
                 wwn=missing_wwn,

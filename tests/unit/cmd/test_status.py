@@ -13,6 +13,7 @@ import pytest
 
 from attachworker import objects
 from attachworker.cmd import status
+from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Records
 from tests.unit.journal import rows
@@ -53,8 +54,11 @@ def fill(database: Database) -> None:
     records.count_attempt('sent')
     records.finish('sent', result.obj_to_primitive(), None, None)
     device = objects.DeviceInfo(path='/dev/sda', size=512)
-    records.put_attachment(
-        rows.attachment(state='attached', device=device.obj_to_primitive())
+    rows.put(
+        records,
+        rows.attachment(
+            state=AttachmentState.ATTACHED, device=device.obj_to_primitive()
+        ),
     )
 
 

@@ -6,7 +6,10 @@
 from typing import Any
 
 from attachworker.journal import AttachmentRecord
+from attachworker.journal import AttachmentState
+from attachworker.journal import Records
 from attachworker.journal import RequestRecord
+from attachworker.journal.attachments import CHANGES
 
 REPLY_TO = {'exchange': 'e', 'topic': 't', 'server': 's'}
 
@@ -36,9 +39,28 @@ def attachment(name: str = 'attachment', **values: Any) -> AttachmentRecord:
             'volume_id': 'volume',
             'connection_key': 'iscsi single …',
             'connection': {'is': 'the connection'},
-            'state': 'attaching',
+            'state': AttachmentState.ATTACHING,
             'last_request': 'request',
             'boot_id': 'boot',
             **values,
         }
     )
+
+
+def put(records: Records, record: AttachmentRecord) -> None:
+    """Write an attachment of any state, by the changes that lead there."""
+    for state in way_to(record.state):
+        records.put_attachment(record.with_state(state))
+
+
+def way_to(wanted: AttachmentState) -> list[AttachmentState]:
+    """The shortest one, from no attachment."""
+    ways: list[list[AttachmentState]] = [[]]
+    for way in ways:  # grows
+        last = way[-1] if way else None
+        if last is wanted:
+            return way
+        ways += [
+            [*way, one] for one in CHANGES[last] if one and one not in way
+        ]
+    raise LookupError(wanted)

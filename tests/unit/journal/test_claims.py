@@ -39,21 +39,6 @@ def of(database: Database) -> Of:
     return make
 
 
-def test_a_reboot_has_taken_all_away(of: Of) -> None:
-    # Given targets and sessions of an earlier boot, and of this one
-    old, new = of('old'), of('new', boot_id='later')
-    for claims, target in ((old, HERE), (new, THERE)):
-        claims.take(target)
-        claims.intend_session(target, after=3)
-    # When what the earlier one had is given up
-    of('old', boot_id='later').release_all()
-    # Then only that is gone
-    assert old.taken() == []
-    assert not old.owns_session(HERE, 4)
-    assert new.taken() == [THERE]
-    assert new.owns_session(THERE, 4)
-
-
 def test_targets_that_were_taken(of: Of) -> None:
     claims = of('first')
     for target in (HERE, NEXT, WIDE, HERE):

@@ -10,6 +10,7 @@ import pathlib
 import pytest
 
 from attachworker import exception
+from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Records
 from tests.unit.journal import rows
@@ -103,9 +104,7 @@ def test_no_result_for_a_request_that_was_not_accepted(
 
 def test_result_and_attachment_change_together(records: Records) -> None:
     records.accept(rows.request())
-    found = rows.attachment(
-        state='attached', device={'path': '/dev/sda'}, again={'is': 'again'}
-    )
+    found = rows.attachment(device={'path': '/dev/sda'}, again={'is': 'again'})
     records.finish('request', {'is': 'done'}, found, None)
     assert records.attachment('attachment').device == {'path': '/dev/sda'}
     assert records.attachment('attachment').again == {'is': 'again'}
@@ -118,7 +117,7 @@ def test_an_attachment_that_cannot_be_written_takes_the_result_with_it(
     records: Records,
 ) -> None:
     records.accept(rows.request())
-    broken = dataclasses.replace(rows.attachment(), state=None)
+    broken = dataclasses.replace(rows.attachment(), connection_key=None)
     with pytest.raises(exception.JournalUnavailable):
         records.finish('request', {'is': 'done'}, broken, None)
     assert ids(records.unfinished()) == ['request']
@@ -184,8 +183,10 @@ def test_a_change_keeps_when_it_was_made(records: Records) -> None:
     records.put_attachment(rows.attachment())
     first = records.attachment('attachment')
     for changed in (
-        rows.attachment(state='failed', boot_id='another', wwn='36001'),
-        rows.attachment(volume_id=None, connection={}, last_request='two'),
+        rows.attachment(
+            state=AttachmentState.ATTACH_FAILED, boot_id='another', wwn='36001'
+        ),
+        rows.attachment(volume_id=None, connection={}),
     ):
         records.put_attachment(changed)
         found = records.attachment('attachment')

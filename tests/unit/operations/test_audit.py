@@ -12,6 +12,7 @@ from attachworker.connectors import base as connectors
 from attachworker.host import encryption
 from attachworker.host import multipath
 from attachworker.host import verbs
+from attachworker.journal import AttachmentState
 from attachworker.journal import Claims
 from attachworker.journal import Database
 from attachworker.journal import Ledger
@@ -56,15 +57,16 @@ class Scene:
     def attach(self, **values: Any) -> None:
         self.claims.take(TARGET)
         self.claims.intend_session(TARGET, 2)
-        self.records.put_attachment(
+        rows.put(
+            self.records,
             rows.attachment(
                 **{
-                    'state': 'attached',
+                    'state': AttachmentState.ATTACHED,
                     'wwn': WWN,
                     'device': device().obj_to_primitive(),
                     **values,
                 }
-            )
+            ),
         )
 
     def report(self) -> objects.AuditReport:
@@ -148,7 +150,7 @@ def test_a_device_that_the_kernel_has_given_up(scene: Scene) -> None:
 
 
 def test_an_attachment_of_another_boot(scene: Scene) -> None:
-    scene.attach(boot_id='before')
+    scene.attach(state=AttachmentState.MISSING)
     assert scene.attachment().startswith('missing: the host was started')
     [finding] = scene.findings()
     assert (
@@ -157,7 +159,7 @@ def test_an_attachment_of_another_boot(scene: Scene) -> None:
 
 
 def test_what_a_failed_attach_has_left(scene: Scene) -> None:
-    scene.attach(state='failed', device=None)
+    scene.attach(state=AttachmentState.ATTACH_FAILED, device=None)
     scene.links = [link()]
     assert scene.attachment().startswith('missing: it failed')
     [finding] = scene.findings()
@@ -167,7 +169,7 @@ def test_what_a_failed_attach_has_left(scene: Scene) -> None:
 def test_what_a_request_is_working_on_is_left_out(scene: Scene) -> None:
     # Given an attach in the middle, of which the kernel has half
     scene.records.accept(rows.request())
-    scene.attach(state='attaching', device=None)
+    scene.attach(state=AttachmentState.ATTACHING, device=None)
     scene.links = [link(3, False)]
     scene.maps = [multipath.Map('dm-0', WWN, ('sda',))]
     report = scene.report()
@@ -182,6 +184,9 @@ def test_a_detach_that_ends_while_it_is_looked(scene: Scene) -> None:
     def detached() -> None:
         scene.claims.release(TARGET)
         scene.claims.forget_session(TARGET)
+        scene.records.put_attachment(
+            rows.attachment(state=AttachmentState.DETACHING)
+        )
         scene.records.forget_attachment('attachment')
 
     scene.looking = detached
@@ -195,13 +200,14 @@ def test_maps(scene: Scene) -> None:
     # an attachment's that has lost all paths
     scene.claims.intend_session(TARGET, 2)
     scene.links = [link()]
-    scene.records.put_attachment(
+    rows.put(
+        scene.records,
         rows.attachment(
             'other',
-            state='attached',
+            state=AttachmentState.ATTACHED,
             wwn='3600b',
             device=device(multipath_id='3600b').obj_to_primitive(),
-        )
+        ),
     )
     scene.maps = [
         multipath.Map('dm-0', WWN, ('sda',)),

@@ -56,7 +56,7 @@ class Worker:
         #: Request, where to, the result.
         self.delivered: list[tuple[str, Any, objects.OperationResult]] = []
         api = endpoint.Endpoint(
-            Inventory(self.records, 'boot'),
+            Inventory(self.records),
             lambda multipath, enforce: {'multipath': multipath},
             lambda info: [f'/dev/{target.lun}' for target in info.targets],
             lambda: {'ready': True},

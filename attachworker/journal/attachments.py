@@ -1,0 +1,335 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What becomes of an attachment: its states, and which may follow which.
+
+The state alone says how an attachment stands. Nothing is concluded from other
+fields of its record, from a request, or from the boot that it dates from.
+"""
+
+import dataclasses
+import enum
+import json
+import sqlite3
+from typing import Any
+
+from attachworker import exception
+from attachworker.journal import database
+
+
+class AttachmentState(enum.StrEnum):
+    """How an attachment stands; the values are those of the journal."""
+
+    #: An attach makes it, and undoes all of it unless it succeeds.
+    ATTACHING = 'attaching'
+    #: Likewise, of one that was missing, and is again if that fails.
+    REATTACHING = 'reattaching'
+    #: The caller has its device.
+    ATTACHED = 'attached'
+    #: Likewise, with less than was asked for.
+    DEGRADED = 'degraded'
+    #: A detach has begun to take its device down.
+    DETACHING = 'detaching'
+    #: The caller had its device, until this host was started again.
+    MISSING = 'missing'
+    #: An attach failed and left something, which the worker puts back.
+    ATTACH_FAILED = 'attach_failed'
+    #: Likewise, of one that is missing when it is put back.
+    REATTACH_FAILED = 'reattach_failed'
+    #: A detach has taken a part of it down; the next detach goes on.
+    DETACH_FAILED = 'detach_failed'
+
+    @property
+    def shown(self) -> str:
+        """What callers are told: one of objects.fields.ATTACHMENT_STATES."""
+        return _SHOWN.get(self, self.value)
+
+    @property
+    def has_device(self) -> bool:
+        """Whether the caller has its device, all of it."""
+        return self in (AttachmentState.ATTACHED, AttachmentState.DEGRADED)
+
+    @property
+    def is_being_made(self) -> bool:
+        """Whether an attach is at it, or was when its worker ended."""
+        return self in (AttachmentState.ATTACHING, AttachmentState.REATTACHING)
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether the worker has something to put back by itself."""
+        return self in (
+            AttachmentState.ATTACH_FAILED,
+            AttachmentState.REATTACH_FAILED,
+        )
+
+    def when_being_made(self) -> 'AttachmentState':
+        """The state once an attach begins to make it."""
+        if self.when_given_up() or self is AttachmentState.MISSING:
+            return AttachmentState.REATTACHING
+        return AttachmentState.ATTACHING
+
+    def when_given_up(self) -> 'AttachmentState | None':
+        """The state of what an attach has made, once all is put back.
+
+        None: there is no such attachment any more.
+        """
+        if self in (
+            AttachmentState.REATTACHING,
+            AttachmentState.REATTACH_FAILED,
+        ):
+            return AttachmentState.MISSING
+        return None
+
+    def when_left_over(self) -> 'AttachmentState':
+        """The state of what an attach has made and could not put back."""
+        return _LEFT_OVER.get(self, self)
+
+    def when_taken_down(self) -> 'AttachmentState':
+        """The state from the first change on that a detach makes."""
+        if self.is_being_made or self.is_left_over:
+            # Whatever the detach leaves, the worker puts back by itself.
+            return self.when_left_over()
+        return AttachmentState.DETACHING
+
+    def when_detach_failed(self) -> 'AttachmentState':
+        """The state after a detach that has not succeeded."""
+        if self is AttachmentState.DETACHING:
+            return AttachmentState.DETACH_FAILED
+        return self
+
+
+_SHOWN = {
+    AttachmentState.REATTACHING: 'attaching',
+    AttachmentState.ATTACH_FAILED: 'failed',
+    AttachmentState.REATTACH_FAILED: 'failed',
+    AttachmentState.DETACH_FAILED: 'failed',
+}
+_LEFT_OVER = {
+    AttachmentState.ATTACHING: AttachmentState.ATTACH_FAILED,
+    AttachmentState.REATTACHING: AttachmentState.REATTACH_FAILED,
+}
+
+#: What a reboot makes missing. Of what an attach is at, or has left, it only
+#: takes the devices.
+_LOST_BY_REBOOT = (
+    AttachmentState.ATTACHED,
+    AttachmentState.DEGRADED,
+    AttachmentState.DETACHING,
+    AttachmentState.DETACH_FAILED,
+)
+
+#: What may follow each state; None: there is no such attachment.
+CHANGES: dict[AttachmentState | None, frozenset[AttachmentState | None]] = {
+    None: frozenset({AttachmentState.ATTACHING}),
+    AttachmentState.ATTACHING: frozenset(
+        {
+            None,
+            AttachmentState.ATTACHED,
+            AttachmentState.DEGRADED,
+            AttachmentState.ATTACH_FAILED,
+        }
+    ),
+    AttachmentState.REATTACHING: frozenset(
+        {
+            AttachmentState.MISSING,
+            AttachmentState.ATTACHED,
+            AttachmentState.DEGRADED,
+            AttachmentState.REATTACH_FAILED,
+        }
+    ),
+    AttachmentState.ATTACHED: frozenset(
+        {
+            AttachmentState.DEGRADED,
+            AttachmentState.DETACHING,
+            AttachmentState.MISSING,
+        }
+    ),
+    AttachmentState.DEGRADED: frozenset(
+        {
+            AttachmentState.ATTACHED,
+            AttachmentState.DETACHING,
+            AttachmentState.MISSING,
+        }
+    ),
+    AttachmentState.DETACHING: frozenset(
+        {
+            None,
+            AttachmentState.DETACH_FAILED,
+            AttachmentState.MISSING,
+        }
+    ),
+    AttachmentState.DETACH_FAILED: frozenset(
+        {
+            AttachmentState.ATTACHING,
+            AttachmentState.DETACHING,
+            AttachmentState.MISSING,
+        }
+    ),
+    AttachmentState.MISSING: frozenset(
+        {AttachmentState.REATTACHING, AttachmentState.DETACHING}
+    ),
+    AttachmentState.ATTACH_FAILED: frozenset(
+        {None, AttachmentState.ATTACHING}
+    ),
+    AttachmentState.REATTACH_FAILED: frozenset(
+        {None, AttachmentState.MISSING, AttachmentState.REATTACHING}
+    ),
+}
+
+
+def check_change(
+    attachment_id: str,
+    before: AttachmentState | None,
+    after: AttachmentState | None,
+) -> None:
+    """Raise if one state cannot follow the other; see CHANGES.
+
+    :raises IllegalStateChange: it cannot
+    """
+    if after is not before and after not in CHANGES[before]:
+        raise exception.IllegalStateChange(
+            attachment_id=attachment_id, before=before, after=after
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class AttachmentRecord:
+    """An attachment that this host has, or is making or removing.
+
+    :ivar connection_key: the same for the same connection
+    :ivar connection: the ConnectionInfo as a primitive, without secrets
+    :ivar state: how it stands
+    :ivar last_request: the request that ended last; before the first end, the
+        attach that makes it. The journal keeps it up to date by itself
+    :ivar boot_id: of the kernel that has its devices
+    :ivar wwn: the identifier that its device must have; None before it is
+        known
+    :ivar device: the DeviceInfo as a primitive, as the caller was told last;
+        None if no caller was
+    :ivar again: an AttachRequest, as a primitive, that makes it again; None
+        if that would need a secret, it has not been attached yet, or a detach
+        has begun to take it down
+    """
+
+    attachment_id: str
+    volume_id: str | None
+    connection_key: str
+    connection: dict[str, Any]
+    state: AttachmentState
+    last_request: str
+    boot_id: str
+    wwn: str | None = None
+    device: dict[str, Any] | None = None
+    again: dict[str, Any] | None = None
+    created_at: str = ''
+    updated_at: str = ''
+
+    def in_place_of(self, known: 'AttachmentRecord') -> 'AttachmentRecord':
+        """What an attach begins to make, where there is an attachment.
+
+        One that is missing keeps what is known of it.
+        """
+        state = known.state.when_being_made()
+        if state is not AttachmentState.REATTACHING:
+            return dataclasses.replace(self, state=state)
+        return dataclasses.replace(
+            self,
+            state=state,
+            wwn=known.wwn,
+            device=known.device,
+            again=known.again,
+        )
+
+    def being_taken_down(self) -> 'AttachmentRecord':
+        """From the first change on that a detach makes."""
+        return dataclasses.replace(
+            self, state=self.state.when_taken_down(), again=None
+        )
+
+    def with_state(self, state: AttachmentState) -> 'AttachmentRecord':
+        return dataclasses.replace(self, state=state)
+
+
+def put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
+    """Write an attachment, new or changed.
+
+    :raises IllegalStateChange: its state cannot follow the one it had
+    """
+    before = _state(connection, record.attachment_id)
+    check_change(record.attachment_id, before, record.state)
+    connection.execute(
+        'INSERT INTO attachments (attachment_id, volume_id, connection_key,'
+        ' connection, wwn, state, device, last_request, boot_id, again,'
+        ' created_at, updated_at)'
+        ' VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
+        ' ON CONFLICT (attachment_id) DO UPDATE SET wwn = excluded.wwn,'
+        ' connection_key = excluded.connection_key,'
+        ' connection = excluded.connection, volume_id = excluded.volume_id,'
+        ' state = excluded.state, device = excluded.device,'
+        ' boot_id = excluded.boot_id, again = excluded.again,'
+        ' updated_at = excluded.updated_at',
+        (
+            record.attachment_id,
+            record.volume_id,
+            record.connection_key,
+            json.dumps(record.connection),
+            record.wwn,
+            record.state,
+            json.dumps(record.device) if record.device else None,
+            record.last_request,
+            record.boot_id,
+            json.dumps(record.again) if record.again else None,
+            record.created_at or database.timestamp(),
+            database.timestamp(),
+        ),
+    )
+
+
+def delete(connection: sqlite3.Connection, attachment_id: str) -> None:
+    """Forget an attachment.
+
+    :raises IllegalStateChange: it cannot be gone yet
+    """
+    check_change(attachment_id, _state(connection, attachment_id), None)
+    connection.execute(
+        'DELETE FROM attachments WHERE attachment_id = ?', (attachment_id,)
+    )
+
+
+def begin_boot(connection: sqlite3.Connection, boot_id: str) -> None:
+    """See :meth:`attachworker.journal.records.Records.begin_boot`."""
+    connection.execute('DELETE FROM sessions WHERE boot_id != ?', (boot_id,))
+    connection.execute(
+        'DELETE FROM claims WHERE attachment_id IN (SELECT attachment_id'
+        ' FROM attachments WHERE boot_id != ?)',
+        (boot_id,),
+    )
+    connection.executemany(
+        'UPDATE attachments SET state = ? WHERE state = ? AND boot_id != ?',
+        [
+            (AttachmentState.MISSING, before, boot_id)
+            for before in _LOST_BY_REBOOT
+        ],
+    )
+    connection.execute(
+        'UPDATE attachments SET boot_id = ? WHERE boot_id != ?',
+        (boot_id, boot_id),
+    )
+
+
+def from_row(row: sqlite3.Row) -> AttachmentRecord:
+    columns = dict(row)
+    columns['state'] = AttachmentState(columns['state'])
+    for name in ('connection', 'device', 'again'):
+        columns[name] = json.loads(columns[name]) if columns[name] else None
+    return AttachmentRecord(**columns)
+
+
+def _state(
+    connection: sqlite3.Connection, attachment_id: str
+) -> AttachmentState | None:
+    row = connection.execute(
+        'SELECT state FROM attachments WHERE attachment_id = ?',
+        (attachment_id,),
+    ).fetchone()
+    return row and AttachmentState(row['state'])
