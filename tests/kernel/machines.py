@@ -25,8 +25,8 @@ class Machine(abc.ABC):
     """A way to run a guest on this machine.
 
     :cvar key: what ``LAB_KERNEL`` calls it
-    :cvar patience: seconds after which a guest whose init does not run yet
-        has failed, also on a machine that has much else to do
+    :cvar patience: seconds that a guest has until its init runs, see
+        :meth:`tests.kernel.guest.Guest.wait_for_init`
     """
 
     key: str
