@@ -137,7 +137,10 @@ UNIT
 Requires=lab.service dbus.socket
 AllowIsolate=yes
 UNIT
-    exec /lib/systemd/systemd --unit=lab.target
+    # virtme-ng is the first process itself; a namespace has one of its own.
+    set --
+    [ $$ = 1 ] || set -- unshare --pid --fork --mount-proc
+    exec "$@" /lib/systemd/systemd --unit=lab.target
 }
 
 run_command() {
