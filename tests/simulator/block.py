@@ -136,12 +136,11 @@ class Block:
             return file.read(length)
 
     def openers(self, devices: list[str]) -> list[tuple[str, int, str]]:
-        return [
-            (device, pid, command)
-            for device in devices
-            if self._find(device)
-            for pid, command in openers.of(self._tree.root / 'dev' / device)
-        ]
+        dev = self._tree.root / 'dev'
+        found = openers.of(
+            [dev / name for name in devices if self._find(name)]
+        )
+        return [(node.name, pid, command) for node, pid, command in found]
 
     def _through(self, found: maps.Map) -> storage.Volume | None:
         def settled() -> bool:

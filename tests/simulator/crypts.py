@@ -127,7 +127,9 @@ class Crypts:
             found = self._find(name)
             directory = self._tree.root / 'sys' / found.directory
             node = self._tree.root / 'dev' / found.name
-            if any((directory / 'holders').iterdir()) or any(openers.of(node)):
+            if any((directory / 'holders').iterdir()) or any(
+                openers.of([node])
+            ):
                 raise OSError(errno.EBUSY, f'Device {name} is still in use.')
             self._remove(found)
 

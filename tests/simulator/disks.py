@@ -112,10 +112,12 @@ class Disks:
         if volume is None:
             return None
         dev = self._tree.root / 'dev'
+        found = openers.of([dev / old for old in self._lingering])
+        opened = {node.name for node, _, _ in found}
         self._lingering = {
             old
             for old in self._lingering
-            if self._opened(old) or any(openers.of(dev / old))
+            if old in opened or self._opened(old)
         }
         index = next(
             i

@@ -148,7 +148,7 @@ class Maps:
         """
         holders = self._tree.root / f'sys/{found.directory}/holders'
         node = self._tree.root / 'dev' / found.name
-        if any(holders.iterdir()) or any(openers.of(node)):
+        if any(holders.iterdir()) or any(openers.of([node])):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), found.name)
         self.set_disks(found, [])
         del self._maps[found.name]

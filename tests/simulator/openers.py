@@ -3,6 +3,7 @@
 
 """Who has a file open, as the kernel's list of processes shows it."""
 
+from collections.abc import Collection
 from collections.abc import Iterator
 import contextlib
 import os
@@ -13,18 +14,25 @@ import pathlib
 _LAB = 'linux.uml'
 
 
-def of(node: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """The processes (pid, command), except this one.
+def of(
+    nodes: Collection[pathlib.Path],
+) -> Iterator[tuple[pathlib.Path, int, str]]:
+    """Each of these files that a process (pid, command) except this has open.
 
-    :param node: need not be there any more
+    One look at all processes, for all files: they are many on a busy machine.
+
+    :param nodes: need not be there any more
     """
     # deleted: the node is gone, or shows another volume by now
-    nodes = (str(node), f'{node} (deleted)')
-    for pid in filter(str.isdigit, os.listdir('/proc')):
+    names = {str(node): node for node in nodes}
+    names |= {f'{node} (deleted)': node for node in nodes}
+    for pid in filter(str.isdigit, os.listdir('/proc') if names else ()):
         if int(pid) == os.getpid() or _command(pid) == _LAB:
             continue
-        if any(file in nodes for file in _open_files(pid)):
-            yield int(pid), _command(pid)
+        for node in {
+            names[file] for file in _open_files(pid) if file in names
+        }:
+            yield node, int(pid), _command(pid)
 
 
 def _open_files(pid: str) -> Iterator[str]:

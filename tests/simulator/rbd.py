@@ -157,7 +157,7 @@ class RBD:
     def remove(self, number: int) -> None:
         with self._lock:
             found = self._known(number)
-            if any(openers.of(self._tree.root / 'dev' / found.name)):
+            if any(openers.of([self._tree.root / 'dev' / found.name])):
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
             self._take_away(found)
 
