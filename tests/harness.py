@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 import uuid
 
+from kombu.transport import memory
 from oslo_config import cfg
 
 from attachworker import conf as options
@@ -48,6 +49,9 @@ class Harness:
     :param state_path: a new one if None, removed at the end
     """
 
+    #: How many there are in this process, on one bus in memory.
+    _running = 0
+
     def __init__(
         self,
         bed: beds.Bed,
@@ -84,6 +88,7 @@ class Harness:
 
     def __enter__(self) -> 'Harness':
         self.worker.start()
+        Harness._running += 1
         return self
 
     def __exit__(
@@ -94,6 +99,9 @@ class Harness:
     ) -> None:
         self.worker.stop(10.0)
         self._transport.cleanup()
+        Harness._running -= 1
+        if not Harness._running:
+            _clear_bus()
         if self._own:
             shutil.rmtree(self._own)
 
@@ -128,6 +136,17 @@ class Harness:
         """What list_attachments shows, as 'id state'."""
         found = self.api.list_attachments({}, self.name)
         return sorted(f'{one.attachment_id} {one.state}' for one in found)
+
+
+def _clear_bus() -> None:
+    """Forget the queues of workers that have ended.
+
+    The bus in memory never does. It looks at all of them whenever a
+    connection is closed: after a thousand workers that takes longer than
+    their work.
+    """
+    memory.Channel.queues.clear()
+    memory.Transport.global_state.clear()
 
 
 def attach_request(
