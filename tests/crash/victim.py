@@ -10,6 +10,7 @@ milliseconds.
 from collections.abc import Callable
 import contextlib
 import dataclasses
+import gc
 import multiprocessing
 import os
 import pathlib
@@ -25,7 +26,19 @@ from tests.crash import kill_points
 _PATIENCE = 60.0
 
 _PROCESSES = multiprocessing.get_context('forkserver')
-_PROCESSES.set_forkserver_preload(['pytest', __name__])
+#: What a worker, and libraries that it uses, import only when it runs
+_LATE_IMPORTS = [
+    'attachworker.connectors.iscsi',
+    'attachworker.connectors.local',
+    'attachworker.connectors.nvmeof',
+    'attachworker.connectors.rbd',
+    'concurrent.futures.thread',
+    'kombu.transport.memory',
+    'oslo_messaging.notify.messaging',
+    'taskflow.engines.action_engine.engine',
+    'taskflow.persistence.backends.impl_memory',
+]
+_PROCESSES.set_forkserver_preload(['pytest', __name__, *_LATE_IMPORTS])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +87,8 @@ def _work(order: Order, log: pathlib.Path, fatal: str | None) -> None:
         order.state / 'stderr', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
     )
     os.dup2(output, 2)
+    # The collector would touch, and so copy, all memory of the server.
+    gc.freeze()
     points = kill_points.Points(log, fatal, order.names)
     kill_points.install(points)
     worker = make_worker(order.make_host(points), order.state)
