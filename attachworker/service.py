@@ -263,7 +263,6 @@ class Worker:
             self._cleanup.later,
             self._replies.deliver,
         )
-        self._cleanup.start()
         self._refuse_namesake()
         self._listening = True
         self._server.start(override_pool_size=self._pool_size)
@@ -282,7 +281,6 @@ class Worker:
         self.ready.clear()
         self._stopping.set()
         self._acceptance.drain()
-        self._cleanup.stop()
         if not self._dispatcher.stop(timeout):
             LOG.warning('Some operations go on; the next start ends them')
         if self._listening:

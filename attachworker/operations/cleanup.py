@@ -9,7 +9,6 @@ import dataclasses
 import math
 import threading
 
-from attachworker import deadline as deadlines
 from attachworker.dispatcher import Dispatcher
 
 #: Seconds before the second attempt; doubled after each.
@@ -17,12 +16,16 @@ _FIRST = 1.0
 _LONGEST = 60.0
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Job:
     attachment_id: str
     run: Callable[[], None]
     backend: str = 'cleanup'
     expires: float = math.inf
+
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset({self.attachment_id})
 
     def expire(self) -> None:
         """It has no deadline."""
@@ -37,7 +40,7 @@ class Cleanup:
     Attempts run as jobs of the attachment, never beside its operations.
 
     :param clean: puts back what is left of an attachment; True once there is
-        nothing to do any more
+        nothing to do any more. Whatever it raises, it is called again
     """
 
     def __init__(
@@ -45,58 +48,38 @@ class Cleanup:
     ) -> None:
         self._dispatcher = dispatcher
         self._clean = clean
-        self._changed = threading.Condition()
-        self._due: dict[str, float] = {}
+        self._lock = threading.Lock()
         self._pauses: dict[str, float] = {}
-        self._stopped = False
-        self._thread = threading.Thread(
-            target=self._run, name='cleanup', daemon=True
-        )
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
 
     def later(self, attachment_id: str) -> None:
         """Have an attachment cleaned up, soon and then ever less often."""
-        with self._changed:
-            pause = self._pauses.get(attachment_id, _FIRST)
-            self._pauses[attachment_id] = min(2 * pause, _LONGEST)
-            self._due[attachment_id] = deadlines.now() + pause
-            self._changed.notify_all()
+        with self._lock:
+            known = attachment_id in self._pauses
+            self._pauses[attachment_id] = _FIRST
+        if not known:  # otherwise it is waiting for its turn already
+            self._add(attachment_id, _FIRST)
 
     def pending(self) -> int:
         """How many attachments are not clean yet."""
-        with self._changed:
+        with self._lock:
             return len(self._pauses)
 
-    def _run(self) -> None:
-        while (attachment_id := self._next()) is not None:
-            self._dispatcher.add(self._job(attachment_id))
+    def _add(self, attachment_id: str, pause: float) -> None:
+        job = _Job(attachment_id, lambda: self._attempt(attachment_id))
+        self._dispatcher.add_later(job, pause)
 
-    def _next(self) -> str | None:
-        with self._changed:
-            while not self._stopped:
-                first = min(self._due, key=self._due.__getitem__, default=None)
-                if first is None:
-                    self._changed.wait()
-                elif (pause := self._due[first] - deadlines.now()) > 0:
-                    self._changed.wait(pause)
-                else:
-                    del self._due[first]
-                    return first
-        return None
+    def _attempt(self, attachment_id: str) -> None:
+        clean = False
+        try:
+            clean = self._clean(attachment_id)
+        finally:
+            self._attempted(attachment_id, clean)
 
-    def _job(self, attachment_id: str) -> _Job:
-        def run() -> None:
-            if self._clean(attachment_id):
-                with self._changed:
-                    self._pauses.pop(attachment_id, None)
-            else:
-                self.later(attachment_id)
-
-        return _Job(attachment_id, run)
+    def _attempted(self, attachment_id: str, clean: bool) -> None:
+        with self._lock:
+            if clean:
+                del self._pauses[attachment_id]
+                return
+            pause = self._pauses[attachment_id]
+            self._pauses[attachment_id] = min(2 * pause, _LONGEST)
+        self._add(attachment_id, pause)

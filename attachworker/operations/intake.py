@@ -282,6 +282,7 @@ class Operations:
     def _finished(self, operation: Operation) -> None:
         with self._lock:
             self._running.pop(operation.request.request_id, None)
+        self._dispatcher.give_up_place(operation)
         self._on_finish(operation)
 
 

@@ -47,6 +47,7 @@ class Operation:
 
     :ivar kind: attach, detach or extend
     :ivar attachment_id: operations with the same one run one after another
+    :ivar keys: see :class:`attachworker.dispatcher.Job`
     :ivar backend: see :class:`attachworker.dispatcher.Job`; the address of
         the volume's first portal
     :ivar protocol: of the volume; empty if that is not known
@@ -71,6 +72,7 @@ class Operation:
         self.request = request
         self.reply_to = [request.reply_to] if request.reply_to else []
         self.attachment_id = handler.attachment_id(request)
+        self.keys = frozenset({self.attachment_id})
         info = handler.info(request)
         self.protocol = str(info.protocol) if info else ''
         self.backend = (

@@ -34,7 +34,7 @@ class _HangingDispatcher(dispatcher.Dispatcher):
     """Holds its lock for ever once there is something to do."""
 
     def add(self, job: dispatcher.Job) -> None:
-        with self._idle:
+        with self._lock:
             threading.Event().wait()
 
 

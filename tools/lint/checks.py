@@ -32,7 +32,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/connectors/__init__.py': frozenset({'Connectors.__init__'}),
     # The top of each thread of the pool, and of the one that watches.
     'attachworker/dispatcher.py': frozenset(
-        {'Dispatcher._work', 'Dispatcher._watch'}
+        {'Dispatcher._serve', 'Dispatcher._watch'}
     ),
     # The top of an operation: even a bug must end in a result.
     'attachworker/operations/operation.py': frozenset({'Operation._run'}),

@@ -3,10 +3,7 @@
 
 """Which operation runs next, and how many run at once."""
 
-from collections.abc import Callable
-from collections.abc import Iterator
 import itertools
-import math
 import threading
 
 from hypothesis import given
@@ -16,94 +13,11 @@ import pytest
 
 from attachworker import dispatcher as dispatchers
 from attachworker import exception
-
-PATIENCE = 10.0
-
-
-class Job:
-    """Runs until it is told to end."""
-
-    def __init__(
-        self,
-        attachment_id: str,
-        backend: str = 'backend',
-        act: Callable[[], None] | None = None,
-        expires: float = math.inf,
-    ) -> None:
-        self.attachment_id = attachment_id
-        self.expires = expires
-        self.expired = threading.Event()
-        self.backend = backend
-        self._act = act
-        self._begun = threading.Event()
-        self._end = threading.Event()
-        self.ended = threading.Event()
-        self.hurried = threading.Event()
-
-    def hurry(self) -> None:
-        self.hurried.set()
-
-    def expire(self) -> None:
-        assert self.waits
-        self.expired.set()
-
-    def run(self) -> None:
-        self._begun.set()
-        try:
-            if self._act is not None:
-                self._act()
-            else:
-                assert self._end.wait(PATIENCE)
-        finally:
-            self.ended.set()
-
-    def begun(self) -> None:
-        """Wait until it runs."""
-        assert self._begun.wait(PATIENCE)
-
-    @property
-    def waits(self) -> bool:
-        return not self._begun.is_set()
-
-    def end(self) -> None:
-        self._end.set()
-        assert self.ended.wait(PATIENCE)
-
-
-Make = Callable[..., dispatchers.Dispatcher]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """A dispatcher that has been started; stopped after the test."""
-    made: list[dispatchers.Dispatcher] = []
-
-    def start(
-        running: int = 4, per_backend: int = 4, queued: int = 100
-    ) -> dispatchers.Dispatcher:
-        new = dispatchers.Dispatcher(running, per_backend, queued)
-        new.start()
-        made.append(new)
-        return new
-
-    yield start
-    for each in made:
-        assert each.stop(PATIENCE)
-
-
-def add(dispatcher: dispatchers.Dispatcher, *jobs: Job) -> None:
-    for job in jobs:
-        dispatcher.add(job)
-
-
-def settle(dispatcher: dispatchers.Dispatcher) -> None:
-    """Return when every job that was added before and may run does so.
-
-    A witness that has been added later runs after all of them.
-    """
-    witness = Job(f'witness-{id(object())}', 'witness', lambda: None)
-    dispatcher.add(witness)
-    assert witness.ended.wait(PATIENCE)
+from tests.unit.dispatcher.jobs import PATIENCE
+from tests.unit.dispatcher.jobs import Job
+from tests.unit.dispatcher.jobs import Make
+from tests.unit.dispatcher.jobs import add
+from tests.unit.dispatcher.jobs import settle
 
 
 def test_of_one_attachment_one_operation_runs(make: Make) -> None:
