@@ -23,24 +23,6 @@ from attachworker.journal import database
 from attachworker.tasks import base
 from tests.simulator import verbs as verb_names
 
-#: These change nothing: a kill after one finds what it finds before.
-_READ_ONLY = frozenset(
-    (
-        'iscsi.discover',
-        'scsi.inquiry',
-        'block.openers',
-        'block.read',
-        'loop.inode',
-        'encryption.is_luks',
-        'encryption.offset',
-        'nvme.identify',
-        'rbd.monitors',
-        'multipath.running',
-        'multipath.paths',
-        'multipath.map_paths',
-    )
-)
-
 #: Has a verb begin; returns once it has, and before it has ended.
 Begin = Callable[[str, Callable[[], Any]], None]
 
@@ -127,7 +109,8 @@ class _Group:
         points = self._points
         function = verb_names.function(self._verbs, verb)
         points.passed(f'{verb} before')
-        if verb in _READ_ONLY:
+        if verb in verb_names.READ_ONLY:
+            # killed after it, one finds what it finds before
             return function(*positional, **keywords)
         if points.is_next(f'{verb} during'):
             self._begin(

@@ -116,9 +116,16 @@ class SimulatedBed(bed.Bed):
             mapped=mapped,
             block_size=block_size,
         )
-        made['portals'] = tuple(made['portals'])
-        made['chap'] = tuple(made['chap']) if made['chap'] else None
-        return bed.Volume(**made)
+        return _volume(made)
+
+    def export_volume(self, volume: bed.Volume, on: bed.Volume) -> bed.Volume:
+        """Map a volume on the target of another one, too.
+
+        :returns: the same volume, as it is to be found there
+        """
+        return _volume(
+            self.control('export_volume', volume=volume.name, target=on.target)
+        )
 
     def encrypt(self, volume: bed.Volume, provider: str, key: str) -> None:
         with open(self._file(volume), 'r+b') as file:
@@ -338,3 +345,10 @@ class SimulatedBed(bed.Bed):
             os.close(descriptor)
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return descriptor
+
+
+def _volume(made: dict[str, Any]) -> bed.Volume:
+    """One of iSCSI, as the simulator tells it."""
+    made['portals'] = tuple(made['portals'])
+    made['chap'] = tuple(made['chap']) if made['chap'] else None
+    return bed.Volume(**made)

@@ -12,6 +12,7 @@ from tests.simulator import machine as machines
 from tests.simulator import portals
 from tests.simulator import rbd
 from tests.simulator import running
+from tests.simulator import storage
 from tests.simulator import verbs
 
 
@@ -54,16 +55,16 @@ class Controls:
         volume, number = self._machine.storage.create_volume(
             found, lun, size, mapped, block_size
         )
-        return {
-            'name': volume.name,
-            'target': found.name,
-            'portals': found.portals,
-            'lun': number,
-            'wwn': volume.wwn,
-            'size': volume.size,
-            'pattern': volume.pattern(),
-            'chap': found.chap,
-        }
+        return _told(volume, found, number)
+
+    def export_volume(self, volume: str, target: str) -> dict[str, Any]:
+        """Map a volume that exists on one more target."""
+        known = self._machine.storage.target(target)
+        found = self._machine.storage.by_name(volume)
+        if known is None or found is None:
+            raise ValueError(f'no such target or volume: {target}, {volume}')
+        number = self._machine.storage.export(volume, known)
+        return _told(found, known, number)
 
     def create_nvme_volume(
         self, size: int, portals: int, target: str | None
@@ -257,3 +258,18 @@ class Controls:
 
     def pid(self) -> int:
         return os.getpid()
+
+
+def _told(
+    volume: storage.Volume, target: storage.Target, lun: int
+) -> dict[str, Any]:
+    return {
+        'name': volume.name,
+        'target': target.name,
+        'portals': target.portals,
+        'lun': lun,
+        'wwn': volume.wwn,
+        'size': volume.size,
+        'pattern': volume.pattern(),
+        'chap': target.chap,
+    }

@@ -89,6 +89,10 @@ class Storage:
             name = target.exceptions.get((portal, lun), target.luns.get(lun))
             return self._volumes[name] if name else None
 
+    def by_name(self, name: str) -> Volume | None:
+        with self._lock:
+            return self._volumes.get(name)
+
     def luns(self, target_name: str) -> list[int]:
         with self._lock:
             target = self._targets.get(target_name)
@@ -167,10 +171,24 @@ class Storage:
                 }
         self._on_change()
 
-    def remove_volume(self, target_name: str, lun: int) -> None:
+    def export(self, name: str, target: Target) -> int:
+        """Map a volume that exists on one more target, at a free LUN."""
         with self._lock:
-            volume = self._volumes.pop(
-                self._targets[target_name].luns.pop(lun)
-            )
+            lun = next(n for n in itertools.count() if n not in target.luns)
+            target.luns[lun] = name
+        self._on_change()
+        return lun
+
+    def remove_volume(self, target_name: str, lun: int) -> None:
+        """Unmap a volume from all targets, and forget its data."""
+        with self._lock:
+            name = self._targets[target_name].luns[lun]
+            volume = self._volumes.pop(name)
+            for target in self._targets.values():
+                target.luns = {
+                    number: other
+                    for number, other in target.luns.items()
+                    if other != name
+                }
         self._on_change()
         os.unlink(volume.path)

@@ -185,6 +185,24 @@ SIGNATURES: dict[str, inspect.Signature] = {
     if inspect.isfunction(function) and not name.startswith('_')
 }
 
+#: Those of them that change nothing.
+READ_ONLY = frozenset(
+    (
+        'iscsi.discover',
+        'scsi.inquiry',
+        'block.openers',
+        'block.read',
+        'loop.inode',
+        'encryption.is_luks',
+        'encryption.offset',
+        'nvme.identify',
+        'rbd.monitors',
+        'multipath.running',
+        'multipath.paths',
+        'multipath.map_paths',
+    )
+)
+
 
 def bind(
     verb: str, positional: Sequence[Any], keywords: Mapping[str, Any]
