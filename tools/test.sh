@@ -20,6 +20,7 @@ USAGE
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PYTHONDONTWRITEBYTECODE=1 ATTACHWORKER_NO_SKIPS=1
+export ATTACHWORKER_SCHEDULES=2000 ATTACHWORKER_READS=12
 python=.venv/bin/python
 # A kernel in software is slow.
 lab_timeout=${LAB_TIMEOUT:-2700}
@@ -79,8 +80,8 @@ all_labs > "$results/labs" 2>&1 &
 labs=$!
 set +m
 "$python" -m pytest --timeout "$test_timeout" \
-    tests/unit tests/contract tests/crash tests/functional tests/install \
-    tests/lab tests/power || status=1
+    tests/unit tests/contract tests/crash tests/properties tests/functional \
+    tests/install tests/lab tests/power || status=1
 wait "$labs" || status=1
 labs=
 echo '=== in the lab, on a real kernel ==='

@@ -25,7 +25,8 @@ from tests.crash import kill_points
 #: Seconds until a worker that is not killed has ended by itself.
 _PATIENCE = 60.0
 
-_PROCESSES = multiprocessing.get_context('forkserver')
+#: Forked off a server that has imported all that a worker needs.
+PROCESSES = multiprocessing.get_context('forkserver')
 #: What a worker, and libraries that it uses, import only when it runs
 _LATE_IMPORTS = [
     'attachworker.connectors.iscsi',
@@ -38,7 +39,7 @@ _LATE_IMPORTS = [
     'taskflow.engines.action_engine.engine',
     'taskflow.persistence.backends.impl_memory',
 ]
-_PROCESSES.set_forkserver_preload(['pytest', __name__, *_LATE_IMPORTS])
+PROCESSES.set_forkserver_preload(['pytest', __name__, *_LATE_IMPORTS])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ def run(order: Order, fatal: str | None = None) -> tuple[bool, list[str]]:
     :raises AssertionError: it ended otherwise than it should
     """
     log = order.state / 'points'
-    process = _PROCESSES.Process(target=_work, args=(order, log, fatal))
+    process = PROCESSES.Process(target=_work, args=(order, log, fatal))
     process.start()
     process.join(_PATIENCE)
     if process.exitcode is None:

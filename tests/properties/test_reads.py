@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Each look at the host fails once, in each operation and in four ways."""
+
+from collections.abc import Iterator
+import contextlib
+import errno
+import itertools
+import os
+import random
+
+import pytest
+
+from tests.properties import failing_reads
+from tests.properties import hosts
+from tests.properties import reads
+from tests.properties import workers
+
+#: Of each kind of volume and each deed so many, chosen at random; all: a
+#: number that is larger than any.
+READS = int(os.environ.get('ATTACHWORKER_READS', '2'))
+SEED = os.environ.get('ATTACHWORKER_SEED', '0')
+
+#: All that is tried without a failing look, at least.
+SCENES = [
+    scene
+    for scene in itertools.product(reads.KINDS, reads.DEEDS)
+    if scene not in reads.IMPOSSIBLE
+]
+#: Those in which looks fail.
+FAILING: list[tuple[str, str]] = []
+
+#: Of the looks that are to fail, those that must be made again. Which of two
+#: threads is quicker changes some.
+_MOST = 0.6
+
+
+class Fresh:
+    """A host for many scenes; another one once something went wrong."""
+
+    def __init__(self) -> None:
+        self._host: hosts.Host | None = None
+
+    def get(self) -> hosts.Host:
+        self._host = self._host or hosts.Host()
+        return self._host
+
+    def close(self) -> None:
+        if self._host is not None:
+            self._host.close()
+            self._host = None
+
+
+@pytest.fixture(scope='module')
+def fresh() -> Iterator[Fresh]:
+    with contextlib.closing(Fresh()) as made:
+        yield made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(24 * 3600)
+@pytest.mark.parametrize(('kind', 'deed'), SCENES)
+def test_no_answer_is_wrong_whatever_cannot_be_read(
+    fresh: Fresh, kind: str, deed: str
+) -> None:
+    # Given the looks at the host that an operation makes
+    scene = reads.Scene(fresh.get(), kind, deed)
+    points = scene.points()
+    assert points
+    if (kind, deed) not in FAILING:
+        return
+    ways = list(itertools.product(points, failing_reads.NUMBERS))
+    chosen = random.Random(f'{SEED} {kind} {deed}').sample(
+        ways, min(READS, len(ways))
+    )
+    # When one fails, then the answer is right, and the next one, too
+    struck = 0
+    for point, number in chosen:
+        try:
+            struck += scene.strike(point, getattr(errno, number))[0]
+        except workers.Violation:
+            fresh.close()
+            raise
+    print(f'{kind}, {deed}: {struck} of {len(ways)} ways to fail')
+    assert struck >= int(_MOST * len(chosen))

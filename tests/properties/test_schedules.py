@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Random interleavings of what is done with attachments of one volume.
+
+A failure prints the smallest schedule that was found to fail, and what went
+on; ``python -m tests.properties 'Schedule(...)'`` has the same again.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import os
+
+import hypothesis
+import pytest
+
+from tests.properties import schedule
+from tests.properties import workers
+from tests.properties import world
+
+#: Of all families together.
+SCHEDULES = int(os.environ.get('ATTACHWORKER_SCHEDULES', '60'))
+#: Others than those that are the same in each run.
+SEED = os.environ.get('ATTACHWORKER_SEED')
+
+_ONE_PORTAL = schedule.attachments(
+    portals=((0,),), maps=(False,), targets=(0,)
+)
+
+#: What takes turns, and how much of all schedules is of this family.
+FAMILIES = {
+    'alone': (schedule.schedules(schedule.attachments(), 1, 1), 0.2),
+    'one portal': (schedule.schedules(_ONE_PORTAL), 0.8),
+}
+
+
+class Verdicts:
+    """What has become of schedules; each is run once.
+
+    hypothesis does a failing one again, to see whether it fails again. But
+    that depends on which thread is quicker, too.
+    """
+
+    def __init__(self) -> None:
+        self._world: world.World | None = None
+        self._failed: dict[schedule.Schedule, workers.Violation] = {}
+
+    def check(self, one: schedule.Schedule) -> None:
+        """:raises Violation: it ends in what must never be"""
+        if one in self._failed:
+            raise self._failed[one]
+        if self._world is None:
+            self._world = world.World()
+        try:
+            self._world.run(one)
+        except workers.Violation as error:
+            self._failed[one] = error
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._world is not None:
+            self._world.close()
+            self._world = None
+
+
+@pytest.fixture(scope='module')
+def verdicts() -> Iterator[Verdicts]:
+    with contextlib.closing(Verdicts()) as made:
+        yield made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize('family', FAMILIES)
+def test_nobody_is_harmed_whoever_goes_on_first(
+    verdicts: Verdicts, family: str
+) -> None:
+    strategy, share = FAMILIES[family]
+
+    @hypothesis.settings(
+        max_examples=max(1, int(share * SCHEDULES)),
+        # The same commit must give the same verdict.
+        derandomize=SEED is None,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(strategy)
+    def check(one: schedule.Schedule) -> None:
+        verdicts.check(one)
+
+    if SEED is not None:
+        check = hypothesis.seed(int(SEED))(check)
+    check()
