@@ -9,6 +9,7 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker.host import multipath
+from attachworker.host import opening
 from attachworker.host import sysfs
 from attachworker.host import uevents
 from attachworker.host import verbs
@@ -114,16 +115,22 @@ class Block:
 
         :raises OSError: the device cannot be read
         """
-        data: bytes = self._calls.call(
-            self._privileged.read,
-            disk,
-            0,
-            _BLOCK,
-            name='block.read',
-            about=disk,
-            deadline=deadline,
+
+        def attempt() -> bytes:
+            data: bytes = self._calls.call(
+                self._privileged.read,
+                disk,
+                0,
+                _BLOCK,
+                name='block.read',
+                about=disk,
+                deadline=deadline,
+            )
+            return data
+
+        return opening.once_open(
+            self._root, self._events, disk, attempt, deadline
         )
-        return data
 
     def _wait_for_holders(
         self, disks: list[str], deadline: deadlines.Deadline

@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 
 from attachworker import deadline as deadlines
+from attachworker.host import opening
 from attachworker.host import sysfs
 from attachworker.host import uevents
 from attachworker.host import verbs
@@ -146,15 +147,20 @@ class SCSI:
     def _inquiry(
         self, disk: str, page: int, deadline: deadlines.Deadline
     ) -> bytes:
-        return bytes(
-            self._calls.call(
-                self._privileged.inquiry,
-                disk,
-                page,
-                name='scsi.inquiry',
-                about=disk,
-                deadline=deadline,
+        def attempt() -> bytes:
+            return bytes(
+                self._calls.call(
+                    self._privileged.inquiry,
+                    disk,
+                    page,
+                    name='scsi.inquiry',
+                    about=disk,
+                    deadline=deadline,
+                )
             )
+
+        return opening.once_open(
+            self._root, self._uevents, disk, attempt, deadline
         )
 
     def remove(self, hctl: str, deadline: deadlines.Deadline) -> bool:

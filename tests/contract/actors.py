@@ -9,6 +9,7 @@ import pathlib
 import time
 from typing import Any
 
+from attachworker import deadline as deadlines
 from attachworker import objects
 from tests.contract import bed as beds
 
@@ -46,12 +47,14 @@ class Somebody:
             self._sid = session.sid
             bed.verbs.scsi.scan(session.host, 0, session.target_id, volume.lun)
 
-            def disk() -> str | None:
-                found = host.scsi.find(session.directory, volume.lun)
-                return found and found.disk
-
-            self._path = f'/dev/{until(disk)}'
-            until(lambda: self.node().exists())
+            deadline = deadlines.Deadline.after(PATIENCE)
+            device = host.scsi.wait_for_disk(
+                session.directory, volume.lun, deadline
+            )
+            assert device is not None
+            self._path = f'/dev/{device.disk}'
+            # Until then it may be there and not let itself be opened.
+            host.scsi.wwn(device.disk, deadline)
         finally:
             host.close()
 

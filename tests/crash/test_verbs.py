@@ -9,6 +9,7 @@ outside the worker's process.
 """
 
 from collections.abc import Iterator
+import errno
 import time
 from typing import Any
 
@@ -93,6 +94,24 @@ def test_attach_undoes(
     assert (result.error.code, step_of(result)) == (code, step)
     assert result.leftovers == []
     assert worker.attachments() == []
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('multipath', [False, True])
+@pytest.mark.parametrize('verb', ['scsi.inquiry', 'block.read'])
+def test_attach_waits_until_a_disk_can_be_opened(
+    bed: SimulatedBed, worker: harness.Harness, verb: str, multipath: bool
+) -> None:
+    # Given disks that the kernel shows before it lets them be opened
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    armed = bed.arm(Fault.FAIL_BEFORE, verb, times=2, number=errno.ENXIO)
+    # When a volume is attached
+    result = worker.attach(volume, multipath=multipath)
+    # Then its disks are opened as soon as they can be
+    assert armed.fired == 2
+    assert result.status == 'attached', result.as_dict()
+    assert worker.detach(volume.name).status == 'detached'
     assert bed.snapshot() == before
 
 

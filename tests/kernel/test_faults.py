@@ -5,6 +5,7 @@
 """A choice of the failures of tests/crash, on a real kernel."""
 
 from collections.abc import Iterator
+import errno
 import time
 
 import pytest
@@ -62,6 +63,26 @@ def test_failed_verb_is_undone(
     assert result.leftovers == []
     assert worker.attachments() == []
     assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('verb', ['scsi.inquiry', 'block.read'])
+def test_a_disk_that_cannot_be_opened_yet_is_waited_for(
+    bed: KernelBed,
+    worker: harness.Harness,
+    plan: faults.FaultPlan,
+    verb: str,
+) -> None:
+    # Given disks that the kernel shows before it lets them be opened
+    volume = bed.create_volume()
+    armed = plan.arm(
+        faults.Fault.FAIL_BEFORE, verb, times=2, number=errno.ENXIO
+    )
+    # When a volume is attached
+    result = worker.attach(volume, deadline_seconds=DEADLINE)
+    # Then its disk is opened as soon as it can be
+    assert armed.fired == 2
+    assert result.status == 'attached', result.as_dict()
+    assert worker.detach(volume.name).status == 'detached'
 
 
 @pytest.mark.parametrize('mode', list(step_faults.Mode), ids=lambda m: m.name)

@@ -4,6 +4,7 @@
 """SCSI devices below a session, on a simulated host."""
 
 import concurrent.futures
+import contextlib
 import pathlib
 
 import pytest
@@ -12,9 +13,11 @@ from attachworker import deadline as deadlines
 from attachworker import host as hosts
 from attachworker.host import iscsi
 from attachworker.host import scsi
+from attachworker.host import uevents
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
 from tests.simulator import faults
+from tests.unit.host import fake_uevents
 from tests.unit.host import test_iscsi
 from tests.unit.host import test_vpd
 
@@ -189,10 +192,11 @@ def test_cached_and_fresh_identity_are_read_alike(
             assert (disk, number) == ('sda', 0x83)
             return page
 
-    calls = hosts.verbs.Verbs()
-    host = scsi.SCSI(tmp_path, Verbs(), calls, None)  # type: ignore[arg-type]
-    # Then the cache and the target tell the same of it
-    fresh = host.wwn('sda', deadlines.Deadline.after(PATIENCE))
+    monitor = uevents.UeventMonitor(fake_uevents.FakeSource())
+    with contextlib.closing(monitor):
+        host = scsi.SCSI(tmp_path, Verbs(), hosts.verbs.Verbs(), monitor)
+        # Then the cache and the target tell the same of it
+        fresh = host.wwn('sda', deadlines.Deadline.after(PATIENCE))
     assert fresh == f'3{test_vpd.NAA5.hex()}'
     assert host.cached_wwn('2:0:0:5') == fresh
     assert host.cached_wwn('9:9:9:9') is None
