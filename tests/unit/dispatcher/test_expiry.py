@@ -4,12 +4,9 @@
 """Jobs whose time is over before it is their turn."""
 
 from attachworker import deadline as deadlines
-from tests.unit.test_dispatcher import PATIENCE
-from tests.unit.test_dispatcher import Job
-from tests.unit.test_dispatcher import Make
-from tests.unit.test_dispatcher import make
-
-__all__ = ('make',)
+from tests.unit.dispatcher.jobs import PATIENCE
+from tests.unit.dispatcher.jobs import Job
+from tests.unit.dispatcher.jobs import Make
 
 
 def test_a_job_whose_time_is_over_does_not_wait_for_its_turn(
