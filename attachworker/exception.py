@@ -177,6 +177,16 @@ class HostToolFailed(AttachWorkerError):
     msg_fmt = '%(tool)s failed: %(reason)s.'
     retryable = True
 
+    @classmethod
+    def from_os_error(cls, error: OSError, what: str) -> 'HostToolFailed':
+        """What the kernel has refused, for somebody to mend.
+
+        :param what: was being done, should the error not tell what was read
+        """
+        if error.filename is not None:
+            what = f'Reading {error.filename}'
+        return cls(tool=what, reason=error.strerror or str(error))
+
 
 class WorkerRestarted(AttachWorkerError):
     msg_fmt = (

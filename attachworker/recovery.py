@@ -110,7 +110,15 @@ def run(
         {each.attachment_id for each in unfinished if each.kind != 'extend'},
     )
     for attachment in attachments:
-        release_unused(attachment)
+        try:
+            release_unused(attachment)
+        except OSError as error:
+            # A detach takes what this leaves.
+            LOG.warning(
+                'What attachment %s does not need stays: %s',
+                attachment.attachment_id,
+                error,
+            )
     for request in again:
         reattach.accept(request)
     for operation in unfinished:

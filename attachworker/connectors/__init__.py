@@ -69,7 +69,7 @@ class Connectors:
     def availability(self) -> dict[str, str | None]:
         """For each protocol why it cannot be used; None if it can."""
         return self._broken | {
-            name: connector.unavailable()
+            name: _reason(connector)
             for name, connector in self._connectors.items()
         }
 
@@ -107,6 +107,13 @@ def list_opts() -> list[tuple[cfg.OptGroup, list[Any]]]:
         NAMESPACE, invoke_on_load=False
     )
     return [(_group(found.name), found.plugin.options()) for found in manager]
+
+
+def _reason(connector: base.Connector) -> str | None:
+    try:
+        return connector.unavailable()
+    except OSError as error:
+        return f'nobody knows whether it can be used ({error})'
 
 
 def _group(protocol: str) -> cfg.OptGroup:

@@ -18,6 +18,7 @@ from attachworker.connectors import iscsi_options
 from attachworker.connectors import iscsi_record
 from attachworker.connectors import iscsi_sessions
 from attachworker.connectors import locks
+from attachworker.host import block
 from attachworker.host import iscsi as host_iscsi
 from attachworker.host import network
 from attachworker.host import scsi as host_scsi
@@ -229,6 +230,8 @@ class ISCSIConnector(base.Connector):
         try:
             wwn = self._host.scsi.wwn(path.disk, deadline)
         except OSError as error:
+            if error.errno not in block.NO_ANSWER:
+                raise
             raise _not_found(path.target) from error
         if wwn is None:
             raise exception.WwnNotFound(device=path.disk)
@@ -301,6 +304,8 @@ class ISCSIConnector(base.Connector):
         try:
             wwn = self._host.scsi.wwn(device.disk, deadline)
         except OSError as error:
+            if error.errno not in block.NO_ANSWER:
+                raise
             if claims.made_device(target):
                 raise _not_found(target) from error
             return True

@@ -16,6 +16,7 @@ from attachworker.connectors import base
 from attachworker.connectors import iscsi_record
 from attachworker.host import iscsi as host_iscsi
 from attachworker.host import network
+from attachworker.host import sysfs
 from attachworker.objects import rules
 
 LOG = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ class Sessions:
         limit = deadline.sooner(_LOGOUT_PATIENCE)
 
         def attempt() -> bool | None:
-            if not session.directory.exists():
+            if not sysfs.exists(session.directory):
                 return True
             if limit.passed:
                 return None
@@ -259,7 +260,7 @@ class Sessions:
                 )
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Logout of session %s: %s', session.sid, error)
-            return None if session.directory.exists() else True
+            return None if sysfs.exists(session.directory) else True
 
         name = f'/{session.directory.name}'
         return bool(

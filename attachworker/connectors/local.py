@@ -17,6 +17,8 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import locks
+from attachworker.host import block
+from attachworker.host import sysfs
 
 LOG = logging.getLogger(__name__)
 
@@ -158,6 +160,8 @@ class LocalConnector(base.Connector):
             try:
                 inode = self._host.loop.inode(path.disk, deadline)
             except OSError as error:
+                if error.errno not in block.NO_ANSWER:
+                    raise
                 raise exception.DeviceNotFound(
                     volume=path.target.title
                 ) from error
@@ -185,7 +189,7 @@ class LocalConnector(base.Connector):
         allowed = self._allowed(place.parent if place.disk else place.path)
         try:
             mode = os.stat(self._inside(place.path)).st_mode
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             if allowed:
                 raise exception.DeviceNotFound(
                     volume=place.target.title
@@ -208,7 +212,8 @@ class LocalConnector(base.Connector):
 
     def _real(self, path: pathlib.PurePath) -> str:
         """Without symbolic links, whether it is there or not."""
-        real = os.path.realpath(self._inside(str(path)))
+        place = self._inside(str(path))
+        real = sysfs.resolved(place) or os.path.realpath(place)
         return os.path.join('/', os.path.relpath(real, self._host.root))
 
     def _inside(self, path: str) -> pathlib.Path:

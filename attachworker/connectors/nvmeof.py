@@ -15,6 +15,7 @@ from attachworker.connectors import base
 from attachworker.connectors import locks
 from attachworker.connectors import nvmeof_controllers
 from attachworker.connectors import nvmeof_options
+from attachworker.host import block
 from attachworker.host import network
 from attachworker.host import nvme
 from attachworker.host import verbs
@@ -193,6 +194,8 @@ class NVMeOFConnector(base.Connector):
                 path.address, self._nsid(path), deadline
             )
         except OSError as error:
+            if error.errno not in block.NO_ANSWER:
+                raise
             raise exception.DeviceNotFound(volume=path.target.title) from error
         if not found:
             raise exception.WwnNotFound(device=path.disk)
@@ -233,6 +236,8 @@ class NVMeOFConnector(base.Connector):
             try:
                 self._host.nvme.rescan(controller.name, deadline)
             except OSError as error:
+                if error.errno not in block.NO_ANSWER:
+                    raise
                 raise _not_found(target) from error
             if self._host.uevents.wait_for(
                 look,

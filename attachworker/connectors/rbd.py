@@ -14,6 +14,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import locks
+from attachworker.host import block
 from attachworker.host import network
 from attachworker.host import rbd
 from attachworker.host import verbs
@@ -173,6 +174,8 @@ class RBDConnector(base.Connector):
             if found is not None and found.spec == path.target.lun:
                 found = self._host.rbd.refresh(found, deadline)
         except OSError as error:
+            if error.errno not in block.NO_ANSWER:
+                raise
             raise exception.DeviceNotFound(volume=path.target.title) from error
         if found is None or found.spec != path.target.lun:
             raise exception.DeviceNotFound(volume=path.target.title)

@@ -21,6 +21,7 @@ from attachworker.host import multipath
 from attachworker.host import nvme
 from attachworker.host import rbd
 from attachworker.host import scsi
+from attachworker.host import sysfs
 from attachworker.host import uevents
 from attachworker.host import verbs
 
@@ -88,7 +89,7 @@ class Host:
         """Where a command of this host is; None if it is not installed."""
         for directory in ('usr/local/sbin', 'usr/sbin', 'sbin', 'usr/bin'):
             path = self.root / directory / name
-            if path.exists():
+            if sysfs.exists(path):
                 return path
         return None
 

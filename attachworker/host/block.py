@@ -4,6 +4,7 @@
 
 """Block devices: size, users, and access to the data."""
 
+import errno
 import pathlib
 from typing import Any
 
@@ -17,8 +18,32 @@ from attachworker.host import verbs
 #: The unit of the ``size`` attribute, whatever the device's own block size.
 _SECTOR = 512
 _BLOCK = 4096
+#: How a device that does not answer, or has gone, fails. All other errors are
+#: this host's own and say nothing of the device.
+NO_ANSWER = frozenset(
+    (
+        errno.EAGAIN,
+        errno.EIO,
+        errno.ENODEV,
+        errno.ENOENT,
+        errno.ENOTCONN,
+        errno.ENXIO,
+        errno.ESHUTDOWN,
+        errno.ETIMEDOUT,
+    )
+)
 #: Seconds that a device on top of another gets to say what it is.
 _HOLDER_TIMEOUT = 1.0
+#: What tells a device from others for good, the best one first, and how the
+#: kernel says that a device has none: while it is being removed, or because
+#: its driver knows of none.
+_IDENTIFIERS = {
+    'dm/uuid': errno.EINVAL,
+    'md/uuid': errno.EBUSY,
+    'wwid': errno.ENXIO,
+    'device/wwid': errno.EINVAL,
+    'serial': errno.ENXIO,
+}
 
 
 class Block:
@@ -45,7 +70,7 @@ class Block:
     def of_node(self, path: str) -> str | None:
         """The kernel name of the block device that a node below dev is."""
         directory, _, name = path.rpartition('/')
-        if directory == '/dev' and self._sysfs(name).exists():
+        if directory == '/dev' and sysfs.exists(self._sysfs(name)):
             return name
         return None
 
@@ -54,11 +79,12 @@ class Block:
         directory = self._sysfs(disk)
         partition = sysfs.read(directory / 'partition')
         if partition:
-            whole = self.identifier(directory.resolve().parent.name)
+            place = sysfs.resolved(directory)
+            whole = place and self.identifier(place.parent.name)
             return f'{whole}-part{partition}' if whole else None
-        for name in ('dm/uuid', 'md/uuid', 'wwid', 'device/wwid', 'serial'):
-            found = sysfs.read(directory / name)
-            if found and found.strip():
+        for name, none in _IDENTIFIERS.items():
+            found = sysfs.read(directory / name, none, errno.ENXIO)
+            if found:
                 return '_'.join(found.split())
         return None
 
@@ -145,7 +171,7 @@ class Block:
                 if holder.startswith('dm-')
             }
             known = all(
-                (self._sysfs(holder) / 'dm/uuid').exists()
+                sysfs.exists(self._sysfs(holder) / 'dm/uuid')
                 for holder in holders
             )
             return True if known else None
@@ -163,7 +189,7 @@ class Block:
         found += [
             name
             for name in sysfs.names(directory)
-            if (directory / name / 'partition').exists()
+            if sysfs.exists(directory / name / 'partition')
         ]
         for name in tuple(found):
             for holder in sysfs.names(self._sysfs(name) / 'holders'):
@@ -179,10 +205,10 @@ class Block:
         ]
 
     def _is_part(self, holder: str, mapping: str) -> bool:
-        directory = self._sysfs(holder) / 'dm'
-        if mapping and sysfs.read(directory / 'name') == mapping:
+        directory = self._sysfs(holder)
+        if mapping and sysfs.read_dm(directory, 'name') == mapping:
             return True
-        return multipath.is_part(sysfs.read(directory / 'uuid') or '')
+        return multipath.is_part(sysfs.read_dm(directory, 'uuid') or '')
 
     def _openers(
         self, disks: list[str], deadline: deadlines.Deadline

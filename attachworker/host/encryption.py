@@ -119,7 +119,7 @@ class Encryption:
             'open', name, deadline, disk, name, provider, key, read_only
         )
         found = self.find(name)
-        if found is None or not (self._root / found.path[1:]).exists():
+        if found is None or not sysfs.exists(self._root / found.path[1:]):
             raise OSError(errno.ENODEV, f'udev has not made {path_of(name)}')
         return found
 
@@ -174,8 +174,8 @@ class Encryption:
 
     def _mapping(self, device: str) -> Mapping | None:
         directory = self._root / 'sys/class/block' / device
-        uuid = sysfs.read(directory / 'dm/uuid') or ''
-        name = sysfs.read(directory / 'dm/name') or ''
+        uuid = sysfs.read_dm(directory, 'uuid') or ''
+        name = sysfs.read_dm(directory, 'name') or ''
         if not uuid.startswith(_UUID) or not name.startswith(_PREFIX):
             return None
         disks = tuple(sysfs.names(directory / 'slaves'))

@@ -5,6 +5,7 @@
 """iSCSI sessions from sysfs; login and logout through iscsid."""
 
 import dataclasses
+import errno
 import pathlib
 import re
 import socket
@@ -110,11 +111,10 @@ class ISCSI:
 
     def target_of(self, disk: str) -> str | None:
         """The target that a disk comes from; None if there is none."""
-        try:
-            device = (
-                self._root / 'sys/class/block' / disk / 'device'
-            ).resolve(strict=True)
-        except OSError:
+        device = sysfs.resolved(
+            self._root / 'sys/class/block' / disk / 'device'
+        )
+        if device is None:
             return None
         for parent in device.parents:
             if parent.name.startswith('session'):
@@ -254,7 +254,7 @@ class ISCSI:
             about=f'session{session.sid}',
             deadline=deadline,
         )
-        if code != _OK and session.directory.exists():
+        if code != _OK and sysfs.exists(session.directory):
             raise exception.HostToolFailed(
                 tool='iscsiadm (logout)',
                 reason=f'exit code {code}: {_last_line(message)}',
@@ -273,9 +273,8 @@ class ISCSI:
         name = sysfs.read(attributes / 'targetname')
         if not name:
             return None
-        try:
-            directory = (attributes / 'device').resolve(strict=True)
-        except OSError:
+        directory = sysfs.resolved(attributes / 'device')
+        if directory is None:
             return None  # it ended meanwhile
         host = directory.parent.name.removeprefix('host')
         return Session(
@@ -304,10 +303,15 @@ class ISCSI:
             if not name.startswith(f'connection{session.sid}:'):
                 continue
             for prefix in ('persistent_', ''):
-                address = sysfs.read(connections / name / f'{prefix}address')
-                port = sysfs.read_int(connections / name / f'{prefix}port')
-                if address and port:
-                    found.add((_compressed(address), port))
+                address, port = (
+                    sysfs.read(
+                        connections / name / f'{prefix}{attribute}',
+                        errno.ENOTCONN,
+                    )
+                    for attribute in ('address', 'port')
+                )
+                if address and port and port.isdigit():
+                    found.add((_compressed(address), int(port)))
         return found
 
 

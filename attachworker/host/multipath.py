@@ -91,9 +91,9 @@ class Multipath:
         return (
             bool(found.disks)
             and bool(sysfs.read_int(directory / 'size'))
-            and sysfs.read_int(directory / 'dm/suspended') == 0
+            and sysfs.read_dm(directory, 'suspended') == '0'
             and not (writable and sysfs.read_int(directory / 'ro'))
-            and (self._root / 'dev' / found.name).exists()
+            and sysfs.exists(self._root / 'dev' / found.name)
         )
 
     def running(self, deadline: deadlines.Deadline) -> bool:
@@ -153,7 +153,7 @@ class Multipath:
 
     def _was_not_stopped(self) -> bool:
         """It leaves the file with its number behind when it dies."""
-        return (self._root / 'run/multipathd.pid').exists()
+        return sysfs.exists(self._root / 'run/multipathd.pid')
 
     # -- changing
 
@@ -324,11 +324,13 @@ class Multipath:
     def _udev_has_seen(self, disk: str) -> bool:
         database = self._root / 'run/udev/data'
         number = sysfs.read(self._block(disk) / 'dev')
-        return not database.exists() or (database / f'b{number}').exists()
+        return not sysfs.exists(database) or sysfs.exists(
+            database / f'b{number}'
+        )
 
     def _map(self, name: str) -> Map | None:
         directory = self._block(name)
-        uuid = _UUID.fullmatch(sysfs.read(directory / 'dm/uuid') or '')
+        uuid = _UUID.fullmatch(sysfs.read_dm(directory, 'uuid') or '')
         if uuid is None:
             return None
         return Map(name, uuid[1], tuple(sysfs.names(directory / 'slaves')))

@@ -83,7 +83,7 @@ class NVMe:
 
     def available(self) -> bool:
         """Whether the kernel has its interface for fabrics."""
-        return (self._root / 'dev/nvme-fabrics').exists()
+        return sysfs.exists(self._root / 'dev/nvme-fabrics')
 
     def native_multipath(self) -> bool:
         """Whether the kernel puts the paths of a namespace together."""
@@ -158,7 +158,7 @@ class NVMe:
         directory = self._root / 'sys/class/nvme' / controller
 
         def gone() -> bool | None:
-            return None if directory.exists() else True
+            return None if sysfs.exists(directory) else True
 
         try:
             self._call('delete', controller, about=about, deadline=deadline)
@@ -182,8 +182,10 @@ class NVMe:
         found = []
         for name in sorted(sysfs.names(directory)):
             match = _PATH.fullmatch(name)
+            if match is None:
+                continue
             nsid = sysfs.read_int(directory / name / 'nsid')
-            if match is None or nsid is None:
+            if nsid is None:
                 continue
             values = {
                 kind: _digits(sysfs.read(directory / name / kind) or '')
@@ -208,7 +210,7 @@ class NVMe:
         def look() -> Namespace | None:
             for one in self.namespaces(controller):
                 node = self._root / 'dev' / one.disk
-                if wanted(one) and node.exists():
+                if wanted(one) and sysfs.exists(node):
                     return one
             return None
 

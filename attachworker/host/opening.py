@@ -65,6 +65,5 @@ def once_open(
 def _works(root: pathlib.Path, disk: str) -> bool:
     directory = root / 'sys/class/block' / disk
     # The order matters: the whole directory goes after its attributes.
-    return (
-        sysfs.read(directory / 'device/state') in _WORKS and directory.exists()
-    )
+    state = sysfs.read(directory / 'device/state')
+    return state in _WORKS and sysfs.exists(directory)

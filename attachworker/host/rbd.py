@@ -93,7 +93,7 @@ class RBD:
 
     def available(self) -> bool:
         """Whether the kernel has the driver."""
-        return (self._root / 'sys/bus/rbd').is_dir()
+        return sysfs.exists(self._root / 'sys/bus/rbd')
 
     def mappings(self) -> list[Mapping]:
         """All that there are, whoever made them."""
@@ -156,7 +156,7 @@ class RBD:
 
         def look() -> Mapping | None:
             for one in self.at(portal, spec):
-                if (self._root / 'dev' / one.disk).exists():
+                if sysfs.exists(self._root / 'dev' / one.disk):
                     return one
             return None
 
@@ -177,7 +177,7 @@ class RBD:
         busy: list[OSError] = []
 
         def look() -> bool | None:
-            if not any(place.exists() for place in places):
+            if not any(map(sysfs.exists, places)):
                 busy.clear()
                 return True
             try:
@@ -194,7 +194,7 @@ class RBD:
                 if error.errno not in _GONE:
                     raise
             busy.clear()
-            return None if any(place.exists() for place in places) else True
+            return None if any(map(sysfs.exists, places)) else True
 
         gone = False
         try:

@@ -5,6 +5,7 @@
 """SCSI devices below a session, from sysfs."""
 
 import dataclasses
+import errno
 import pathlib
 from typing import Any
 
@@ -108,7 +109,7 @@ class SCSI:
             if device is None or device.disk is None:
                 return None
             node = self._root / 'dev' / device.disk
-            return device if node.exists() else None
+            return device if sysfs.exists(node) else None
 
         def relevant(event: uevents.Uevent) -> bool:
             return (
@@ -125,7 +126,7 @@ class SCSI:
     def cached_wwn(self, hctl: str) -> str | None:
         """The identifier that the kernel read when it found the device."""
         # Not the attribute "wwid": the kernel chooses it otherwise.
-        page = sysfs.read_bytes(self._device(hctl) / 'vpd_pg83')
+        page = sysfs.read_bytes(self._device(hctl) / 'vpd_pg83', errno.EINVAL)
         return None if page is None else vpd.wwn(page)
 
     def wwn(self, disk: str, deadline: deadlines.Deadline) -> str | None:
@@ -175,11 +176,11 @@ class SCSI:
                 deadline=deadline,
             )
         except OSError:
-            if directory.exists():
+            if sysfs.exists(directory):
                 raise
 
         def gone() -> bool | None:
-            return None if directory.exists() else True
+            return None if sysfs.exists(directory) else True
 
         def relevant(event: uevents.Uevent) -> bool:
             return event['DEVPATH'].endswith(f'/{hctl}')

@@ -2,31 +2,49 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""Read attributes that may vanish while they are read."""
+"""Reads of what may vanish meanwhile: sysfs, and the like in proc and dev.
 
+Only what the kernel says of a thing that is gone counts as its absence. Any
+other error tells nothing of it and is raised, with the path that could not be
+read.
+"""
+
+import errno
 import os
 import pathlib
 
+#: There is no such name; what it led through is something else by now; or
+#: the device has gone while its attribute was open.
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENODEV))
 
-def read(path: pathlib.Path) -> str | None:
-    """The attribute's text without the newline; None if it is gone."""
+
+def read(path: pathlib.Path, *without: int) -> str | None:
+    """The attribute's text without the newline; None if it is gone.
+
+    :param without: further error numbers by which the kernel says that this
+        attribute has no value
+    :raises OSError: nobody knows
+    """
+    data = read_bytes(path, *without)
+    return None if data is None else data.decode(errors='replace').strip()
+
+
+def read_bytes(path: pathlib.Path, *without: int) -> bytes | None:
+    """The attribute as it is; see :func:`read`."""
     try:
-        return path.read_text(encoding='utf-8', errors='replace').strip()
-    except OSError:
+        with open(path, 'rb', buffering=0) as file:
+            return file.readall()
+    except OSError as error:
+        _unless_gone(error, path, *without)
         return None
 
 
-def read_bytes(path: pathlib.Path) -> bytes | None:
-    """The attribute as it is; None if it is gone."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
+def read_int(path: pathlib.Path, *without: int) -> int | None:
+    """The attribute's number; None if it is gone or not a number.
 
-
-def read_int(path: pathlib.Path) -> int | None:
-    """The attribute's number; None if it is gone or not a number."""
-    text = read(path)
+    :raises OSError: nobody knows
+    """
+    text = read(path, *without)
     try:
         return None if text is None else int(text)
     except ValueError:
@@ -34,8 +52,55 @@ def read_int(path: pathlib.Path) -> int | None:
 
 
 def names(directory: pathlib.Path) -> list[str]:
-    """What a directory holds, sorted; nothing if it is gone."""
+    """What a directory holds, sorted; nothing if it is gone.
+
+    :raises OSError: nobody knows
+    """
     try:
         return sorted(os.listdir(directory))
-    except OSError:
+    except OSError as error:
+        _unless_gone(error, directory)
         return []
+
+
+def read_dm(device: pathlib.Path, name: str) -> str | None:
+    """What device-mapper says of one of its devices; None if it is gone.
+
+    :param device: its directory
+    :raises OSError: nobody knows
+    """
+    # EINVAL while it is being removed
+    return read(device / 'dm' / name, errno.EINVAL)
+
+
+def exists(path: pathlib.Path) -> bool:
+    """Whether there is something, where a link leads to it.
+
+    :raises OSError: nobody knows
+    """
+    try:
+        os.stat(path)
+    except OSError as error:
+        _unless_gone(error, path)
+        return False
+    return True
+
+
+def resolved(path: pathlib.Path) -> pathlib.Path | None:
+    """Where a path leads, without symbolic links; None if it is gone.
+
+    :raises OSError: nobody knows
+    """
+    try:
+        return pathlib.Path(os.path.realpath(path, strict=True))
+    except OSError as error:
+        _unless_gone(error, path)
+        return None
+
+
+def _unless_gone(error: OSError, path: pathlib.Path, *without: int) -> None:
+    """Raise an error that does not mean that there is nothing."""
+    if error.errno not in _GONE and error.errno not in without:
+        # what fails after it was opened does not tell where
+        error.filename = error.filename or str(path)
+        raise error

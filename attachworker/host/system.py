@@ -38,13 +38,12 @@ def read(root: pathlib.Path, name: str) -> str | None:
     None if it is not there, or empty.
 
     :param name: one of privileged.system.FILES
+    :raises OSError: it cannot be read
     """
     path = root / system.FILES[name].relative_to('/')
     try:
-        text: str | None = path.read_text(encoding='utf-8', errors='replace')
+        text = sysfs.read(path)
     except PermissionError:
         # Without a helper there is nobody to ask.
         text = system.read(name) if privileged.default.channel else None
-    except OSError:
-        return None
     return (text or '').strip() or None

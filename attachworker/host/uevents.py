@@ -109,20 +109,33 @@ class UeventMonitor:
         poll = select.poll()
         poll.register(self._stop, select.POLLIN)
         poll.register(self._source.fileno(), select.POLLIN)
+        stopped = select.poll()
+        stopped.register(self._stop, select.POLLIN)
+        told = ''
         while True:
             ready = dict(poll.poll())
             if self._stop in ready:
                 return
             try:
                 self._receive_all()
-            except OSError as error:
-                LOG.error(
-                    'No more uevents (%s); devices are looked for every '
-                    '%.1f s until the worker is started again',
-                    error,
-                    self._fallback_interval,
-                )
-                return
+                told = ''
+            except Exception as error:
+                # Whatever it is may pass: the next one is received again.
+                if told != str(error):
+                    self._report(error)
+                told = str(error)
+                self._wake(None)
+                if stopped.poll(self._fallback_interval * 1000):
+                    return
+
+    def _report(self, error: Exception) -> None:
+        LOG.error(
+            'Uevents cannot be received (%s); meanwhile devices are looked '
+            'for every %.1f s',
+            error,
+            self._fallback_interval,
+            exc_info=not isinstance(error, OSError),
+        )
 
     def _receive_all(self) -> None:
         """Drain the source; after an overrun everybody looks again.

@@ -215,9 +215,13 @@ class AttachHandler(handler.BaseHandler):
                 if target not in late_paths.connected(device, run.targets):
                     late_paths.let_go(run, target)
             return
-        now = late_paths.join(
-            run, device, device.multipath_id or str(record.wwn)
-        )
+        try:
+            now = late_paths.join(
+                run, device, device.multipath_id or str(record.wwn)
+            )
+        except OSError as error:
+            LOG.warning('Late paths of %s: %s', run.name, error)
+            return
         self.services.records.put_attachment(_with_device(record, now))
 
     # -- later

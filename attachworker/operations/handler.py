@@ -179,10 +179,10 @@ class BaseHandler:
         late = exception.DeadlineExceeded(step='queue')
         self.conclude(operation, self.failed(operation, late))
 
-    def fail(self, operation: Operation) -> None:
-        self.conclude(
-            operation, self.failed(operation, exception.AttachWorkerError())
-        )
+    def fail(
+        self, operation: Operation, error: exception.AttachWorkerError
+    ) -> None:
+        self.conclude(operation, self.failed(operation, error))
 
 
 def cancelled(step: str | None) -> objects.OperationError:

@@ -30,9 +30,14 @@ def join(
     connector = run.get_connector(run.info.protocol)
     for target in set(run.targets).difference(connected(device, run.targets)):
         outcome = run.attempts.settle(target, run.deadline)
-        if outcome.path is None or not _joins(
-            run, connector, outcome.path, wwid
-        ):
+        try:
+            joins = outcome.path is not None and _joins(
+                run, connector, outcome.path, wwid
+            )
+        except OSError as error:
+            LOG.warning('%s: whether %s joins: %s', run.name, target, error)
+            continue
+        if not joins:
             let_go(run, target)
     if not connector.scsi:
         # the kernel itself has put the paths together

@@ -38,7 +38,9 @@ class Handler(Protocol):
     def expire(self, operation: 'Operation') -> None:
         """Likewise, where its time was over before it was begun."""
 
-    def fail(self, operation: 'Operation') -> None:
+    def fail(
+        self, operation: 'Operation', error: exception.AttachWorkerError
+    ) -> None:
         """Likewise, where :meth:`run` has broken down."""
 
 
@@ -130,10 +132,20 @@ class Operation:
                 self._handler.abandon(self)
         except exception.JournalUnavailable:
             raise
+        except OSError as error:
+            LOG.warning('Request %s: %s', self.request.request_id, error)
+            self._fail(
+                exception.HostToolFailed.from_os_error(
+                    error, f'The {self.kind}'
+                )
+            )
         except Exception:
             LOG.exception('Request %s', self.request.request_id)
-            if self.result is None:
-                self._handler.fail(self)
+            self._fail(exception.AttachWorkerError())
+
+    def _fail(self, error: exception.AttachWorkerError) -> None:
+        if self.result is None:
+            self._handler.fail(self, error)
 
     def cancel(self) -> None:
         """Stop it at its next step; the journal knows already."""

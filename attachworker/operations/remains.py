@@ -78,7 +78,7 @@ class Remains:
         deadline = deadlines.Deadline.after(services.grace)
         try:
             return services.host.encryption.close(name, deadline)
-        except exception.AttachWorkerError as error:
+        except (exception.AttachWorkerError, OSError) as error:
             return [f'mapping {name}: {error}']
 
     def _users(

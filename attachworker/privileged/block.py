@@ -15,6 +15,8 @@ from attachworker import privileged
 
 _DEVICE = re.compile(r'[a-z][a-z0-9-]{0,31}')
 _BLKFLSBUF = 0x1261
+#: How the kernel says that there is no such process any more.
+_ENDED = (FileNotFoundError, ProcessLookupError)
 
 #: Daemons that look at every device and hold none of them for long; so do
 #: the programs that they start.
@@ -72,6 +74,8 @@ def openers(devices: list[str]) -> list[tuple[str, int, str]]:
 
     All are asked for at once: a look at each file of each process takes long
     on a big host. A device that is not there is open nowhere.
+
+    :raises OSError: somebody may have them open, and it cannot be told
     """
     names = _numbers(devices)
     found = []
@@ -105,12 +109,12 @@ def _open_devices(pid: str) -> set[int]:
     found: set[int] = set()
     try:
         descriptors = os.listdir(directory)
-    except OSError:
-        return found  # it ended meanwhile
+    except _ENDED:
+        return found
     for descriptor in descriptors:
         try:
             status = os.stat(f'{directory}/{descriptor}')
-        except OSError:
+        except _ENDED:
             continue  # closed meanwhile
         if stat.S_ISBLK(status.st_mode):
             found.add(status.st_rdev)
@@ -123,7 +127,7 @@ def _parent(pid: str) -> str | None:
         with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
             # the command, in parentheses, may hold anything
             return file.read().rpartition(')')[2].split()[1]
-    except OSError:
+    except _ENDED:
         return None
 
 
@@ -132,5 +136,5 @@ def _command(pid: str) -> str | None:
     try:
         with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
             return file.read().strip()
-    except OSError:
+    except _ENDED:
         return None

@@ -60,7 +60,7 @@ def _enter_private_database(kinds: tuple[str, ...]) -> pathlib.Path:
         number = ctypes.get_errno()
         raise OSError(number, f'{os.strerror(number)}: unshare')
     _mount('none', '/', None, _MS_REC | _MS_SLAVE, None)
-    database = next((d for d in _DATABASES if os.path.isdir(d)), None)
+    database = next(filter(_is_there, _DATABASES), None)
     if database is None:
         raise FileNotFoundError(
             2, 'open-iscsi is not installed: no ' + ' or '.join(_DATABASES)
@@ -70,6 +70,15 @@ def _enter_private_database(kinds: tuple[str, ...]) -> pathlib.Path:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         _mount('attachworker', directory, 'tmpfs', 0, 'mode=0700,size=1m')
     return pathlib.Path(database)
+
+
+def _is_there(path: str) -> bool:
+    """:raises OSError: nobody knows"""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _in_private_database(

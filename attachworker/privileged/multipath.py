@@ -87,10 +87,13 @@ def _alias(map_name: str) -> str:
 
 @privileged.default.entrypoint
 def running() -> bool:
-    """Whether multipathd answers."""
+    """Whether multipathd answers.
+
+    :raises OSError: it could not even be asked
+    """
     try:
         _ask('show daemon')
-    except OSError:
+    except (ConnectionError, TimeoutError):
         return False
     return True
 

@@ -129,7 +129,11 @@ def _number(number: int) -> str:
 def _write_to_bus(verb: str, line: str) -> None:
     """The kernel refuses the plain file where it has the other one."""
     path = BUS / f'{verb}_single_major'
-    _write(path if path.exists() else BUS / verb, line)
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        path = BUS / verb
+    _write(path, line)
 
 
 def _write(path: pathlib.Path, text: str) -> None:

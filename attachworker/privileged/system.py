@@ -21,10 +21,11 @@ def read(name: str) -> str | None:
     """The text of a file that names this machine; None if it is not there.
 
     :param name: one of FILES
+    :raises OSError: it cannot be read
     """
     if name not in FILES:
         raise ValueError('not a name of this machine')
     try:
         return FILES[name].read_text(encoding='utf-8', errors='replace')
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None

@@ -9,6 +9,7 @@ before they come here: their methods only wait, for who has called.
 """
 
 from collections.abc import Callable
+import functools
 import threading
 from typing import Any
 
@@ -25,6 +26,7 @@ from attachworker.rpc.secrets import WireSecrets
 #: What callers can bring about: answered as an RPC error, not as a bug.
 _EXPECTED = (
     exception.AttachmentNotFound,
+    exception.HostToolFailed,
     exception.InvalidConnectionInfo,
     exception.JournalUnavailable,
     exception.RequestNotFound,
@@ -33,7 +35,16 @@ _EXPECTED = (
 
 
 def _exposed(method: Any) -> Any:
-    return messaging.expose(messaging.expected_exceptions(*_EXPECTED)(method))
+    @functools.wraps(method)
+    def answer(self: 'Endpoint', *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except OSError as error:
+            raise exception.HostToolFailed.from_os_error(
+                error, f'Method {method.__name__}'
+            ) from error
+
+    return messaging.expose(messaging.expected_exceptions(*_EXPECTED)(answer))
 
 
 class Endpoint:

@@ -10,6 +10,7 @@ from typing import Any
 from oslo_log import log as logging
 import taskflow.task
 
+from attachworker import exception
 from attachworker.tasks import run as runs
 
 LOG = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ class Task(taskflow.task.Task):
     not do, because TaskFlow passes what their own signatures ask for:
 
     * ``execute`` does not start, and does not succeed, once the run has to
-      end;
+      end; where the host cannot be read, that is the error of the step;
     * ``revert`` never raises: TaskFlow would stop there, leave the earlier
       tasks undone and report the revert's error instead of the cause.
 
@@ -50,7 +51,12 @@ def _bounded(execute: Any) -> Any:
     @functools.wraps(execute)
     def wrapper(self: Task, *args: Any, **kwargs: Any) -> Any:
         self.run.before(self.name)
-        result = execute(self, *args, **kwargs)
+        try:
+            result = execute(self, *args, **kwargs)
+        except OSError as error:
+            raise exception.HostToolFailed.from_os_error(
+                error, self.name
+            ) from error
         self.run.after(self.name)
         return result
 
@@ -66,7 +72,10 @@ def _collected(revert: Any) -> Any:
             if len(self.run.leftovers) == known:
                 LOG.info('%s: %s is undone', self.run.name, self.name)
         except Exception as error:
-            LOG.exception('Undoing %s', self.name)
+            expected = isinstance(error, exception.AttachWorkerError | OSError)
+            LOG.error(
+                'Undoing %s: %s', self.name, error, exc_info=not expected
+            )
             self.run.leftovers.append(f'{self.name}: {error}')
 
     return wrapper

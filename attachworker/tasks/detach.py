@@ -135,13 +135,13 @@ class FlushDevice(base.Task):
                 if map is not None:
                     self._prepare(map)
                 self.run.host.block.flush(disk, deadline)
-            except FileNotFoundError:
-                continue  # gone meanwhile, and with it what it held
             except (
                 OSError,
                 exception.DeadlineExceeded,
                 exception.TargetQuarantined,
             ) as error:
+                if self.run.host.block.size(disk) is None:
+                    continue  # gone meanwhile, and with it what it held
                 if not self.run.force:
                     raise exception.FlushFailed(
                         device=disk, reason=str(error)

@@ -175,4 +175,7 @@ def close_opened(run: Run) -> list[str]:
     """
     if not run.opened:
         return []
-    return run.host.encryption.close(run.mapping, run.undo_deadline)
+    try:
+        return run.host.encryption.close(run.mapping, run.undo_deadline)
+    except OSError as error:
+        return [f'mapping {run.mapping}: {error}']

@@ -7,6 +7,7 @@ from oslo_log import log as logging
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors import base as connectors
+from attachworker.host import block
 from attachworker.host.multipath import Map
 from attachworker.tasks import attach
 from attachworker.tasks import base
@@ -192,5 +193,7 @@ def check_members(run: Run, found: Map, paths: list[connectors.Path]) -> None:
 def _serial(run: Run, disk: str) -> str | None:
     try:
         return run.host.scsi.serial(disk, run.deadline)
-    except OSError:
+    except OSError as error:
+        if error.errno not in block.NO_ANSWER:
+            raise
         return None  # not every volume has one, not every path is alive

@@ -105,6 +105,9 @@ class Run:
             return [f'connecting {target} has not returned']
         if target in self.kept or self.attempts.refused(target):
             return []
-        return connector.disconnect(
-            target, self.claims, self.undo_deadline, keep_found=True
-        )
+        try:
+            return connector.disconnect(
+                target, self.claims, self.undo_deadline, keep_found=True
+            )
+        except OSError as error:
+            return [f'{target}: {error}']

@@ -45,4 +45,11 @@ def write(sections: Sections, directory: str | None) -> None:
 
 
 def _generator(look: Callable[[], Mapping[str, Any]]) -> Callable[[], Any]:
-    return lambda: with_default_views.ModelWithDefaultViews(dict(look()))
+    def section() -> Any:
+        try:
+            found = dict(look())
+        except OSError as error:
+            found = {'cannot be read': str(error)}
+        return with_default_views.ModelWithDefaultViews(found)
+
+    return section

@@ -3,7 +3,9 @@
 
 """A simulated host with storage to attach, for tests."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import errno
 import os
 import pathlib
@@ -301,6 +303,21 @@ class SimulatedBed(bed.Bed):
     def drop_session(self, volume: bed.Volume, portal: str) -> None:
         """Somebody else on the host logs out."""
         self.control('drop_session', target=volume.target, portal=portal)
+
+    @contextlib.contextmanager
+    def unreadable(self, place: str) -> Iterator[None]:
+        """Have each read of a place fail, in all processes, with ELOOP.
+
+        :param place: below the root, for example ``sys/class/block``
+        """
+        path, aside = self.root / place, self.root / 'run/unreadable'
+        path.rename(aside)
+        path.symlink_to(path)
+        try:
+            yield
+        finally:
+            path.unlink()
+            aside.rename(path)
 
     def release(self) -> None:
         """Let everything go that hangs."""

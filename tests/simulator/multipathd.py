@@ -155,8 +155,8 @@ class Multipathd:
         timer = threading.Timer(REACTION_SECONDS, react)
         timer.daemon = True
         self._reactions = [one for one in self._reactions if one.is_alive()]
-        self._reactions.append(timer)
         timer.start()
+        self._reactions.append(timer)
 
     def settle(self) -> None:
         """Wait until it has reacted to all that it was told."""

@@ -44,6 +44,8 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/rpc/listener.py': frozenset({'JournalingListener.__call__'}),
     # The top of a flow: whatever a task raised becomes its outcome.
     'attachworker/flows/engine.py': frozenset({'run'}),
+    # The top of the thread that receives uevents: none may end it.
+    'attachworker/host/uevents.py': frozenset({'UeventMonitor._run'}),
     # Hands the error of a thread that may hang to whoever waits for it.
     'attachworker/host/verbs.py': frozenset({'Verbs.call.body'}),
     # Same for the thread that has a mount namespace of its own.

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 import concurrent.futures
+import errno
 import pathlib
 import threading
 import types
@@ -69,6 +70,37 @@ def test_a_session_that_was_found_stays(
     assert worker.attach(volume).status == 'attached'
     assert worker.detach(volume.name).status == 'detached'
     assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('found', [True, False])
+def test_a_device_that_could_not_be_asked_is_not_taken_for_a_stale_one(
+    bed: beds.SimulatedBed, worker: harness.Harness, found: bool
+) -> None:
+    # Given a device that somebody else has made, or that is new
+    volume = bed.create_volume()
+    if found:
+        log_in(bed, volume)
+        session = max(
+            (bed.root / 'sys/class/iscsi_session').iterdir(),
+            key=lambda one: int(one.name.removeprefix('session')),
+        )
+        host = (session / 'device').resolve().parent.name
+        bed.verbs.scsi.scan(int(host.removeprefix('host')), 0, 0, volume.lun)
+        disks = (session / 'device').resolve()
+        while not list(disks.glob('target*/*/block/*')):
+            pass
+    before = bed.snapshot()
+    # When the helper cannot ask it, for a reason of its own
+    bed.arm(faults.Fault.FAIL_BEFORE, 'scsi.inquiry', number=errno.EMFILE)
+    result = worker.attach(volume)
+    # Then that is the error, and whatever was there stays
+    assert result.error.code == 'host_tool_failed', result.as_dict()
+    assert 'Too many open files' in result.error.message
+    assert bed.snapshot() == before
+    assert worker.attach(volume).status == 'attached'
+    assert worker.detach(volume.name).status == 'detached'
+    if found:
+        bed.drop_session(volume, volume.portals[0])
 
 
 def test_a_login_that_failed_owns_no_later_session(

@@ -11,13 +11,13 @@ class FakeSource:
     """Hands over what was put in, in order; exceptions are raised."""
 
     def __init__(self) -> None:
-        self._waiting: collections.deque[dict[str, str] | OSError] = (
+        self._waiting: collections.deque[dict[str, str] | Exception] = (
             collections.deque()
         )
         self._event = os.eventfd(0, os.EFD_NONBLOCK)
         self.closed = False
 
-    def put(self, *things: dict[str, str] | OSError) -> None:
+    def put(self, *things: dict[str, str] | Exception) -> None:
         self._waiting.extend(things)
         os.eventfd_write(self._event, 1)
 
@@ -33,7 +33,7 @@ class FakeSource:
             if not self._waiting:
                 return None
         found = self._waiting.popleft()
-        if isinstance(found, OSError):
+        if isinstance(found, Exception):
             raise found
         return found
 

@@ -10,6 +10,7 @@ import pytest
 
 from attachworker import privileged
 from attachworker.host import iscsi
+from attachworker.host import sysfs
 from attachworker.host import system
 from attachworker.host import verbs
 from attachworker.privileged import system as privileged_system
@@ -32,7 +33,7 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **values: Any) -> str:
         raise PermissionError(13, 'Permission denied')
 
-    monkeypatch.setattr(pathlib.Path, 'read_text', refuse)
+    monkeypatch.setattr(sysfs, 'read', refuse)
 
 
 def initiator_name(root: pathlib.Path) -> str | None:

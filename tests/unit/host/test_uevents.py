@@ -228,6 +228,37 @@ def test_a_broken_source_leaves_the_interval() -> None:
         monitor.close()
 
 
+@pytest.mark.parametrize(
+    'error',
+    [OSError(errno.ENOMEM, 'Cannot allocate memory'), KeyError('DEVPATH')],
+)
+def test_events_come_again_when_what_kept_them_is_over(
+    error: Exception,
+) -> None:
+    # Given a source that has failed
+    source = fake_uevents.FakeSource()
+    source.put(error)
+    monitor = uevents.UeventMonitor(source, fallback_interval=0.2)
+    sight = Sight()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        waiting = threads.submit(
+            monitor.wait_for,
+            sight.look,
+            lambda event: event['SUBSYSTEM'] == 'block',
+            deadlines.Deadline.after(3 * PATIENCE),
+        )
+        # When it works again
+        while not waiting.done():
+            looks = sight.looks
+            source.put(ADD)
+            sight.looked(looks + 1)
+            sight.found = 'sda'
+        # Then its events are received
+        assert waiting.result(PATIENCE) == 'sda'
+    assert monitor._thread.is_alive()
+    monitor.close()
+
+
 def test_the_first_error_of_a_look_reaches_the_caller(
     monitor: uevents.UeventMonitor,
 ) -> None:

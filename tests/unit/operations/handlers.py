@@ -59,7 +59,7 @@ class FakeHandler:
         self.failed.append(operation.request.request_id)
         self.conclude(operation, 'failed', operation.abandoned)
 
-    def fail(self, operation: Any) -> None:
+    def fail(self, operation: Any, error: Any) -> None:
         self.failed.append(operation.request.request_id)
         self.conclude(operation, 'failed')
 

@@ -44,7 +44,7 @@ def test_a_running_attach_is_told(
         raise exception.OperationCancelled(step='this one')
 
     handler.act = act
-    handler.fail = lambda operation: handler.conclude(
+    handler.fail = lambda operation, _: handler.conclude(
         operation, 'failed', exception.OperationCancelled(step='this one')
     )
     operation = operations.submit('attach', handlers.attach())

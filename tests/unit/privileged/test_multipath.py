@@ -116,6 +116,18 @@ def test_nobody_there(address: str) -> None:
         multipath.paths()
 
 
+def test_nobody_knows_whether_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    # Given an address that leads to itself
+    loop = tmp_path / 'loop'
+    loop.symlink_to(loop)
+    monkeypatch.setattr(multipath, 'SOCKET', str(loop))
+    # Then that is no proof that it does not run
+    with pytest.raises(OSError, match='symbolic links'):
+        multipath.running()
+
+
 def test_paths(daemon: Daemon) -> None:
     command = 'show paths raw format "%d"'
     daemon.answers[command] = 'sda\nsdab\nok\n\n'

@@ -108,8 +108,18 @@ def test_data_that_cannot_be_written_is_lost_by_force() -> None:
 def test_a_device_that_vanishes_before_its_flush() -> None:
     _, run = present(runs.ONE)
     run.host.block.broken['sd1'] = FileNotFoundError(2, 'No such file')
+    run.host.block.bytes = None
     assert drive(run).error is None
     assert run.warnings == []
+
+
+def test_a_device_whose_node_is_missing_is_not_flushed() -> None:
+    # Given a device that the kernel has, and udev has no node for
+    connector, run = present(runs.ONE)
+    run.host.block.broken['sd1'] = FileNotFoundError(2, 'No such file')
+    # Then what it holds may not be written, and it stays
+    assert isinstance(drive(run).error, exception.FlushFailed)
+    assert list(connector.connected) == [runs.ONE]
 
 
 def test_what_is_left_is_told_once() -> None:
