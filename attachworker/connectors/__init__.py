@@ -80,10 +80,10 @@ class Connectors:
             found |= connector.properties()
         return found
 
-    def links(self, claimed: list[base.Target]) -> list[base.Link]:
+    def links(self, claimed: list[str]) -> list[base.Link]:
         """All connections to storage that this host has.
 
-        :param claimed: what the journal has
+        :param claimed: keys of all paths that the journal has
         """
         return [
             link

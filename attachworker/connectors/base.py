@@ -7,17 +7,19 @@
 import abc
 from collections.abc import Callable
 import dataclasses
+import enum
 import threading
 from typing import Any
-from typing import Protocol
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import host as host_layer
 from attachworker import objects
+from attachworker.journal import holdings as journal
 
 #: One way to a volume: portal, name and LUN; its text identifies it.
 Target = objects.Target
+Holdings = journal.Holdings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,44 +161,19 @@ class Interest:
             return not self._committed
 
 
-class Claims(Protocol):
-    """What the journal remembers for one attachment.
+#: Asked by a connector, under its lock, right before it removes a device:
+#: whether it may, and what keeps it from that, for people.
+MayRemove = Callable[[Path], tuple[bool, list[str]]]
 
-    Each is written before the act that it speaks of, so that whatever a crash
-    leaves behind is known to be ours.
-    """
 
-    #: What an earlier worker has begun is begun again at once, and meets
-    #: whatever comes of it.
-    cut_short: bool
+class Assembler(enum.Enum):
+    """What puts the paths of a volume together."""
 
-    def take(self, target: Target) -> None:
-        """This attachment uses a target from now on."""
-
-    def release(self, target: Target) -> None: ...
-
-    def intend_device(self, target: Target) -> None:
-        """The device of this target is about to be made by us."""
-
-    def made_device(self, target: Target) -> bool: ...
-
-    def shared(self, target: Target) -> bool:
-        """Another attachment uses the same device."""
-
-    def session_shared(self, target: Target) -> bool:
-        """Another attachment uses the same session."""
-
-    def intend_session(self, target: Target, after: int) -> None:
-        """A session is about to be made; its number will be above this."""
-
-    def intends_session(self, target: Target) -> bool:
-        """A login was begun, and nobody knows yet how it has ended."""
-
-    def confirm_session(self, target: Target, number: int) -> None: ...
-
-    def owns_session(self, target: Target, number: int) -> bool: ...
-
-    def forget_session(self, target: Target) -> None: ...
+    MULTIPATHD = 'multipathd'
+    #: The kernel's own driver (NVMe).
+    KERNEL = 'kernel'
+    #: A volume has one path only.
+    NONE = 'none'
 
 
 class Connector(abc.ABC):
@@ -212,8 +189,11 @@ class Connector(abc.ABC):
     #: Type of its devices for the caller: see objects.DeviceInfo.
     device_type = 'block'
 
-    #: Whether its devices are SCSI disks, of which multipathd makes maps.
-    scsi = True
+    #: What puts its paths together.
+    assembler = Assembler.MULTIPATHD
+
+    #: How its paths are read back from the journal.
+    target_class: type[Target] = Target
 
     def __init__(self, host: host_layer.Host, settings: Any) -> None:
         self._host = host
@@ -231,6 +211,19 @@ class Connector(abc.ABC):
     @abc.abstractmethod
     def properties(self) -> dict[str, Any]:
         """What storage has to know of this host, os-brick's keys."""
+
+    def cannot_assemble(self) -> str | None:
+        """Why several paths would not become one device; None if they do."""
+        if self.assembler is Assembler.NONE:
+            return 'a volume of this protocol has one path'
+        return None
+
+    def puts_together(self) -> bool:
+        """Whether the kernel itself makes one device of several paths."""
+        return (
+            self.assembler is Assembler.KERNEL
+            and self.cannot_assemble() is None
+        )
 
     def discover(
         self,
@@ -251,7 +244,7 @@ class Connector(abc.ABC):
         self,
         info: objects.ConnectionInfo,
         target: Target,
-        claims: Claims,
+        holdings: Holdings,
         deadline: deadlines.Deadline,
         interest: Interest,
     ) -> Path:
@@ -265,27 +258,43 @@ class Connector(abc.ABC):
     def disconnect(
         self,
         target: Target,
-        claims: Claims,
+        holdings: Holdings,
         deadline: deadlines.Deadline,
-        keep_found: bool,
+        may_remove: MayRemove,
     ) -> list[str]:
-        """Take one target away; that it is gone already is fine.
+        """Take one path away; that it is gone already is fine.
 
-        Needs nothing but journal and kernel: revert, detach and recovery all
-        use it.
+        Only :mod:`attachworker.tasks.takedown` calls this.
 
-        :param keep_found: leave a device alone that was there before
         :returns: what could not be taken away; empty if it is proven gone
         """
 
     @abc.abstractmethod
     def paths(self, target: Target) -> list[Path]:
-        """The devices that this host has for a target now."""
+        """The devices that this host has for a target now.
 
-    def links(self, claimed: list[Target]) -> list[Link]:
+        :raises OSError: nobody can tell
+        :raises AttachWorkerError: likewise
+        """
+
+    def path_of(self, disk: str) -> Path | None:
+        """The path that a disk of this host is; None if it is none of ours."""
+        return None
+
+    def current(self, path: Path) -> Path | None:
+        """A path as it is now; None if its device is gone.
+
+        The name of a disk may go to another one; its address does not.
+        """
+        for one in self.paths(path.target):
+            if one.address == path.address:
+                return one
+        return None
+
+    def links(self, claimed: list[str]) -> list[Link]:
         """All connections of this protocol; nobody is asked but sysfs.
 
-        :param claimed: what the journal has of all protocols
+        :param claimed: keys of all paths that the journal has
         """
         return []
 

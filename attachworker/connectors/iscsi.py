@@ -17,9 +17,9 @@ from attachworker.connectors import iscsi_discovery
 from attachworker.connectors import iscsi_options
 from attachworker.connectors import iscsi_record
 from attachworker.connectors import iscsi_sessions
-from attachworker.connectors import locks
 from attachworker.host import block
 from attachworker.host import iscsi as host_iscsi
+from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import scsi as host_scsi
 from attachworker.host import verbs
@@ -79,7 +79,7 @@ class ISCSIConnector(base.Connector):
         self,
         info: objects.ConnectionInfo,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
         interest: base.Interest,
     ) -> base.Path:
@@ -95,83 +95,78 @@ class ISCSIConnector(base.Connector):
                 self._sessions.login_timeout(deadline),
             )
         with (
-            self._device_locks.hold(str(target.canonical), deadline),
+            self._device_locks.hold(target.key, deadline),
             self._os_brick.hold(deadline),
         ):
-            with self._session_locks.hold(
-                iscsi_sessions.key(target), deadline
-            ):
+            with self._session_locks.hold(target.link_key, deadline):
                 interest.commit(f'login to {target}')
-                claims.take(target)
+                holdings.take(target)
                 session = self._sessions.log_in(
-                    info, target, claims, deadline, interest.several
+                    info, target, holdings, deadline, interest.several
                 )
             interest.take_turn(f'scan of {target}')
-            device = self._device(session, target, claims, deadline)
+            device = self._device(session, target, holdings, deadline)
         assert device.disk is not None
         return base.Path(target, device.disk, device.hctl)
 
     def disconnect(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
-        keep_found: bool,
+        may_remove: base.MayRemove,
     ) -> list[str]:
-        try:
-            places = self._sessions.by_address(target, deadline)
-        except exception.AttachWorkerError as error:
-            return [f'{target}: {error}']
         leftovers = []
-        for place in places:
-            with self._device_locks.hold(str(place.canonical), deadline):
+        for place in self._sessions.by_address(target, deadline):
+            with self._device_locks.hold(place.key, deadline):
                 leftovers += self._disconnect(
-                    place, claims, deadline, keep_found
+                    place, holdings, deadline, may_remove
                 )
         return leftovers
 
     def _disconnect(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
-        keep_found: bool,
+        may_remove: base.MayRemove,
     ) -> list[str]:
         leftovers = []
-        if self._known(target) or not claims.session_shared(target):
+        known = self._known(target, unnamed=True)
+        if known or not holdings.link_holders(target):
             # Otherwise whatever goes on there is another attachment's.
             try:
                 self._check(target, verbs.MOMENT)
             except exception.TargetQuarantined as error:
                 return [f'{target}: {error}']
             leftovers = [
-                f'{name} of {iscsi_sessions.key(target)} has not returned'
-                for name in self._host.verbs.unfinished(
-                    iscsi_sessions.key(target)
-                )
+                f'{name} of {target.link_key} has not returned'
+                for name in self._host.verbs.unfinished(target.link_key)
             ]
-        keep = keep_found and not claims.made_device(target)
-        if not keep and not claims.shared(target):
-            leftovers += self._remove_devices(target, deadline)
+        for path in known:
+            goes, reasons = may_remove(path)
+            leftovers += reasons
+            if goes:
+                leftovers += self._remove_device(path, deadline)
         with (
-            self._against_os_brick(target, claims, deadline),
-            self._session_locks.hold(iscsi_sessions.key(target), deadline),
+            self._against_os_brick(target, holdings, deadline),
+            self._session_locks.hold(target.link_key, deadline),
         ):
-            awaited = self._sessions.may_come(target, claims)
-            leftovers += self._sessions.log_out(target, claims, deadline)
+            awaited = self._sessions.may_come(target, holdings)
+            leftovers += self._sessions.log_out(target, holdings, deadline)
             if (
                 not leftovers
-                and not claims.session_shared(target)
+                and not holdings.link_holders(target)
                 and not self._sessions.of(target)
             ):
                 if awaited:
                     leftovers.append(f'the login to {target}, if it succeeds')
                 else:
-                    self._sessions.forget(target, claims)
+                    self._sessions.forget(target, holdings)
             if not leftovers:
                 # Under the lock: of several that leave a session at the same
                 # time, the last one must see that the others have left.
-                claims.release(target)
+                holdings.release(target)
         return leftovers
 
     def _check(self, target: base.Target, patience: float = 0.0) -> None:
@@ -182,7 +177,7 @@ class ISCSIConnector(base.Connector):
         """
         sessions = self._sessions.of(target)
         self._host.verbs.check(
-            iscsi_sessions.key(target),
+            target.link_key,
             *(f'session{session.sid}' for session in sessions),
             # A scan that is stuck keeps a SCSI host from removing devices.
             *(f'host{session.host}' for session in sessions),
@@ -192,35 +187,50 @@ class ISCSIConnector(base.Connector):
     def _against_os_brick(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> contextlib.AbstractContextManager[None]:
         """What is not ours to end needs no lock, and no waiting for one."""
         for session in self._sessions.of(target):
-            if claims.owns_session(target, session.sid):
+            if holdings.owns_link(target, session.sid):
                 return self._os_brick.hold(deadline)
         return contextlib.nullcontext()
 
     def paths(self, target: base.Target) -> list[base.Path]:
         deadline = deadlines.Deadline.after(self._settings.login_timeout)
-        try:
-            places = self._sessions.by_address(target, deadline)
-        except exception.AttachWorkerError as error:
-            LOG.info('Paths of %s: %s', target, error)
-            return []
+        places = self._sessions.by_address(target, deadline)
         return [path for place in places for path in self._known(place)]
 
-    def _known(self, target: base.Target) -> list[base.Path]:
-        """The devices of a target that is named by its address."""
+    def path_of(self, disk: str) -> base.Path | None:
+        found = self._host.iscsi.session_of(disk)
+        if found is None:
+            return None
+        session, portal = found
+        device = self._host.scsi.of_disk(disk)
+        target = base.Target(
+            network.join(*portal), session.target_name, device.lun
+        )
+        wwn = self._host.scsi.cached_wwn(device.hctl)
+        return base.Path(target, disk, device.hctl, wwn)
+
+    def _known(
+        self, target: base.Target, unnamed: bool = False
+    ) -> list[base.Path]:
+        """The devices of a target that is named by its address.
+
+        :param unnamed: whether those count that have no block device yet
+        """
         found = []
         for session in self._sessions.of(target):
             device = self._host.scsi.find(session.directory, target.lun)
-            if device is not None and device.disk is not None:
+            if device is not None and (device.disk is not None or unnamed):
                 wwn = self._host.scsi.cached_wwn(device.hctl)
-                found.append(base.Path(target, device.disk, device.hctl, wwn))
+                found.append(
+                    base.Path(target, device.disk or '', device.hctl, wwn)
+                )
         return found
 
-    def links(self, claimed: list[base.Target]) -> list[base.Link]:
+    def links(self, claimed: list[str]) -> list[base.Link]:
         return self._sessions.links()
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
@@ -243,15 +253,17 @@ class ISCSIConnector(base.Connector):
         self,
         session: host_iscsi.Session,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> host_scsi.ScsiDevice:
         found = self._host.scsi.find(session.directory, target.lun)
-        if found is not None and self._stale(found, target, claims, deadline):
-            self._drop_stale(found, target, claims, deadline)
+        if found is not None and self._stale(
+            found, target, holdings, deadline
+        ):
+            self._drop_stale(found, target, holdings, deadline)
             found = None
         if found is None:
-            claims.intend_device(target)
+            holdings.intend_device(target)
             self._scan(session, target, deadline)
         device = self._host.scsi.wait_for_disk(
             session.directory,
@@ -292,7 +304,7 @@ class ISCSIConnector(base.Connector):
         self,
         device: host_scsi.ScsiDevice,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> bool:
         """Whether the LUN was given to another volume behind its back.
@@ -306,7 +318,7 @@ class ISCSIConnector(base.Connector):
         except OSError as error:
             if error.errno not in block.NO_ANSWER:
                 raise
-            if claims.made_device(target):
+            if holdings.made_device(target):
                 raise _not_found(target) from error
             return True
         return wwn != self._host.scsi.cached_wwn(device.hctl)
@@ -315,14 +327,14 @@ class ISCSIConnector(base.Connector):
         self,
         device: host_scsi.ScsiDevice,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> None:
         assert device.disk is not None
         users = self._host.block.users([device.disk], deadline)[device.disk]
-        if claims.shared(target):
+        if holdings.path_holders(target):
             users.append('another attachment')
-        if claims.made_device(target):
+        if holdings.made_device(target):
             # An attach that is repeated must not harm the one that is there.
             users.append('this attachment')
         if users:
@@ -341,31 +353,22 @@ class ISCSIConnector(base.Connector):
             device.hctl, deadline.sooner(self._settings.device_timeout)
         )
 
-    def _remove_devices(
-        self, target: base.Target, deadline: deadlines.Deadline
+    def _remove_device(
+        self, path: base.Path, deadline: deadlines.Deadline
     ) -> list[str]:
-        leftovers = []
-        for session in self._sessions.of(target):
-            device = self._host.scsi.find(session.directory, target.lun)
-            if device is None:
-                continue
-            wwid = self._host.scsi.cached_wwn(device.hctl)
-            try:
-                if device.disk is not None:
-                    self._host.multipath.release(device.disk, wwid, deadline)
-                gone = self._host.scsi.remove(
-                    device.hctl,
-                    deadline.sooner(self._settings.device_timeout),
-                )
-                if wwid is not None:
-                    self._host.multipath.forget_unused(wwid, deadline)
-            except (exception.AttachWorkerError, OSError) as error:
-                LOG.warning('Removal of %s: %s', device.hctl, error)
-                gone = False
-            if not gone:
-                leftovers.append(f'device {device.disk or device.hctl}')
-        return leftovers
+        try:
+            if path.disk:
+                self._host.multipath.release(path.disk, path.wwn, deadline)
+            gone = self._host.scsi.remove(
+                path.address, deadline.sooner(self._settings.device_timeout)
+            )
+            if path.wwn is not None:
+                self._host.multipath.forget_unused(path.wwn, deadline)
+        except (exception.AttachWorkerError, OSError) as error:
+            LOG.warning('Removal of %s: %s', path.address, error)
+            gone = False
+        return [] if gone else [f'device {path.disk or path.address}']
 
 
 def _not_found(target: base.Target) -> exception.DeviceNotFound:
-    return exception.DeviceNotFound(volume=target.title)
+    return exception.DeviceNotFound(volume=target.label)

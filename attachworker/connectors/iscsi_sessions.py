@@ -28,11 +28,6 @@ _IPC_MARGIN = 5.0
 _LOGOUT_PATIENCE = 30.0
 
 
-def key(target: base.Target) -> str:
-    """What a session is shared by: all LUNs of one target and portal."""
-    return f'{target.portal},{target.name.lower()}'
-
-
 class Sessions:
     """Callers hold the lock of the target and portal to change something.
 
@@ -101,7 +96,7 @@ class Sessions:
         self,
         info: objects.ISCSIConnectionInfo,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
         several: bool,
     ) -> host_iscsi.Session:
@@ -118,11 +113,12 @@ class Sessions:
         )
         # That of a killed worker, which iscsid may still be busy with; ours
         # is then told that there is a session.
-        earlier = claims.intends_session(target)
+        earlier = holdings.intends_link(target)
+        last = 0 if earlier else self._host.iscsi.last_sid()
         if not earlier:
             # A cancelled request may get no further than to the intent.
-            self._host.iscsi.late.begin(key(target))
-            claims.intend_session(target, self._host.iscsi.last_sid())
+            self._host.iscsi.late.begin(target.link_key)
+            holdings.intend_link(target, last)
         try:
             made = self._host.iscsi.login(
                 target.name,
@@ -132,53 +128,56 @@ class Sessions:
                 deadline,
             )
         except host_iscsi.REFUSALS:
-            if not self.of(target):
+            if all(session.sid <= last for session in self.of(target)):
                 # what comes later is somebody else's
-                self.forget(target, claims)
+                self._withdraw(target, holdings)
             raise
         if not made:
             if not earlier:
                 # somebody else was quicker: the session is theirs
-                self.forget(target, claims)
+                self._withdraw(target, holdings)
             session = self._wait_for_reconnect(info, target, deadline)
             if earlier:
-                self._confirm(target, claims, session)
+                self._confirm(target, holdings, session)
             return session
         sessions = self.usable(info, target)
         if not sessions:
-            self.forget(target, claims)
+            self._withdraw(target, holdings)
             raise exception.LoginFailed(
                 target=target.name,
                 portal=target.portal,
                 reason='the session ended right after the login',
             )
-        self._confirm(target, claims, sessions[-1])
+        self._confirm(target, holdings, sessions[-1])
         return sessions[-1]
 
-    def may_come(self, target: base.Target, claims: base.Claims) -> bool:
+    def _withdraw(self, target: base.Target, holdings: base.Holdings) -> None:
+        """What comes from now on is not ours by this intent."""
+        holdings.withdraw_link(target)
+        self._host.iscsi.late.forget(target.link_key)
+
+    def may_come(self, target: base.Target, holdings: base.Holdings) -> bool:
         """Whether a login of ours may end yet, that nobody waits for."""
-        if claims.cut_short or not claims.intends_session(target):
+        if holdings.cut_short or not holdings.intends_link(target):
             return False
-        if any(
-            claims.owns_session(target, one.sid) for one in self.of(target)
-        ):
+        if any(holdings.owns_link(target, one.sid) for one in self.of(target)):
             return False  # this is it
         patience = 2 * self._settings.login_timeout + _IPC_MARGIN
-        return self._host.iscsi.late.possible(key(target), patience)
+        return self._host.iscsi.late.possible(target.link_key, patience)
 
-    def forget(self, target: base.Target, claims: base.Claims) -> None:
-        """What comes from now on is not ours by an old intent."""
-        claims.forget_session(target)
-        self._host.iscsi.late.forget(key(target))
+    def forget(self, target: base.Target, holdings: base.Holdings) -> None:
+        """All sessions to a target have ended."""
+        holdings.forget_links(target)
+        self._host.iscsi.late.forget(target.link_key)
 
     def _confirm(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         session: host_iscsi.Session,
     ) -> None:
-        claims.confirm_session(target, session.sid)
-        self._host.iscsi.late.forget(key(target))
+        holdings.confirm_link(target, session.sid)
+        self._host.iscsi.late.forget(target.link_key)
 
     def _wait_for_reconnect(
         self,
@@ -220,7 +219,7 @@ class Sessions:
     def log_out(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> list[str]:
         """End those that are ours and that nothing is on any more.
@@ -230,8 +229,8 @@ class Sessions:
         leftovers = []
         for session in self.of(target):
             if (
-                claims.session_shared(target)
-                or not claims.owns_session(target, session.sid)
+                holdings.link_holders(target)
+                or not holdings.owns_link(target, session.sid)
                 or self._host.scsi.devices(session.directory)
             ):
                 continue

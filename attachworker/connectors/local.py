@@ -16,8 +16,8 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import locks
 from attachworker.host import block
+from attachworker.host import locks
 from attachworker.host import sysfs
 
 LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class LocalConnector(base.Connector):
     """
 
     device_type = 'local'
-    scsi = False
+    assembler = base.Assembler.NONE
 
     def __init__(self, host: Any, settings: Any) -> None:
         super().__init__(host, settings)
@@ -78,7 +78,7 @@ class LocalConnector(base.Connector):
         self,
         info: objects.ConnectionInfo,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
         interest: base.Interest,
     ) -> base.Path:
@@ -86,21 +86,21 @@ class LocalConnector(base.Connector):
         self._check(place)
         with self._locks.hold(place.path, deadline):
             interest.commit(f'use of {target}')
-            claims.take(target)
+            holdings.take(target)
             if place.disk is None:
                 interest.take_turn(f'loop device of {target}')
-                self._make_loop_device(info, place, claims, deadline)
+                self._make_loop_device(info, place, holdings, deadline)
             paths = self.paths(target)
         if not paths:
-            raise exception.DeviceNotFound(volume=target.title)
+            raise exception.DeviceNotFound(volume=target.label)
         return paths[0]
 
     def disconnect(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
-        keep_found: bool,
+        may_remove: base.MayRemove,
     ) -> list[str]:
         place = self._place(target)
         leftovers = [
@@ -108,11 +108,14 @@ class LocalConnector(base.Connector):
             for name in self._host.verbs.unfinished(place.path)
         ]
         with self._locks.hold(place.path, deadline):
-            if claims.made_device(target) and not claims.shared(target):
-                for device in self._host.loop.devices(place.path):
-                    leftovers += self._remove(device, deadline)
+            if holdings.made_device(target):
+                for path in self.paths(target):
+                    goes, reasons = may_remove(path)
+                    leftovers += reasons
+                    if goes:
+                        leftovers += self._remove(path.disk, deadline)
             if not leftovers:
-                claims.release(target)
+                holdings.release(target)
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:
@@ -125,8 +128,10 @@ class LocalConnector(base.Connector):
             for device in self._host.loop.devices(place.path)
         ]
 
-    def links(self, claimed: list[base.Target]) -> list[base.Link]:
-        targets = [target for target in claimed if not target.portal]
+    def links(self, claimed: list[str]) -> list[base.Link]:
+        targets = [
+            base.Target.from_key(key) for key in claimed if key[0] == '/'
+        ]
         known = {self._place(target).path for target in targets}
         targets += [
             base.Target('', path, 0)
@@ -163,7 +168,7 @@ class LocalConnector(base.Connector):
                 if error.errno not in block.NO_ANSWER:
                     raise
                 raise exception.DeviceNotFound(
-                    volume=path.target.title
+                    volume=path.target.label
                 ) from error
             return f'inode-{inode}'
         found = self._host.block.identifier(path.disk)
@@ -192,7 +197,7 @@ class LocalConnector(base.Connector):
         except (FileNotFoundError, NotADirectoryError) as error:
             if allowed:
                 raise exception.DeviceNotFound(
-                    volume=place.target.title
+                    volume=place.target.label
                 ) from error
             mode = 0
         if not allowed or not (place.disk or stat.S_ISREG(mode)):
@@ -225,12 +230,12 @@ class LocalConnector(base.Connector):
         self,
         info: objects.ConnectionInfo,
         place: Place,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> None:
         found = self._host.loop.devices(place.path)
         if not found:
-            claims.intend_device(place.target)
+            holdings.intend_device(place.target)
             try:
                 self._host.loop.attach(
                     place.path, info.access_mode == 'ro', deadline
@@ -239,9 +244,9 @@ class LocalConnector(base.Connector):
                 raise exception.HostToolFailed(
                     tool='losetup', reason=error.strerror or str(error)
                 ) from error
-        elif not claims.made_device(place.target) and not claims.shared(
+        elif not holdings.made_device(
             place.target
-        ):
+        ) and not holdings.path_holders(place.target):
             raise exception.DeviceInUse(
                 device=place.path,
                 users=f'{found[0]}, which somebody else has made',

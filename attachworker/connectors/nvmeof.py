@@ -4,6 +4,7 @@
 """NVMe over Fabrics: a controller per subsystem and portal."""
 
 import errno
+import functools
 from typing import Any
 
 from oslo_log import log as logging
@@ -12,10 +13,10 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import locks
 from attachworker.connectors import nvmeof_controllers
 from attachworker.connectors import nvmeof_options
 from attachworker.host import block
+from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import nvme
 from attachworker.host import verbs
@@ -30,7 +31,7 @@ class NVMeOFConnector(base.Connector):
     in it.
     """
 
-    scsi = False
+    assembler = base.Assembler.KERNEL
 
     def __init__(self, host: Any, settings: Any) -> None:
         super().__init__(host, settings)
@@ -49,6 +50,14 @@ class NVMeOFConnector(base.Connector):
                 'nvme-tcp or nvme-rdma'
             )
         return None
+
+    def cannot_assemble(self) -> str | None:
+        if self._host.nvme.native_multipath():
+            return None
+        return (
+            'the kernel does not put the paths of a namespace together '
+            '(nvme_core.multipath=N)'
+        )
 
     def properties(self) -> dict[str, Any]:
         self._controllers.ensure_host_identity()
@@ -75,7 +84,7 @@ class NVMeOFConnector(base.Connector):
         self,
         info: objects.ConnectionInfo,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
         interest: base.Interest,
     ) -> base.Path:
@@ -87,14 +96,12 @@ class NVMeOFConnector(base.Connector):
                 *network.split(target.portal),
                 self._controllers.timeout(deadline).remaining(),
             )
-        with self._device_locks.hold(str(target.canonical), deadline):
-            with self._controller_locks.hold(
-                nvmeof_controllers.key(target), deadline
-            ):
+        with self._device_locks.hold(target.key, deadline):
+            with self._controller_locks.hold(target.link_key, deadline):
                 interest.commit(f'connection to {target}')
-                claims.take(target)
+                holdings.take(target)
                 controller = self._controllers.connected(
-                    info, target, claims, deadline
+                    info, target, holdings, deadline
                 )
             interest.take_turn(f'scan of {target}')
             namespace = self._namespace(controller, target, deadline)
@@ -103,35 +110,51 @@ class NVMeOFConnector(base.Connector):
     def disconnect(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
-        keep_found: bool,
+        may_remove: base.MayRemove,
     ) -> list[str]:
         try:
             self._check(target, verbs.MOMENT)
         except exception.TargetQuarantined as error:
             return [f'{target}: {error}']
         leftovers = [
-            f'{name} of {nvmeof_controllers.key(target)} has not returned'
-            for name in self._host.verbs.unfinished(
-                nvmeof_controllers.key(target)
-            )
+            f'{name} of {target.link_key} has not returned'
+            for name in self._host.verbs.unfinished(target.link_key)
         ]
         with (
-            self._device_locks.hold(str(target.canonical), deadline),
-            self._controller_locks.hold(
-                nvmeof_controllers.key(target), deadline
-            ),
+            self._device_locks.hold(target.key, deadline),
+            self._controller_locks.hold(target.link_key, deadline),
         ):
             for one in self._host.nvme.at(target.name, target.portal):
                 leftovers += self._controllers.leave(
-                    one, target, claims, deadline
+                    one,
+                    target,
+                    holdings,
+                    deadline,
+                    functools.partial(
+                        self._may_lose, one, target, may_remove, deadline
+                    ),
                 )
             if not leftovers:
                 if not self._host.nvme.at(target.name, target.portal):
-                    claims.forget_session(target)
-                claims.release(target)
+                    holdings.forget_links(target)
+                holdings.release(target)
         return leftovers
+
+    def _may_lose(
+        self,
+        controller: nvme.Controller,
+        target: base.Target,
+        may_remove: base.MayRemove,
+        deadline: deadlines.Deadline,
+        namespace: nvme.Namespace,
+    ) -> tuple[bool, list[str]]:
+        """Whether a namespace may lose its last path with a controller."""
+        if _is(namespace, target):
+            return may_remove(_path(target, controller, namespace))
+        users = self._host.block.users([namespace.disk], deadline)
+        return not users[namespace.disk], []
 
     def _check(self, target: base.Target, patience: float = 0.0) -> None:
         """Refuse what could not be done with the controllers of a target now.
@@ -141,7 +164,7 @@ class NVMeOFConnector(base.Connector):
         """
         found = self._host.nvme.at(target.name, target.portal)
         self._host.verbs.check(
-            nvmeof_controllers.key(target),
+            target.link_key,
             *(one.name for one in found),
             patience=patience,
         )
@@ -154,7 +177,7 @@ class NVMeOFConnector(base.Connector):
             if _is(namespace, target)
         ]
 
-    def links(self, claimed: list[base.Target]) -> list[base.Link]:
+    def links(self, claimed: list[str]) -> list[base.Link]:
         return [
             base.Link(
                 name=f'controller {one.name}',
@@ -196,7 +219,7 @@ class NVMeOFConnector(base.Connector):
         except OSError as error:
             if error.errno not in block.NO_ANSWER:
                 raise
-            raise exception.DeviceNotFound(volume=path.target.title) from error
+            raise exception.DeviceNotFound(volume=path.target.label) from error
         if not found:
             raise exception.WwnNotFound(device=path.disk)
         return _chosen(found, path.target)
@@ -283,4 +306,4 @@ def _path(
 
 
 def _not_found(target: base.Target) -> exception.DeviceNotFound:
-    return exception.DeviceNotFound(volume=target.title)
+    return exception.DeviceNotFound(volume=target.label)

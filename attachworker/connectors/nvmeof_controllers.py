@@ -3,6 +3,7 @@
 
 """Controllers: which there are, and which are ours to end."""
 
+from collections.abc import Callable
 import contextlib
 import errno
 from typing import Any
@@ -38,12 +39,12 @@ class Controllers:
         self,
         info: objects.NVMeOFConnectionInfo,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> nvme.Controller:
         host = self._host.nvme
         if not host.at(target.name, target.portal):
-            claims.intend_session(target, _BEFORE_ALL)
+            holdings.intend_link(target, _BEFORE_ALL)
             self._make(info, target, deadline)
         live: nvme.Controller | None = host.wait_until_live(
             target.name,
@@ -54,8 +55,8 @@ class Controllers:
             raise exception.TargetUnreachable(
                 portal=target.portal, reason='its controller is not live'
             )
-        if claims.intends_session(target):
-            claims.confirm_session(target, live.number)
+        if holdings.intends_link(target):
+            holdings.confirm_link(target, live.number)
         return live
 
     def _make(
@@ -84,7 +85,7 @@ class Controllers:
         }
         given = {name: value for name, value in options.items() if value}
         try:
-            host.connect(given, key(target), self.timeout(deadline))
+            host.connect(given, target.link_key, self.timeout(deadline))
         except OSError as error:
             if error.errno != errno.EALREADY:
                 raise _refusal(error, target) from error
@@ -93,28 +94,34 @@ class Controllers:
         self,
         controller: nvme.Controller,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
+        may_lose: Callable[[nvme.Namespace], tuple[bool, list[str]]],
     ) -> list[str]:
         """End a controller that is ours and nobody needs any more.
 
         Of one that stays, the namespaces are looked at again: what the
         storage has unmapped goes.
+
+        :param may_lose: whether a namespace may lose its last path, and what
+            keeps it from that
         """
         host = self._host.nvme
-        ours = claims.owns_session(target, controller.number)
+        if not holdings.owns_link(
+            target, controller.number
+        ) or holdings.link_holders(target):
+            with contextlib.suppress(OSError):
+                host.rescan(controller.name, deadline)
+            return []
+        for namespace in self._last_paths(controller):
+            goes, reasons = may_lose(namespace)
+            if not goes:
+                LOG.info('%s stays with %s', controller.name, namespace.disk)
+                return reasons
         try:
-            if not ours or claims.session_shared(target):
-                with contextlib.suppress(OSError):
-                    host.rescan(controller.name, deadline)
-                return []
-            users = self._users(controller, deadline)
-            if users:
-                LOG.info('%s stays: %s', controller.name, ', '.join(users))
-                return []
             gone = host.delete(
                 controller.name,
-                key(target),
+                target.link_key,
                 deadline.sooner(self._settings.device_timeout),
             )
         except (exception.AttachWorkerError, OSError) as error:
@@ -122,10 +129,8 @@ class Controllers:
             gone = False
         return [] if gone else [f'controller {controller.name}']
 
-    def _users(
-        self, controller: nvme.Controller, deadline: deadlines.Deadline
-    ) -> list[str]:
-        """Who uses a namespace that would lose its last path."""
+    def _last_paths(self, controller: nvme.Controller) -> list[nvme.Namespace]:
+        """The namespaces that no other controller of this host shows."""
         host = self._host.nvme
         others = {
             namespace.disk
@@ -133,16 +138,10 @@ class Controllers:
             if one.name != controller.name
             for namespace in host.namespaces(one.name)
         }
-        disks = [
-            one.disk
+        return [
+            one
             for one in host.namespaces(controller.name)
             if one.disk not in others
-        ]
-        found = self._host.block.users(disks, deadline)
-        return [
-            f'{disk} in use by {user}'
-            for disk, users in found.items()
-            for user in users
         ]
 
     def ensure_host_identity(self) -> None:
@@ -155,11 +154,6 @@ class Controllers:
 
     def timeout(self, deadline: deadlines.Deadline) -> deadlines.Deadline:
         return deadline.sooner(self._settings.connect_timeout)
-
-
-def key(target: base.Target) -> str:
-    """What a controller is shared by: all namespaces of one subsystem."""
-    return f'{target.portal},{target.name}'
 
 
 def _refusal(

@@ -13,8 +13,8 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import locks
 from attachworker.host import block
+from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import rbd
 from attachworker.host import verbs
@@ -28,7 +28,8 @@ class RBDConnector(base.Connector):
     An image is mapped once on a host, however many attachments it has.
     """
 
-    scsi = False
+    assembler = base.Assembler.NONE
+    target_class = objects.ImageTarget
 
     def __init__(self, host: Any, settings: Any) -> None:
         super().__init__(host, settings)
@@ -99,7 +100,7 @@ class RBDConnector(base.Connector):
         self,
         info: objects.ConnectionInfo,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
         interest: base.Interest,
     ) -> base.Path:
@@ -108,12 +109,12 @@ class RBDConnector(base.Connector):
         within = deadline.sooner(self._settings.map_timeout)
         if not self._mappings(target):
             network.probe_any(target.portal.split(','), within.remaining())
-        with self._locks.hold(target.lun, deadline):
+        with self._locks.hold(target.volume_name, deadline):
             interest.commit(f'use of {target}')
-            claims.take(target)
+            holdings.take(target)
             interest.take_turn(f'mapping of {target}')
             if not self._mappings(target):
-                claims.intend_device(target)
+                holdings.intend_device(target)
                 self._map(info, target, deadline)
             found = self._host.rbd.wait_for_disk(
                 target.portal,
@@ -121,15 +122,15 @@ class RBDConnector(base.Connector):
                 deadline.sooner(self._settings.device_timeout),
             )
         if found is None:
-            raise exception.DeviceNotFound(volume=target.title)
+            raise exception.DeviceNotFound(volume=target.label)
         return _path(target, found)
 
     def disconnect(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
-        keep_found: bool,
+        may_remove: base.MayRemove,
     ) -> list[str]:
         try:
             self._host.verbs.check(str(target), patience=verbs.MOMENT)
@@ -139,19 +140,20 @@ class RBDConnector(base.Connector):
             f'{name} of {target} has not returned'
             for name in self._host.verbs.unfinished(str(target))
         ]
-        keep = keep_found and not claims.made_device(target)
-        with self._locks.hold(target.lun, deadline):
-            for one in [] if keep else self._mappings(target):
-                if not claims.shared(self._as_mapped(target, one)):
+        with self._locks.hold(target.volume_name, deadline):
+            for one in self._mappings(target):
+                goes, reasons = may_remove(_path(target, one))
+                leftovers += reasons
+                if goes:
                     leftovers += self._unmap(one, deadline)
             if not leftovers:
-                claims.release(target)
+                holdings.release(target)
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:
         return [_path(target, one) for one in self._mappings(target)]
 
-    def links(self, claimed: list[base.Target]) -> list[base.Link]:
+    def links(self, claimed: list[str]) -> list[base.Link]:
         return [self._link(one, claimed) for one in self._host.rbd.mappings()]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
@@ -176,9 +178,9 @@ class RBDConnector(base.Connector):
         except OSError as error:
             if error.errno not in block.NO_ANSWER:
                 raise
-            raise exception.DeviceNotFound(volume=path.target.title) from error
+            raise exception.DeviceNotFound(volume=path.target.label) from error
         if found is None or found.spec != path.target.lun:
-            raise exception.DeviceNotFound(volume=path.target.title)
+            raise exception.DeviceNotFound(volume=path.target.label)
         return found.identifier
 
     # -- mappings
@@ -192,14 +194,6 @@ class RBDConnector(base.Connector):
                 tool='Reading the monitors of an image',
                 reason=error.strerror or str(error),
             ) from error
-
-    def _as_mapped(
-        self, target: base.Target, mapping: rbd.Mapping
-    ) -> base.Target:
-        """With the monitors that it was mapped with: targets of one image
-        may have others, and share the mapping if one is in common."""
-        monitors = self._host.rbd.monitors(mapping)
-        return target._replace(portal=','.join(sorted(monitors)))
 
     def _map(
         self,
@@ -244,21 +238,23 @@ class RBDConnector(base.Connector):
             gone = False
         return [] if gone else [f'device {mapping.disk}']
 
-    def _link(
-        self, mapping: rbd.Mapping, claimed: list[base.Target]
-    ) -> base.Link:
+    def _link(self, mapping: rbd.Mapping, claimed: list[str]) -> base.Link:
         monitors = self._host.rbd.monitors(mapping)
+        mapped = objects.ImageTarget(
+            ','.join(sorted(monitors)),
+            objects.RBDConnectionInfo.TARGET_NAME,
+            mapping.spec,
+        )
         portals = {
-            target.portal
-            for target in claimed
-            if target.lun == mapping.spec
-            and monitors & set(target.portal.split(','))
+            objects.ImageTarget.from_key(key).portal
+            for key in claimed
+            if key.endswith(mapping.spec) and mapped.leads_to_device_of(key)
         }
         return base.Link(
             name=f'mapping {mapping.disk}',
             number=None,
             target=objects.RBDConnectionInfo.TARGET_NAME,
-            portals=frozenset(portals or {','.join(sorted(monitors))}),
+            portals=frozenset(portals or {mapped.portal}),
             works=True,
             state=base.RUNNING,
             devices=(
@@ -282,7 +278,7 @@ def _refusal(
 ) -> exception.AttachWorkerError:
     reason = error.strerror or str(error)
     if error.errno == errno.ENOENT:
-        return exception.DeviceNotFound(volume=target.title)
+        return exception.DeviceNotFound(volume=target.label)
     if error.errno in (errno.EPERM, errno.EACCES, errno.ENOKEY):
         return exception.AuthFailed(
             target=f'client.{info.auth_username}', portal=target.portal

@@ -99,7 +99,7 @@ class ISCSI:
         ]
         return sorted(found, key=lambda session: session.sid)
 
-    def everything(self) -> list[tuple[Session, set[tuple[str, int]]]]:
+    def everything(self) -> list[tuple[Session, list[tuple[str, int]]]]:
         """All sessions, oldest first, with their portals."""
         connections = sysfs.names(self._root / 'sys/class/iscsi_connection')
         found = [self._session(sid) for sid in sorted(self._sids())]
@@ -109,8 +109,11 @@ class ISCSI:
             if session is not None
         ]
 
-    def target_of(self, disk: str) -> str | None:
-        """The target that a disk comes from; None if there is none."""
+    def session_of(self, disk: str) -> tuple[Session, tuple[str, int]] | None:
+        """The session that a disk comes from, and the portal it was made for.
+
+        None if it comes from none, or its session has just ended.
+        """
         device = sysfs.resolved(
             self._root / 'sys/class/block' / disk / 'device'
         )
@@ -118,8 +121,9 @@ class ISCSI:
             return None
         for parent in device.parents:
             if parent.name.startswith('session'):
-                name = self._root / 'sys/class/iscsi_session' / parent.name
-                return sysfs.read(name / 'targetname')
+                session = self._session(int(parent.name[len('session') :]))
+                portals = self._portals(session) if session else None
+                return (session, portals[0]) if session and portals else None
         return None
 
     def last_sid(self) -> int:
@@ -290,14 +294,14 @@ class ISCSI:
 
     def _portals(
         self, session: Session, names: list[str] | None = None
-    ) -> set[tuple[str, int]]:
-        """What the session was made for, and where it is connected now.
+    ) -> list[tuple[str, int]]:
+        """What the session was made for, then where it is connected now.
 
         They differ when the target redirected the login.
 
         :param names: of all connections, where somebody has them
         """
-        found = set()
+        found = []
         connections = self._root / 'sys/class/iscsi_connection'
         for name in sysfs.names(connections) if names is None else names:
             if not name.startswith(f'connection{session.sid}:'):
@@ -311,7 +315,7 @@ class ISCSI:
                     for attribute in ('address', 'port')
                 )
                 if address and port and port.isdigit():
-                    found.add((_compressed(address), int(port)))
+                    found.append((_compressed(address), int(port)))
         return found
 
 

@@ -6,6 +6,7 @@
 
 import dataclasses
 import errno
+import os
 import pathlib
 from typing import Any
 
@@ -65,6 +66,14 @@ class SCSI:
             if device.lun == lun:
                 return device
         return None
+
+    def of_disk(self, disk: str) -> ScsiDevice:
+        """The logical unit that a disk is.
+
+        :raises OSError: it is gone, or no SCSI disk
+        """
+        device = os.readlink(self._root / 'sys/class/block' / disk / 'device')
+        return ScsiDevice(os.path.basename(device), disk)
 
     def scan(
         self, host: int, target: int, lun: int, deadline: deadlines.Deadline

@@ -10,9 +10,9 @@ what was asked for, and about what on this host is ours.
 
 from attachworker.journal.attachments import AttachmentRecord
 from attachworker.journal.attachments import AttachmentState
-from attachworker.journal.claims import Claims
 from attachworker.journal.database import Database
-from attachworker.journal.ledger import Holdings
+from attachworker.journal.holdings import Holdings
+from attachworker.journal.ledger import Contents
 from attachworker.journal.ledger import Ledger
 from attachworker.journal.reader import Reader
 from attachworker.journal.records import Call
@@ -26,7 +26,7 @@ __all__ = [
     'AttachmentRecord',
     'AttachmentState',
     'Call',
-    'Claims',
+    'Contents',
     'Database',
     'Holdings',
     'Ledger',

@@ -50,6 +50,11 @@ class AttachmentState(enum.StrEnum):
         return self in (AttachmentState.ATTACHED, AttachmentState.DEGRADED)
 
     @property
+    def may_have_device(self) -> bool:
+        """Whether there is something that an attach must not undo."""
+        return self.has_device or self is AttachmentState.DETACH_FAILED
+
+    @property
     def is_being_made(self) -> bool:
         """Whether an attach is at it, or was when its worker ended."""
         return self in (AttachmentState.ATTACHING, AttachmentState.REATTACHING)
@@ -160,7 +165,8 @@ CHANGES: dict[AttachmentState | None, frozenset[AttachmentState | None]] = {
     ),
     AttachmentState.DETACH_FAILED: frozenset(
         {
-            AttachmentState.ATTACHING,
+            AttachmentState.ATTACHED,
+            AttachmentState.DEGRADED,
             AttachmentState.DETACHING,
             AttachmentState.MISSING,
         }
@@ -267,7 +273,8 @@ def put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
         ' connection = excluded.connection, volume_id = excluded.volume_id,'
         ' state = excluded.state, device = excluded.device,'
         ' boot_id = excluded.boot_id, again = excluded.again,'
-        ' updated_at = excluded.updated_at',
+        ' updated_at = excluded.updated_at,'
+        ' volume = coalesce(normal_form(excluded.wwn), volume)',
         (
             record.attachment_id,
             record.volume_id,
@@ -298,9 +305,9 @@ def delete(connection: sqlite3.Connection, attachment_id: str) -> None:
 
 def begin_boot(connection: sqlite3.Connection, boot_id: str) -> None:
     """See :meth:`attachworker.journal.records.Records.begin_boot`."""
-    connection.execute('DELETE FROM sessions WHERE boot_id != ?', (boot_id,))
+    connection.execute('DELETE FROM links WHERE boot_id != ?', (boot_id,))
     connection.execute(
-        'DELETE FROM claims WHERE attachment_id IN (SELECT attachment_id'
+        'DELETE FROM holdings WHERE attachment_id IN (SELECT attachment_id'
         ' FROM attachments WHERE boot_id != ?)',
         (boot_id,),
     )
@@ -319,6 +326,7 @@ def begin_boot(connection: sqlite3.Connection, boot_id: str) -> None:
 
 def from_row(row: sqlite3.Row) -> AttachmentRecord:
     columns = dict(row)
+    del columns['volume']  # only holdings compare it
     columns['state'] = AttachmentState(columns['state'])
     for name in ('connection', 'device', 'again'):
         columns[name] = json.loads(columns[name]) if columns[name] else None

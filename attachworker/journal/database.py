@@ -14,10 +14,12 @@ import sqlite3
 import threading
 
 from attachworker import exception
+from attachworker.objects import normalise_wwn
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
-_SCHEMA = """
+#: What the first version has made.
+SCHEMA = """
 CREATE TABLE requests (
     request_id TEXT PRIMARY KEY,
     operation TEXT NOT NULL,
@@ -68,7 +70,7 @@ CREATE TABLE sessions (
 """
 
 #: What makes a journal of this version one of the next.
-_UPGRADES = {
+UPGRADES = {
     1: """
 CREATE TABLE calls (
     message_id TEXT PRIMARY KEY,
@@ -95,6 +97,42 @@ UPDATE attachments SET state = CASE WHEN wwn IS NOT NULL
     THEN 'reattach_failed' ELSE 'attach_failed' END
     WHERE state IN ('detaching', 'failed') AND device IS NULL;
 UPDATE attachments SET state = 'detach_failed' WHERE state = 'failed';
+""",
+    # Paths and links by key, as objects.Target has them, and the volume.
+    5: """
+CREATE TABLE holdings (
+    attachment_id TEXT NOT NULL,
+    path TEXT NOT NULL,
+    link TEXT NOT NULL,         -- empty: the path has none of its own
+    volume_name TEXT NOT NULL,
+    made INTEGER NOT NULL DEFAULT 0,    -- whether we made its device
+    PRIMARY KEY (path, attachment_id)
+) STRICT;
+CREATE INDEX holdings_attachment ON holdings (attachment_id);
+CREATE INDEX holdings_link ON holdings (link);
+CREATE INDEX holdings_volume_name ON holdings (volume_name);
+INSERT INTO holdings SELECT attachment_id,
+    CASE WHEN portal = '' THEN name
+        ELSE portal || ',' || lower(name) || ',' || lun END,
+    CASE WHEN portal = '' OR name = 'ceph' THEN ''
+        ELSE portal || ',' || lower(name) END,
+    CASE WHEN portal = '' THEN name WHEN name = 'ceph' THEN lun
+        ELSE lower(name) || ',' || lun END,
+    made_device FROM claims;
+DROP TABLE claims;
+CREATE TABLE links (
+    link TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    after INTEGER NOT NULL,     -- the last number before our login
+    number INTEGER              -- NULL until the login has succeeded
+) STRICT;
+CREATE INDEX links_link ON links (link);
+INSERT INTO links SELECT portal || ',' || lower(name), boot_id, after, number
+    FROM sessions;
+DROP TABLE sessions;
+ALTER TABLE attachments ADD COLUMN volume TEXT; -- identity in normal form
+UPDATE attachments SET volume = normal_form(wwn);
+CREATE INDEX attachments_volume ON attachments (volume);
 """,
 }
 
@@ -164,6 +202,12 @@ class Database:
             return self._connection.execute(query, named or values).fetchall()
 
     def _prepare(self) -> None:
+        self._connection.create_function(
+            'normal_form',
+            1,
+            lambda wwn: wwn and normalise_wwn(wwn),
+            deterministic=True,
+        )
         (version,) = self._connection.execute('PRAGMA user_version').fetchone()
         if version > SCHEMA_VERSION:
             raise exception.JournalUnavailable(
@@ -171,9 +215,9 @@ class Database:
                 reason=f'its version is {version}, this worker knows '
                 f'{SCHEMA_VERSION}; start the version that wrote it',
             )
-        scripts = [_SCHEMA] if version == 0 else []
+        scripts = [SCHEMA] if version == 0 else []
         scripts += [
-            _UPGRADES[old] for old in range(version or 1, SCHEMA_VERSION)
+            UPGRADES[old] for old in range(version or 1, SCHEMA_VERSION)
         ]
         if scripts:
             self._connection.executescript(

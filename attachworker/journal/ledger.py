@@ -5,54 +5,52 @@
 import dataclasses
 
 from attachworker.journal import attachments
-from attachworker.journal import claims
 from attachworker.journal import database
 from attachworker.journal import records
-from attachworker.objects import Target
 
 
 @dataclasses.dataclass(frozen=True)
-class Holdings:
+class Contents:
     """What was ours at one time, or at one of two.
 
     :ivar attachments: oldest first
     :ivar busy: attachments that somebody is working on
-    :ivar claims: an attachment and a target that it uses
-    :ivar sessions: portal, name, boot, the last number before our login, and
-        our number if it is known
+    :ivar paths: an attachment, a path that it holds, and its link, by key
+    :ivar links: a link by key, its boot, the last number before our login,
+        and our number if it is known
     """
 
     attachments: tuple[attachments.AttachmentRecord, ...]
     busy: frozenset[str]
-    claims: frozenset[tuple[str, Target]]
-    sessions: frozenset[tuple[str, str, str, int, int | None]]
+    paths: frozenset[tuple[str, str, str]]
+    links: frozenset[tuple[str, str, int, int | None]]
 
-    def __or__(self, later: 'Holdings') -> 'Holdings':
+    def __or__(self, later: 'Contents') -> 'Contents':
         """Both; an attachment that has changed in between is busy."""
         changed = [
             one.attachment_id
             for one in (*self.attachments, *later.attachments)
             if one not in self.attachments or one not in later.attachments
         ]
-        return Holdings(
+        return Contents(
             tuple(one for one in later.attachments if one in self.attachments),
             self.busy.union(later.busy, changed),
-            self.claims | later.claims,
-            self.sessions | later.sessions,
+            self.paths | later.paths,
+            self.links | later.links,
         )
 
 
 class Ledger:
-    """Reads :class:`Holdings`."""
+    """Reads :class:`Contents`."""
 
     def __init__(self, journal: database.Database) -> None:
         self._journal = journal
         self._records = records.Records(journal)
 
-    def read(self) -> Holdings:
+    def read(self) -> Contents:
         """:raises JournalUnavailable: it cannot be read"""
         rows = self._journal.rows
-        return Holdings(
+        return Contents(
             tuple(self._records.attachments()),
             frozenset(
                 row['attachment_id']
@@ -61,20 +59,15 @@ class Ledger:
                 )
             ),
             frozenset(
-                (
-                    row['attachment_id'],
-                    claims.target_of(row),
+                map(
+                    tuple,
+                    rows('SELECT attachment_id, path, link FROM holdings'),
                 )
-                for row in rows('SELECT * FROM claims')
             ),
             frozenset(
-                (
-                    row['portal'],
-                    row['name'],
-                    row['boot_id'],
-                    row['after'],
-                    row['number'],
+                map(
+                    tuple,
+                    rows('SELECT link, boot_id, after, number FROM links'),
                 )
-                for row in rows('SELECT * FROM sessions')
             ),
         )

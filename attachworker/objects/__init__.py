@@ -19,6 +19,7 @@ from attachworker.objects.local import LocalConnectionInfo
 from attachworker.objects.notification import NotificationPayload
 from attachworker.objects.nvmeof import NVMeOFConnectionInfo
 from attachworker.objects.nvmeof import NVMeOFPortal
+from attachworker.objects.rbd import ImageTarget
 from attachworker.objects.rbd import RBDConnectionInfo
 from attachworker.objects.rbd import RBDMonitor
 from attachworker.objects.request import AttachRequest
@@ -48,6 +49,7 @@ __all__ = [
     'ExtendRequest',
     'ISCSIConnectionInfo',
     'ISCSITarget',
+    'ImageTarget',
     'LocalConnectionInfo',
     'NVMeOFConnectionInfo',
     'NVMeOFPortal',

@@ -34,7 +34,11 @@ REASONS = {
 
 
 class Target(NamedTuple):
-    """One way to a volume."""
+    """One path to a volume, as a request names it.
+
+    Only the connector of its protocol takes it apart; all others know it by
+    ``key``, ``link_key``, ``volume_name`` and ``label``.
+    """
 
     #: 'address:port', IPv6 in brackets; empty where the name says it all.
     portal: str
@@ -51,17 +55,71 @@ class Target(NamedTuple):
         return f'{self.portal},{self.name},{self.lun}'
 
     @property
-    def title(self) -> str:
-        """The volume there, for people."""
+    def key(self) -> str:
+        """Stable text that tells a path from all others of its protocol."""
+        return str(self.canonical)
+
+    @property
+    def link_key(self) -> str:
+        """What all paths through one session or controller have in common.
+
+        Empty where a path has no link of its own.
+        """
+        return f'{self.portal},{self.name.lower()}' if self.portal else ''
+
+    @property
+    def volume_name(self) -> str:
+        """What the storage calls the volume, through whichever portal.
+
+        Operations on one name run one after another. A volume may have
+        several: its identity is known only once it is connected.
+        """
+        return f'{self.name.lower()},{self.lun}' if self.portal else self.name
+
+    @property
+    def label(self) -> str:
+        """The volume at this path, for people."""
         if not self.portal:
             return self.name
         what = self.lun if isinstance(self.lun, str) else f'LUN {self.lun}'
         return f'{what} of {self.name} at {self.portal}'
 
     @property
-    def canonical(self) -> 'Target':
+    def backend(self) -> str:
+        """The storage that it leads to: what is slow or dead as a whole."""
+        return self.portal.rpartition(':')[0]
+
+    def as_info(self) -> dict[str, Any]:
+        """The fields of objects.PathInfo that say where it leads."""
+        number = self.portal and isinstance(self.lun, int)
+        return {
+            'portal': self.portal or None,
+            'target': self.name,
+            'lun': self.lun if number else None,
+        }
+
+    @property
+    def canonical(self) -> Self:
         """What to compare targets by: a name at a portal has no case."""
         return self._replace(name=self.name.lower()) if self.portal else self
+
+    def leads_to_device_of(self, key: str) -> bool:
+        """Whether the path with this key has the same device on this host."""
+        return key == self.key
+
+    @classmethod
+    def from_key(cls, key: str) -> Self:
+        """The path that has this key."""
+        if key.startswith('/'):
+            return cls('', key, 0)
+        portal, name, lun = _split_key(key)
+        return cls(portal, name, int(lun) if lun.isdigit() else lun)
+
+
+def _split_key(key: str) -> tuple[str, str, str]:
+    """Ceph's monitors have commas between them; nothing else has any."""
+    portal, name, lun = key.rsplit(',', 2)
+    return portal, name, lun
 
 
 @base.AttachWorkerObjectRegistry.register

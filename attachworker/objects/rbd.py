@@ -22,6 +22,32 @@ MAX_MONITORS = 31
 MONITOR_PORT = 6789
 
 
+class ImageTarget(connection_info.Target):
+    """The one path to an image: all monitors lead to the same cluster."""
+
+    __slots__ = ()
+
+    @property
+    def link_key(self) -> str:
+        """Nothing that this host would have to end."""
+        return ''
+
+    @property
+    def volume_name(self) -> str:
+        return str(self.lun)
+
+    def leads_to_device_of(self, key: str) -> bool:
+        """An image is mapped once, through whichever monitors of its cluster.
+
+        A cluster is known by its monitors: one in common is enough, for
+        monitors come and go.
+        """
+        other = type(self).from_key(key)
+        return self.lun == other.lun and not set(
+            self.portal.split(',')
+        ).isdisjoint(other.portal.split(','))
+
+
 @base.AttachWorkerObjectRegistry.register
 class RBDConnectionInfo(connection_info.ConnectionInfo):
     """An image, or a snapshot of one, in a pool of a Ceph cluster."""
@@ -90,7 +116,7 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
         compared without case, and those of images differ by it.
         """
         portal = ','.join(each.portal for each in self.monitors)
-        return [connection_info.Target(portal, self.TARGET_NAME, self.spec)]
+        return [ImageTarget(portal, self.TARGET_NAME, self.spec)]
 
     def is_complete(self, multipath: bool) -> bool:
         """Without a host name to look up."""

@@ -4,6 +4,7 @@
 
 """Attach: the flow, and what it means for the journal."""
 
+import contextlib
 import dataclasses
 
 from oslo_log import log as logging
@@ -14,15 +15,18 @@ from attachworker import objects
 from attachworker.flows import attach
 from attachworker.flows import discover
 from attachworker.flows import engine
+from attachworker.host import encryption as host_encryption
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
+from attachworker.journal import Holdings
 from attachworker.journal import if_without_secrets
 from attachworker.journal import without_secrets
 from attachworker.operations import handler
 from attachworker.operations import late_paths
-from attachworker.operations import remains
 from attachworker.operations.operation import Operation
+from attachworker.tasks import attach as steps
 from attachworker.tasks import encryption
+from attachworker.tasks import takedown
 from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
@@ -30,10 +34,6 @@ LOG = logging.getLogger(__name__)
 
 class AttachHandler(handler.BaseHandler):
     status = 'attached'
-
-    def __init__(self, services: handler.Services) -> None:
-        super().__init__(services)
-        self._remains = remains.Remains(services)
 
     def attachment_id(self, request: objects.AttachRequest) -> str:
         return str(request.attachment_id)
@@ -52,7 +52,7 @@ class AttachHandler(handler.BaseHandler):
                 what=f'Attachment {request.attachment_id}'
             )
             self.conclude(operation, self.failed(operation, conflict))
-        elif known is not None and known.state.has_device:
+        elif known is not None and known.state.may_have_device:
             self._attach_again(operation, known)
         else:
             self._attach(operation, known)
@@ -101,12 +101,14 @@ class AttachHandler(handler.BaseHandler):
     def _run_flows(self, operation: Operation, run: Run) -> engine.Outcome:
         """Attach, after finding the targets that the request does not name."""
         if run.info.is_complete(run.multipath):
+            steps.prefer_shared(run)
             return self.run_flow(operation, attach.build(run), run)
         found = self.run_flow(operation, discover.build(run), run)
         if found.error is not None:
             return found
         run.targets = found.results['targets']
         run.info = run.info.with_targets(run.targets)
+        steps.prefer_shared(run)
         outcome = self.run_flow(operation, attach.build(run), run)
         return dataclasses.replace(
             outcome, timings=found.timings | outcome.timings
@@ -128,8 +130,10 @@ class AttachHandler(handler.BaseHandler):
         run = self._make_run(operation, stored.targets, known.wwn)
         if not info.is_complete(run.multipath):
             run.info = info.with_targets(run.targets)
-        connector = run.get_connector(run.info.protocol)
-        more = run.multipath and (device.multipath_id or not connector.scsi)
+        connector = run.connector
+        more = run.multipath and (
+            device.multipath_id is not None or connector.puts_together()
+        )
         targets = late_paths.connected(device, stored.targets)
         if not more:
             run.targets = targets
@@ -209,8 +213,9 @@ class AttachHandler(handler.BaseHandler):
         """
         operation.when_hurried(run.attempts.hurry)
         run.undo_deadline = deadlines.Deadline.after(run.grace)
-        scsi = run.get_connector(run.info.protocol).scsi
-        if device.multipath_id is None and (scsi or not run.multipath):
+        if device.multipath_id is None and not (
+            run.multipath and run.connector.puts_together()
+        ):
             for target in run.targets:
                 if target not in late_paths.connected(device, run.targets):
                     late_paths.let_go(run, target)
@@ -231,7 +236,7 @@ class AttachHandler(handler.BaseHandler):
         known = self.services.records.attachment(attachment_id)
         if known is None or not known.state.is_left_over:
             return True
-        left = self._remains.put_back(known)
+        left = self._put_back(known)
         if left:
             LOG.info('Still left of %s: %s', attachment_id, ', '.join(left))
             return False
@@ -266,7 +271,7 @@ class AttachHandler(handler.BaseHandler):
             return True
         # A login that goes on without its worker is met when it is repeated.
         again = operation.abandoned is None and not operation.deadline.passed
-        left = self._remains.put_back(known, cut_short=again)
+        left = self._put_back(known, cut_short=again)
         if not left:
             self._forget(known)
             return True
@@ -280,14 +285,67 @@ class AttachHandler(handler.BaseHandler):
         return False
 
     def release_unused(self, known: AttachmentRecord) -> None:
-        """Put back targets that an attach tried and did not use."""
-        if known.state.has_device:
-            device = self._with_late_paths(known)
-            info = objects.ConnectionInfo.obj_from_primitive(known.connection)
-            used = late_paths.connected(device, info.targets)
-            self.services.records.put_attachment(_with_device(known, device))
-            for left in self._remains.disconnect(known, used):
-                LOG.warning('Left over: %s', left)
+        """Put back paths that an attach tried and did not use."""
+        if not known.state.has_device:
+            return
+        device = self._with_late_paths(known)
+        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        used = {one.key for one in late_paths.connected(device, info.targets)}
+        self.services.records.put_attachment(_with_device(known, device))
+        down = self._takedown(known, cut_short=False)
+        for target in info.targets:
+            if target.key not in used:
+                for left in down.disconnect(target):
+                    LOG.warning('Left over: %s', left)
+
+    def _put_back(
+        self, known: AttachmentRecord, cut_short: bool = False
+    ) -> list[str]:
+        """Take down what a failed attach has left on the host.
+
+        From journal and kernel alone: nothing is known of how it came there.
+
+        :param cut_short: see :class:`attachworker.journal.Holdings`
+        :returns: what is left
+        """
+        try:
+            with contextlib.ExitStack() as held:
+                if known.wwn is not None:
+                    held.enter_context(self._lock(known.wwn))
+                return self._takedown(known, cut_short).everything()
+        except exception.AttachWorkerError as error:
+            return [f'{known.attachment_id}: {error}']
+
+    def _lock(self, identity: str) -> contextlib.AbstractContextManager[None]:
+        services = self.services
+        return services.volumes.hold(
+            objects.normalise_wwn(identity),
+            deadlines.Deadline.after(services.grace),
+        )
+
+    def _takedown(
+        self, known: AttachmentRecord, cut_short: bool
+    ) -> takedown.Takedown:
+        """:raises AttachWorkerError: its protocol cannot be used now"""
+        services = self.services
+        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        connector = services.connectors.get(info.protocol)
+        holdings = Holdings(
+            services.database,
+            known.attachment_id,
+            services.boot_id,
+            cut_short,
+        )
+        return takedown.Takedown(
+            services.host,
+            connector,
+            holdings,
+            deadlines.Deadline.after(services.grace),
+            holdings.paths(connector.target_class),
+            host_encryption.name_of(known.attachment_id),
+            known.wwn,
+            undo=True,
+        )
 
     def _with_late_paths(self, known: AttachmentRecord) -> objects.DeviceInfo:
         """The device with those paths that joined its map unrecorded."""

@@ -13,7 +13,7 @@ from attachworker.host import encryption
 from attachworker.host import multipath
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
-from attachworker.journal import Holdings
+from attachworker.journal import Contents
 from attachworker.journal import Ledger
 from attachworker.operations import late_paths
 
@@ -37,7 +37,7 @@ class Audit:
         # after it has left that: read before and after, it holds the owner
         # of whatever was seen in between.
         before = self._ledger.read()
-        claimed = [target for _, target in before.claims]
+        claimed = [path for _, path, _ in before.paths]
         links = self._connectors.links(claimed)
         maps = self._host.multipath.maps()
         mappings = self._host.encryption.mappings()
@@ -60,7 +60,7 @@ class Audit:
 class _Comparison:
     def __init__(
         self,
-        journal: Holdings,
+        journal: Contents,
         links: list[connectors.Link],
         maps: list[multipath.Map],
         mappings: list[encryption.Mapping],
@@ -72,10 +72,11 @@ class _Comparison:
         self._mappings = mappings
         self._boot_id = boot_id
         self._records = {one.attachment_id: one for one in journal.attachments}
-        self._claimants: dict[objects.Target, set[str]] = {}
-        for attachment_id, target in journal.claims:
-            key = target.canonical
-            self._claimants.setdefault(key, set()).add(attachment_id)
+        self._holders: dict[str, set[str]] = {}
+        self._link_holders: dict[str, set[str]] = {}
+        for attachment_id, path, link in journal.paths:
+            self._holders.setdefault(path, set()).add(attachment_id)
+            self._link_holders.setdefault(link, set()).add(attachment_id)
         self._there = {
             key: (link, device)
             for link in links
@@ -152,7 +153,7 @@ class _Comparison:
     ) -> tuple[bool, str]:
         """Whether a device is there, and what is wrong with it."""
         target = late_paths.target_of(path, _targets(record, path))
-        key = target.canonical
+        key = target.key
         if key not in self._there:
             return False, f'{target} has no device'
         link, device = self._there[key]
@@ -188,9 +189,9 @@ class _Comparison:
     ) -> Iterator[objects.AuditFinding]:
         what = f'device {device.disk or device.address}'
         portal = min(link.portals)
-        volume = objects.Target(portal, link.target, device.lun).title
+        volume = objects.Target(portal, link.target, device.lun).label
         where = f'{volume}, {link.name}'
-        users = self._claimants_of(link, device)
+        users = self._holders_of(link, device)
         if not users:
             if self._owns(link):
                 yield _finding('orphan', what, where)
@@ -229,7 +230,7 @@ class _Comparison:
         users = {
             user
             for link, device in below
-            for user in self._claimants_of(link, device)
+            for user in self._holders_of(link, device)
         }
         if (users | holders) & self._journal.busy:
             return
@@ -266,15 +267,15 @@ class _Comparison:
     def _owns(self, link: connectors.Link) -> bool:
         if link.number is None:
             return bool(self._users(link))
+        keys = _link_keys(link)
         return any(
-            portal in link.portals
-            and name.lower() == link.target.lower()
+            key in keys
             and boot_id == self._boot_id
             and (
                 link.number == number
                 or (number is None and link.number > after)
             )
-            for portal, name, boot_id, after, number in self._journal.sessions
+            for key, boot_id, after, number in self._journal.links
         )
 
     def _users(self, link: connectors.Link) -> set[str]:
@@ -282,27 +283,29 @@ class _Comparison:
             return {
                 user
                 for device in link.devices
-                for user in self._claimants_of(link, device)
+                for user in self._holders_of(link, device)
             }
-        names = {
-            objects.Target(portal, link.target, 0).canonical.name
-            for portal in link.portals
-        }
         return {
             user
-            for target, users in self._claimants.items()
-            if target.portal in link.portals and target.name in names
-            for user in users
+            for key in _link_keys(link)
+            for user in self._link_holders.get(key, ())
         }
 
-    def _claimants_of(
+    def _holders_of(
         self, link: connectors.Link, device: connectors.LinkedDevice
     ) -> set[str]:
         return {
             user
             for key in _keys(link, device)
-            for user in self._claimants.get(key, ())
+            for user in self._holders.get(key, ())
         }
+
+
+def _link_keys(link: connectors.Link) -> set[str]:
+    return {
+        objects.Target(portal, link.target, 0).link_key
+        for portal in link.portals
+    }
 
 
 def _targets(
@@ -315,12 +318,10 @@ def _targets(
     return info.targets
 
 
-def _keys(
-    link: connectors.Link, device: connectors.LinkedDevice
-) -> list[objects.Target]:
-    """What a claim may call a device: by its number, or its identifier."""
+def _keys(link: connectors.Link, device: connectors.LinkedDevice) -> list[str]:
+    """What a device may be held as: by its number, or its identifier."""
     return [
-        objects.Target(portal, link.target, lun).canonical
+        objects.Target(portal, link.target, lun).key
         for portal in link.portals
         for lun in (device.lun, *device.identifiers)
     ]

@@ -110,7 +110,7 @@ class Census:
             ),
             always=[('usable',), ('unusable',)],
         )
-        claimed = [target for _, target in self._ledger.read().claims]
+        claimed = [path for _, path, _ in self._ledger.read().paths]
         links = self._connectors.links(claimed)
         yield _by(
             'attachworker_links',
@@ -144,7 +144,7 @@ class Census:
         }
 
     def _links(self) -> dict[str, Any]:
-        claimed = [target for _, target in self._ledger.read().claims]
+        claimed = [path for _, path, _ in self._ledger.read().paths]
         return {
             f'{link.name}, {link.state}, {link.target}': [
                 f'{device.disk or device.address} {device.state}'

@@ -53,15 +53,16 @@ class DetachHandler(handler.BaseHandler):
         info: objects.ConnectionInfo,
         known: AttachmentRecord | None,
     ) -> None:
-        claims = self.claims(operation)
-        taken = claims.taken()
+        target_class = type(info.targets[0])
+        held = self.holdings(operation).paths(target_class)
+        targets = {target.key: target for target in (*info.targets, *held)}
         run = self.make_run(
             operation,
             info,
-            targets=list(dict.fromkeys([*info.targets, *taken])),
+            targets=list(targets.values()),
             force=operation.request.force,
-            expected_wwn=known.wwn if known else None,
-            multipath=_has_map(known),
+            expected_wwn=known.wwn if known else info.wwn,
+            had_map=_has_map(known),
             on_change=lambda: self._begin(operation.request),
         )
         outcome = self.run_flow(operation, detach.build(run), run)

@@ -15,9 +15,10 @@ from attachworker import objects
 from attachworker.connectors import Connectors
 from attachworker.flows import engine
 from attachworker.host import Host
+from attachworker.host import locks
 from attachworker.journal import AttachmentRecord
-from attachworker.journal import Claims
 from attachworker.journal import Database
+from attachworker.journal import Holdings
 from attachworker.journal import Records
 from attachworker.operations.operation import Operation
 from attachworker.tasks.run import Run
@@ -32,6 +33,7 @@ class Services:
     :ivar grace: seconds for undoing beyond the deadline
     :ivar observe: makes the observer of one operation's steps
     :ivar clean_later: has what is left of an attachment put back later
+    :ivar volumes: locks, by the identity of volumes
     :ivar limits: further fields of a Run that bound its waits, in seconds
     :ivar run_class: tests pass one that fails at a chosen step
     """
@@ -45,6 +47,9 @@ class Services:
     grace: float
     observe: Callable[[Operation], engine.Observer]
     clean_later: Callable[[str], None]
+    volumes: locks.NamedLocks = dataclasses.field(
+        default_factory=locks.NamedLocks
+    )
     limits: dict[str, Any] = dataclasses.field(default_factory=dict)
     run_class: type[Run] = Run
 
@@ -68,7 +73,9 @@ class BaseHandler:
             info=info,
             host=services.host,
             get_connector=services.connectors.get,
-            claims=self.claims(operation),
+            holdings=self.holdings(operation),
+            volumes=services.volumes,
+            held=operation.held,
             deadline=operation.deadline,
             grace=services.grace,
             name=operation.attachment_id,
@@ -76,9 +83,9 @@ class BaseHandler:
             **values,
         )
 
-    def claims(self, operation: Operation) -> Claims:
+    def holdings(self, operation: Operation) -> Holdings:
         services = self.services
-        return Claims(
+        return Holdings(
             services.database, operation.attachment_id, services.boot_id
         )
 

@@ -27,7 +27,7 @@ def join(
     :param wwid: of the volume
     :returns: as it is now
     """
-    connector = run.get_connector(run.info.protocol)
+    connector = run.connector
     for target in set(run.targets).difference(connected(device, run.targets)):
         outcome = run.attempts.settle(target, run.deadline)
         try:
@@ -39,7 +39,7 @@ def join(
             continue
         if not joins:
             let_go(run, target)
-    if not connector.scsi:
+    if connector.assembler is not connectors.Assembler.MULTIPATHD:
         # the kernel itself has put the paths together
         return attach.describe(run, wwid, run.attempts.paths()[0].disk, None)
     found = run.host.multipath.find(wwid)
@@ -93,7 +93,7 @@ def _joins(
         LOG.warning('%s: %s does not join: %s', run.name, path.disk, error)
         run.attempts.reject(path, error)
         return False
-    if not connector.scsi:
+    if connector.assembler is not connectors.Assembler.MULTIPATHD:
         return True
     found = run.host.multipath.wait_for(
         wwid,

@@ -5,6 +5,7 @@
 """One request while it waits and runs."""
 
 from collections.abc import Callable
+import contextlib
 import math
 import threading
 from typing import Any
@@ -74,12 +75,15 @@ class Operation:
         self.request = request
         self.reply_to = [request.reply_to] if request.reply_to else []
         self.attachment_id = handler.attachment_id(request)
-        self.keys = frozenset({self.attachment_id})
         info = handler.info(request)
-        self.protocol = str(info.protocol) if info else ''
-        self.backend = (
-            str(info.targets[0].portal.rpartition(':')[0]) if info else ''
+        # Operations on one volume, as the storage calls it, run one after
+        # another; where it has several names, the volume's lock sees to it.
+        names = {one.volume_name for one in info.targets} if info else set()
+        self.keys = frozenset(
+            {self.attachment_id, *(f'volume {name}' for name in names)}
         )
+        self.protocol = str(info.protocol) if info else ''
+        self.backend = str(info.targets[0].backend) if info else ''
         self._cancelled = threading.Event()
         self.deadline = deadlines.Deadline(deadline.at, self._cancelled)
         self.resumed = False
@@ -87,6 +91,8 @@ class Operation:
         self.abandoned: exception.AttachWorkerError | None = None
         self._handler = handler
         self._on_finish = on_finish
+        #: What the operation holds until its end: locks.
+        self.held = contextlib.ExitStack()
         self._finished = threading.Event()
         self._hurried = threading.Event()
         self._on_hurry: Callable[[], None] = self._hurried.set
@@ -119,6 +125,8 @@ class Operation:
             LOG.error('Request %s: %s', self.request.request_id, error)
             self._broken = error
             self._finished.set()
+        finally:
+            self.held.close()
 
     def _run(self) -> None:
         if self.deadline.cancelled:

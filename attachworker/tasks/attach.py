@@ -6,12 +6,21 @@
 
 from typing import Any
 
+from oslo_log import log as logging
+
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base as connectors
+from attachworker.host import block
 from attachworker.host import multipath
 from attachworker.tasks import base
+from attachworker.tasks import takedown
 from attachworker.tasks.run import Run
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds that a map which nobody was to have gets to go.
+_MOMENT = 3.0
 
 
 class GetConnector(base.Task):
@@ -25,16 +34,22 @@ class GetConnector(base.Task):
     def execute(self) -> connectors.Connector:
         if self.run.encryption is not None:
             check_cryptsetup(self.run)
-        connector = self.run.get_connector(self.run.info.protocol)
+        connector = self.run.connector
         if self.run.enforce_multipath:
-            self._check_multipathd()
+            self._check_assembler(connector)
         return connector
 
-    def _check_multipathd(self) -> None:
-        if not self.run.host.multipath.running(self.run.deadline):
-            raise exception.MultipathFailed(
-                reason='multipathd is not running; start it'
-            )
+    def _check_assembler(self, connector: connectors.Connector) -> None:
+        if connector.assembler is connectors.Assembler.NONE:
+            return
+        reason = connector.cannot_assemble()
+        if reason is None and (
+            connector.assembler is connectors.Assembler.MULTIPATHD
+            and not self.run.host.multipath.running(self.run.deadline)
+        ):
+            reason = 'multipathd is not running; start it'
+        if reason is not None:
+            raise exception.MultipathFailed(reason=reason)
 
 
 class ConnectTarget(base.Task):
@@ -56,7 +71,7 @@ class ConnectTarget(base.Task):
     ) -> connectors.PathOutcome:
         run = self.run
         run.attempts.start(
-            connector, run.info, self._target, run.claims, run.deadline
+            connector, run.info, self._target, run.holdings, run.deadline
         )
         return run.attempts.wait(self._target, run.deadline)
 
@@ -84,8 +99,8 @@ class GatherPaths(base.Task):
         if errors and not good:
             errors[0].error.step = f'ConnectTarget:{errors[0].target}'
             raise errors[0].error
-        # Without a map a device has one path, however many are connected.
-        usable = len(good) if self.run.multipath else 1
+        # Otherwise a device has one path, however many are connected.
+        usable = len(good) if self.run.assembles else 1
         if usable < self.run.min_paths:
             raise exception.NotEnoughPaths(
                 found=usable, wanted=self.run.min_paths
@@ -106,9 +121,88 @@ class FindWwn(base.Task):
         connector: connectors.Connector,
         outcomes: list[connectors.PathOutcome],
     ) -> str:
+        run = self.run
         paths = [one.path for one in outcomes if one.path]
-        _, wwn = verified(self.run, connector, paths, self.run.expected_wwn)
+        alive, wwn = verified(run, connector, paths, run.expected_wwn)
+        run.lock_volume(wwn)
+        run.expected_wwn = wwn
+        run.holdings.identify(wwn)
+        for name in run.holdings.volume_holders(wwn, run.targets[0]):
+            self._share(connector, alive, name)
         return wwn
+
+    def _share(
+        self,
+        connector: connectors.Connector,
+        paths: list[connectors.Path],
+        name: str,
+    ) -> None:
+        """Use the device that another attachment of the volume has.
+
+        A volume has one device on a host. Where that is no map, a second one
+        beside it would be put under a map with it, and both be held.
+
+        :param paths: those of this attachment
+        :param name: of the other one
+        """
+        run = self.run
+        theirs = shared_devices(run, name)
+        if not theirs:
+            return
+        disks = {path.disk for path in theirs}
+        chosen = next((path for path in paths if path.disk in disks), None)
+        if chosen is None:
+            LOG.info('%s: %s has the volume already', run.name, name)
+            chosen = theirs[0]
+            _check_member(run, chosen, str(run.expected_wwn))
+            run.holdings.take(chosen.target)
+        for target in run.targets:
+            if target != chosen.target:
+                run.leftovers += run.let_go(target)
+        run.attempts.adopt(chosen)
+        run.targets = [chosen.target]
+        self._take_off_map(chosen)
+
+    def _take_off_map(self, path: connectors.Path) -> None:
+        """Remove the map that multipathd has made of two disks of a volume.
+
+        Nobody was to have it; for a moment there were two disks, because the
+        storage has two names for the volume.
+        """
+        multipath = self.run.host.multipath
+        held = multipath.of(path.disk)
+        if held is not None and set(held.disks) == {path.disk}:
+            multipath.remove(held, self.run.deadline.sooner(_MOMENT))
+
+
+def prefer_shared(run: Run) -> None:
+    """Take the way that another attachment of the volume has taken.
+
+    Without a map a second device would come to the host; see FindWwn. Here it
+    is known by what the storage calls the volume.
+    """
+    try:
+        for name in run.holdings.name_holders(run.targets):
+            theirs = [path.target for path in shared_devices(run, name)]
+            keys = {target.key for target in theirs}
+            if theirs:
+                ours = [one for one in run.targets if one.key in keys]
+                run.targets = ours or theirs[:1]
+                return
+    except (exception.AttachWorkerError, OSError) as error:
+        LOG.debug('%s: no look at what others have: %s', run.name, error)
+
+
+def shared_devices(run: Run, name: str) -> list[connectors.Path]:
+    """The devices that another attachment was given without a map."""
+    connector = run.connector
+    if connector.puts_together() or run.holdings.has_map(name) is not False:
+        return []
+    return [
+        path
+        for target in run.holdings.paths(connector.target_class, name)
+        for path in connector.paths(target)
+    ]
 
 
 class VerifyDevice(base.Task):
@@ -127,7 +221,7 @@ class VerifyDevice(base.Task):
         disk = map.name if map else path.disk
         size = run.host.block.size(disk)
         if not size:
-            raise exception.DeviceNotFound(volume=path.target.title)
+            raise exception.DeviceNotFound(volume=path.target.label)
         try:
             run.host.block.read_first_block(disk, run.deadline)
         except OSError as error:
@@ -136,7 +230,31 @@ class VerifyDevice(base.Task):
             ) from error
         if run.info.access_mode == 'rw' and run.host.block.read_only(disk):
             run.warnings.append(f'{disk} is read-only on the storage')
+        check_still(run, path, wwn, map)
         return describe(run, wwn, disk, map)
+
+
+def check_still(
+    run: Run, path: connectors.Path, wwn: str, map: multipath.Map | None
+) -> None:
+    """Make sure that a device is what it was when it was identified.
+
+    A kernel name may have gone to another device meanwhile: right before a
+    device is given away it is looked up from its address, and asked again.
+
+    :raises IdentityMismatch: it is another one
+    :raises DeviceNotFound: it is gone
+    """
+    now = run.connector.current(path)
+    if now is None or now.disk != path.disk:
+        raise exception.DeviceNotFound(volume=path.target.label)
+    verified(run, run.connector, [now], wwn)
+    held = run.host.multipath.of(path.disk)
+    if map is not None:
+        if held is None or (held.name, held.wwid) != (map.name, map.wwid):
+            raise exception.DeviceNotFound(volume=path.target.label)
+    elif held is not None:
+        check_members(run, held, [path], wwn)
 
 
 def verified(
@@ -162,7 +280,7 @@ def verified(
             silent.append(error)
             continue
         expected = expected or found
-        if objects.normalise_wwn(found) != objects.normalise_wwn(expected):
+        if not takedown.same_volume(found, expected):
             raise exception.IdentityMismatch(
                 device=path.disk, found=found, expected=expected
             )
@@ -186,8 +304,13 @@ def describe(
     paths = [
         _path_info(run.attempts.outcome(one), disks) for one in run.targets
     ]
-    connector = run.get_connector(run.info.protocol)
-    mapped = bool(found) or (run.multipath and not connector.scsi)
+    connector = run.connector
+    scsi = connector.assembler is connectors.Assembler.MULTIPATHD
+    mapped = bool(found) or (
+        run.multipath
+        and not scsi
+        and (run.assembles or connector.assembler is connectors.Assembler.NONE)
+    )
     if not mapped:
         # the others are let go
         paths = [
@@ -200,7 +323,7 @@ def describe(
     return objects.DeviceInfo(
         type=connector.device_type,
         path=opened.path if opened else f'/dev/{disk}',
-        scsi_wwn=wwn if connector.scsi else None,
+        scsi_wwn=wwn if scsi else None,
         multipath_id=found.wwid if found else None,
         size=run.host.block.size(opened.device if opened else disk),
         degraded=run.multipath
@@ -226,17 +349,92 @@ def _path_info(
     outcome: connectors.PathOutcome, disks: tuple[str, ...]
 ) -> objects.PathInfo:
     disk = outcome.path.disk if outcome.path else None
-    portal, name, lun = outcome.target
     connected = disk in disks
     return objects.PathInfo(
         device=disk if connected else None,
-        portal=portal or None,
-        target=name,
-        lun=lun if portal and isinstance(lun, int) else None,
         state='connected'
         if connected
         else 'failed'
         if outcome.error
         else 'connecting',
         error=outcome.error.code if outcome.error else None,
+        **outcome.target.as_info(),
     )
+
+
+def check_members(
+    run: Run, found: multipath.Map, paths: list[connectors.Path], wwn: str
+) -> None:
+    """Make sure that a map has only paths to our volume.
+
+    Two storage systems that give the same identifier to two volumes would
+    otherwise be merged without a word. A path that another attachment holds,
+    or whose target this one names, is known; of all others the unit serial
+    number must be the same. A size of 0 (a path in standby) is unknown.
+
+    :raises IdentityMismatch: a stranger is in it
+    """
+    host, connector = run.host, run.connector
+    first = paths[0].disk
+    ours = {path.disk for path in paths}
+    size, serial = host.block.size(first), _serial(run, first)
+    for disk in found.disks:
+        if disk == first:
+            continue
+        other = None
+        if disk not in ours:
+            other = connector.path_of(disk)
+            if other is not None:
+                _check_member(run, other, wwn)
+        theirs = host.block.size(disk)
+        if size and theirs and size != theirs:
+            raise exception.IdentityMismatch(
+                device=disk,
+                found=f'of size {theirs}',
+                expected=f'size {size} of {first}',
+            )
+        their_serial = _serial(run, disk)
+        if None not in (serial, their_serial) and serial != their_serial:
+            raise exception.IdentityMismatch(
+                device=disk,
+                found=f'of unit serial number {their_serial}',
+                expected=f'unit serial number {serial} of {first}',
+            )
+        if disk in ours or their_serial is not None:
+            continue
+        if not _is_known(run, other):
+            raise exception.IdentityMismatch(
+                device=found.name,
+                found=f'a map with {disk} in it, which no attachment names',
+                expected='map of ' + ', '.join(map(str, run.targets)),
+            )
+
+
+def _check_member(run: Run, path: connectors.Path, wwn: str) -> None:
+    """:raises IdentityMismatch: it leads elsewhere; a dead one may not"""
+    try:
+        found = run.connector.identify(path, run.deadline)
+    except exception.DeviceNotFound:
+        return
+    if not takedown.same_volume(found, wwn):
+        raise exception.IdentityMismatch(
+            device=path.disk, found=found, expected=wwn
+        )
+
+
+def _is_known(run: Run, path: connectors.Path | None) -> bool:
+    if path is None:
+        return False
+    names = {target.volume_name for target in run.targets}
+    return path.target.volume_name in names or bool(
+        run.holdings.path_holders(path.target)
+    )
+
+
+def _serial(run: Run, disk: str) -> str | None:
+    try:
+        return run.host.scsi.serial(disk, run.deadline)
+    except OSError as error:
+        if error.errno not in block.NO_ANSWER:
+            raise
+        return None  # not every volume has one, not every path is alive

@@ -41,7 +41,7 @@ class Attempts:
         connector: base.Connector,
         info: objects.ConnectionInfo,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> None:
         """Begin to connect a target."""
@@ -56,7 +56,7 @@ class Attempts:
             )
             try:
                 path = connector.connect(
-                    info, target, claims, deadline, interest
+                    info, target, holdings, deadline, interest
                 )
                 outcome = base.PathOutcome(target, path=path)
             except exception.AttachWorkerError as error:
@@ -170,6 +170,11 @@ class Attempts:
             self._outcomes[path.target] = base.PathOutcome(
                 path.target, error=error
             )
+
+    def adopt(self, path: base.Path) -> None:
+        """Use a path that somebody else has connected, and no other."""
+        with self._changed:
+            self._outcomes = {path.target: base.PathOutcome(path.target, path)}
 
     def _take_turn(
         self, target: base.Target, step: str, deadline: deadlines.Deadline

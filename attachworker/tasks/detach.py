@@ -8,11 +8,10 @@ import errno
 from typing import Any
 
 from attachworker import exception
-from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import multipath
 from attachworker.tasks import base
-from attachworker.tasks import multipath as maps
+from attachworker.tasks import takedown
 
 
 class FindPaths(base.Task):
@@ -27,15 +26,14 @@ class FindPaths(base.Task):
         self, connector: connectors.Connector
     ) -> list[connectors.Path]:
         run = self.run
-        shared = [one for one in run.targets if run.claims.shared(one)]
-        if shared:
-            run.warnings.append(
-                'the device stays: another attachment of this host uses it'
-            )
+        if run.expected_wwn is not None:
+            run.lock_volume(run.expected_wwn)
+        if run.takedown.shared:
+            run.warnings.append(takedown.SHARED)
         found = [
             path
             for target in run.targets
-            if target not in shared
+            if not run.takedown.heirs and not run.holdings.path_holders(target)
             for path in connector.paths(target)
             if self._is_ours(path)
         ]
@@ -45,24 +43,16 @@ class FindPaths(base.Task):
         return found
 
     def _is_ours(self, path: connectors.Path) -> bool:
-        """At the LUN there may be another volume by now.
-
-        Asked from the kernel: the storage may have taken ours away already.
-        """
-        run, found = self.run, path.wwn
-        if run.expected_wwn is None or found is None:
-            return True
-        if objects.normalise_wwn(found) == objects.normalise_wwn(
-            run.expected_wwn
-        ):
+        """At the LUN there may be another volume by now."""
+        run = self.run
+        if not run.takedown.is_other_volume(path):
             return True
         if not run.force:
             raise exception.IdentityMismatch(
-                device=path.disk, found=found, expected=run.expected_wwn
+                device=path.disk, found=path.wwn, expected=run.expected_wwn
             )
-        run.strangers.add(path.target)
         run.warnings.append(
-            f'{path.disk} is {found} by now and stays: it is another volume'
+            f'{path.disk} is {path.wwn} by now and stays: it is another volume'
         )
         return False
 
@@ -76,14 +66,19 @@ class CheckUnused(base.Task):
     def execute(
         self, paths: list[connectors.Path], map: multipath.Map | None
     ) -> None:
+        run = self.run
         disks = [path.disk for path in paths]
         if map is not None and not disks:
             disks = [map.name]
         # below it may be something else by now, or what others use, too
         mapping = self.run.host.encryption.find(self.run.mapping)
         disks += [mapping.device] if mapping else []
+        if run.takedown.tenants and not run.force:
+            raise exception.DeviceInUse(
+                device=', '.join(disks), users=', '.join(run.takedown.tenants)
+            )
         told: set[str] = set()
-        for disk, found in self._users(disks).items():
+        for disk, found in self.run.takedown.users(disks).items():
             users = [one for one in found if one not in told]
             if users and not self.run.force:
                 raise exception.DeviceInUse(
@@ -93,20 +88,6 @@ class CheckUnused(base.Task):
             self.run.warnings += [
                 f'{disk} was in use by {user}' for user in users
             ]
-
-    def _users(self, disks: list[str]) -> dict[str, list[str]]:
-        try:
-            return self.run.host.block.users(
-                disks, self.run.deadline, self.run.mapping
-            )
-        except OSError as error:
-            names = ', '.join(disks)
-            if not self.run.force:
-                raise exception.HostToolFailed(
-                    tool=f'Looking for users of {names}',
-                    reason=str(error),
-                ) from error
-            return {names: [f'nobody knows whom ({error})']}
 
 
 class FlushDevice(base.Task):
@@ -153,7 +134,7 @@ class FlushDevice(base.Task):
 
     def _give_up(self, found: multipath.Map) -> None:
         """Somebody has removed all paths of a map, and they do not return."""
-        maps.stop_queueing(self.run, found)
+        self.run.takedown.stop_queueing(found)
         self.run.warnings.append(
             f'{found.name} had no path left: what it still held is lost'
         )
@@ -194,12 +175,7 @@ class DisconnectTarget(base.Task):
         self._target = target
 
     def execute(self, connector: connectors.Connector) -> None:
-        if self._target in self.run.strangers:
-            self.run.claims.release(self._target)
-            return
-        self.run.leftovers += connector.disconnect(
-            self._target, self.run.claims, self.run.deadline, keep_found=False
-        )
+        self.run.leftovers += self.run.takedown.disconnect(self._target)
 
 
 class VerifyGone(base.Task):
@@ -212,36 +188,9 @@ class VerifyGone(base.Task):
         self, connector: connectors.Connector, map: multipath.Map | None
     ) -> None:
         run = self.run
-        wwid = map.wwid if map else run.expected_wwn
-        shared = any(run.claims.shared(target) for target in run.targets)
-        if wwid is not None and not shared and (map or run.multipath):
-            self._check_map(wwid, ours=map is not None)
-        for target in run.targets:
-            if target in run.strangers or run.claims.shared(target):
-                continue
-            run.leftovers += [
-                f'device {path.disk}'
-                for path in connector.paths(target)
-                if not path.lasting
-                and f'device {path.disk}' not in run.leftovers
-            ]
-        if run.host.encryption.find(run.mapping):
-            run.leftovers.append(f'mapping {run.mapping}')
+        left = run.takedown.leftovers(map, run.had_map)
+        run.leftovers += [one for one in left if one not in run.leftovers]
         if run.leftovers:
             raise exception.HostToolFailed(
                 tool='The detach', reason='; '.join(run.leftovers)
             )
-
-    def _check_map(self, wwid: str, ours: bool) -> None:
-        """It may have outlived its removal, or have come back."""
-        run = self.run
-        multipath = run.host.multipath
-        left = multipath.find(wwid)
-        if left is not None and left.disks and not ours:
-            return  # the paths that it has are somebody else's
-        if left is not None and not multipath.remove(
-            left, maps.removal_deadline(run, left)
-        ):
-            run.leftovers.append(f'map {left.name} ({wwid})')
-        else:
-            multipath.forget(wwid, run.deadline)

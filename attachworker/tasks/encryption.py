@@ -10,7 +10,6 @@ from attachworker.connectors import base as connectors
 from attachworker.host import multipath
 from attachworker.tasks import attach
 from attachworker.tasks import base
-from attachworker.tasks import multipath as maps
 from attachworker.tasks.run import Run
 
 #: The largest sectors that a mapping has; its size is a multiple; bytes.
@@ -41,6 +40,8 @@ class OpenEncryption(base.Task):
             return attach.describe(run, wwn, disk, map)
         # one that an earlier attempt has left, with whatever key
         self._close_left()
+        path = run.attempts.paths()[0]
+        attach.check_still(run, path, wwn, map)
         try:
             if wanted.provider != 'plain':
                 self._check_header(connector, wwn, disk, map)
@@ -61,6 +62,7 @@ class OpenEncryption(base.Task):
             raise exception.EncryptionFailed(
                 device=disk, reason=reason
             ) from error
+        attach.check_still(run, path, wwn, map)
         return attach.describe(run, wwn, disk, map)
 
     def revert(self, **kwargs: object) -> None:
@@ -100,7 +102,7 @@ class OpenEncryption(base.Task):
         paths = run.attempts.paths()
         paths, _ = attach.verified(run, connector, paths, wwn)
         if map is not None:
-            maps.check_members(run, map, paths)
+            attach.check_members(run, map, paths, wwn)
         encryption.format(disk, wanted.provider, wanted.key, run.deadline)
 
 

@@ -3,10 +3,10 @@
 """The steps of an extend; each can be run again."""
 
 from attachworker import exception
-from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import multipath
 from attachworker.tasks import base
+from attachworker.tasks import takedown
 
 
 class FindLivePaths(base.Task):
@@ -21,13 +21,17 @@ class FindLivePaths(base.Task):
         self, connector: connectors.Connector
     ) -> tuple[list[connectors.Path], multipath.Map | None, int | None]:
         run = self.run
+        if run.expected_wwn is not None:
+            run.lock_volume(run.expected_wwn)
         found = [
             path for target in run.targets for path in connector.paths(target)
         ]
-        for path in found:
-            run.host.check_device(path.disk, path.address)
         maps = [run.host.multipath.of(path.disk) for path in found]
         held = next((one for one in maps if one), None)
+        if held is not None:
+            found = self._members(connector, found, held)
+        for path in found:
+            run.host.check_device(path.disk, path.address)
         alive = [
             path for path in found if self._answers(connector, path, held)
         ]
@@ -38,6 +42,19 @@ class FindLivePaths(base.Task):
         name = held.name if held else alive[0].disk
         return alive, held, run.host.block.size(name)
 
+    def _members(
+        self,
+        connector: connectors.Connector,
+        paths: list[connectors.Path],
+        held: multipath.Map,
+    ) -> list[connectors.Path]:
+        """All paths of a map: those of other attachments grow with it."""
+        known = {path.disk: path for path in paths}
+        others = (
+            connector.path_of(disk) for disk in held.disks if disk not in known
+        )
+        return paths + [path for path in others if path is not None]
+
     def _answers(
         self,
         connector: connectors.Connector,
@@ -47,7 +64,7 @@ class FindLivePaths(base.Task):
         run = self.run
         try:
             if held is not None and path.disk not in self._working(held):
-                raise exception.DeviceNotFound(volume=path.target.title)
+                raise exception.DeviceNotFound(volume=path.target.label)
             wwn = connector.identify(path, run.deadline)
         except exception.DeviceNotFound:
             run.warnings.append(
@@ -55,7 +72,7 @@ class FindLivePaths(base.Task):
             )
             return False
         expected = run.expected_wwn or wwn
-        if objects.normalise_wwn(wwn) != objects.normalise_wwn(expected):
+        if not takedown.same_volume(wwn, expected):
             raise exception.IdentityMismatch(
                 device=path.disk, found=wwn, expected=expected
             )

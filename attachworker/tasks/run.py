@@ -5,6 +5,7 @@
 """What the tasks of one operation share."""
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import functools
 
@@ -13,7 +14,9 @@ from attachworker import objects
 from attachworker.connectors import base
 from attachworker.host import Host
 from attachworker.host import encryption
+from attachworker.host import locks
 from attachworker.tasks import attempts
+from attachworker.tasks.takedown import Takedown
 
 
 @dataclasses.dataclass
@@ -35,13 +38,14 @@ class Run:
         is extended
     :ivar kept: targets that are not undone: their devices belong to an
         attachment that existed before
+    :ivar volumes: locks by identity; :meth:`lock_volume` holds one to the end
     :ivar force: go on where data or a user may be lost
     :ivar grace: seconds that undoing may take after the deadline
     :ivar name: of the attachment
     :ivar opened: whether there may be a mapping: it was there, or this run
         has begun to make it
+    :ivar had_map: whether the attachment was given a map
     :ivar on_change: called before the first change that a detach makes
-    :ivar strangers: targets whose device belongs to another volume by now
     :ivar leftovers: what could not be put back
     :ivar warnings: what the caller should know of a success
     """
@@ -50,7 +54,7 @@ class Run:
     targets: list[base.Target]
     host: Host
     get_connector: Callable[[str], base.Connector]
-    claims: base.Claims
+    holdings: base.Holdings
     deadline: deadlines.Deadline
     multipath: bool = False
     enforce_multipath: bool = False
@@ -65,17 +69,71 @@ class Run:
     force: bool = False
     grace: float = 30.0
     name: str = ''
+    volumes: locks.NamedLocks = dataclasses.field(
+        default_factory=locks.NamedLocks
+    )
+    held: contextlib.ExitStack = dataclasses.field(
+        default_factory=contextlib.ExitStack
+    )
     opened: bool = False
+    had_map: bool = False
     on_change: Callable[[], None] = lambda: None
-    strangers: set[base.Target] = dataclasses.field(default_factory=set)
     leftovers: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     @functools.cached_property
+    def connector(self) -> base.Connector:
+        return self.get_connector(self.info.protocol)
+
+    @property
+    def assembles(self) -> bool:
+        """Whether several paths become one device."""
+        return self.multipath and self.connector.cannot_assemble() is None
+
+    @functools.cached_property
     def attempts(self) -> attempts.Attempts:
-        # Without a map a device has one path, however many are connected.
-        wanted = self.min_paths if self.multipath else 1
-        return attempts.Attempts(wanted, together=self.multipath)
+        # Otherwise a device has one path, however many are connected.
+        wanted = self.min_paths if self.assembles else 1
+        return attempts.Attempts(wanted, together=self.assembles)
+
+    @functools.cached_property
+    def takedown(self) -> Takedown:
+        """Of a detach; see :attr:`undo` for an attach."""
+        return self._takedown(self.deadline, undo=False)
+
+    @functools.cached_property
+    def undo(self) -> Takedown:
+        """Of what this run has made."""
+        return self._takedown(self.undo_deadline, undo=True)
+
+    def _takedown(self, deadline: deadlines.Deadline, undo: bool) -> Takedown:
+        return Takedown(
+            self.host,
+            self.connector,
+            self.holdings,
+            deadline,
+            self.targets,
+            self.mapping,
+            self.expected_wwn,
+            undo,
+            self.force,
+            self.kept,
+            self.map_timeout,
+        )
+
+    def lock_volume(self, identity: str) -> None:
+        """Keep others from the volume until this run is closed.
+
+        :raises DeadlineExceeded: others had it until the deadline
+        """
+        name = objects.normalise_wwn(identity)
+        if name not in self._locked:
+            self.held.enter_context(self.volumes.hold(name, self.deadline))
+            self._locked.add(name)
+
+    @functools.cached_property
+    def _locked(self) -> set[str]:
+        return set()
 
     @functools.cached_property
     def undo_deadline(self) -> deadlines.Deadline:
@@ -100,14 +158,11 @@ class Run:
 
         :returns: what could not be put back
         """
-        connector = self.get_connector(self.info.protocol)
         if not self.attempts.abandon(target, self.undo_deadline):
             return [f'connecting {target} has not returned']
         if target in self.kept or self.attempts.refused(target):
             return []
         try:
-            return connector.disconnect(
-                target, self.claims, self.undo_deadline, keep_found=True
-            )
+            return self.undo.disconnect(target)
         except OSError as error:
             return [f'{target}: {error}']

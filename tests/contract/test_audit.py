@@ -105,7 +105,7 @@ def test_what_no_attachment_has(bed: beds.Bed, tmp_path: pathlib.Path) -> None:
     with harness.Harness(bed, state_path=tmp_path) as worker:
         assert worker.attach(volume).status == 'attached'
     journal = sqlite3.connect(tmp_path / 'journal.sqlite')
-    journal.executescript('DELETE FROM attachments; DELETE FROM claims;')
+    journal.executescript('DELETE FROM attachments; DELETE FROM holdings;')
     journal.close()
     with harness.Harness(bed, state_path=tmp_path) as worker:
         # Then what is left of it is an orphan: we know that we made it

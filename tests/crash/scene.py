@@ -329,15 +329,15 @@ class Scene:
         _until(lambda: (self._picture(), wanted))
 
     def _check_journal(self) -> None:
-        """No worker has left work, or a claim on what is gone."""
+        """No worker has left work, or a holding of what is gone."""
         for query in (
             'SELECT request_id FROM requests WHERE result IS NULL',
             'SELECT request_id FROM requests WHERE sealed IS NOT NULL',
             'SELECT message_id FROM calls',
-            'SELECT attachment_id FROM claims WHERE attachment_id NOT IN'
+            'SELECT attachment_id FROM holdings WHERE attachment_id NOT IN'
             ' (SELECT attachment_id FROM attachments)',
-            'SELECT name FROM sessions WHERE name NOT IN'
-            ' (SELECT name FROM claims)',
+            'SELECT link FROM links WHERE link NOT IN'
+            ' (SELECT link FROM holdings)',
         ):
             assert victim.journal(self._state, query) == [], query
 

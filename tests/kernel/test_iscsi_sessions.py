@@ -16,8 +16,8 @@ from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import iscsi
 from attachworker.connectors import iscsi_options
-from attachworker.journal import Claims
 from attachworker.journal import Database
+from attachworker.journal import Holdings
 from tests import harness
 from tests.contract import bed as contract
 from tests.kernel import bed as kernel_bed
@@ -273,13 +273,13 @@ def test_digests_timers_and_algorithms(
     host = bed.host()
     database = Database(tmp_path)
     connector = iscsi.ISCSIConnector(host, types.SimpleNamespace(**settings))
-    claims = Claims(database, 'a', host.boot_id)
+    holdings = Holdings(database, 'a', host.boot_id)
     info = objects.ConnectionInfo.from_dict(volume.connection_info())
     (target,) = info.targets
     deadline = deadlines.Deadline.after(PATIENCE)
     # When it connects a path
     path = connector.connect(
-        info, target, claims, deadline, base.Interest(several=several)
+        info, target, holdings, deadline, base.Interest(several=several)
     )
     # Then the kernel has them; a path without others waits as iscsid.conf says
     assert bed.read(f'/dev/{path.disk}') == volume.pattern
@@ -287,7 +287,10 @@ def test_digests_timers_and_algorithms(
     (connection,) = CONNECTIONS.iterdir()
     assert (connection / 'header_digest').read_text().strip() == '1'
     assert (connection / 'data_digest').read_text().strip() == '0'
-    assert connector.disconnect(target, claims, deadline, False) == []
+    left = connector.disconnect(
+        target, holdings, deadline, lambda path: (True, [])
+    )
+    assert left == []
     host.close()
     database.close()
     assert bed.snapshot() == before

@@ -183,7 +183,7 @@ def test_nothing_is_left_in_the_end(after: After) -> None:
     wwids = found.pop('wwids'), after.before.pop('wwids')
     assert found == after.before
     assert wwids[0] == []
-    for table in ('attachments', 'claims', 'sessions', 'calls'):
+    for table in ('attachments', 'holdings', 'links', 'calls'):
         assert journal(f'SELECT * FROM {table}') == [], table
     assert journal('SELECT 1 FROM requests WHERE sealed IS NOT NULL') == []
 

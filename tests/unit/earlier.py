@@ -11,8 +11,8 @@ from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
-from attachworker.journal import Claims
 from attachworker.journal import Database
+from attachworker.journal import Holdings
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
 from attachworker.journal import without_secrets
@@ -99,18 +99,20 @@ class Earlier:
                 wwn=missing_wwn,
             )
         )
-        claims = Claims(self._database, request.attachment_id, self._boot_id)
+        holdings = Holdings(
+            self._database, request.attachment_id, self._boot_id
+        )
         host = self._bed.host()
         deadline = deadlines.Deadline.after(PATIENCE)
         (target,) = info.targets
         address, _, port = target.portal.rpartition(':')
-        claims.take(target)
-        claims.intend_session(target, host.iscsi.last_sid())
+        holdings.take(target)
+        holdings.intend_link(target, host.iscsi.last_sid())
         host.iscsi.login(
             target.name, address, int(port), {}, PATIENCE, deadline
         )
         (session,) = host.iscsi.sessions(target.name, address, int(port))
-        claims.intend_device(target)
+        holdings.intend_device(target)
         host.scsi.scan(session.host, session.target_id, target.lun, deadline)
         assert host.scsi.wait_for_disk(session.directory, target.lun, deadline)
         host.close()

@@ -13,8 +13,6 @@ from tools.lint.layers import imported
 from tools.lint.source import Finding
 from tools.lint.source import Source
 
-MAX_LINES = 400
-
 #: Names that say nothing about what is inside.
 BANNED_NAMES = frozenset(
     {'common', 'helper', 'helpers', 'manager', 'misc', 'util', 'utils'}
@@ -200,15 +198,6 @@ def check_reversion(source: Source) -> Iterator[Finding]:
             )
 
 
-def check_length(source: Source) -> Iterator[Finding]:
-    """AW106: a file is short enough to be read in one go."""
-    lines = source.text.count('\n')
-    if lines > MAX_LINES:
-        yield source.finding(
-            1, 'AW106', f'{lines} lines are more than {MAX_LINES}: split it'
-        )
-
-
 def check_name(source: Source) -> Iterator[Finding]:
     """AW107: a file is named after what is in it."""
     for part in source.path.with_suffix('').parts:
@@ -250,7 +239,6 @@ CHECKS: dict[str, Callable[[Source], Iterator[Finding]]] = {
     'AW103': check_eventlet,
     'AW104': check_broad_except,
     'AW105': check_reversion,
-    'AW106': check_length,
     'AW107': check_name,
     'AW108': check_conf,
     'AW109': check_licence,

@@ -33,7 +33,7 @@ LAYERS: dict[str, frozenset[str]] = {
     'cmd.settings': frozenset(),
     # The composition root builds all parts.
     'service': BUS
-    | {'conf', 'connectors', 'connectors.base', 'connectors.locks'}
+    | {'conf', 'connectors', 'connectors.base'}
     | {'dispatcher', 'flows', 'host', 'journal', 'operations', 'privileged'}
     | {'recovery', 'rpc', 'rpcapi', 'tasks', 'telemetry'},
     # Callers load the transport and the serializer: their package must load
@@ -52,13 +52,10 @@ LAYERS: dict[str, frozenset[str]] = {
     'tasks': frozenset({'connectors.base', 'host', 'objects'}),
     # The loader of the plugins.
     'connectors.__init__': frozenset({'connectors.base', 'host', 'conf'}),
-    'connectors.base': frozenset({'host', 'objects'}),
-    'connectors.locks': frozenset(),
-    'connectors': frozenset(
-        {'connectors.base', 'connectors.locks', 'host', 'objects'}
-    ),
+    # What a connector does is written down before.
+    'connectors.base': frozenset({'host', 'journal', 'objects'}),
+    'connectors': frozenset({'connectors.base', 'host', 'objects'}),
     'telemetry': frozenset({'objects'}),
-    # Keeps the claims that connectors ask for.
     'journal': frozenset({'objects'}),
     'host': frozenset({'privileged'}),
     # The caller's side.

@@ -17,8 +17,8 @@ from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import iscsi
-from attachworker.journal import Claims
 from attachworker.journal import Database
+from attachworker.journal import Holdings
 from tests import harness
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
@@ -216,29 +216,32 @@ def test_the_session_goes_however_two_volumes_leave_it(
     connector = iscsi.ISCSIConnector(host, types.SimpleNamespace(**settings))
     leaving, go_on = threading.Event(), threading.Event()
 
-    class SlowClaims(Claims):
+    class SlowHoldings(Holdings):
         def release(self, target: Any) -> None:
             leaving.set()
             assert go_on.wait(PATIENCE)
             super().release(target)
 
-    claims = [
-        SlowClaims(database, 'first', host.boot_id),
-        Claims(database, 'second', host.boot_id),
+    holdings = [
+        SlowHoldings(database, 'first', host.boot_id),
+        Holdings(database, 'second', host.boot_id),
     ]
     deadline = deadlines.Deadline.after(PATIENCE)
     infos = [
         objects.ConnectionInfo.from_dict(one.connection_info())
         for one in volumes
     ]
-    for info, claim in zip(infos, claims, strict=True):
+    for info, claim in zip(infos, holdings, strict=True):
         connector.connect(
             info, info.targets[0], claim, deadline, base.Interest()
         )
 
+    def may_remove(path: base.Path) -> tuple[bool, list[str]]:
+        return True, []
+
     def disconnect(number: int) -> list[str]:
         return connector.disconnect(
-            infos[number].targets[0], claims[number], deadline, False
+            infos[number].targets[0], holdings[number], deadline, may_remove
         )
 
     with concurrent.futures.ThreadPoolExecutor() as callers:

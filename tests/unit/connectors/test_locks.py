@@ -14,7 +14,7 @@ import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
-from attachworker.connectors import locks
+from attachworker.host import locks
 
 PATIENCE = 10.0
 

@@ -56,7 +56,7 @@ def mapped(
             | data,
         }
     )
-    claims: Any = types.SimpleNamespace(
+    holdings: Any = types.SimpleNamespace(
         take=lambda target: None, intend_device=lambda target: None
     )
     connector = rbd.RBDConnector(host, settings)
@@ -64,7 +64,7 @@ def mapped(
         connector.connect(
             info,
             info.targets[0],
-            claims,
+            holdings,
             deadlines.Deadline.after(20.0),
             base.Interest(),
         )

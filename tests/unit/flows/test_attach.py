@@ -53,7 +53,7 @@ def test_failure() -> None:
         'attach.f REVERTED',
         'raised TargetUnreachable',
     ]
-    assert connector.disconnected == [(runs.ONE, True)]
+    assert connector.disconnected == [runs.ONE]
 
 
 def test_targets_are_tried_at_the_same_time() -> None:

@@ -15,7 +15,7 @@ def attached() -> tuple[runs.FakeConnector, runs.Watched]:
     connector = runs.FakeConnector()
     run = runs.make(connector=connector)
     connector.connect(
-        run.info, runs.ONE, run.claims, run.deadline, connectors.Interest()
+        run.info, runs.ONE, run.holdings, run.deadline, connectors.Interest()
     )
     return connector, run
 

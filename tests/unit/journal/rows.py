@@ -3,12 +3,15 @@
 
 """Rows to put into a journal."""
 
+import pathlib
+import sqlite3
 from typing import Any
 
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
+from attachworker.journal import database
 from attachworker.journal.attachments import CHANGES
 
 REPLY_TO = {'exchange': 'e', 'topic': 't', 'server': 's'}
@@ -64,3 +67,14 @@ def way_to(wanted: AttachmentState) -> list[AttachmentState]:
             [*way, one] for one in CHANGES[last] if one and one not in way
         ]
     raise LookupError(wanted)
+
+
+def old_journal(directory: pathlib.Path, version: int) -> sqlite3.Connection:
+    """An empty journal as an earlier version has made it."""
+    directory.mkdir()
+    made = sqlite3.connect(directory / 'journal.sqlite')
+    made.executescript(database.SCHEMA)
+    for before in range(1, version):
+        made.executescript(database.UPGRADES[before])
+    made.execute(f'PRAGMA user_version = {version}')
+    return made

@@ -3,23 +3,22 @@
 
 """The states of an attachment, and which may follow which."""
 
-import dataclasses
 import itertools
 import pathlib
-import sqlite3
 
 import pytest
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.journal import AttachmentState
-from attachworker.journal import Claims
 from attachworker.journal import Database
+from attachworker.journal import Holdings
 from attachworker.journal import Records
 from attachworker.journal import attachments
 from attachworker.objects import fields
 from tests.unit.journal import rows
 
-TARGET = ('192.0.2.1:3260', 'iqn.2026-01.example:one', 1)
+TARGET = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:one', 1)
 ALL = (None, *AttachmentState)
 
 
@@ -98,7 +97,10 @@ def test_callers_are_told_states_that_they_know() -> None:
 def test_the_methods_of_a_state_keep_the_table() -> None:
     for state in AttachmentState:
         after = [state.when_detach_failed(), state.when_left_over()]
-        if not state.has_device and state is not AttachmentState.DETACHING:
+        if (
+            not state.may_have_device
+            and state is not AttachmentState.DETACHING
+        ):
             after.append(state.when_being_made())
         if not state.is_being_made:
             after.append(state.when_taken_down())
@@ -118,9 +120,6 @@ def test_what_is_missing_is_missing_again_when_its_attach_is_undone() -> None:
     record = rows.attachment().in_place_of(missing)
     assert record == missing.with_state(AttachmentState.REATTACHING)
     assert record.state.when_given_up() is AttachmentState.MISSING
-    # But a part of what a detach has left is no promise to anybody
-    part = dataclasses.replace(missing, state=AttachmentState.DETACH_FAILED)
-    assert rows.attachment().in_place_of(part) == rows.attachment()
 
 
 def test_what_is_being_detached_is_not_attached_again_by_itself() -> None:
@@ -158,9 +157,9 @@ def test_a_reboot(
     rows.put(records, rows.attachment('old', state=state, boot_id='before'))
     rows.put(records, rows.attachment('new', state=state))
     for name, boot_id in (('old', 'before'), ('new', 'boot')):
-        Claims(database, name, boot_id).take(TARGET)
-    claims = Claims(database, 'old', 'before')
-    claims.intend_session(TARGET, 2)
+        Holdings(database, name, boot_id).take(TARGET)
+    holdings = Holdings(database, 'old', 'before')
+    holdings.intend_link(TARGET, 2)
     # When this boot begins
     for _ in range(2):
         records.begin_boot('boot')
@@ -172,11 +171,13 @@ def test_a_reboot(
         )
         assert state_of(records, 'old') == wanted
         assert records.attachment('old').boot_id == 'boot'
-        assert claims.taken() == []
-        assert not claims.owns_session(TARGET, 3)
+        assert holdings.paths(objects.Target) == []
+        assert not holdings.owns_link(TARGET, 3)
         # And nothing has happened to the other one
         assert state_of(records, 'new') == state
-        assert Claims(database, 'new', 'boot').taken() == [TARGET]
+        assert Holdings(database, 'new', 'boot').paths(objects.Target) == [
+            TARGET
+        ]
 
 
 @pytest.mark.parametrize(
@@ -198,9 +199,7 @@ def test_states_of_version_4(
     directory: pathlib.Path, columns: dict[str, str], state: str
 ) -> None:
     """They were read from several fields."""
-    # Given a journal of version 4
-    Database(directory).close()
-    old = sqlite3.connect(directory / 'journal.sqlite')
+    old = rows.old_journal(directory, 4)
     given = {
         'attachment_id': 'attachment',
         'connection_key': 'key',
@@ -215,7 +214,6 @@ def test_states_of_version_4(
     names = ', '.join(given)
     values = ', '.join(f':{name}' for name in given)
     old.execute(f'INSERT INTO attachments ({names}) VALUES ({values})', given)
-    old.execute('PRAGMA user_version = 4')
     old.commit()
     old.close()
     # When this version opens it, then the state says it

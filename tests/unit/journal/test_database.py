@@ -14,15 +14,16 @@ import sys
 import pytest
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.journal import Call
-from attachworker.journal import Claims
 from attachworker.journal import Database
+from attachworker.journal import Holdings
 from attachworker.journal import Records
 from attachworker.journal import database as databases
 from tests.unit.journal import rows
 
 PATIENCE = 10.0
-INSERT = 'INSERT INTO sessions (portal, name, boot_id, after) VALUES (?,?,?,?)'
+INSERT = 'INSERT INTO calls VALUES (?, ?, ?, ?)'
 
 
 def refused(directory: pathlib.Path) -> str:
@@ -35,13 +36,13 @@ def refused(directory: pathlib.Path) -> str:
 
 
 def names(database: Database) -> list[str]:
-    rows = database.rows('SELECT name FROM sessions ORDER BY name')
-    return [row['name'] for row in rows]
+    rows = database.rows('SELECT message_id FROM calls ORDER BY message_id')
+    return [row['message_id'] for row in rows]
 
 
 def put(database: Database, name: str) -> None:
     with database.transaction() as connection:
-        connection.execute(INSERT, ('portal', name, 'boot', 1))
+        connection.execute(INSERT, (name, 'request', 'queue', 1))
 
 
 # -- opening
@@ -248,8 +249,8 @@ def test_nobody_sees_half_of_a_transaction(
     with database.transaction() as connection:
         connection.execute(INSERT, ('portal', 'one', 'boot', 1))
         other = sqlite3.connect(directory / 'journal.sqlite')
-        assert other.execute('SELECT * FROM sessions').fetchall() == []
-    assert len(other.execute('SELECT * FROM sessions').fetchall()) == 1
+        assert other.execute('SELECT * FROM calls').fetchall() == []
+    assert len(other.execute('SELECT * FROM calls').fetchall()) == 1
     other.close()
 
 
@@ -271,7 +272,7 @@ def test_a_closed_journal(directory: pathlib.Path) -> None:
     database = Database(directory)
     database.close()
     with pytest.raises(exception.JournalUnavailable):
-        database.rows('SELECT * FROM sessions')
+        database.rows('SELECT * FROM calls')
     with pytest.raises(exception.JournalUnavailable):
         put(database, 'one')
 
@@ -298,9 +299,9 @@ def test_a_journal_of_the_version_before_is_read(
     assert finished.result == {'is': 'the result'}
     (attachment,) = records.attachments()
     assert (attachment.state, attachment.again) == ('attached', None)
-    claims = Claims(database, 'attachment', 'boot')
-    (target,) = claims.taken()
-    assert claims.made_device(target)
+    holdings = Holdings(database, 'attachment', 'boot')
+    (target,) = holdings.paths(objects.Target)
+    assert holdings.made_device(target)
     # And what is new works
     records.put_call(Call('message', 'queue', 5), 'unfinished')
     assert records.calls() == [(Call('message', 'queue', 5), 'unfinished')]

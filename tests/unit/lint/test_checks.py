@@ -138,12 +138,6 @@ def test_a_task_with_reversion_strategy_is_fine() -> None:
     assert codes(text) == []
 
 
-def test_a_long_file_is_found() -> None:
-    room = checks.MAX_LINES - checks.LICENCE.count('\n')
-    assert codes('x = 1\n' * room) == []
-    assert codes('x = 1\n' * (room + 1)) == ['AW106']
-
-
 @pytest.mark.parametrize(
     'path',
     [

@@ -33,7 +33,7 @@ def findings(path: str, text: str) -> list[lint.Finding]:
         ('connectors/iscsi.py', 'from attachworker.connectors import base'),
         ('connectors/nvme/a.py', 'from attachworker.connectors.nvme import b'),
         ('connectors/iscsi.py', 'from . import iscsi_record'),
-        ('connectors/iscsi.py', 'from attachworker.connectors import locks'),
+        ('connectors/iscsi.py', 'from attachworker.host import locks'),
         ('host/scsi.py', 'import attachworker.privileged.scsi'),
         ('host/scsi.py', 'from attachworker import deadline'),
         ('objects/base.py', 'from attachworker import exception'),

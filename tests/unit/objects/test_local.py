@@ -22,7 +22,7 @@ def test_one_target_without_a_portal() -> None:
     found = info('/dev/vg1/Volume')
     (target,) = found.targets
     assert target == ('', '/dev/vg1/Volume', 0)
-    assert str(target) == target.title == '/dev/vg1/Volume'
+    assert str(target) == target.label == '/dev/vg1/Volume'
     # paths have a case
     assert target.canonical == target
     assert found.connection_key(False) == 'local single /dev/vg1/Volume'

@@ -13,8 +13,8 @@ from attachworker.host import encryption
 from attachworker.host import multipath
 from attachworker.host import verbs
 from attachworker.journal import AttachmentState
-from attachworker.journal import Claims
 from attachworker.journal import Database
+from attachworker.journal import Holdings
 from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.operations.audit import Audit
@@ -47,7 +47,7 @@ class Scene:
 
     def __init__(self, database: Database) -> None:
         self.records = Records(database)
-        self.claims = Claims(database, 'attachment', 'boot')
+        self.holdings = Holdings(database, 'attachment', 'boot')
         self.links: list[connectors.Link] = []
         self.maps: list[multipath.Map] = []
         self.mappings: list[encryption.Mapping] = []
@@ -55,8 +55,8 @@ class Scene:
         self._ledger = Ledger(database)
 
     def attach(self, **values: Any) -> None:
-        self.claims.take(TARGET)
-        self.claims.intend_session(TARGET, 2)
+        self.holdings.take(TARGET)
+        self.holdings.intend_link(TARGET, 2)
         rows.put(
             self.records,
             rows.attachment(
@@ -182,8 +182,8 @@ def test_a_detach_that_ends_while_it_is_looked(scene: Scene) -> None:
     scene.links = [link()]
 
     def detached() -> None:
-        scene.claims.release(TARGET)
-        scene.claims.forget_session(TARGET)
+        scene.holdings.release(TARGET)
+        scene.holdings.forget_links(TARGET)
         scene.records.put_attachment(
             rows.attachment(state=AttachmentState.DETACHING)
         )
@@ -198,7 +198,7 @@ def test_a_detach_that_ends_while_it_is_looked(scene: Scene) -> None:
 def test_maps(scene: Scene) -> None:
     # Given a map that is on our session, one on nothing that is known, and
     # an attachment's that has lost all paths
-    scene.claims.intend_session(TARGET, 2)
+    scene.holdings.intend_link(TARGET, 2)
     scene.links = [link()]
     rows.put(
         scene.records,

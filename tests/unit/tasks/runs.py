@@ -48,10 +48,16 @@ class FakeConnector:
     :ivar left: by target, what cannot be taken away
     :ivar cached: by disk, what the kernel remembers of its identifier
     :ivar stuck: disks that cannot be rescanned
+    :ivar no_assembly: why its paths do not become one device
+    :ivar renamed: by disk, what its address has by now
+    :ivar strangers: by disk, paths that no attachment of the run names
+    :ivar disconnected: targets that were to be taken away
+    :ivar removed: those of them whose device has gone
     """
 
     device_type = 'block'
-    scsi = True
+    assembler = base.Assembler.MULTIPATHD
+    target_class = objects.Target
 
     def __init__(self) -> None:
         self.errors: dict[base.Target, BaseException] = {}
@@ -74,7 +80,11 @@ class FakeConnector:
         self.known: list[base.Target] = []
         self.discovery: BaseException | None = None
         self.began: list[base.Target] = []
-        self.disconnected: list[tuple[base.Target, bool]] = []
+        self.disconnected: list[base.Target] = []
+        self.removed: list[base.Target] = []
+        self.no_assembly: str | None = None
+        self.renamed: dict[str, base.Path | None] = {}
+        self.strangers: dict[str, base.Path] = {}
 
     def discover(
         self,
@@ -90,7 +100,7 @@ class FakeConnector:
         self,
         info: objects.ConnectionInfo,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
         interest: base.Interest,
     ) -> base.Path:
@@ -114,15 +124,34 @@ class FakeConnector:
     def disconnect(
         self,
         target: base.Target,
-        claims: base.Claims,
+        holdings: base.Holdings,
         deadline: deadlines.Deadline,
-        keep_found: bool,
+        may_remove: base.MayRemove,
     ) -> list[str]:
-        self.disconnected.append((target, keep_found))
+        self.disconnected.append(target)
         if target in self.left:
             return self.left[target]
-        self.connected.pop(target, None)
-        return []
+        reasons: list[str] = []
+        for path in self.paths(target):
+            goes, more = may_remove(path)
+            reasons += more
+            if goes:
+                self.removed.append(target)
+                self.connected.pop(target)
+        if not reasons:
+            holdings.release(target)
+        return reasons
+
+    def cannot_assemble(self) -> str | None:
+        return self.no_assembly
+
+    def current(self, path: base.Path) -> base.Path | None:
+        found = self.connected.get(path.target)
+        return self.renamed.get(path.disk, found)
+
+    def path_of(self, disk: str) -> base.Path | None:
+        known = {path.disk: path for path in self.connected.values()}
+        return known.get(disk) or self.strangers.get(disk)
 
     def paths(self, target: base.Target) -> list[base.Path]:
         return [
@@ -133,7 +162,7 @@ class FakeConnector:
 
     def identify(self, path: base.Path, deadline: Any) -> str:
         if path.disk in self.dead:
-            raise exception.DeviceNotFound(volume=path.target.title)
+            raise exception.DeviceNotFound(volume=path.target.label)
         return self.wwns.get(path.disk, GOOD)
 
     def rescan(self, path: base.Path, deadline: Any) -> None:
@@ -265,30 +294,50 @@ class FakeScsi:
         return self.serials.get(disk)
 
 
-class FakeISCSI:
+class FakeHoldings:
+    """Targets in ``others`` are used by other attachments.
+
+    :ivar heirs: other attachments of the volume
+    :ivar found: targets whose device was there before
     """
-    :ivar targets: by disk, others than that of ONE
-    """
-
-    def __init__(self) -> None:
-        self.targets: dict[str, str] = {}
-
-    def target_of(self, disk: str) -> str | None:
-        return self.targets.get(disk, ONE.name)
-
-
-class FakeClaims:
-    """Targets in ``others`` are used by other attachments."""
 
     def __init__(self) -> None:
         self.others: set[base.Target] = set()
+        self.heirs: list[str] = []
+        self.found: set[base.Target] = set()
         self.released: list[base.Target] = []
+        self.handed_over: list[tuple[base.Target, str]] = []
+        self.identity: str | None = None
+
+    def take(self, target: base.Target) -> None:
+        pass
+
+    def hand_over(self, target: base.Target, heir: str) -> None:
+        self.handed_over.append((target, heir))
+
+    def identify(self, identity: str) -> None:
+        self.identity = identity
+
+    def volume_holders(self, identity: str | None, like: Any) -> list[str]:
+        return self.heirs
+
+    def has_map(self, attachment_id: str) -> bool | None:
+        return False
+
+    def local_holders(self, identity: str | None, like: Any) -> list[str]:
+        return []
+
+    def paths(self, target_class: Any, name: str) -> list[base.Target]:
+        return list(self.others)
+
+    def made_device(self, target: base.Target) -> bool:
+        return target not in self.found
 
     def release(self, target: base.Target) -> None:
         self.released.append(target)
 
-    def shared(self, target: base.Target) -> bool:
-        return target in self.others
+    def path_holders(self, target: base.Target) -> list[str]:
+        return ['another'] if target in self.others else []
 
 
 class Watched(Run):
@@ -333,11 +382,10 @@ def make(
             tool=lambda name: f'/sbin/{name}',
             multipath=FakeMultipath(),
             scsi=FakeScsi(),
-            iscsi=FakeISCSI(),
             check_device=lambda disk, address: None,
         ),
         get_connector=lambda protocol: chosen,  # type: ignore[arg-type,return-value]
-        claims=FakeClaims(),  # type: ignore[arg-type]
+        holdings=FakeHoldings(),  # type: ignore[arg-type]
         deadline=deadlines.Deadline.after(seconds),
         **values,
     )

@@ -122,11 +122,8 @@ def test_no_portal_answers() -> None:
     # The cause is the first target's, and the step is its own
     assert outcome.error is connector.errors[runs.ONE]
     assert outcome.error.step == CONNECT
-    # And all are put back, what was found here stays
-    assert sorted(connector.disconnected) == [
-        (runs.ONE, True),
-        (runs.TWO, True),
-    ]
+    # And all are put back
+    assert sorted(connector.disconnected) == [runs.ONE, runs.TWO]
 
 
 @pytest.mark.parametrize('step', ['GatherPaths', 'FindWwn', 'VerifyDevice'])
@@ -138,7 +135,7 @@ def test_every_later_failure_undoes_all_targets(step: str) -> None:
     outcome = failed(run)
     assert (outcome.error, outcome.step) == (cause, step)
     assert connector.connected == {}
-    assert {one for one, _ in connector.disconnected} == {runs.ONE, runs.TWO}
+    assert set(connector.disconnected) == {runs.ONE, runs.TWO}
 
 
 def test_an_attempt_that_has_changed_nothing_delays_no_undo() -> None:
@@ -172,7 +169,7 @@ def test_an_attempt_that_cannot_be_stopped_is_left_over() -> None:
     failed(run)
     # Then nobody touches what somebody is working on, and it is told
     assert run.leftovers == [f'connecting {runs.TWO} has not returned']
-    assert [one for one, _ in connector.disconnected] == [runs.ONE]
+    assert connector.disconnected == [runs.ONE]
     connector.during[runs.TWO].set()
 
 

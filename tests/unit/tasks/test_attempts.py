@@ -24,7 +24,7 @@ def begin(
     made = attempts.Attempts(wanted, together)
     run = runs.make()
     for target in targets:
-        made.start(connector, run.info, target, run.claims, run.deadline)
+        made.start(connector, run.info, target, run.holdings, run.deadline)
     return made
 
 
@@ -160,7 +160,7 @@ def test_one_device_after_another() -> None:
     assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
     # When another one has got as far
     run = runs.make()
-    tries.start(connector, run.info, runs.TWO, run.claims, run.deadline)
+    tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
     assert connector.begun[runs.TWO].wait(runs.PATIENCE)
     # Then it waits, and is not needed once the first has succeeded
     assert not connector.took_turn[runs.TWO].wait(0.1)
@@ -179,7 +179,7 @@ def test_the_next_one_s_turn_when_one_has_failed() -> None:
     tries = begin(connector, runs.ONE, together=False)
     assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
     run = runs.make()
-    tries.start(connector, run.info, runs.TWO, run.claims, run.deadline)
+    tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
     fetch.set()
     assert tries.wait(runs.TWO, soon()).path is not None
 
@@ -190,7 +190,7 @@ def test_who_waits_for_its_turn_can_be_abandoned() -> None:
     tries = begin(connector, runs.ONE, together=False)
     assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
     run = runs.make()
-    tries.start(connector, run.info, runs.TWO, run.claims, run.deadline)
+    tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
     assert connector.begun[runs.TWO].wait(runs.PATIENCE)
     assert tries.abandon(runs.TWO, soon()) is True
     fetch.set()

@@ -20,7 +20,9 @@ def present(
     run = runs.make(*targets, connector=connector, **values)
     for target in run.targets:
         interest = connectors.Interest()
-        connector.connect(run.info, target, run.claims, run.deadline, interest)
+        connector.connect(
+            run.info, target, run.holdings, run.deadline, interest
+        )
     return connector, run
 
 
@@ -34,11 +36,9 @@ def test_all_targets_go() -> None:
     assert outcome.error is None
     assert connector.connected == {}
     # what somebody else has found or made goes too
-    assert sorted(connector.disconnected) == [
-        (runs.ONE, False),
-        (runs.TWO, False),
-    ]
-    assert run.host.block.looks == [['sd1', 'sd2']]
+    assert sorted(connector.removed) == [runs.ONE, runs.TWO]
+    # and right before each goes, it is looked at again
+    assert sorted(run.host.block.looks) == [['sd1'], ['sd1', 'sd2'], ['sd2']]
     assert run.host.block.flushed == ['sd1', 'sd2']
     assert run.warnings == run.leftovers == []
 
@@ -53,7 +53,7 @@ def test_what_is_gone_already_is_fine() -> None:
 def test_a_device_that_another_attachment_uses_stays() -> None:
     # Given a device that is shared, and in use by the other
     connector, run = present(runs.ONE)
-    run.claims.others.add(runs.ONE)
+    run.holdings.others.add(runs.ONE)
     run.host.block.busy['sd1'] = ['process 1 (qemu)']
     connector.left[runs.ONE] = []
     # When one detaches it

@@ -151,7 +151,7 @@ def detached(force: bool = False) -> tuple[runs.Watched, engine.Outcome]:
     connector = runs.FakeConnector()
     run = runs.make(connector=connector, name='attachment', force=force)
     connector.connect(
-        run.info, runs.ONE, run.claims, run.deadline, connectors.Interest()
+        run.info, runs.ONE, run.holdings, run.deadline, connectors.Interest()
     )
     fake(run).mapping = mapping(DISK)
     return run, runs.drive(detach.build(run))
@@ -160,7 +160,7 @@ def detached(force: bool = False) -> tuple[runs.Watched, engine.Outcome]:
 def test_it_is_flushed_and_closed_first() -> None:
     run, outcome = detached()
     assert outcome.error is None
-    assert run.host.block.looks == [[DISK, 'dm-1']]
+    assert run.host.block.looks == [[DISK, 'dm-1'], [DISK]]
     assert run.host.block.flushed == ['dm-1', DISK]
     assert fake(run).mapping is None
 

@@ -138,10 +138,11 @@ def test_a_map_with_a_stranger_s_path() -> None:
     connector = runs.FakeConnector()
     run = make(connector=connector)
     run.host.multipath.also = ('sdz',)
-    run.host.iscsi.targets['sdz'] = 'iqn.stranger'
+    stranger = runs.ONE._replace(name='iqn.2026-01.example:stranger')
+    connector.strangers['sdz'] = connectors.Path(stranger, 'sdz', 'address')
     outcome = failed(run)
     assert isinstance(outcome.error, exception.IdentityMismatch)
-    assert 'iqn.stranger' in str(outcome.error)
+    assert 'sdz' in str(outcome.error)
     assert connector.connected == {}
 
 
@@ -162,7 +163,7 @@ def test_a_map_of_ours_is_undone() -> None:
     run = make(min_paths=2)
     run.host.block.broken['dm-0'] = OSError(5, 'Input/output error')
     failed(run)
-    assert sorted(run.host.multipath.released) == ['sd1', 'sd2']
+    assert run.host.multipath.map is None
 
 
 def test_a_map_that_was_there_is_not_undone() -> None:
@@ -170,7 +171,7 @@ def test_a_map_that_was_there_is_not_undone() -> None:
     run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ())
     run.host.block.broken['dm-0'] = OSError(5, 'Input/output error')
     failed(run)
-    assert run.host.multipath.released == []
+    assert run.host.multipath.map is not None
 
 
 # -- detach
@@ -182,7 +183,9 @@ def present(**values: object) -> runs.Watched:
     run = make(connector=connector, **values)
     for target in run.targets:
         interest = connectors.Interest()
-        connector.connect(run.info, target, run.claims, run.deadline, interest)
+        connector.connect(
+            run.info, target, run.holdings, run.deadline, interest
+        )
     run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ('sd1', 'sd2'))
     return run
 
@@ -214,7 +217,7 @@ def test_a_map_that_has_lost_its_paths_is_found_by_its_wwid() -> None:
 
 
 def test_a_line_that_outlived_its_map_is_forgotten() -> None:
-    run = make(expected_wwn=runs.GOOD)
+    run = make(expected_wwn=runs.GOOD, had_map=True)
     assert detached(run).error is None
     assert run.host.multipath.forgotten == [runs.GOOD]
 
@@ -257,7 +260,7 @@ def test_a_map_that_survives_force_is_left_over() -> None:
 
 def test_a_map_that_another_attachment_uses_stays() -> None:
     run = present()
-    run.claims.others.update(run.targets)
+    run.holdings.others.update(run.targets)
     assert detached(run).error is None
     assert run.host.multipath.map is not None
     assert run.host.multipath.forgotten == []
@@ -289,6 +292,6 @@ def test_another_volume_by_now_is_left_alone_by_force() -> None:
     assert detached(run).error is None
     connector = run.get_connector('iscsi')
     assert len(connector.connected) == 2
-    assert connector.disconnected == []
-    assert sorted(run.claims.released) == sorted(run.targets)
+    assert connector.removed == []
+    assert sorted(run.holdings.released) == sorted(run.targets)
     assert all('another volume' in one for one in run.warnings)

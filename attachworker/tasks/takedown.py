@@ -1,0 +1,307 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The one way down: how a volume, or a part of it, leaves this host.
+
+Mapping, map, paths, links: from the top, each only if nobody else holds it and
+nobody uses it. The undo of an attach, a detach, clean-up and recovery all go
+this way. They differ in what they are told to take down.
+"""
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Sequence
+import functools
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.host import Host
+from attachworker.host.multipath import Map
+
+LOG = logging.getLogger(__name__)
+
+_GRACE = 2.0
+
+SHARED = 'the device stays: another attachment of this host uses it'
+
+
+class Takedown:
+    """Takes down what one attachment holds; the caller has the volume's lock.
+
+    Needs nothing but journal and kernel. It can be run again at any time.
+
+    :param targets: the paths that are to go
+    :param mapping: name of the attachment's mapping of dm-crypt
+    :param identity: of the volume; None if nobody knows it
+    :param undo: whether an attach is undone: devices that were there before
+        stay, and nothing is handed over
+    :param force: go on where data or a user may be lost
+    :param kept: paths whose devices stay
+    :param map_timeout: seconds that multipathd may take to remove a map
+    :ivar heirs: other attachments of the volume, the oldest first
+    :ivar tenants: attachments of its device as a local one
+    :ivar warnings: what the caller should know
+    :ivar begun: whether anything was changed
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        connector: base.Connector,
+        holdings: base.Holdings,
+        deadline: deadlines.Deadline,
+        targets: Sequence[base.Target],
+        mapping: str,
+        identity: str | None = None,
+        undo: bool = False,
+        force: bool = False,
+        kept: Collection[base.Target] = (),
+        map_timeout: float = 30.0,
+    ) -> None:
+        self._host = host
+        self._connector = connector
+        self._holdings = holdings
+        self._deadline = deadline
+        self._targets = targets
+        self._mapping = mapping
+        self._identity = identity
+        self._undo = undo
+        self._force = force
+        self._kept = kept
+        self._map_timeout = map_timeout
+        self.warnings: list[str] = []
+        self.begun = False
+
+    # -- whose it is
+
+    @functools.cached_property
+    def heirs(self) -> list[str]:
+        return self._holdings.volume_holders(self._identity, self._targets[0])
+
+    @functools.cached_property
+    def tenants(self) -> list[str]:
+        return [
+            f'attachment {name}'
+            for name in self._holdings.local_holders(
+                self._identity, self._targets[0]
+            )
+        ]
+
+    @property
+    def shared(self) -> bool:
+        """Whether the volume itself stays, for other attachments."""
+        return bool(self.heirs) or any(
+            self._holdings.path_holders(target) for target in self._targets
+        )
+
+    def is_other_volume(self, path: base.Path) -> bool:
+        """Whether a device is known to be another volume's by now.
+
+        Asked from the kernel: the storage may have taken ours away already.
+        """
+        if self._identity is None or path.wwn is None:
+            return False
+        return not same_volume(path.wwn, self._identity)
+
+    def _stays(self, path: base.Path) -> bool:
+        """Whether a device is not ours to remove, whoever uses it."""
+        if path.target in self._kept:
+            return True
+        if self._holdings.path_holders(path.target):
+            return True
+        if not self._undo:
+            return self.is_other_volume(path)
+        return not path.lasting and not self._holdings.made_device(path.target)
+
+    def _paths(self) -> list[base.Path]:
+        return [
+            path
+            for target in self._targets
+            for path in self._connector.paths(target)
+        ]
+
+    def users(self, disks: list[str]) -> dict[str, list[str]]:
+        """Who uses devices, or what is on top of them.
+
+        :raises HostToolFailed: nobody can tell, and force is not asked for
+        """
+        try:
+            return self._host.block.users(disks, self._deadline, self._mapping)
+        except OSError as error:
+            names = ', '.join(disks)
+            if not self._force:
+                raise exception.HostToolFailed(
+                    tool=f'Looking for users of {names}', reason=str(error)
+                ) from error
+            return {names: [f'nobody knows whom ({error})']}
+
+    # -- from the top
+
+    def everything(self) -> list[str]:
+        """Mapping, map and all paths.
+
+        :returns: what is left; what is below something that is left stays
+        """
+        left = self.close_mapping() or self._collect(self.remove_map, 'map')
+        if left:
+            return left
+        for target in self._targets:
+            left += self._collect(
+                functools.partial(self.disconnect, target), str(target)
+            )
+        return left
+
+    def _collect(self, act: Callable[[], list[str]], what: str) -> list[str]:
+        try:
+            return act()
+        except (exception.AttachWorkerError, OSError) as error:
+            return [f'{what}: {error}']
+
+    def close_mapping(self) -> list[str]:
+        """Close the attachment's mapping of dm-crypt, if it has one.
+
+        :returns: what is left of it
+        """
+        try:
+            left: list[str] = self._host.encryption.close(
+                self._mapping, self._deadline
+            )
+        except (exception.AttachWorkerError, OSError) as error:
+            return [f'mapping {self._mapping}: {error}']
+        return left
+
+    def find_map(self) -> Map | None:
+        """The multipath map that goes with the paths; None if there is none.
+
+        One that has paths of others in it stays.
+        """
+        if self._connector.assembler is not base.Assembler.MULTIPATHD:
+            return None
+        if self.shared:
+            return None
+        multipath = self._host.multipath
+        paths = self._paths()
+        for path in paths:
+            held = multipath.of(path.disk)
+            if held is not None:
+                return held if self._is_ours(held, paths) else None
+        left = multipath.find(self._identity) if self._identity else None
+        # one whose paths somebody has removed
+        return left if left is not None and not left.disks else None
+
+    def _is_ours(self, held: Map, paths: list[base.Path]) -> bool:
+        going = {path.disk for path in paths if not self._stays(path)}
+        return going.issuperset(held.disks)
+
+    def remove_map(self) -> list[str]:
+        """Remove the map that goes with the paths.
+
+        :returns: what is left of it
+        """
+        found = self.find_map()
+        if found is None:
+            return []
+        users = self.users([found.name])[found.name]
+        if users and not self._force:
+            return [f'map {found.name}, in use by {user}' for user in users]
+        self.begun = True
+        if self._force:
+            # nothing below it is to wait for a path that does not come back
+            self.stop_queueing(found)
+        if self._host.multipath.remove(found, self._patience(users)):
+            return []
+        return [f'map {found.name} ({found.wwid})']
+
+    def _patience(self, users: list[str]) -> deadlines.Deadline:
+        """udev closes a map soon; whoever else has it open may never."""
+        return self._deadline.sooner(_GRACE if users else self._map_timeout)
+
+    def stop_queueing(self, found: Map) -> None:
+        """Let I/O fail that waits for a path."""
+        try:
+            self._host.multipath.set_queueing(found, False, self._deadline)
+        except OSError as error:
+            LOG.warning('Map %s goes on queueing: %s', found.name, error)
+
+    def disconnect(self, target: base.Target) -> list[str]:
+        """Take one path away, and its link with the last one.
+
+        A detach leaves the paths to those who have the same volume still.
+
+        :returns: what is left
+        """
+        if self.heirs and not self._undo:
+            self._holdings.hand_over(target, self.heirs[0])
+            return []
+        return self._connector.disconnect(
+            target, self._holdings, self._deadline, self._may_remove
+        )
+
+    def _may_remove(self, path: base.Path) -> tuple[bool, list[str]]:
+        """See :data:`attachworker.connectors.base.MayRemove`."""
+        if self._stays(path):
+            return False, []
+        if path.disk:
+            held = self._host.multipath.of(path.disk)
+            if held is not None and not self._is_ours(held, self._paths()):
+                reasons = self._keeps_working(held, path)
+            else:
+                users = self.users([path.disk])[path.disk] + self.tenants
+                reasons = [f'in use by {user}' for user in users]
+            if reasons and not self._force:
+                return False, [f'device {path.disk}, {x}' for x in reasons]
+            self.warnings += [f'{path.disk} was {one}' for one in reasons]
+        self.begun = True
+        return True, []
+
+    def _keeps_working(self, held: Map, path: base.Path) -> list[str]:
+        """What others would lose with a path of a map that is theirs, too."""
+        working = self._host.multipath.working(held, self._deadline)
+        if set(working).difference([path.disk]) or not working:
+            return []
+        return [f'the last path of {held.name} that works']
+
+    # -- afterwards
+
+    def leftovers(self, map: Map | None, had_map: bool) -> list[str]:
+        """What the kernel has still of what was to go.
+
+        :param map: that there was when this began
+        :param had_map: whether the attachment was given one
+        """
+        if self.shared:
+            return []
+        left = []
+        wwid = map.wwid if map else self._identity
+        if wwid is not None and (map or had_map):
+            left += self._check_map(wwid, ours=map is not None)
+        left += [
+            f'device {path.disk}'
+            for path in self._paths()
+            if not path.lasting and not self.is_other_volume(path)
+        ]
+        if self._host.encryption.find(self._mapping):
+            left.append(f'mapping {self._mapping}')
+        return left
+
+    def _check_map(self, wwid: str, ours: bool) -> list[str]:
+        """It may have outlived its removal, or have come back."""
+        multipath = self._host.multipath
+        left = multipath.find(wwid)
+        if left is not None and left.disks and not ours:
+            return []  # the paths that it has are somebody else's
+        if left is not None:
+            users = self.users([left.name])[left.name] if self._force else []
+            if not multipath.remove(left, self._patience(users)):
+                return [f'map {left.name} ({wwid})']
+        multipath.forget(wwid, self._deadline)
+        return []
+
+
+def same_volume(one: str, other: str) -> bool:
+    """Whether two identities, in any spelling, are the same."""
+    return bool(objects.normalise_wwn(one) == objects.normalise_wwn(other))

@@ -1,0 +1,326 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Two attachments of one volume: neither harms the other."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import threading
+from typing import ClassVar
+import uuid
+
+import pytest
+
+from attachworker import objects
+from attachworker.tasks.run import Run
+from tests import harness
+from tests.contract import actors
+from tests.contract import bed as beds
+
+PATIENCE = 60.0
+#: Seconds in which what does not have to wait would have happened.
+MOMENT = 1.0
+MEBIBYTE = 1024 * 1024
+
+
+class InterruptedRun(Run):
+    """Something else happens as a step of an attachment begins or ends."""
+
+    hooks: ClassVar[dict[tuple[str, str], Callable[[], object]]] = {}
+
+    def _strike(self, point: str) -> None:
+        act = InterruptedRun.hooks.pop((self.name, point), None)
+        if act is not None:
+            act()
+
+    def before(self, step: str) -> None:
+        super().before(step)
+        self._strike(f'before {step.partition(":")[0]}')
+
+    def after(self, step: str) -> None:
+        self._strike(f'after {step.partition(":")[0]}')
+        super().after(step)
+
+
+class Beside(threading.Thread):
+    """Something that goes on at the same time, and its result."""
+
+    def __init__(self, act: Callable[[], objects.OperationResult]) -> None:
+        super().__init__(daemon=True)
+        self._act = act
+        self._result: objects.OperationResult | None = None
+
+    def run(self) -> None:
+        self._result = self._act()
+
+    def begin(self) -> None:
+        """Start, and give it time to do what it need not wait for."""
+        self.start()
+        self.join(MOMENT)
+
+    def result(self) -> objects.OperationResult:
+        self.join(PATIENCE)
+        assert self._result is not None, 'it has not ended'
+        return self._result
+
+
+@pytest.fixture(scope='module')
+def shared_interrupted(shared_bed: beds.Bed) -> Iterator[harness.Harness]:
+    with harness.Harness(
+        shared_bed, run_class=InterruptedRun, iscsi={'login_timeout': 5}
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def worker(
+    bed: beds.Bed, shared_interrupted: harness.Harness
+) -> Iterator[harness.Harness]:
+    """A worker that has, after the test, nothing attached."""
+    yield shared_interrupted
+    InterruptedRun.hooks.clear()
+    left = shared_interrupted.attachments()
+    for attachment in left:
+        shared_interrupted.detach(attachment.partition(' ')[0], force=True)
+    assert left == []
+
+
+def through(volume: beds.Volume, *portals: int) -> beds.Volume:
+    """The same volume, of which a request names only some portals."""
+    chosen = tuple(volume.portals[one] for one in portals)
+    return dataclasses.replace(volume, portals=chosen)
+
+
+def attached(
+    worker: harness.Harness,
+    volume: beds.Volume,
+    name: str,
+    **values: object,
+) -> objects.DeviceInfo:
+    result = worker.attach(volume, name, **values)
+    assert result.status == 'attached', result.as_dict()
+    return result.device
+
+
+def detached(
+    worker: harness.Harness, name: str, **values: object
+) -> objects.OperationResult:
+    result = worker.detach(name, **values)
+    assert result.status == 'detached', result.as_dict()
+    return result
+
+
+def holds(
+    bed: beds.Bed, device: objects.DeviceInfo, volume: beds.Volume
+) -> bool:
+    return bed.read(device.path) == volume.pattern
+
+
+def disks(bed: beds.Bed) -> set[str]:
+    names = (bed.root / 'sys/class/block').iterdir()
+    return {one.name for one in names if one.name.startswith('sd')}
+
+
+@contextlib.contextmanager
+def used(
+    bed: beds.Bed, device: objects.DeviceInfo, use: bool
+) -> Iterator[None]:
+    if not use:
+        yield
+        return
+    with bed.opened(device.path):
+        yield
+
+
+def test_an_attach_that_comes_while_the_map_is_being_detached(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a detach that has found its map unused
+    volume = bed.create_volume(portals=2)
+    attached(worker, volume, 'first', multipath=True, min_paths=2)
+    second = Beside(
+        lambda: worker.attach(volume, 'second', multipath=True, min_paths=2)
+    )
+    # When another attachment of the volume comes right before the map goes
+    InterruptedRun.hooks['first', 'before RemoveMap'] = second.begin
+    detached(worker, 'first')
+    # Then that one gets a device that stays
+    result = second.result()
+    assert result.status == 'attached', result.as_dict()
+    assert holds(bed, result.device, volume)
+    detached(worker, 'second')
+
+
+@pytest.mark.parametrize('portals', [1, 2])
+def test_a_failed_attach_leaves_the_map_to_another(
+    bed: beds.Bed, worker: harness.Harness, portals: int
+) -> None:
+    # Given an attach that has its map
+    volume = bed.create_volume(portals=portals)
+    request_id = str(uuid.uuid4())
+    second = Beside(lambda: worker.attach(volume, 'second', multipath=True))
+
+    def cancel() -> None:
+        second.begin()
+        worker.api.cancel({}, worker.name, request_id)
+
+    # When another one comes, and then the first one is undone
+    InterruptedRun.hooks['first', 'after MapMultipath'] = cancel
+    result = worker.attach(
+        volume, 'first', multipath=True, request_id=request_id
+    )
+    assert result.error.code == 'cancelled', result.as_dict()
+    # Then the second one has its device
+    result = second.result()
+    assert result.status == 'attached', result.as_dict()
+    assert holds(bed, result.device, volume)
+    detached(worker, 'second')
+
+
+@pytest.mark.parametrize('use', [False, True], ids=['idle', 'in use'])
+@pytest.mark.parametrize('force', [False, True], ids=['', 'forced'])
+def test_detach_of_one_path_leaves_the_map_of_the_other(
+    bed: beds.Bed, worker: harness.Harness, use: bool, force: bool
+) -> None:
+    # Given two attachments, each through a portal of its own, with one map
+    volume = bed.create_volume(portals=2)
+    first = attached(worker, through(volume, 0), 'first', multipath=True)
+    second = attached(worker, through(volume, 1), 'second', multipath=True)
+    assert second.path == first.path
+    with used(bed, second, use):
+        # When one of them is detached
+        result = detached(worker, 'first', force=force)
+        assert 'another attachment' in ' '.join(result.warnings)
+        # Then the other one has its device
+        assert holds(bed, second, volume)
+    # and when that is detached as well, then nothing is left
+    detached(worker, 'second')
+
+
+def test_extend_of_one_keeps_the_paths_of_the_other(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given two attachments, each through a portal of its own, with one map
+    volume = bed.create_volume(portals=2, resizable=True)
+    first = attached(worker, through(volume, 0), 'first', multipath=True)
+    attached(worker, through(volume, 1), 'second', multipath=True)
+    slaves = bed.root / 'sys/class/block' / first.path[5:] / 'slaves'
+    before = sorted(one.name for one in slaves.iterdir())
+    assert len(before) == 2
+    # When the volume grows, and one of them is extended
+    size = 48 * MEBIBYTE
+    bed.resize_volume(volume, size)
+    result = worker.extend('first', size)
+    # Then the map has grown, with all its paths
+    assert result.status == 'extended', result.as_dict()
+    assert sorted(one.name for one in slaves.iterdir()) == before
+    detached(worker, 'first')
+    assert worker.extend('second', size).status == 'extended'
+    detached(worker, 'second')
+
+
+@pytest.mark.parametrize('round', range(4))
+def test_two_attaches_at_once_without_a_map_share_one_device(
+    bed: beds.Bed, worker: harness.Harness, round: int
+) -> None:
+    # Given a volume behind two portals
+    volume = bed.create_volume(portals=2)
+    before = disks(bed)
+    # When two callers attach it at the same time
+    both = [
+        Beside(lambda name=name: worker.attach(volume, name))
+        for name in ('first', 'second')
+    ]
+    for one in both:
+        one.start()
+    results = [one.result() for one in both]
+    # Then they have one device
+    assert {one.status for one in results} == {'attached'}
+    assert len({one.device.path for one in results}) == 1
+    assert actors.until(lambda: len(disks(bed) - before) == 1)
+    # And a forced detach of one leaves it to the other
+    detached(worker, 'first', force=True)
+    assert holds(bed, results[1].device, volume)
+    detached(worker, 'second', force=True)
+
+
+@pytest.mark.parametrize('portal', [0, 1])
+def test_a_volume_that_is_here_without_a_map_gets_no_second_device(
+    bed: beds.Bed, worker: harness.Harness, portal: int
+) -> None:
+    # Given a volume that is attached without a map
+    volume = bed.create_volume(portals=2)
+    first = attached(worker, through(volume, 0), 'first')
+    before = disks(bed)
+    # When it is attached again, with another portal or with a map
+    second = attached(worker, through(volume, portal), 'second')
+    third = attached(worker, volume, 'third', multipath=True)
+    # Then that is the device that is there
+    assert (second.path, third.path) == (first.path, first.path)
+    assert third.degraded
+    assert third.multipath_id is None
+    assert actors.until(lambda: disks(bed) == before)
+    # and it goes with the last
+    detached(worker, 'first')
+    detached(worker, 'third')
+    assert holds(bed, second, volume)
+    detached(worker, 'second')
+
+
+def test_a_failed_repeat_keeps_a_device_that_is_in_use(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attachment whose detach ended half way: its time was over
+    volume = bed.create_volume()
+    device = attached(worker, volume, 'attachment')
+    too_late = threading.Event()
+    InterruptedRun.hooks['attachment', 'after RecordDetaching'] = lambda: (
+        too_late.wait(2.5)
+    )
+    result = worker.detach('attachment', deadline_seconds=2)
+    assert result.error.code == 'deadline_exceeded', result.as_dict()
+    # When its device is used, and it is attached again, and that fails
+    request_id = str(uuid.uuid4())
+    InterruptedRun.hooks['attachment', 'before VerifyDevice'] = lambda: (
+        worker.api.cancel({}, worker.name, request_id)
+    )
+    with bed.opened(device.path):
+        result = worker.attach(volume, 'attachment', request_id=request_id)
+        assert result.error.code == 'cancelled', result.as_dict()
+        # Then the device is still there
+        assert holds(bed, device, volume)
+    detached(worker, 'attachment')
+
+
+@pytest.mark.parametrize('step', ['VerifyDevice', 'OpenEncryption'])
+def test_a_name_that_goes_to_another_device_before_the_answer(
+    bed: beds.Bed, worker: harness.Harness, step: str
+) -> None:
+    # Given an attach that knows its device
+    volume, other = bed.create_volume(), bed.create_volume()
+    values: dict[str, object] = {}
+    if step == 'OpenEncryption':
+        values['encryption'] = {'provider': 'plain', 'key': 'key'}
+    somebody: list[actors.Somebody] = []
+
+    def meanwhile() -> None:
+        bed.drop_session(volume, volume.portals[0])
+        somebody.append(actors.Somebody(bed, other))
+
+    # When somebody ends its session, and the name goes to another volume
+    InterruptedRun.hooks['attachment', f'before {step}'] = meanwhile
+    result = worker.attach(volume, 'attachment', **values)
+    # Then that one is not handed out
+    assert result.status == 'failed', result.as_dict()
+    assert result.error.code in ('device_not_found', 'identity_mismatch')
+    assert result.leftovers == []
+    assert holds_other(bed, somebody[0], other)
+    somebody[0].close()
+
+
+def holds_other(
+    bed: beds.Bed, somebody: actors.Somebody, volume: beds.Volume
+) -> bool:
+    return bed.read(somebody.node()) == volume.pattern
