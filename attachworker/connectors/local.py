@@ -234,6 +234,8 @@ class LocalConnector(base.Connector):
         deadline: deadlines.Deadline,
     ) -> None:
         found = self._host.loop.devices(place.path)
+        for device in found:
+            self._check_same_file(device, place, deadline)
         if not found:
             holdings.intend_device(place.target)
             try:
@@ -250,6 +252,22 @@ class LocalConnector(base.Connector):
             raise exception.DeviceInUse(
                 device=place.path,
                 users=f'{found[0]}, which somebody else has made',
+            )
+
+    def _check_same_file(
+        self, device: str, place: Place, deadline: deadlines.Deadline
+    ) -> None:
+        """A file may have been made anew under the name of an older one.
+
+        :raises IdentityMismatch: the device is that of the older one
+        """
+        found = self._host.loop.inode(device, deadline)
+        now = os.stat(self._inside(place.path)).st_ino
+        if found != now:
+            raise exception.IdentityMismatch(
+                device=device,
+                found=f'inode-{found}, which has lost its name; detach it',
+                expected=f'inode-{now}',
             )
 
     def _remove(self, device: str, deadline: deadlines.Deadline) -> list[str]:

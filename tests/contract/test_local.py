@@ -118,6 +118,30 @@ def test_a_file_that_loses_its_name(
     assert bed.snapshot() == before
 
 
+def test_a_file_that_was_made_anew_is_another_volume(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attached file that was deleted, and made anew by the same name
+    volume = bed.create_local_volume()
+    before = bed.snapshot()
+    device = worker.attach(volume).device
+    file = inside(bed, volume.target)
+    # (the old one keeps its inode, so that the new one gets another)
+    os.unlink(file)
+    file.write_bytes(b'THE NEW VOLUME'.ljust(volume.size, b'.'))
+    # When that name is attached again
+    result = worker.attach(volume, 'second')
+    # Then nobody is given the data of the old one
+    assert result.error.code == 'identity_mismatch', result.as_dict()
+    assert bed.read(device.path) == volume.pattern
+    # And the new one can be had once the old one is gone
+    assert worker.detach(volume.name).status == 'detached'
+    result = worker.attach(volume, 'second')
+    assert bed.read(result.device.path).startswith(b'THE NEW VOLUME')
+    assert worker.detach('second').status == 'detached'
+    assert bed.snapshot() == before
+
+
 def test_read_only(bed: beds.Bed, worker: harness.Harness) -> None:
     volume = bed.create_local_volume()
     result = worker.attach(

@@ -28,7 +28,6 @@ class LoopDevice:
     name: str
     number: str
     path: str
-    file: pathlib.Path
 
     @property
     def directory(self) -> str:
@@ -66,9 +65,7 @@ class Loops:
             number = next(
                 i for i in itertools.count() if f'loop{i}' not in self._devices
             )
-            device = LoopDevice(
-                f'loop{number}', f'{_MAJOR}:{number}', path, file
-            )
+            device = LoopDevice(f'loop{number}', f'{_MAJOR}:{number}', path)
             self._devices[device.name] = device
             self._tree.place(
                 f'sys/{device.directory}',
@@ -100,7 +97,7 @@ class Loops:
     def resize(self, device: str) -> None:
         with self._lock:
             found = self._known(device)
-            size = os.stat(found.file).st_size
+            size = os.stat(self._node(found)).st_size
             self._tree.write(
                 f'sys/{found.directory}/size', f'{size // _SECTOR}\n'
             )
@@ -108,7 +105,11 @@ class Loops:
 
     def inode(self, device: str) -> int:
         with self._lock:
-            return os.stat(self._known(device).file).st_ino
+            return os.stat(self._node(self._known(device))).st_ino
+
+    def _node(self, device: LoopDevice) -> pathlib.Path:
+        """The file, whatever has its name by now."""
+        return self._tree.root / 'dev' / device.name
 
     def vanish(self, path: str) -> None:
         """Take a file's device away, unasked."""
