@@ -1,13 +1,24 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-
 """The part of the demo that runs inside the lab."""
 
+import os
 import sys
 
-from tests.kernel.bed import KernelBed
-from tools.demo import scenario
+
+def main() -> int:
+    """Run the scenario on the kernel that this runs on."""
+    # What follows is read and compiled by a slow machine.
+    print(f'Linux {os.uname().release} is up; starting a worker ...')
+    sys.stdout.flush()
+    # Before anything else: the import chooses the threading backend.
+    import attachworker  # noqa: F401
+    from tests.kernel.bed import KernelBed
+    from tools.demo import scenario
+
+    return scenario.run(KernelBed(), 'a real kernel')
+
 
 if __name__ == '__main__':
-    sys.exit(scenario.run(KernelBed(), 'a real kernel'))
+    sys.exit(main())

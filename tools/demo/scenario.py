@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import pathlib
+import sys
 import tempfile
+import textwrap
 import time
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.simulator import faulty
 
 _DATA = b'written through the attached device\n'.ljust(4096, b'.')
 _SETTLE = 20.0  # seconds
+_WIDTH = 75  # columns; with these, README.rst can show it as it is
 
 
 class _Checks:
@@ -30,7 +33,16 @@ class _Checks:
 
     def check(self, what: str, good: bool) -> None:
         self.good = self.good and good
-        print(f'    [{"ok" if good else "FAILED"}] {what}', flush=True)
+        mark = f'    [{"ok" if good else "FAILED"}] '
+        print(
+            textwrap.fill(
+                what,
+                width=_WIDTH,
+                initial_indent=mark,
+                subsequent_indent=' ' * len(mark),
+            ),
+            flush=True,
+        )
 
 
 class _Demo:
@@ -142,7 +154,8 @@ class _Demo:
 
 def run(bed: beds.Bed, name: str) -> int:
     """Run the demo; 0 only if everything was as it should be."""
-    logging.basicConfig(format='    worker: %(message)s')
+    # Among what is printed, in its order
+    logging.basicConfig(format='    worker: %(message)s', stream=sys.stdout)
     for noisy in ('oslo', 'oslo.messaging', 'kombu', 'stevedore'):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
