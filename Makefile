@@ -13,9 +13,9 @@ help:
 
 demo:
 ifeq ($(HOST),simulated)
-	tools/setup.sh --no-packages
+	tools/setup.sh --demo --no-packages
 else
-	tools/setup.sh
+	tools/setup.sh --demo
 endif
 	HOST=$(HOST) .venv/bin/python -m tools.demo
 

@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Prepares a Debian machine for work on attachworker: the packages of
-# bindep.txt and a virtual environment in .venv, and one with os-brick in
+# bindep.txt, a virtual environment in .venv, one with os-brick in
 # .venv-os-brick, for the tests that compare, and one with Nova and Cinder in
-# .venv-callers, for the tests that have them call. Starts no service. Does nothing, quickly,
-# when everything is there already.
+# .venv-callers, for the tests that have them call. Starts no service. Does
+# nothing, quickly, when everything is there already.
 
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: tools/setup.sh [--no-packages]
+Usage: tools/setup.sh [--demo] [--no-packages]
 
+  --demo         only what the demo needs
   --no-packages  only the project's environment (.venv): enough for the unit
                  tests and the simulated demo, needs no root
 
@@ -26,9 +27,11 @@ USAGE
 say() { echo "setup: $*" >&2; }
 lacking() { say "$@"; exit 2; }
 
+profile='test'
 packages=yes
 for argument in "$@"; do
     case $argument in
+        --demo) profile=demo ;;
         --no-packages) packages= ;;
         -h|--help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
@@ -41,13 +44,46 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec 9<tools/setup.sh
 flock 9
 
-# Names of the packages of bindep.txt whose profile is $1 ("" = none).
+# --- the steps that take their time ---
+
+logs=$(mktemp -d -t attachworker-setup-XXXXXX)
+
+# Runs a command. Its output goes to a log; people see one line: what it does,
+# a dot a second, and how long it took.
+step() {
+    local log=$logs/$1.log took=$logs/$1.took what=$2
+    local began=$SECONDS status=0 dots
+    shift 2
+    printf 'setup: %s ' "$what" >&2
+    # It ends with this script, even if that is killed.
+    while sleep 1 && kill -0 $$ 2>/dev/null; do printf . >&2; done 9<&- &
+    dots=$!
+    "$@" >>"$log" 2>&1 </dev/null 9<&- || status=$?
+    kill "$dots"
+    wait "$dots" 2>/dev/null || true
+    if [[ $status -eq 0 ]]; then
+        # What was begun earlier may have ended earlier and says so itself.
+        [[ -e $took ]] || echo $((SECONDS - began)) >"$took"
+        printf ' %d s\n' "$(<"$took")" >&2
+        return
+    fi
+    printf ' failed:\n' >&2
+    tail -n 20 "$log" >&2
+    say "that failed; all of its output is in $log"
+    logs=
+    exit 1
+}
+
+# --- packages ---
+
+# Names of the packages of bindep.txt that have no profile, or this one.
 listed() {
     awk -v profile="$1" '
         /^[^#]/ && match($0, /\[platform:dpkg[^]]*\]/) {
             selectors = substr($0, RSTART + 1, RLENGTH - 2)
             sub(/^platform:dpkg */, "", selectors)
-            if (selectors == profile) print $1
+            if (selectors == "" || index(" " selectors " ", " " profile " "))
+                print $1
         }' bindep.txt
 }
 
@@ -69,7 +105,16 @@ read_installed() {
 policy=/usr/sbin/policy-rc.d
 made_policy=
 remove_policy() { [[ -z $made_policy ]] || rm -f "$policy"; made_policy=; }
-trap remove_policy EXIT
+# The job that makes the environment while packages are installed
+environment=
+clean_up() {
+    # A child that is sent a signal right after its start runs this as well.
+    [[ $BASHPID -eq $$ ]] || return 0
+    [[ -z $environment ]] || kill -- "-$environment" 2>/dev/null || true
+    remove_policy
+    [[ -z $logs ]] || rm -rf "$logs"
+}
+trap clean_up EXIT
 # A signal ends the script by way of the trap above.
 trap 'exit 1' HUP INT TERM
 
@@ -91,90 +136,136 @@ forbid_services() {
     chmod 755 "$policy"
 }
 
-ensure_packages() {
-    local wanted absent
-    mapfile -t wanted < <("$@")
+# Sets absent to the packages that are to be installed.
+find_absent() {
+    local wanted
+    mapfile -t wanted < <(listed "$profile")
     read_installed "${wanted[@]}"
     mapfile -t absent < <(missing "${wanted[@]}")
-    [[ ${#absent[@]} -gt 0 ]] || return 0
-    if [[ $(id -u) -ne 0 ]]; then
+    if [[ ${#absent[@]} -gt 0 && $(id -u) -ne 0 ]]; then
         say "these packages are missing: ${absent[*]}"
+        [[ $profile != demo ]] || lacking "run 'sudo make demo', or 'make" \
+            "demo HOST=simulated', which needs none of them."
         lacking "run 'sudo tools/setup.sh', or 'tools/setup.sh" \
             "--no-packages' to do without the kernel and bus tests."
     fi
-    say "installing ${absent[*]}"
+}
+
+install_absent() {
     forbid_services
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -qq -y --no-install-recommends "${absent[@]}" \
-        </dev/null 9<&-
+    step lists "reading Debian's lists of packages" apt-get update
+    step packages "installing ${absent[*]}" \
+        apt-get install -y --no-install-recommends "${absent[@]}"
     remove_policy
 }
 
-always() { listed ''; listed test; }
+# --- the virtual environment ---
 
+python=${PYTHON:-python3}
+case $profile in
+    demo)
+        stamp=.venv/setup-demo.stamp
+        requirements=(-r requirements.txt -r tools/demo/requirements.txt)
+        ;;
+    test)
+        stamp=.venv/setup.stamp
+        requirements=(-r requirements.txt -r test-requirements.txt)
+        ;;
+esac
+state=$(pwd && sha256sum requirements.txt test-requirements.txt \
+    tools/demo/requirements.txt setup.cfg setup.py pyproject.toml)
+
+is_made() {
+    # What is there for the tests is enough for the demo.
+    [[ $(cat "$stamp" 2>/dev/null) == "$state" ||
+        $(cat .venv/setup.stamp 2>/dev/null) == "$state" ]]
+}
+
+# An environment that works is kept, whatever python3 is today.
+has_pip() { .venv/bin/python -c 'import pip' 2>/dev/null; }
+
+# What keeps this machine from making one, if anything does.
+obstacle() {
+    if has_pip; then
+        return
+    elif ! command -v "$python" >/dev/null; then
+        echo "there is no '$python'."
+    elif ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+    then
+        echo "'$python' is older than Python 3.11; set PYTHON to a newer one."
+    elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        echo "'$python' cannot make virtual environments (no ensurepip);" \
+            "install the python3-venv package."
+    fi
+}
+
+pip_install() {
+    "$1/bin/python" -m pip install --disable-pip-version-check \
+        --progress-bar off "${@:2}"
+}
+
+make_environment() {
+    local began=$SECONDS
+    has_pip || "$python" -m venv --clear .venv
+    pip_install .venv "${requirements[@]}" --editable .
+    printf '%s\n' "$state" >"$stamp"
+    echo $((SECONDS - began)) >"$logs/environment.took"
+}
+
+start_environment() {
+    set -m # a process group of its own, to end all of it
+    make_environment >"$logs/environment.log" 2>&1 </dev/null 9<&- &
+    set +m
+    environment=$!
+}
+
+# --- the environments of what the tests compare with, or have call ---
+
+make_other() {
+    .venv/bin/python -m venv --clear "$1" && pip_install "$@"
+}
+
+ensure_other() {
+    local directory=$1 state=$2
+    shift 2
+    [[ $(cat "$directory/setup.stamp" 2>/dev/null) != "$state" ]] || return 0
+    step "${directory#.}" "making $directory" make_other "$directory" "$@"
+    printf '%s\n' "$state" >"$directory/setup.stamp"
+}
+
+# --- all of it ---
+
+absent=()
 if [[ -n $packages ]]; then
     command -v apt-get >/dev/null || lacking \
         "this script knows Debian's packages only; bindep.txt lists what" \
         "to install, then run 'tools/setup.sh --no-packages'."
-    ensure_packages always
+    find_absent
 fi
-
-# --- the virtual environment ---
-
-pip_install() {
-    .venv/bin/python -m pip install -qq --disable-pip-version-check "$@"
-}
-
-# An environment that works is kept, whatever python3 is today.
-if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
-    python=${PYTHON:-python3}
-    command -v "$python" >/dev/null || lacking "there is no '$python'."
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        lacking "'$python' is older than Python 3.11; set PYTHON to a newer" \
-            "one."
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || lacking \
-        "'$python' cannot make virtual environments (no ensurepip);" \
-        "install the python3-venv package."
-    say "making .venv with $("$python" --version)"
-    "$python" -m venv --clear .venv
+if ! is_made && [[ -z $(obstacle) ]]; then
+    start_environment # at the same time as the packages
 fi
-
-stamp=.venv/setup.stamp
-state=$(pwd && sha256sum requirements.txt test-requirements.txt setup.cfg \
-    setup.py pyproject.toml)
-if [[ ! -e $stamp || $(<"$stamp") != "$state" ]]; then
-    say "installing requirements.txt, test-requirements.txt and the project"
-    pip_install -r requirements.txt -r test-requirements.txt --editable .
-    printf '%s\n' "$state" >"$stamp"
+if [[ ${#absent[@]} -gt 0 ]]; then
+    install_absent
 fi
-
-# --- os-brick, in an environment of its own ---
-
-peer=.venv-os-brick
-peer_needs=tests/peer/requirements.txt
-state=$(pwd && sha256sum "$peer_needs")
-if [[ -n $packages && $(cat "$peer/setup.stamp" 2>/dev/null) != "$state" ]]
-then
-    say "installing $peer_needs in $peer"
-    .venv/bin/python -m venv --clear "$peer"
-    "$peer/bin/python" -m pip install -qq --disable-pip-version-check \
-        -r "$peer_needs"
-    printf '%s\n' "$state" >"$peer/setup.stamp"
+if [[ -z $environment ]] && ! is_made; then
+    obstacle=$(obstacle)
+    [[ -z $obstacle ]] || lacking "$obstacle"
+    start_environment
 fi
-
-# --- Nova and Cinder, in an environment of its own, with the project in it ---
-
-caller=.venv-callers
-caller_needs=tests/callers/requirements.txt
-state=$(pwd && sha256sum "$caller_needs" requirements.txt setup.cfg)
-if [[ -n $packages && $(cat "$caller/setup.stamp" 2>/dev/null) != "$state" ]]
-then
-    say "installing $caller_needs in $caller"
-    .venv/bin/python -m venv --clear "$caller"
-    "$caller/bin/python" -m pip install -qq --disable-pip-version-check \
-        -r "$caller_needs" --editable .
-    printf '%s\n' "$state" >"$caller/setup.stamp"
+if [[ -n $environment ]]; then
+    step environment "making .venv, with the project and its requirements" \
+        wait "$environment"
+    environment=
+fi
+if [[ -n $packages && $profile == test ]]; then
+    needs=tests/peer/requirements.txt
+    ensure_other .venv-os-brick "$(pwd && sha256sum "$needs")" -r "$needs"
+    needs=tests/callers/requirements.txt
+    ensure_other .venv-callers \
+        "$(pwd && sha256sum "$needs" requirements.txt setup.cfg)" \
+        -r "$needs" --editable .
 fi
 
 say "ready: $PWD/.venv"
