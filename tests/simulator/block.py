@@ -103,7 +103,7 @@ class Block:
         """
         found = self.find(device)
         if isinstance(found, loops.LoopDevice):
-            return found.file
+            return self._loops.file(found)
         if isinstance(found, nvme.Device | rbd.Mapping):
             if isinstance(found, nvme.Device):
                 file = self._nvme.file(found)

@@ -97,7 +97,7 @@ class Loops:
     def resize(self, device: str) -> None:
         with self._lock:
             found = self._known(device)
-            size = os.stat(self._node(found)).st_size
+            size = os.stat(self.file(found)).st_size
             self._tree.write(
                 f'sys/{found.directory}/size', f'{size // _SECTOR}\n'
             )
@@ -105,10 +105,10 @@ class Loops:
 
     def inode(self, device: str) -> int:
         with self._lock:
-            return os.stat(self._node(self._known(device))).st_ino
+            return os.stat(self.file(self._known(device))).st_ino
 
-    def _node(self, device: LoopDevice) -> pathlib.Path:
-        """The file, whatever has its name by now."""
+    def file(self, device: LoopDevice) -> pathlib.Path:
+        """What it was made of, whatever has that name by now."""
         return self._tree.root / 'dev' / device.name
 
     def vanish(self, path: str) -> None:
