@@ -80,15 +80,18 @@ class Takedown:
 
     @functools.cached_property
     def heirs(self) -> list[str]:
-        return self._holdings.volume_holders(self._identity, self._targets[0])
+        return [
+            name
+            for like in self._targets[:1]
+            for name in self._holdings.volume_holders(self._identity, like)
+        ]
 
     @functools.cached_property
     def tenants(self) -> list[str]:
         return [
             f'attachment {name}'
-            for name in self._holdings.local_holders(
-                self._identity, self._targets[0]
-            )
+            for like in self._targets[:1]
+            for name in self._holdings.local_holders(self._identity, like)
         ]
 
     @property
