@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A step whose time is over need not be waited for."""
+
+from typing import Any
+
+import pytest
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from tests.crash import faults
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize('mode', [faults.Mode.HANGS, faults.Mode.EXPIRES])
+def test_time_runs_out_in_the_step_that_is_armed(mode: faults.Mode) -> None:
+    # Given an operation that has plenty of time, however slow it is
+    run_class: Any = faults.failing(mode)
+    run = run_class(
+        info=None,
+        targets=[],
+        host=None,
+        get_connector=None,
+        claims=None,
+        deadline=deadlines.Deadline.after(600),
+    )
+    run_class.arm('Second')
+    run.before('First')
+    run.after('First')
+    # When it comes to the step, then its deadline has passed
+    with pytest.raises(exception.DeadlineExceeded):
+        run.before('Second:one')
+        run.after('Second:one')
+    assert run.deadline.passed
+    assert run_class.step is None
