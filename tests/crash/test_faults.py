@@ -13,8 +13,13 @@ from tests.crash import faults
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize('mode', [faults.Mode.HANGS, faults.Mode.EXPIRES])
-def test_time_runs_out_in_the_step_that_is_armed(mode: faults.Mode) -> None:
+@pytest.mark.parametrize(
+    ('mode', 'moment'),
+    [(faults.Mode.HANGS, 'before'), (faults.Mode.EXPIRES, 'after')],
+)
+def test_time_runs_out_in_the_step_that_is_armed(
+    mode: faults.Mode, moment: str
+) -> None:
     # Given an operation that has plenty of time, however slow it is
     run_class: Any = faults.failing(mode)
     run = run_class(
@@ -30,7 +35,6 @@ def test_time_runs_out_in_the_step_that_is_armed(mode: faults.Mode) -> None:
     run.after('First')
     # When it comes to the step, then its deadline has passed
     with pytest.raises(exception.DeadlineExceeded):
-        run.before('Second:one')
-        run.after('Second:one')
+        getattr(run, moment)('Second:one')
     assert run.deadline.passed
     assert run_class.step is None
