@@ -3,6 +3,7 @@
 
 """A step whose time is over need not be waited for."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,6 +11,14 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker import exception
 from tests.crash import faults
+
+
+def _needed(run_class: Any) -> list[str]:
+    return [
+        field.name
+        for field in dataclasses.fields(run_class)
+        if field.default is field.default_factory is dataclasses.MISSING
+    ]
 
 
 @pytest.mark.timeout(30)
@@ -23,12 +32,8 @@ def test_time_runs_out_in_the_step_that_is_armed(
     # Given an operation that has plenty of time, however slow it is
     run_class: Any = faults.failing(mode)
     run = run_class(
-        info=None,
-        targets=[],
-        host=None,
-        get_connector=None,
-        claims=None,
-        deadline=deadlines.Deadline.after(600),
+        **dict.fromkeys(_needed(run_class))
+        | {'deadline': deadlines.Deadline.after(600)}
     )
     run_class.arm('Second')
     run.before('First')
