@@ -1,12 +1,13 @@
-# Three commands for people in a hurry; tox.ini has all the others.
+# Commands for people in a hurry; tox.ini has all the others.
 
 HOST ?= kernel
 
-.PHONY: help bench demo test
+.PHONY: help bench check demo test
 
 help:
 	@echo 'make demo                 attach, look, detach on a real kernel'
 	@echo 'make demo HOST=simulated  the same without root or packages'
+	@echo 'make check                what needs no root and no packages: minutes'
 	@echo 'make test                 all tests'
 	@echo 'make bench                how long attaching takes'
 	@echo 'make bench HOST=simulated what it costs the worker, without a lab'
@@ -18,6 +19,10 @@ else
 	tools/setup.sh --demo
 endif
 	HOST=$(HOST) .venv/bin/python -m tools.demo
+
+check:
+	tools/setup.sh --no-packages
+	tools/test.sh check
 
 test:
 	tools/setup.sh

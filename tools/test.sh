@@ -2,94 +2,179 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs all tests: those that need no kernel, or boot one themselves, and at the
-# same time the others in the lab, which keeps to one processor. A skipped test
-# counts as a failure.
+# Runs suites of tests, as many at a time as there are processors, and says at
+# the end which tests of each were the slowest, and how long each took.
 
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: tools/test.sh                 all tests
-       tools/test.sh kernel [ARG...] those in the lab; ARGs are for pytest
+Usage: tools/test.sh                  all suites; a skipped test is a failure
+       tools/test.sh check            those that need no root and no packages
+       tools/test.sh suite NAME...    these; the names are in this file
+       tools/test.sh kernel [ARG...]  pytest with ARGs, in the lab
 
-LAB_TIMEOUT is for how many seconds a guest may run (default: 2700).
+TEST_JOBS is how many suites run at a time (default: the number of processors),
+LAB_TIMEOUT for how many seconds a guest may run (default: 2700).
 Run tools/setup.sh before.
 USAGE
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PYTHONDONTWRITEBYTECODE=1 ATTACHWORKER_NO_SKIPS=1
-export ATTACHWORKER_SCHEDULES=2000 ATTACHWORKER_READS=12
 python=.venv/bin/python
 # A kernel in software is slow.
 lab_timeout=${LAB_TIMEOUT:-2700}
-test_timeout=300
+slowest=20
 
-in_lab() {
-    local targets=("$@")
-    [ $# -gt 0 ] || targets=(tests/kernel)
-    "$python" -m tests.kernel.lab run --timeout "$lab_timeout" \
-        --results "$results/${targets[0]##*/}" -- \
-        env ATTACHWORKER_BED=kernel python -m pytest -p no:cacheprovider \
-        --timeout "$test_timeout" "${targets[@]}"
+# The longest come first, so that the last ones end at about the same time.
+check=(unit contract sequences style)
+all=(
+    lab-kernel lab-contract crash-kill crash-kill-attach functional lab-qemu
+    lab-parity crash properties lab-systemd "${check[@]}" power lab install
+)
+
+suite() {
+    local kill=tests/crash/test_kill.py
+    local sequences=tests/contract/test_sequences.py
+    case $1 in
+        style) style ;;
+        unit | properties | functional | install) native "tests/$1" ;;
+        contract) native tests/contract --ignore "$sequences" ;;
+        sequences) native "$sequences" ;;
+        crash) native tests/crash --ignore "$kill" ;;
+        crash-kill) native "$kill" -k 'not attach' ;;
+        crash-kill-attach) native "$kill" -k attach ;;
+        # These boot guests themselves.
+        power | lab) run_pytest "tests/$1" ;;
+        # A guest each: what one set of tests breaks is not there for the next.
+        lab-kernel | lab-contract | lab-parity) in_lab "tests/${1#lab-}" ;;
+        # A guest whose first process is systemd
+        lab-systemd) LAB_INIT=systemd in_lab tests/systemd ;;
+        # User-Mode Linux lacks the modules that these test.
+        lab-qemu)
+            LAB_KERNEL=qemu in_lab tests/kernel_qemu \
+                tests/contract/test_nvmeof.py \
+                tests/contract/test_every_connector.py \
+                tests/parity/test_results.py -k 'iser or nvmeof'
+            ;;
+        *) echo "There is no suite $1." >&2; return 2 ;;
+    esac
 }
 
-results=$(mktemp -d)
-labs=
-trap stop EXIT
+style() {
+    local status=0
+    "$python" -m ruff check . || status=1
+    "$python" -m ruff format --check . || status=1
+    "$python" -m tools.lint || status=1
+    "$python" -m mypy || status=1
+    return "$status"
+}
+
+pytest_options=(--timeout 300 --durations "$slowest")
+
+run_pytest() { "$python" -m pytest "${pytest_options[@]}" "$@"; }
+
+native() { TMPDIR=$scratch run_pytest "$@"; }
+
+in_lab() {
+    "$python" -m tests.kernel.lab run --timeout "$lab_timeout" \
+        --results "$results/${1##*/}" -- \
+        env ATTACHWORKER_BED=kernel python -m pytest -p no:cacheprovider \
+        "${pytest_options[@]}" "$@"
+}
+
+# A directory for what tests write. Nothing of it needs to outlive them: where
+# there is room, it is in memory, and nobody waits for a disk.
+make_scratch() {
+    local room
+    room=$(df --output=avail /dev/shm 2> /dev/null | tail -n 1) || room=0
+    if [ "$room" -ge 2000000 ] && ! findmnt -n -O noexec /dev/shm > /dev/null
+    then
+        mktemp -d -p /dev/shm
+    else
+        mktemp -d
+    fi
+}
+
+# Runs one suite, in a process that the pool has started.
+run() {
+    local name=$1 output=$results/$1.output status=0 result
+    echo "$name begins"
+    suite "$name" > "$output" 2>&1 || status=1
+    # What pytest counted
+    result=$(sed -n 's/^=* *\(.*[0-9] .*\) in [0-9.]*s.*/\1/p' "$output")
+    [ "$status" -eq 0 ] || result="FAILED ${result}"
+    printf '%-18s %5d s  %s\n' "$name" "$SECONDS" "$result" |
+        tee -a "$results/times"
+    return "$status"
+}
+
+run_pool() {
+    local status=0
+    # Once, not in each process that imports it
+    "$python" -m compileall -q attachworker tests
+    set -m # a process group of its own, to stop all of it
+    # LAB_SLOT: no two that run at the same time have the same number.
+    printf '%s\n' "$@" > "$results/suites"
+    TEST_RESULTS=$results TEST_SCRATCH=$scratch xargs -a "$results/suites" \
+        -P "${TEST_JOBS:-$(nproc)}" -I {} --process-slot-var LAB_SLOT \
+        tools/test.sh run {} &
+    pool=$!
+    set +m
+    wait "$pool" || status=1
+    pool=
+    report "$@"
+    return "$status"
+}
+
+report() {
+    local name
+    for name in "$@"; do
+        sed -n "/^=* slowest/,/^(\|^=* short/{/^[0-9]/p}
+            s/^=* slowest.*/=== the $slowest slowest of $name ===/p" \
+            "$results/$name.output"
+    done
+    sed -n 's/ .* FAILED.*//p' "$results/times" | while read -r name; do
+        echo "=== $name failed ==="
+        cat "$results/$name.output"
+    done
+    echo '=== how long each took ==='
+    cat "$results/times"
+    echo "all together $SECONDS s"
+}
+
+pool=
+results=${TEST_RESULTS:-$(mktemp -d)}
+scratch=${TEST_SCRATCH:-$(make_scratch)}
 
 stop() {
     local status=$?
-    if [ -n "$labs" ]; then
-        kill -- "-$labs" 2> /dev/null || true
-        wait "$labs" || true
+    if [ -n "$pool" ]; then
+        kill -INT -- "-$pool" 2> /dev/null || true
+        # Brokers, guests and simulators end with the suites.
+        while kill -0 -- "-$pool" 2> /dev/null; do sleep 0.1; done
     fi
+    [ -z "${TEST_RESULTS-}" ] || return 0 # they are the pool's
+    rm -rf "$scratch"
     if [ "$status" -eq 0 ]; then
         rm -rf "$results"
     else
-        echo "The logs of the labs are in $results." >&2
+        echo "What the suites said, and the labs' logs, are in $results." >&2
     fi
 }
+trap stop EXIT
+trap 'exit 1' HUP INT TERM
 
 case ${1-} in
-    '') ;;
-    kernel) shift; in_lab "$@"; exit ;;
+    '') export ATTACHWORKER_NO_SKIPS=1; run_pool "${all[@]}" ;;
+    check) run_pool "${check[@]}" ;;
+    suite) shift; run_pool "$@" ;;
+    run) run "$2" ;;
+    kernel)
+        shift
+        [ $# -gt 0 ] || set -- tests/kernel
+        export ATTACHWORKER_NO_SKIPS=1
+        in_lab "$@"
+        ;;
     *) usage >&2; exit 2 ;;
 esac
-
-all_labs() {
-    local failed=0
-    # A guest each: what one set of tests breaks is not there for the next.
-    for targets in tests/kernel tests/contract tests/parity; do
-        in_lab "$targets" || failed=1
-    done
-    # A guest whose first process is systemd
-    LAB_INIT=systemd in_lab tests/systemd || failed=1
-    # User-Mode Linux lacks the modules that these test.
-    LAB_KERNEL=qemu in_lab tests/kernel_qemu tests/contract/test_nvmeof.py \
-        tests/contract/test_every_connector.py tests/parity/test_results.py \
-        -k 'iser or nvmeof' || failed=1
-    return "$failed"
-}
-
-status=0
-"$python" -m tools.lint || status=1
-set -m # a process group of its own, to stop all of it
-all_labs > "$results/labs" 2>&1 &
-labs=$!
-set +m
-"$python" -m pytest --timeout "$test_timeout" \
-    tests/unit tests/contract tests/crash tests/properties tests/functional \
-    tests/install tests/lab tests/power || status=1
-wait "$labs" || status=1
-labs=
-echo '=== in the lab, on a real kernel ==='
-cat "$results/labs"
-if [ "$status" -ne 0 ]; then
-    for log in "$results"/*/*.log; do
-        echo "=== ${log#"$results"/}, last lines ==="
-        tail -n 40 "$log"
-    done
-fi
-exit "$status"
