@@ -3,6 +3,7 @@
 
 """One boot of a guest: started, listened to, ended."""
 
+from collections.abc import Iterator
 import contextlib
 import ctypes
 import os
@@ -64,6 +65,8 @@ class Guest:
         self.results = results.resolve()
         self.console = self.results / console
         self.control = pathlib.Path(tempfile.mkdtemp(prefix='attachworker-'))
+        #: What time limits are multiplied by.
+        self.slowness: float = 1
         self.process: subprocess.Popen[bytes] | None = None
         self.copier: threading.Thread | None = None
         self.ended = threading.Event()
@@ -152,14 +155,7 @@ class Guest:
     def waited_for_processor(self) -> float:
         """Seconds that threads of the guest could run and others did."""
         assert self.process is not None
-        nanoseconds = 0
-        for process in pathlib.Path('/proc').glob('[0-9]*'):
-            with contextlib.suppress(OSError):  # it has ended
-                if os.getpgid(int(process.name)) != self.process.pid:
-                    continue
-                for thread in process.glob('task/*/schedstat'):
-                    nanoseconds += int(thread.read_text().split()[1])
-        return nanoseconds / 1e9
+        return sum(waited(thread) for thread in threads(self.process.pid))
 
     def last_lines(self) -> str:
         """What the guest has said last on its console."""
@@ -168,9 +164,13 @@ class Guest:
         return f'the last lines of {self.console}:{shown}'
 
     def wait(self, timeout: float) -> int:
-        """The exit code of the command, EXIT_TIMEOUT or EXIT_NO_GUEST."""
+        """The exit code of the command, EXIT_TIMEOUT or EXIT_NO_GUEST.
+
+        :param timeout: seconds that are enough in User-Mode Linux
+        """
         assert self.process is not None
         assert self.copier is not None
+        timeout *= self.slowness
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -209,3 +209,19 @@ def copy(source: pathlib.Path, ended: threading.Event) -> None:
             while chunk := output.read(65536):
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
+
+
+def threads(process: int) -> Iterator[pathlib.Path]:
+    """All threads of a process and of those that descend from it."""
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in pathlib.Path(f'/proc/{process}/task').iterdir():
+            yield thread
+            for child in (thread / 'children').read_text().split():
+                yield from threads(int(child))
+
+
+def waited(thread: pathlib.Path) -> float:
+    with contextlib.suppress(OSError):
+        _, nanoseconds, _ = (thread / 'schedstat').read_text().split()
+        return int(nanoseconds) / 1e9
+    return 0

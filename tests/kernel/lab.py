@@ -85,7 +85,8 @@ def main() -> int:
         type=float,
         default=900,
         metavar='SECONDS',
-        help='how long COMMAND may take (default: 900)',
+        help='how long COMMAND may take (default: 900), in QEMU without KVM '
+        'five times that',
     )
     command.add_argument(
         '--results',

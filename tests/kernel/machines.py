@@ -44,6 +44,10 @@ class Machine(abc.ABC):
         :raises CannotBoot: it could not be made
         """
 
+    def slowness(self) -> float:
+        """How many times longer than in User-Mode Linux programs take."""
+        return 1
+
     def boot(
         self, command: list[str], results: pathlib.Path, memory: str
     ) -> guest.Guest:
@@ -53,6 +57,7 @@ class Machine(abc.ABC):
         """
         self.check()
         booted = guest.Guest(command, results, f'console-{self.key}.log')
+        booted.slowness = self.slowness()
         guest.say(f'{self.name}; logs in {booted.results}')
         try:
             booted.start(self.argv(booted, memory))
@@ -165,6 +170,9 @@ class Qemu(Machine):
         if not kvm:
             guest.say('KVM does not work: programs are ten times slower')
         return self._argv(booted, memory, kvm)
+
+    def slowness(self) -> float:
+        return 1 if self.kvm_works() else 5
 
     def _argv(self, booted: guest.Guest, memory: str, kvm: bool) -> list[str]:
         overlays = ('/etc', '/var', '/root', '/usr/lib/modules')

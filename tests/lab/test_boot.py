@@ -15,6 +15,8 @@ from tests.kernel import guest
 from tests.kernel import machines
 from tests.lab import running
 
+pytestmark = pytest.mark.timeout(300)
+
 #: What becomes of a guest, in the place of its kernel. $1 is its control
 #: directory.
 BOOTS = ': >"$1/booted"; sh "$1/command" >>"$1/output"; echo 0 >"$1/exit_code"'
@@ -35,6 +37,9 @@ class StandIn(machines.Machine):
 
     def check(self) -> None:
         pass
+
+    def slowness(self) -> float:
+        return 20
 
     def argv(self, booted: guest.Guest, memory: str) -> list[str]:
         return ['sh', '-c', self.script, 'sh', str(booted.control)]
@@ -66,7 +71,7 @@ def test_the_first_machine_that_boots_runs_the_command(
     ('script', 'reason'),
     [
         (PANICS, 'the guest ended before its init ran'),
-        (HANGS, 'its init does not run after 1 s'),
+        (HANGS, r'its init does not run after \d+ s'),
     ],
     ids=['panics', 'hangs'],
 )
@@ -85,7 +90,7 @@ def test_what_does_not_boot_is_ended_and_the_next_machine_is_tried(
     out, err = capfd.readouterr()
     assert out == 'done\n'
     console = (tmp_path / 'console-one.log').read_text()
-    assert f'one: {reason}; the last lines of' in err
+    assert re.search(f'one: {reason}; the last lines of', err)
     assert console in (
         'Kernel panic - not syncing\n',
         HANGS.split('"')[1] + '\n',
@@ -115,6 +120,17 @@ def test_time_that_a_guest_waits_for_a_processor_does_not_count(
             other.kill()
             other.wait()
         os.sched_setaffinity(0, all_processors)
+
+
+def test_a_command_has_more_time_on_a_slow_machine(
+    tmp_path: pathlib.Path,
+) -> None:
+    slow = StandIn('one', f'{BOOTS}; sleep 1')
+    booted = machines.boot([slow], ['true'], tmp_path, '1G')
+    try:
+        assert booted.wait(0.5) == 0
+    finally:
+        booted.close()
 
 
 def test_where_nothing_boots_each_reason_is_said(
@@ -177,7 +193,7 @@ def test_a_kernel_that_panics_ends_the_lab_at_once(
     assert 'Requested init' in pathlib.Path(named).read_text()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(2400)  # QEMU on a busy machine; the lab has limits
 def test_a_kernel_that_hangs_is_ended_and_another_one_runs_the_command(
     tmp_path: pathlib.Path,
 ) -> None:
@@ -189,7 +205,7 @@ def test_a_kernel_that_hangs_is_ended_and_another_one_runs_the_command(
         script=f'exec /usr/bin/linux.uml "$@" {root}',
     )
     assert done.returncode == 0, done.stderr
-    assert 'its init does not run after 30 s' in done.stderr
+    assert 'Linux: its init does not run after' in done.stderr
     assert 'Waiting for root device /dev/ubda' in done.stderr
     assert pathlib.Path('/lib/modules', done.stdout.strip()).is_dir()
     assert {'console-uml.log', 'console-qemu.log'} <= set(logs(tmp_path))

@@ -19,6 +19,8 @@ from tests.kernel import guest
 from tests.kernel import machines
 from tests.lab import running
 
+pytestmark = pytest.mark.timeout(300)
+
 _AMX = pathlib.Path(__file__).with_name('amx.c')
 #: Digests are computed in the registers that the extended state is made of.
 _HASH_IN_TWO_THREADS = """
