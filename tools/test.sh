@@ -106,6 +106,9 @@ run() {
     [ "$status" -eq 0 ] || result="FAILED ${result}"
     printf '%-18s %5d s  %s\n' "$name" "$SECONDS" "$result" |
         tee -a "$results/times"
+    # Why a guest did not boot, and the suite took longer on another machine
+    sed -En 's/^lab: ((User-Mode Linux|QEMU): [^;]*).*/    \1/p' "$output" |
+        tee -a "$results/times"
     return "$status"
 }
 
