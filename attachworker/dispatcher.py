@@ -76,6 +76,8 @@ class Dispatcher:
         self._max_queued = max_queued
         self._lock = threading.RLock()
         self._running = False
+        #: Set once no more jobs are begun, for good.
+        self.stopping = threading.Event()
         self._queue: list[Job] = []
         self._later: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
@@ -174,6 +176,7 @@ class Dispatcher:
         :param timeout: seconds
         :returns: True if none runs any more
         """
+        self.stopping.set()
         with self._lock:
             self._running = False
             for job, _ in self._ready:

@@ -6,6 +6,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+_JSON = str | int | float | None
+
 
 class AttachWorkerError(Exception):
     """Base of all errors; ``code`` is the error code of the contract."""
@@ -18,7 +20,11 @@ class AttachWorkerError(Exception):
     step: str | None = None
 
     def __init__(self, message: str | None = None, **kwargs: Any) -> None:
-        self.kwargs = kwargs
+        # They cross the bus.
+        self.kwargs = {
+            name: value if isinstance(value, _JSON) else str(value)
+            for name, value in kwargs.items()
+        }
         super().__init__(message or self.msg_fmt % kwargs)
 
 
@@ -226,9 +232,26 @@ class ConfigurationError(AttachWorkerError):
 
 
 class JournalUnavailable(AttachWorkerError):
-    """The journal cannot be read or written: no new work is taken."""
+    """The journal cannot be read or written: no new work is taken.
+
+    :ivar passing: whether the same may succeed later, with no change here
+    """
 
     msg_fmt = 'The journal at %(path)s is not usable: %(reason)s.'
+    retryable = True
+    passing = True
+
+
+class RecordUnreadable(JournalUnavailable):
+    """One record makes no sense; the others do."""
+
+    msg_fmt = (
+        'What the journal has of %(what)s cannot be read (%(reason)s). Start '
+        'the version of the worker that wrote it; or detach with force, by '
+        'attachment_id and connection_info, which forgets it.'
+    )
+    retryable = False
+    passing = False
 
 
 class IllegalStateChange(AttachWorkerError):

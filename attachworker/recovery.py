@@ -11,12 +11,13 @@ from typing import Any
 
 from oslo_log import log as logging
 
+from attachworker import exception
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
-from attachworker.operations.intake import result_from
+from attachworker.operations.cleanup import Cleanup
 from attachworker.operations.operation import Operation
 
 LOG = logging.getLogger(__name__)
@@ -53,8 +54,17 @@ class Reattach:
                 record.attachment_id,
                 why_not or 'it is attached again',
             )
-            made += [] if why_not else [self.recall(record)]
+            made += [] if why_not else self._recalled(record)
         return made
+
+    def _recalled(
+        self, record: AttachmentRecord
+    ) -> list[objects.AttachRequest]:
+        try:
+            return [self.recall(record)]
+        except exception.RecordUnreadable as error:
+            LOG.error('%s', error)
+            return []
 
     def _why_not(
         self, record: AttachmentRecord, busy: Collection[str]
@@ -73,11 +83,12 @@ class Reattach:
 
 def run(
     records: Records,
-    release_unused: Callable[[AttachmentRecord], None],
+    needs_cleaning: Callable[[AttachmentRecord], bool],
     reattach: Reattach,
     recall: Callable[[RequestRecord], Operation],
     resume: Callable[[Operation], None],
-    clean_later: Callable[[str], None],
+    give_up: Callable[[RequestRecord, exception.RecordUnreadable], None],
+    cleanup: Cleanup,
     deliver: Callable[[str, Any, objects.OperationResult], None],
 ) -> None:
     """Go on with what is unfinished, send results again.
@@ -85,21 +96,27 @@ def run(
     Runs once, before new requests are taken. The operations run after it,
     each before any new one of the same attachment.
 
-    :param release_unused: puts back what an attachment does not need
+    :param needs_cleaning: whether something of an attachment is to be put
+        back
     :param reattach: sees to what a reboot has taken away
     :param recall: makes an operation of an unfinished request
     :param resume: goes on with it
-    :param clean_later: has what is left of a failed attach put back
+    :param give_up: ends an unfinished request that makes no sense
+    :param cleanup: puts back what is left of attaches
     :param deliver: sends the result of a cast to where it is wanted
-    :raises JournalUnavailable: the journal makes no sense; nothing of what
-        it says is done
+    :raises JournalUnavailable: it cannot be read or written
     """
-    unfinished = [recall(record) for record in records.unfinished()]
-    unsent = [
-        (record.request_id, record.reply_to, result_from(record))
-        for record in records.undelivered()
-    ]
+    unfinished = []
+    for record in records.unfinished():
+        try:
+            unfinished.append(recall(record))
+        except exception.RecordUnreadable as error:
+            LOG.error('%s', error)
+            give_up(record, error)
     records.begin_boot(reattach.boot_id)
+    _break_off(records, {one.attachment_id for one in unfinished})
+    for found in records.unreadable().values():
+        LOG.error('%s', found)
     attachments = records.attachments()
     missing = [
         each for each in attachments if each.state is AttachmentState.MISSING
@@ -110,15 +127,7 @@ def run(
         {each.attachment_id for each in unfinished if each.kind != 'extend'},
     )
     for attachment in attachments:
-        try:
-            release_unused(attachment)
-        except OSError as error:
-            # A detach takes what this leaves.
-            LOG.warning(
-                'What attachment %s does not need stays: %s',
-                attachment.attachment_id,
-                error,
-            )
+        _clean(attachment, needs_cleaning, cleanup)
     for request in again:
         reattach.accept(request)
     for operation in unfinished:
@@ -130,18 +139,9 @@ def run(
             operation.abandoned or 'it is gone on with',
         )
         resume(operation)
-    for attachment in attachments:
-        if attachment.state.is_left_over:
-            clean_later(attachment.attachment_id)
-    for request_id, reply_to, result in unsent:
-        LOG.info(
-            'Result of the %s of %s (request %s) is sent again: %s',
-            result.operation,
-            result.attachment_id,
-            request_id,
-            result.status,
-        )
-        deliver(request_id, reply_to, result)
+    unsent = records.undelivered()
+    for record in unsent:
+        _send(record, deliver)
     LOG.info(
         'Recovery: %d requests unfinished, %d results to be sent, '
         '%d attachments missing, of which %d are attached again',
@@ -150,3 +150,46 @@ def run(
         len(missing),
         len(again),
     )
+
+
+def _send(
+    record: RequestRecord,
+    deliver: Callable[[str, Any, objects.OperationResult], None],
+) -> None:
+    try:
+        result = record.result_object()
+    except exception.RecordUnreadable as error:
+        LOG.error('%s', error)
+        return
+    assert result is not None  # it is finished
+    LOG.info(
+        'Result of the %s of %s (request %s) is sent again: %s',
+        result.operation,
+        result.attachment_id,
+        record.request_id,
+        result.status,
+    )
+    deliver(record.request_id, record.reply_to, result)
+
+
+def _break_off(records: Records, busy: Collection[str]) -> None:
+    """See to attachments whose request makes no sense any more."""
+    for record in records.attachments():
+        state = record.state.when_broken_off()
+        if record.attachment_id not in busy and state is not record.state:
+            records.put_attachment(record.with_state(state))
+
+
+def _clean(
+    record: AttachmentRecord,
+    needs_cleaning: Callable[[AttachmentRecord], bool],
+    cleanup: Cleanup,
+) -> None:
+    try:
+        needed = needs_cleaning(record)
+    except exception.RecordUnreadable:
+        return
+    if record.state.is_left_over:
+        cleanup.later(record.attachment_id)
+    elif needed:
+        cleanup.now(record.attachment_id)

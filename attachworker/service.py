@@ -251,7 +251,7 @@ class Worker:
         self._dispatcher.start()
         recovery.run(
             self._records,
-            self._attach.release_unused,
+            self._attach.needs_cleaning,
             recovery.Reattach(
                 self._conf.reattach_after_reboot,
                 self._host.boot_id,
@@ -260,7 +260,8 @@ class Worker:
             ),
             self._operations.recall,
             self._operations.resume,
-            self._cleanup.later,
+            self._operations.give_up,
+            self._cleanup,
             self._replies.deliver,
         )
         self._refuse_namesake()

@@ -63,7 +63,7 @@ class _Main:
 
     def __init__(self) -> None:
         self._worker = service.Worker(CONF, service.this_host(CONF))
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         usec = os.environ.get('WATCHDOG_USEC', '')
         self._interval = int(usec) / 2e6 if usec.isdigit() else _IDLE
 
@@ -76,24 +76,30 @@ class _Main:
             elif received.si_signo == signal.SIGHUP:
                 self._reload()
             elif received.si_signo == signal.SIGUSR2:
-                # In a thread: what it looks at may be what hangs.
-                threading.Thread(
-                    target=self._worker.report,
-                    args=(CONF.oslo_reports.log_dir,),
-                    name='report',
-                    daemon=True,
-                ).start()
+                self._report()
             else:
                 break
         if self._failure is not None:
             _end(_cannot_start(self._failure))
         self._stop()
 
+    def _report(self) -> None:
+        # In a thread: what it looks at may be what hangs.
+        try:
+            threading.Thread(
+                target=self._worker.report,
+                args=(CONF.oslo_reports.log_dir,),
+                name='report',
+                daemon=True,
+            ).start()
+        except (RuntimeError, MemoryError) as error:
+            LOG.error('There is no report: %s', error)
+
     def _start(self) -> None:
         # In a thread: it blocks while the broker is away.
         try:
             self._worker.start()
-        except Exception as error:
+        except BaseException as error:
             if not isinstance(error, exception.AttachWorkerError):
                 LOG.exception('Starting the worker')
             self._failure = error
@@ -123,7 +129,11 @@ class _Main:
                 name='stop',
                 daemon=True,
             )
-            stopping.start()
+            try:
+                stopping.start()
+            except (RuntimeError, MemoryError) as error:
+                # The next start finds in the journal what is unfinished.
+                LOG.error('What runs is cut short: %s', error)
             while stopping.is_alive():
                 self._feed()
                 stopping.join(self._interval)
@@ -137,12 +147,12 @@ class _Main:
             LOG.critical('No operation is begun any more')
 
 
-def _cannot_start(error: Exception) -> int:
+def _cannot_start(error: BaseException) -> int:
     LOG.critical('The worker cannot start: %s', _one_line(error))
     return 1
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return ' '.join(str(error).split())
 
 

@@ -84,7 +84,13 @@ def probe_any(portals: list[str], timeout: float) -> None:
             answers.put(None)
 
     for portal in portals:
-        threading.Thread(target=ask, args=(portal,), daemon=True).start()
+        try:
+            threading.Thread(target=ask, args=(portal,), daemon=True).start()
+        except (RuntimeError, MemoryError) as no_thread:
+            unasked = exception.TargetUnreachable(
+                portal=portal, reason=str(no_thread)
+            )
+            answers.put(unasked)
     errors = {}
     for _ in portals:
         error = answers.get()

@@ -72,6 +72,7 @@ class Verbs:
         :raises OperationCancelled: likewise; one that runs is waited for
         :raises TargetQuarantined: it was not started, because an earlier one
             is stuck there
+        :raises HostToolFailed: it was not started, because there is no thread
         """
         deadline.check(f'{name} of {about}')
         if about:
@@ -94,7 +95,13 @@ class Verbs:
             self._returned(call)
             done.set()
 
-        threading.Thread(target=body, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=body, name=name, daemon=True).start()
+        except (RuntimeError, MemoryError) as no_thread:
+            self._returned(call)
+            raise exception.HostToolFailed(
+                tool=f'{name} of {about}', reason=str(no_thread)
+            ) from no_thread
         # A cancel that comes now starts nothing new, and is no reason to
         # leave what runs.
         until = deadline.extended(0.0)

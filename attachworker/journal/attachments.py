@@ -7,6 +7,7 @@ The state alone says how an attachment stands. Nothing is concluded from other
 fields of its record, from a request, or from the boot that it dates from.
 """
 
+import contextlib
 import dataclasses
 import enum
 import json
@@ -14,7 +15,9 @@ import sqlite3
 from typing import Any
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.journal import database
+from attachworker.journal import reading
 
 
 class AttachmentState(enum.StrEnum):
@@ -88,6 +91,10 @@ class AttachmentState(enum.StrEnum):
     def when_left_over(self) -> 'AttachmentState':
         """The state of what an attach has made and could not put back."""
         return _LEFT_OVER.get(self, self)
+
+    def when_broken_off(self) -> 'AttachmentState':
+        """The state if nobody goes on with what was begun."""
+        return self.when_left_over().when_detach_failed()
 
     def when_taken_down(self) -> 'AttachmentState':
         """The state from the first change on that a detach makes."""
@@ -230,6 +237,28 @@ class AttachmentRecord:
     created_at: str = ''
     updated_at: str = ''
 
+    def info(self) -> objects.ConnectionInfo:
+        """What it is connected to.
+
+        :raises RecordUnreadable: the journal does not say
+        """
+        found: objects.ConnectionInfo = reading.as_object(
+            self.connection, f'attachment {self.attachment_id}'
+        )
+        return found
+
+    def device_info(self) -> objects.DeviceInfo | None:
+        """Its device, as the caller was told last.
+
+        :raises RecordUnreadable: the journal does not say
+        """
+        if self.device is None:
+            return None
+        found: objects.DeviceInfo = reading.as_object(
+            self.device, f'attachment {self.attachment_id}'
+        )
+        return found
+
     def in_place_of(self, known: 'AttachmentRecord') -> 'AttachmentRecord':
         """What an attach begins to make, where there is an attachment.
 
@@ -297,7 +326,8 @@ def delete(connection: sqlite3.Connection, attachment_id: str) -> None:
 
     :raises IllegalStateChange: it cannot be gone yet
     """
-    check_change(attachment_id, _state(connection, attachment_id), None)
+    with contextlib.suppress(exception.RecordUnreadable):
+        check_change(attachment_id, _state(connection, attachment_id), None)
     connection.execute(
         'DELETE FROM attachments WHERE attachment_id = ?', (attachment_id,)
     )
@@ -325,11 +355,13 @@ def begin_boot(connection: sqlite3.Connection, boot_id: str) -> None:
 
 
 def from_row(row: sqlite3.Row) -> AttachmentRecord:
+    """:raises RecordUnreadable: it has no state that this version knows"""
     columns = dict(row)
     del columns['volume']  # only holdings compare it
-    columns['state'] = AttachmentState(columns['state'])
+    with reading.legible(f'attachment {row["attachment_id"]}'):
+        columns['state'] = AttachmentState(columns['state'])
     for name in ('connection', 'device', 'again'):
-        columns[name] = json.loads(columns[name]) if columns[name] else None
+        columns[name] = reading.decoded(columns[name])
     return AttachmentRecord(**columns)
 
 
@@ -340,4 +372,5 @@ def _state(
         'SELECT state FROM attachments WHERE attachment_id = ?',
         (attachment_id,),
     ).fetchone()
-    return row and AttachmentState(row['state'])
+    with reading.legible(f'attachment {attachment_id}'):
+        return row and AttachmentState(row['state'])

@@ -136,6 +136,14 @@ CREATE INDEX attachments_volume ON attachments (volume);
 """,
 }
 
+#: What does not pass: statements that the journal will never take.
+_OUR_MISTAKES = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
+
 
 def timestamp(seconds: float = 0.0) -> str:
     """The time in so many seconds, in UTC in ISO 8601, which sorts as text."""
@@ -182,6 +190,8 @@ class Database:
         :raises JournalUnavailable: they could not be written
         """
         with self._lock, self._errors():
+            if self._connection.in_transaction:  # a ROLLBACK has failed
+                self._connection.execute('ROLLBACK')
             self._connection.execute('BEGIN IMMEDIATE')
             try:
                 yield self._connection
@@ -243,6 +253,8 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise exception.JournalUnavailable(
+            raised = exception.JournalUnavailable(
                 path=self.path, reason=str(error)
-            ) from error
+            )
+            raised.passing = not isinstance(error, _OUR_MISTAKES)
+            raise raised from error

@@ -14,6 +14,7 @@ import json
 import sqlite3
 
 from attachworker.journal import database
+from attachworker.journal import reading
 from attachworker.objects import Target
 from attachworker.objects import normalise_wwn
 
@@ -85,12 +86,14 @@ class Holdings:
 
         :param target_class: of its protocol
         :param attachment_id: None: this one
+        :raises RecordUnreadable: one of them makes no sense
         """
         rows = self._journal.rows(
             'SELECT path FROM holdings WHERE attachment_id = ? ORDER BY rowid',
             attachment_id or self._attachment_id,
         )
-        return [target_class.from_key(row['path']) for row in rows]
+        with reading.legible(f'attachment {self._attachment_id}'):
+            return [target_class.from_key(row['path']) for row in rows]
 
     def intend_device(self, path: Target) -> None:
         """The device of this path is about to be made by us."""

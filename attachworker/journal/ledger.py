@@ -4,6 +4,7 @@
 
 import dataclasses
 
+from attachworker import exception
 from attachworker.journal import attachments
 from attachworker.journal import database
 from attachworker.journal import records
@@ -14,6 +15,7 @@ class Contents:
     """What was ours at one time, or at one of two.
 
     :ivar attachments: oldest first
+    :ivar unreadable: by attachment, why nobody can make sense of its record
     :ivar busy: attachments that somebody is working on
     :ivar paths: an attachment, a path that it holds, and its link, by key
     :ivar links: a link by key, its boot, the last number before our login,
@@ -21,6 +23,7 @@ class Contents:
     """
 
     attachments: tuple[attachments.AttachmentRecord, ...]
+    unreadable: dict[str, exception.RecordUnreadable]
     busy: frozenset[str]
     paths: frozenset[tuple[str, str, str]]
     links: frozenset[tuple[str, str, int, int | None]]
@@ -34,6 +37,7 @@ class Contents:
         ]
         return Contents(
             tuple(one for one in later.attachments if one in self.attachments),
+            later.unreadable,
             self.busy.union(later.busy, changed),
             self.paths | later.paths,
             self.links | later.links,
@@ -52,6 +56,7 @@ class Ledger:
         rows = self._journal.rows
         return Contents(
             tuple(self._records.attachments()),
+            self._records.unreadable(),
             frozenset(
                 row['attachment_id']
                 for row in rows(

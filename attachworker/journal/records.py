@@ -4,14 +4,18 @@
 
 """Rows of the journal: requests with their results, and attachments."""
 
+from collections.abc import Iterator
 import dataclasses
 import json
 import sqlite3
 from typing import Any
 
+from attachworker import exception
+from attachworker import objects
 from attachworker.journal import attachments
 from attachworker.journal import database
 from attachworker.journal import reader
+from attachworker.journal import reading
 from attachworker.journal.attachments import AttachmentRecord
 
 
@@ -44,6 +48,18 @@ class RequestRecord:
     attempts: int = 0
     created_at: str = ''
     cancelled: bool = False
+
+    def result_object(self) -> objects.OperationResult | None:
+        """The final result; None while unfinished.
+
+        :raises RecordUnreadable: the journal has none that makes sense
+        """
+        if self.result is None:
+            return None
+        found: objects.OperationResult = reading.as_object(
+            self.result, f'request {self.request_id}'
+        )
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +166,7 @@ class Records:
         :param gone: the attachment that no longer exists, or None
         :param cancelled: whether the result is that it was cancelled; a
             request that was can have no other one
-        :returns: False if the request had a final result already, or
+        :returns: False if the request had another final result already, or
             cannot have this one
         """
         with self._journal.transaction() as connection:
@@ -166,7 +182,7 @@ class Records:
                 ),
             ).rowcount
             if not changed:
-                return False
+                return self._is_result(connection, request_id, result)
             if attachment is not None:
                 attachments.put(connection, attachment)
             if gone is not None:
@@ -178,6 +194,16 @@ class Records:
                 (request_id,),
             )
             return True
+
+    @staticmethod
+    def _is_result(
+        connection: sqlite3.Connection, request_id: str, result: dict[str, Any]
+    ) -> bool:
+        """Whether it was written before by one who did not learn of it."""
+        row = connection.execute(
+            'SELECT result FROM requests WHERE request_id = ?', (request_id,)
+        ).fetchone()
+        return row is not None and row['result'] == json.dumps(result)
 
     def cancel(self, request_id: str) -> bool:
         """Have an attach end as cancelled, whatever becomes of it.
@@ -257,16 +283,54 @@ class Records:
     # -- attachments
 
     def attachment(self, attachment_id: str) -> AttachmentRecord | None:
+        """:raises RecordUnreadable: it makes no sense"""
         rows = self._journal.rows(
             'SELECT * FROM attachments WHERE attachment_id = ?', attachment_id
         )
         return attachments.from_row(rows[0]) if rows else None
 
+    def readable(self, attachment_id: str) -> AttachmentRecord | None:
+        """Likewise; None, too, if it makes no sense."""
+        try:
+            return self.attachment(attachment_id)
+        except exception.RecordUnreadable:
+            return None
+
     def attachments(self) -> list[AttachmentRecord]:
-        rows = self._journal.rows(
+        """Oldest first; those without a state that makes sense are not told.
+
+        See :meth:`unreadable`.
+        """
+        return [
+            one
+            for _, one in self._attachments()
+            if isinstance(one, AttachmentRecord)
+        ]
+
+    def unreadable(self) -> dict[str, exception.RecordUnreadable]:
+        """By attachment, what is wrong where a record makes no sense."""
+        found = {}
+        for name, one in self._attachments():
+            try:
+                if not isinstance(one, AttachmentRecord):
+                    raise one
+                one.info()
+                one.device_info()
+            except exception.RecordUnreadable as error:
+                found[name] = error
+        return found
+
+    def _attachments(
+        self,
+    ) -> Iterator[tuple[str, AttachmentRecord | exception.RecordUnreadable]]:
+        for row in self._journal.rows(
             'SELECT * FROM attachments ORDER BY created_at, attachment_id'
-        )
-        return [attachments.from_row(row) for row in rows]
+        ):
+            name = row['attachment_id']
+            try:
+                yield name, attachments.from_row(row)
+            except exception.RecordUnreadable as error:
+                yield name, error
 
     def forget_attachment(self, attachment_id: str) -> None:
         """:raises IllegalStateChange: see attachworker.journal.attachments"""
@@ -306,12 +370,12 @@ def _request(row: sqlite3.Row) -> RequestRecord:
         operation=row['operation'],
         attachment_id=row['attachment_id'],
         digest=row['digest'],
-        body=json.loads(row['body']),
-        reply_to=json.loads(row['reply_to']) if row['reply_to'] else None,
+        body=reading.decoded(row['body']) or {},
+        reply_to=reading.decoded(row['reply_to']),
         boot_id=row['boot_id'],
         accepted=row['accepted'],
         deadline=row['deadline'],
-        result=json.loads(row['result']) if row['result'] else None,
+        result=reading.decoded(row['result']),
         sealed=row['sealed'],
         attempts=row['attempts'],
         created_at=row['created_at'],

@@ -123,10 +123,10 @@ class AttachHandler(handler.BaseHandler):
         to be another volume's by now, it goes. Paths that a map lacks are
         tried once more.
         """
-        assert known.device is not None
-        device = objects.DeviceInfo.obj_from_primitive(known.device)
+        device = known.device_info()
+        assert device is not None  # by its state
         info = operation.request.connection_info
-        stored = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        stored = known.info()
         run = self._make_run(operation, stored.targets, known.wwn)
         if not info.is_complete(run.multipath):
             run.info = info.with_targets(run.targets)
@@ -218,31 +218,68 @@ class AttachHandler(handler.BaseHandler):
         ):
             for target in run.targets:
                 if target not in late_paths.connected(device, run.targets):
-                    late_paths.let_go(run, target)
-            return
-        try:
-            now = late_paths.join(
-                run, device, device.multipath_id or str(record.wwn)
-            )
-        except OSError as error:
-            LOG.warning('Late paths of %s: %s', run.name, error)
-            return
+                    run.leftovers += run.let_go(target)
+        else:
+            self._join(run, device, record)
+        if run.leftovers:
+            self.services.clean_later(record.attachment_id)
+
+    def _join(
+        self, run: Run, device: objects.DeviceInfo, record: AttachmentRecord
+    ) -> None:
+        now = late_paths.join(
+            run, device, device.multipath_id or str(record.wwn)
+        )
         self.services.records.put_attachment(_with_device(record, now))
 
     # -- later
 
     def clean(self, attachment_id: str) -> bool:
-        """Put back what a failed attach has left; True if nothing is."""
-        known = self.services.records.attachment(attachment_id)
-        if known is None or not known.state.is_left_over:
+        """Put back what an attach has left; True if nothing is.
+
+        That is all that a failed one has made, and what one that has
+        succeeded does without.
+        """
+        known = self.services.records.readable(attachment_id)
+        if known is None:
             return True
-        left = self._put_back(known)
+        try:
+            left = self._clean(known)
+        except exception.RecordUnreadable as error:
+            LOG.error('%s', error)
+            return True
+        except (exception.AttachWorkerError, OSError) as error:
+            left = [str(error)]
         if left:
-            LOG.info('Still left of %s: %s', attachment_id, ', '.join(left))
-            return False
-        LOG.info('Nothing is left of %s any more', attachment_id)
-        self._forget(known)
-        return True
+            LOG.warning('Left over of %s: %s', attachment_id, ', '.join(left))
+        return not left
+
+    def _clean(self, known: AttachmentRecord) -> list[str]:
+        if known.state.has_device:
+            return self._release_unused(known)
+        if not known.state.is_left_over:
+            return []
+        left = self._put_back(known)
+        if not left:
+            LOG.info('Nothing is left of %s any more', known.attachment_id)
+            self._forget(known)
+        return left
+
+    def needs_cleaning(self, known: AttachmentRecord) -> bool:
+        """Whether :meth:`clean` may find something to do.
+
+        :raises RecordUnreadable: nobody knows
+        """
+        info, device = known.info(), known.device_info()
+        if not known.state.has_device or device is None:
+            return known.state.is_left_over
+        used = late_paths.connected(device, info.targets)
+        held = Holdings(
+            self.services.database, known.attachment_id, self.services.boot_id
+        ).paths(type(info.targets[0]))
+        return device.degraded or {one.key for one in held} != {
+            one.key for one in used
+        }
 
     def _forget(self, known: AttachmentRecord) -> None:
         """Nothing is left of an attach."""
@@ -254,7 +291,7 @@ class AttachHandler(handler.BaseHandler):
             records.put_attachment(known.with_state(after))
 
     def abandon(self, operation: Operation) -> None:
-        if self._undo_earlier(operation):
+        if not operation.resumed or self._undo_earlier(operation):
             super().abandon(operation)
 
     def _undo_earlier(self, operation: Operation) -> bool:
@@ -284,19 +321,18 @@ class AttachHandler(handler.BaseHandler):
         self._give_up(operation, result, known)
         return False
 
-    def release_unused(self, known: AttachmentRecord) -> None:
+    def _release_unused(self, known: AttachmentRecord) -> list[str]:
         """Put back paths that an attach tried and did not use."""
-        if not known.state.has_device:
-            return
         device = self._with_late_paths(known)
-        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        info = known.info()
         used = {one.key for one in late_paths.connected(device, info.targets)}
         self.services.records.put_attachment(_with_device(known, device))
         down = self._takedown(known, cut_short=False)
+        left: list[str] = []
         for target in info.targets:
             if target.key not in used:
-                for left in down.disconnect(target):
-                    LOG.warning('Left over: %s', left)
+                left += down.disconnect(target)
+        return left
 
     def _put_back(
         self, known: AttachmentRecord, cut_short: bool = False
@@ -328,7 +364,7 @@ class AttachHandler(handler.BaseHandler):
     ) -> takedown.Takedown:
         """:raises AttachWorkerError: its protocol cannot be used now"""
         services = self.services
-        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        info = known.info()
         connector = services.connectors.get(info.protocol)
         holdings = Holdings(
             services.database,
@@ -349,13 +385,13 @@ class AttachHandler(handler.BaseHandler):
 
     def _with_late_paths(self, known: AttachmentRecord) -> objects.DeviceInfo:
         """The device with those paths that joined its map unrecorded."""
-        assert known.device is not None
-        device = objects.DeviceInfo.obj_from_primitive(known.device)
+        device = known.device_info()
+        assert device is not None  # by its state
         services = self.services
         if device.multipath_id is None:
             return device
         found = services.host.multipath.find(device.multipath_id)
-        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        info = known.info()
         connector = services.connectors.get(info.protocol)
         for path in device.paths:
             for now in connector.paths(late_paths.target_of(path)):

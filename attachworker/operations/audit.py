@@ -71,6 +71,8 @@ class _Comparison:
         self._maps = maps
         self._mappings = mappings
         self._boot_id = boot_id
+        #: Attachments of which nothing can be said now.
+        self._left_out = journal.busy | journal.unreadable.keys()
         self._records = {one.attachment_id: one for one in journal.attachments}
         self._holders: dict[str, set[str]] = {}
         self._link_holders: dict[str, set[str]] = {}
@@ -100,9 +102,13 @@ class _Comparison:
             attachments=[
                 self._attachment(record)
                 for record in self._journal.attachments
-                if record.attachment_id not in self._journal.busy
+                if record.attachment_id not in self._left_out
             ],
-            findings=findings,
+            findings=findings
+            + [
+                _finding('stale', f'attachment {name}', str(error))
+                for name, error in self._journal.unreadable.items()
+            ],
         )
 
     # -- attachments
@@ -179,7 +185,7 @@ class _Comparison:
             yield _finding('foreign', link.name, f'{where}{used}')
         elif not users:
             yield _finding('orphan', link.name, where)
-        elif not link.works and not users <= self._journal.busy:
+        elif not link.works and not users <= self._left_out:
             yield _finding('stale', link.name, f'{link.state}; {where}{used}')
         for device in link.devices:
             yield from self._of_device(link, device)
@@ -196,7 +202,7 @@ class _Comparison:
             if self._owns(link):
                 yield _finding('orphan', what, where)
             return
-        if users & self._journal.busy:
+        if users & self._left_out:
             return
         records = [self._records[one] for one in users & self._records.keys()]
         if not records:
@@ -232,7 +238,7 @@ class _Comparison:
             for link, device in below
             for user in self._holders_of(link, device)
         }
-        if (users | holders) & self._journal.busy:
+        if (users | holders) & self._left_out:
             return
         if holders and not found.disks:
             yield _finding(
@@ -248,7 +254,7 @@ class _Comparison:
     def _of_mapping(
         self, found: encryption.Mapping
     ) -> Iterator[objects.AuditFinding]:
-        owners = self._records.keys() | self._journal.busy
+        owners = self._records.keys() | self._left_out
         if found.name not in map(encryption.name_of, owners):
             below = ', '.join(found.disks)
             yield _finding('orphan', f'mapping {found.name}', below)
@@ -256,7 +262,7 @@ class _Comparison:
     def _of_record(
         self, record: AttachmentRecord
     ) -> Iterator[objects.AuditFinding]:
-        if record.attachment_id in self._journal.busy:
+        if record.attachment_id in self._left_out:
             return
         if record.state is AttachmentState.MISSING:
             what = f'attachment {record.attachment_id}'

@@ -59,14 +59,20 @@ class Cleanup:
         if not known:  # otherwise it is waiting for its turn already
             self._add(attachment_id, _FIRST)
 
+    def now(self, attachment_id: str) -> None:
+        """Have an attachment cleaned up, before what comes after."""
+        self._dispatcher.add(self._job(attachment_id))
+
     def pending(self) -> int:
         """How many attachments are not clean yet."""
         with self._lock:
             return len(self._pauses)
 
     def _add(self, attachment_id: str, pause: float) -> None:
-        job = _Job(attachment_id, lambda: self._attempt(attachment_id))
-        self._dispatcher.add_later(job, pause)
+        self._dispatcher.add_later(self._job(attachment_id), pause)
+
+    def _job(self, attachment_id: str) -> _Job:
+        return _Job(attachment_id, lambda: self._attempt(attachment_id))
 
     def _attempt(self, attachment_id: str) -> None:
         clean = False
@@ -77,9 +83,8 @@ class Cleanup:
 
     def _attempted(self, attachment_id: str, clean: bool) -> None:
         with self._lock:
+            pause = self._pauses.pop(attachment_id, _FIRST)
             if clean:
-                del self._pauses[attachment_id]
                 return
-            pause = self._pauses[attachment_id]
             self._pauses[attachment_id] = min(2 * pause, _LONGEST)
         self._add(attachment_id, pause)

@@ -4,6 +4,7 @@
 
 """Detach: the flow, and what it means for the journal."""
 
+from attachworker import exception
 from attachworker import objects
 from attachworker.flows import detach
 from attachworker.journal import AttachmentRecord
@@ -62,13 +63,13 @@ class DetachHandler(handler.BaseHandler):
             targets=list(targets.values()),
             force=operation.request.force,
             expected_wwn=known.wwn if known else info.wwn,
-            had_map=_has_map(known),
+            had_map=_has_map(known, operation.request.force),
             on_change=lambda: self._begin(operation.request),
         )
         outcome = self.run_flow(operation, detach.build(run), run)
         if outcome.error is None:
             result = self.succeeded(operation, outcome, run)
-            gone = known.attachment_id if known else None
+            gone = operation.request.attachment_id
             self.conclude(operation, result, gone=gone)
             return
         self._failed(operation, self.undone(operation, outcome, run))
@@ -94,19 +95,29 @@ class DetachHandler(handler.BaseHandler):
     ) -> AttachmentRecord | None:
         if not request.attachment_id:
             return None
-        return self.services.records.attachment(request.attachment_id)
+        records = self.services.records
+        if request.force and request.connection_info is not None:
+            # All that is needed is in the request, and what is ours.
+            return records.readable(request.attachment_id)
+        return records.attachment(request.attachment_id)
 
     @staticmethod
     def _info(
         request: objects.DetachRequest, known: AttachmentRecord | None
     ) -> objects.ConnectionInfo | None:
-        if known is not None:
-            return objects.ConnectionInfo.obj_from_primitive(known.connection)
-        return request.connection_info
+        try:
+            return known.info() if known else request.connection_info
+        except exception.RecordUnreadable:
+            if request.force and request.connection_info is not None:
+                return request.connection_info
+            raise
 
 
-def _has_map(known: AttachmentRecord | None) -> bool:
-    if known is None or known.device is None:
+def _has_map(known: AttachmentRecord | None, force: bool) -> bool:
+    try:
+        device = known.device_info() if known else None
+    except exception.RecordUnreadable:
+        if not force:
+            raise
         return False
-    device = objects.DeviceInfo.obj_from_primitive(known.device)
-    return device.multipath_id is not None
+    return device is not None and device.multipath_id is not None

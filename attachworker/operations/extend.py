@@ -33,7 +33,7 @@ class ExtendHandler(handler.BaseHandler):
         known = self._known(request)
         if known is None:
             return None
-        return objects.ConnectionInfo.obj_from_primitive(known.connection)
+        return known.info()
 
     def run(self, operation: Operation) -> None:
         request = operation.request
@@ -47,9 +47,9 @@ class ExtendHandler(handler.BaseHandler):
         self._extend(operation, known)
 
     def _extend(self, operation: Operation, known: AttachmentRecord) -> None:
-        assert known.device is not None
-        device = objects.DeviceInfo.obj_from_primitive(known.device)
-        info = objects.ConnectionInfo.obj_from_primitive(known.connection)
+        device = known.device_info()
+        assert device is not None  # by its state
+        info = known.info()
         run = self.make_run(
             operation,
             info,

@@ -157,9 +157,17 @@ class BaseHandler:
             if result.error is None:
                 return False
             result.error = cancelled(result.error.step)
-            self._finish(operation, result, attachment, gone)
+            if not self._finish(operation, result, attachment, gone):
+                result = self._written(operation) or result
         operation.finish(result)
         return True
+
+    def _written(self, operation: Operation) -> objects.OperationResult | None:
+        """The result that somebody has broken down after writing it."""
+        found = operation.persist(
+            lambda: self.services.records.request(operation.request.request_id)
+        )
+        return found.result_object() if found else None
 
     def _finish(
         self,
@@ -169,27 +177,44 @@ class BaseHandler:
         gone: str | None,
     ) -> bool:
         error = result.error
-        return self.services.records.finish(
-            operation.request.request_id,
-            result.obj_to_primitive(),
-            attachment,
-            gone,
-            error is not None
-            and error.code == exception.OperationCancelled.code,
+        primitive = result.obj_to_primitive()
+        return operation.persist(
+            lambda: self.services.records.finish(
+                operation.request.request_id,
+                primitive,
+                attachment,
+                gone,
+                error is not None
+                and error.code == exception.OperationCancelled.code,
+            )
         )
 
     def abandon(self, operation: Operation) -> None:
         assert operation.abandoned is not None
         self.conclude(operation, self.failed(operation, operation.abandoned))
 
-    def expire(self, operation: Operation) -> None:
-        late = exception.DeadlineExceeded(step='queue')
-        self.conclude(operation, self.failed(operation, late))
+    def refuse(
+        self, operation: Operation, error: exception.AttachWorkerError
+    ) -> None:
+        self.conclude(operation, self.failed(operation, error))
 
     def fail(
         self, operation: Operation, error: exception.AttachWorkerError
     ) -> None:
-        self.conclude(operation, self.failed(operation, error))
+        """End an operation that has broken down, wherever that was."""
+        result = self.failed(operation, error)
+        known = self.services.records.readable(operation.attachment_id)
+        if known is None:
+            self.conclude(operation, result)
+            return
+        left = known.with_state(known.state.when_broken_off())
+        if left.state.is_left_over:
+            result.leftovers = [f'what was done for {known.attachment_id}']
+            self.services.clean_later(known.attachment_id)
+        self.conclude(operation, result, left)
+
+    def mend_later(self, operation: Operation) -> None:
+        self.services.clean_later(operation.attachment_id)
 
 
 def cancelled(step: str | None) -> objects.OperationError:

@@ -5,8 +5,6 @@
 """Takes requests, each of them once."""
 
 from collections.abc import Callable
-from collections.abc import Iterator
-import contextlib
 import datetime
 import math
 import threading
@@ -14,7 +12,6 @@ from typing import Any
 import uuid
 
 from oslo_log import log as logging
-from oslo_versionedobjects import exception as versioned_objects
 
 from attachworker import deadline as deadlines
 from attachworker import exception
@@ -26,6 +23,7 @@ from attachworker.journal import Records
 from attachworker.journal import RequestRecord
 from attachworker.journal import Sealer
 from attachworker.journal import without_secrets
+from attachworker.journal.reading import legible
 from attachworker.operations.operation import Handler
 from attachworker.operations.operation import Operation
 from attachworker.operations.operation import Request
@@ -101,7 +99,7 @@ class Operations:
                     what=f'Request {request.request_id}'
                 )
             if known.result is not None:
-                return result_from(known)
+                return _result(known)
             operation = self._running[request.request_id]
             if call is not None:
                 self._records.put_call(call, request.request_id)
@@ -137,7 +135,9 @@ class Operations:
         # There is nothing to undo of what has not begun. What an earlier
         # worker began waits for its turn: there is.
         if not operation.resumed and self._dispatcher.remove(operation):
-            operation.run()
+            operation.refuse(
+                exception.OperationCancelled(step='its first step')
+            )
         return True
 
     def find(
@@ -149,7 +149,7 @@ class Operations:
             if known is None:
                 return None
             if known.result is not None:
-                return result_from(known)
+                return _result(known)
             return self._running[request_id]
 
     def _forget_old_results(self) -> None:
@@ -163,14 +163,14 @@ class Operations:
     def recall(self, record: RequestRecord) -> Operation:
         """The operation of a request that an earlier worker accepted.
 
-        :raises JournalUnavailable: the request makes no sense
+        :raises RecordUnreadable: the request makes no sense
         """
-        with self._legible(f'request {record.request_id}'):
+        with legible(f'request {record.request_id}'):
             operation = self._operation(
                 record.operation, _object(record.body), self._remaining(record)
             )
-        if record.reply_to is not None:
-            operation.reply_to = [objects.ReplyTo(**record.reply_to)]
+            if record.reply_to is not None:
+                operation.reply_to = [objects.ReplyTo(**record.reply_to)]
         try:
             self._sealer.restore(operation.request, record.sealed)
         except exception.SecretsLost as error:
@@ -186,16 +186,43 @@ class Operations:
 
     def resume(self, operation: Operation) -> None:
         """Go on with what :meth:`recall` has found."""
-        self._records.count_attempt(operation.request.request_id)
+        request_id = operation.request.request_id
+        operation.when_begun = lambda: self._records.count_attempt(request_id)
         with self._lock:
             self._queue(operation)
+
+    def give_up(
+        self, record: RequestRecord, error: exception.RecordUnreadable
+    ) -> None:
+        """End a request of which :meth:`recall` makes nothing.
+
+        :raises JournalUnavailable: nothing was changed
+        """
+        result = objects.OperationResult(
+            request_id=record.request_id,
+            attachment_id=record.attachment_id,
+            operation=record.operation,
+            status='failed',
+            error=objects.OperationError.from_exception(
+                exception.OperationCancelled(step='its end')
+                if record.cancelled
+                else error
+            ),
+        )
+        self._records.finish(
+            record.request_id,
+            result.obj_to_primitive(),
+            None,
+            None,
+            record.cancelled,
+        )
 
     def recall_attach(self, record: AttachmentRecord) -> objects.AttachRequest:
         """A new request for an attachment that a reboot has taken away.
 
-        :raises JournalUnavailable: what the journal has makes no sense
+        :raises RecordUnreadable: what the journal has makes no sense
         """
-        with self._legible(f'attachment {record.attachment_id}'):
+        with legible(f'attachment {record.attachment_id}'):
             request: objects.AttachRequest = _object(record.again)
             request.request_id = str(uuid.uuid4())
             request.reply_to = None
@@ -206,23 +233,6 @@ class Operations:
         """Accept what :meth:`recall_attach` has made, however much waits."""
         with self._lock:
             self._accept('attach', request, None)
-
-    @contextlib.contextmanager
-    def _legible(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (
-            exception.AttachWorkerError,
-            versioned_objects.VersionedObjectsException,
-            LookupError,
-            ValueError,
-        ) as error:
-            raise exception.JournalUnavailable(
-                path=self._records.path,
-                reason=f'{what} cannot be read ({type(error).__name__}); '
-                'start the version that wrote it, or move the journal away '
-                'and see to its volumes by hand',
-            ) from error
 
     def _remaining(self, record: RequestRecord) -> deadlines.Deadline:
         deadline = self._deadline(record)
@@ -271,7 +281,12 @@ class Operations:
         self, kind: str, request: Request, deadline: deadlines.Deadline
     ) -> Operation:
         return Operation(
-            kind, request, self._handlers[kind], deadline, self._finished
+            kind,
+            request,
+            self._handlers[kind],
+            deadline,
+            self._finished,
+            self._dispatcher.stopping,
         )
 
     def _queue(self, operation: Operation) -> Operation:
@@ -286,10 +301,10 @@ class Operations:
         self._on_finish(operation)
 
 
-def result_from(record: RequestRecord) -> objects.OperationResult:
-    """The final result that the journal holds."""
-    result: objects.OperationResult = _object(record.result)
-    return result
+def _result(record: RequestRecord) -> objects.OperationResult:
+    found = record.result_object()
+    assert found is not None  # it is finished
+    return found
 
 
 def _object(primitive: Any) -> Any:

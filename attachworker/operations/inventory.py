@@ -4,6 +4,7 @@
 
 """What this host has attached, and how requests ended: reads only."""
 
+import contextlib
 import datetime
 
 from attachworker import exception
@@ -19,7 +20,9 @@ class Inventory:
         self._records = records
 
     def attachment(self, attachment_id: str) -> objects.Attachment:
-        """:raises AttachmentNotFound: there is no such attachment"""
+        """:raises AttachmentNotFound: there is no such attachment
+        :raises RecordUnreadable: what the journal has of it makes no sense
+        """
         record = self._records.attachment(attachment_id)
         if record is None:
             raise exception.AttachmentNotFound(attachment_id=attachment_id)
@@ -27,7 +30,12 @@ class Inventory:
 
     def attachments(self) -> list[objects.Attachment]:
         """All attachments, oldest first."""
-        return [self._object(one) for one in self._records.attachments()]
+        found = []
+        for record in self._records.attachments():
+            # The audit tells of one that makes no sense.
+            with contextlib.suppress(exception.RecordUnreadable):
+                found.append(self._object(record))
+        return found
 
     def result(self, request_id: str) -> objects.OperationResult | None:
         """The final result; None while the request is under way.
@@ -38,23 +46,25 @@ class Inventory:
         record = self._records.request(request_id)
         if record is None:
             raise exception.RequestNotFound(request_id=request_id)
-        if record.result is None:
-            return None
-        return objects.OperationResult.obj_from_primitive(record.result)
+        return record.result_object()
 
     def _object(self, record: AttachmentRecord) -> objects.Attachment:
-        last = self._records.request(record.last_request)
-        info = objects.ConnectionInfo.obj_from_primitive(record.connection)
         return objects.Attachment(
             attachment_id=record.attachment_id,
             volume_id=record.volume_id,
-            protocol=info.protocol,
+            protocol=record.info().protocol,
             state=record.state.shown,
-            device=record.device
-            and objects.DeviceInfo.obj_from_primitive(record.device),
-            last_result=last
-            and last.result
-            and objects.OperationResult.obj_from_primitive(last.result),
+            device=record.device_info(),
+            last_result=self._last_result(record),
             created_at=datetime.datetime.fromisoformat(record.created_at),
             updated_at=datetime.datetime.fromisoformat(record.updated_at),
         )
+
+    def _last_result(
+        self, record: AttachmentRecord
+    ) -> objects.OperationResult | None:
+        last = self._records.request(record.last_request)
+        try:
+            return last.result_object() if last else None
+        except exception.RecordUnreadable:
+            return None

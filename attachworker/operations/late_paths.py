@@ -25,7 +25,7 @@ def join(
 
     :param device: as the caller was told
     :param wwid: of the volume
-    :returns: as it is now
+    :returns: as it is now; ``run.leftovers`` has what could not be put back
     """
     connector = run.connector
     for target in set(run.targets).difference(connected(device, run.targets)):
@@ -35,10 +35,10 @@ def join(
                 run, connector, outcome.path, wwid
             )
         except OSError as error:
-            LOG.warning('%s: whether %s joins: %s', run.name, target, error)
+            run.leftovers.append(f'{target}: {error}')
             continue
         if not joins:
-            let_go(run, target)
+            run.leftovers += run.let_go(target)
     if connector.assembler is not connectors.Assembler.MULTIPATHD:
         # the kernel itself has put the paths together
         return attach.describe(run, wwid, run.attempts.paths()[0].disk, None)
@@ -46,13 +46,6 @@ def join(
     if found is None:
         return device
     return attach.describe(run, wwid, found.name, found)
-
-
-def let_go(run: Run, target: objects.Target) -> None:
-    """Put back a target that the device does without."""
-    left = run.let_go(target)
-    if left:
-        LOG.warning('Left over of %s: %s', target, ', '.join(left))
 
 
 def connected(

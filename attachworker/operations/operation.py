@@ -10,6 +10,7 @@ import math
 import threading
 from typing import Any
 from typing import Protocol
+from typing import TypeVar
 
 from oslo_log import log as logging
 
@@ -18,6 +19,14 @@ from attachworker import exception
 from attachworker import objects
 
 LOG = logging.getLogger(__name__)
+
+#: Seconds between two attempts to write a result down: it doubles.
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+#: Seconds until who waits is told that there is no result for now.
+_PATIENCE = 1.0
+
+T = TypeVar('T')
 
 Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
 
@@ -36,13 +45,18 @@ class Handler(Protocol):
     def abandon(self, operation: 'Operation') -> None:
         """Likewise, where ``abandoned`` says why it is not tried again."""
 
-    def expire(self, operation: 'Operation') -> None:
-        """Likewise, where its time was over before it was begun."""
+    def refuse(
+        self, operation: 'Operation', error: exception.AttachWorkerError
+    ) -> None:
+        """Likewise, of one that has not been begun."""
 
     def fail(
         self, operation: 'Operation', error: exception.AttachWorkerError
     ) -> None:
-        """Likewise, where :meth:`run` has broken down."""
+        """Likewise, where :meth:`run` or :meth:`abandon` has broken down."""
+
+    def mend_later(self, operation: 'Operation') -> None:
+        """Put right what was left undone after the result."""
 
 
 class Operation:
@@ -70,6 +84,7 @@ class Operation:
         handler: Handler,
         deadline: deadlines.Deadline,
         on_finish: Callable[['Operation'], None],
+        stopping: threading.Event | None = None,
     ) -> None:
         self.kind = kind
         self.request = request
@@ -90,6 +105,7 @@ class Operation:
         self.started = deadlines.now()
         self.abandoned: exception.AttachWorkerError | None = None
         self._handler = handler
+        self._stopping = stopping or threading.Event()
         self._on_finish = on_finish
         #: What the operation holds until its end: locks.
         self.held = contextlib.ExitStack()
@@ -97,7 +113,9 @@ class Operation:
         self._hurried = threading.Event()
         self._on_hurry: Callable[[], None] = self._hurried.set
         self._on_cancel: Callable[[], None] = self._cancelled.set
-        self._broken: exception.JournalUnavailable | None = None
+        #: Called as one begins that an earlier worker began.
+        self.when_begun: Callable[[], None] = lambda: None
+        self._broken: exception.AttachWorkerError | None = None
         self.result: objects.OperationResult | None = None
 
     @property
@@ -106,7 +124,14 @@ class Operation:
         return math.inf if self.resumed else self.deadline.at
 
     def expire(self) -> None:
-        self._conclude(lambda: self._handler.expire(self))
+        self.refuse(exception.DeadlineExceeded(step='queue'))
+
+    def refuse(self, error: exception.AttachWorkerError) -> None:
+        """End it before it was begun, outside of the dispatcher."""
+        try:
+            self._handler.refuse(self, error)
+        except exception.JournalUnavailable as broken:
+            self._tell_broken(broken)
 
     def run(self) -> None:
         LOG.info(
@@ -115,45 +140,80 @@ class Operation:
             self.attachment_id,
             self.request.request_id,
         )
-        self._conclude(self._run)
-
-    def _conclude(self, body: Callable[[], None]) -> None:
         try:
-            body()
-        except exception.JournalUnavailable as error:
-            # There can be no final result now; the next start finds out.
-            LOG.error('Request %s: %s', self.request.request_id, error)
-            self._broken = error
-            self._finished.set()
+            self._run()
+        except BaseException as error:
+            self._break_down(self._failure(error))
         finally:
             self.held.close()
+
+    def persist(self, act: Callable[[], T]) -> T:
+        """Do something with the journal as soon as that is possible.
+
+        Who waits for the result is told if it takes long.
+
+        :raises JournalUnavailable: it never will be, or the worker is
+            stopped: the next start goes on
+        """
+        began = deadlines.now()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return act()
+            except exception.JournalUnavailable as error:
+                if not error.passing or self._stopping.is_set():
+                    raise
+                LOG.error(
+                    'Request %s: %s It is tried again.',
+                    self.request.request_id,
+                    error,
+                )
+                if deadlines.now() - began > _PATIENCE:
+                    self._tell_broken(error)
+                if self._stopping.wait(pause):
+                    raise
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _failure(self, error: BaseException) -> exception.AttachWorkerError:
+        """What a result says of an error that nobody has expected."""
+        if isinstance(error, OSError):
+            error = exception.HostToolFailed.from_os_error(
+                error, f'The {self.kind}'
+            )
+        if isinstance(error, exception.AttachWorkerError):
+            LOG.warning('Request %s: %s', self.request.request_id, error)
+            return error
+        LOG.error('Request %s', self.request.request_id, exc_info=error)
+        return exception.AttachWorkerError()
+
+    def _break_down(self, error: exception.AttachWorkerError) -> None:
+        """Whatever was raised, and wherever: there is one result."""
+        try:
+            if self.result is None:
+                self.persist(lambda: self._handler.fail(self, error))
+            else:
+                self._handler.mend_later(self)
+        except exception.JournalUnavailable as broken:
+            self._tell_broken(broken)
+        except BaseException:
+            LOG.exception('Request %s', self.request.request_id)
+            self._tell_broken(exception.AttachWorkerError())
+
+    def _tell_broken(self, error: exception.AttachWorkerError) -> None:
+        """There can be no final result now."""
+        self._broken = error
+        self._finished.set()
 
     def _run(self) -> None:
         if self.deadline.cancelled:
             self.abandoned = exception.OperationCancelled(
                 step='its first step'
             )
-        try:
-            if self.abandoned is None:
-                self._handler.run(self)
-            else:
-                self._handler.abandon(self)
-        except exception.JournalUnavailable:
-            raise
-        except OSError as error:
-            LOG.warning('Request %s: %s', self.request.request_id, error)
-            self._fail(
-                exception.HostToolFailed.from_os_error(
-                    error, f'The {self.kind}'
-                )
-            )
-        except Exception:
-            LOG.exception('Request %s', self.request.request_id)
-            self._fail(exception.AttachWorkerError())
-
-    def _fail(self, error: exception.AttachWorkerError) -> None:
-        if self.result is None:
-            self._handler.fail(self, error)
+        self.persist(self.when_begun)
+        if self.abandoned is None:
+            self._handler.run(self)
+        else:
+            self._handler.abandon(self)
 
     def cancel(self) -> None:
         """Stop it at its next step; the journal knows already."""
@@ -203,8 +263,8 @@ class Operation:
     def wait(self) -> objects.OperationResult:
         """Block until there is a final result.
 
-        :raises JournalUnavailable: there can be none before the worker has
-            been started again
+        :raises JournalUnavailable: there can be none before the journal can
+            be written again
         """
         self._finished.wait()
         if self.result is None:

@@ -66,18 +66,28 @@ class Attempts:
                     tool=f'Connecting {target}', reason=str(error)
                 )
                 outcome = base.PathOutcome(target, error=failure)
-            except Exception:
+            except BaseException:
                 LOG.exception('Connecting %s', target)
             finally:
-                with self._changed:
-                    self._outcomes[target] = outcome
-                    if self._turn == target:
-                        self._turn = None
-                    self._changed.notify_all()
+                self._end(outcome)
 
-        threading.Thread(
-            target=body, name=f'connect {target}', daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=body, name=f'connect {target}', daemon=True
+            ).start()
+        except (RuntimeError, MemoryError) as no_thread:
+            failure = exception.HostToolFailed(
+                tool=f'Connecting {target}', reason=str(no_thread)
+            )
+            self._end(base.PathOutcome(target, error=failure))
+
+    def _end(self, outcome: base.PathOutcome) -> None:
+        """An attempt has its outcome."""
+        with self._changed:
+            self._outcomes[outcome.target] = outcome
+            if self._turn == outcome.target:
+                self._turn = None
+            self._changed.notify_all()
 
     def wait(
         self, target: base.Target, deadline: deadlines.Deadline

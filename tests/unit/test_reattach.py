@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from attachworker import exception
-from attachworker.journal import Database
 from tests import harness
 from tests.simulator import bed as beds
 from tests.unit import earlier
@@ -228,22 +226,3 @@ def test_one_that_was_cut_short_itself(
             assert bed.snapshot() == before
         assert running.detach(volume.name).status == 'detached'
         assert bed.snapshot() == before
-
-
-def test_an_attachment_that_cannot_be_read_keeps_the_worker_from_starting(
-    bed: beds.SimulatedBed, state: pathlib.Path
-) -> None:
-    volume = bed.create_volume()
-    with worker(bed, state) as running:
-        assert running.attach(volume).status == 'attached'
-    bed.restart_host()
-    before = bed.snapshot()
-    database = Database(state)
-    with database.transaction() as connection:
-        connection.execute('UPDATE attachments SET again = \'{"a": 1}\'')
-    database.close()
-    refused = worker(bed, state)
-    with pytest.raises(exception.JournalUnavailable, match=volume.name):
-        refused.worker.start()
-    refused.worker.stop(1.0)
-    assert bed.snapshot() == before

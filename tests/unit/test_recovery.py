@@ -13,7 +13,6 @@ import time
 
 import pytest
 
-from attachworker import exception
 from tests.simulator import bed as beds
 from tests.unit.earlier import PATIENCE
 from tests.unit.earlier import Earlier
@@ -116,29 +115,6 @@ def test_an_attach_whose_password_is_lost_is_undone(
         assert found.error.retryable
         assert running.attachments() == []
         assert bed.snapshot() == before
-
-
-def test_an_attach_that_cannot_be_read_keeps_the_worker_from_starting(
-    bed: beds.SimulatedBed, state: pathlib.Path
-) -> None:
-    # Given an attach that was cut short, and one of which the journal holds
-    # nothing legible
-    volume = bed.create_volume()
-    earlier = Earlier(bed, state)
-    given = request(volume)
-    earlier.accepts('attach', given)
-    earlier.begins(volume, given)
-    earlier.accepts('attach', request(volume, 'broken'))
-    earlier.breaks('broken')
-    earlier.dies()
-    before = bed.snapshot()
-    # When a worker is started, then it says so
-    refused = worker(bed, state)
-    with pytest.raises(exception.JournalUnavailable, match='broken'):
-        refused.worker.start()
-    refused.worker.stop(1.0)
-    # And nothing was touched
-    assert bed.snapshot() == before
 
 
 def test_a_repeat_that_was_cut_short_leaves_the_attachment(

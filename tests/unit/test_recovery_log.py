@@ -11,8 +11,10 @@ import pytest
 
 from attachworker import objects
 from attachworker import recovery
+from attachworker.dispatcher import Dispatcher
 from attachworker.journal import Database
 from attachworker.journal import Records
+from attachworker.operations.cleanup import Cleanup
 from tests.unit.journal import rows
 
 
@@ -39,11 +41,12 @@ def test_each_result_that_is_sent_again_is_told(
     # When the next worker starts
     recovery.run(
         records,
-        lambda attachment: None,
+        pytest.fail,
         recovery.Reattach(False, 'boot', pytest.fail, pytest.fail),
         pytest.fail,
         pytest.fail,
-        lambda name: None,
+        pytest.fail,
+        Cleanup(Dispatcher(1, 1, 1), pytest.fail),
         deliver,
     )
     # Then they are sent again, a line each, and one with the numbers

@@ -7,12 +7,15 @@ import pathlib
 import sqlite3
 from typing import Any
 
+from attachworker import objects
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
 from attachworker.journal import database
+from attachworker.journal import without_secrets
 from attachworker.journal.attachments import CHANGES
+from tests.unit.objects import shapes
 
 REPLY_TO = {'exchange': 'e', 'topic': 't', 'server': 's'}
 
@@ -41,7 +44,9 @@ def attachment(name: str = 'attachment', **values: Any) -> AttachmentRecord:
             'attachment_id': name,
             'volume_id': 'volume',
             'connection_key': 'iscsi single …',
-            'connection': {'is': 'the connection'},
+            'connection': without_secrets(
+                objects.ConnectionInfo.from_dict(shapes.lio())
+            ),
             'state': AttachmentState.ATTACHING,
             'last_request': 'request',
             'boot_id': 'boot',

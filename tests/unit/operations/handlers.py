@@ -42,6 +42,7 @@ class FakeHandler:
         self.runs: list[str] = []
         self.ran = threading.Event()
         self.failed: list[str] = []
+        self.mended: list[str] = []
 
     def attachment_id(self, request: Any) -> str:
         return str(request.attachment_id)
@@ -59,9 +60,19 @@ class FakeHandler:
         self.failed.append(operation.request.request_id)
         self.conclude(operation, 'failed', operation.abandoned)
 
-    def fail(self, operation: Any, error: Any) -> None:
+    def refuse(
+        self, operation: Any, error: exception.AttachWorkerError
+    ) -> None:
         self.failed.append(operation.request.request_id)
-        self.conclude(operation, 'failed')
+        self.conclude(operation, 'failed', error)
+
+    def fail(self, operation: Any, error: BaseException) -> None:
+        self.failed.append(operation.request.request_id)
+        known = isinstance(error, exception.AttachWorkerError)
+        self.conclude(operation, 'failed', error if known else None)
+
+    def mend_later(self, operation: Any) -> None:
+        self.mended.append(operation.request.request_id)
 
     def conclude(
         self,
@@ -81,12 +92,14 @@ class FakeHandler:
             status=status,
             error=error,
         )
-        self._records.finish(
-            operation.request.request_id,
-            result.obj_to_primitive(),
-            None,
-            None,
-            cancelled=isinstance(cause, exception.OperationCancelled),
+        operation.persist(
+            lambda: self._records.finish(
+                operation.request.request_id,
+                result.obj_to_primitive(),
+                None,
+                None,
+                cancelled=isinstance(cause, exception.OperationCancelled),
+            )
         )
         operation.finish(result)
 

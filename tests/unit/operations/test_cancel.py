@@ -44,9 +44,6 @@ def test_a_running_attach_is_told(
         raise exception.OperationCancelled(step='this one')
 
     handler.act = act
-    handler.fail = lambda operation, _: handler.conclude(
-        operation, 'failed', exception.OperationCancelled(step='this one')
-    )
     operation = operations.submit('attach', handlers.attach())
     assert handler.ran.wait(handlers.PATIENCE)
     assert operations.cancel('request') is True

@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What rows hold as JSON, and what becomes of a row that makes no sense.
+
+Such a row is an error where somebody needs what it holds, and nowhere else:
+the other rows are as good as ever.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import json
+from typing import Any
+
+from attachworker import exception
+from attachworker import objects
+
+
+def decoded(text: str | None) -> Any:
+    """The JSON object that a column holds.
+
+    What is none becomes an empty one, of which :func:`as_object` makes
+    nothing.
+    """
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def as_object(primitive: dict[str, Any], what: str) -> Any:
+    """The versioned object that a column holds.
+
+    :param what: for people: whose it is
+    :raises RecordUnreadable: it is none, or none that this version knows
+    """
+    with legible(what):
+        return objects.AttachWorkerObject.obj_from_primitive(primitive)
+
+
+@contextlib.contextmanager
+def legible(what: str) -> Iterator[None]:
+    """:raises RecordUnreadable: in place of whatever the body raises"""
+    try:
+        yield
+    except Exception as error:
+        raise exception.RecordUnreadable(
+            what=what, reason=type(error).__name__
+        ) from error
