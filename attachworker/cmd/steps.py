@@ -26,8 +26,9 @@ LOG = log.getLogger(__name__)
 _START_TIMEOUT = 2.0
 #: Seconds in which a broker that is there is reached.
 _CONNECT_TIMEOUT = 10.0
-#: Seconds between looks at whether to stop.
-_TICK = 0.2
+#: Seconds between looks at whether to stop: more than a worker takes to notice
+#: that somebody listens.
+_TICK = 0.4
 #: Seconds after which the broker forgets the queue of a watcher that died.
 _QUEUE_EXPIRES = 60
 
