@@ -128,6 +128,7 @@ class AttachHandler(handler.BaseHandler):
         info = operation.request.connection_info
         stored = known.info()
         run = self._make_run(operation, stored.targets, known.wwn)
+        run.had_map = device.multipath_id is not None
         if not info.is_complete(run.multipath):
             run.info = info.with_targets(run.targets)
         connector = run.connector

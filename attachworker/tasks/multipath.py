@@ -77,10 +77,10 @@ class MapMultipath(base.Task):
             self.run.leftovers += self.run.undo.remove_map()
 
     def _theirs(self, wwn: str) -> Map | None:
-        """The map that another attachment has of the volume."""
-        if not self._others(wwn, had_map=True):
-            return None
+        """The map that this, or another, attachment has of the volume."""
         run = self.run
+        if not run.had_map and not self._others(wwn, had_map=True):
+            return None
         return run.host.multipath.of(run.attempts.paths()[0].disk)
 
     def _is_raw(self, wwn: str) -> bool:

@@ -269,6 +269,22 @@ def test_a_volume_that_is_here_without_a_map_gets_no_second_device(
     detached(worker, 'second')
 
 
+def test_who_has_the_map_of_another_keeps_it(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attachment without a map of its own, which got that of another
+    volume = bed.create_volume(portals=2)
+    first = attached(worker, volume, 'first', multipath=True)
+    second = attached(worker, through(volume, 0), 'second')
+    assert second.path == first.path
+    # When the other one leaves, and it is attached once more
+    detached(worker, 'first')
+    # Then it has the device that it had
+    assert attached(worker, through(volume, 0), 'second').path == first.path
+    assert holds(bed, second, volume)
+    detached(worker, 'second')
+
+
 def test_a_failed_repeat_keeps_a_device_that_is_in_use(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:
