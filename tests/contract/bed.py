@@ -29,6 +29,27 @@ ELSEWHERE = frozenset(
 )
 
 
+#: Bytes at the beginning of a volume that are unique to it.
+PATTERN_LENGTH = 4096
+_SECTOR = 512
+#: Where Acorn's ADFS has its boot block.
+_ADFS = slice(0xC00, 0xC00 + _SECTOR)
+_POWERTEC = 0x2A
+
+
+def pattern_of(text: str) -> bytes:
+    """A text again and again, which no kernel takes for partitions.
+
+    Two tables of Acorn's computers are known by one byte of a checksum alone:
+    of 256 texts, one would have the kernel show a partition that is none.
+    """
+    line = f'{text}\n'.encode()
+    pattern = bytearray((line * PATTERN_LENGTH)[:PATTERN_LENGTH])
+    pattern[_ADFS] = bytes(_SECTOR)
+    pattern[_SECTOR - 1] = (sum(pattern[: _SECTOR - 1], _POWERTEC) + 1) % 256
+    return bytes(pattern)
+
+
 @dataclasses.dataclass(frozen=True)
 class Volume:
     """A volume that a target exports, or a local one.
@@ -181,7 +202,7 @@ class Bed(abc.ABC):
         file = self.root / LOCAL_ROOT.lstrip('/') / name
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, 'xb') as opened:
-            opened.write((f'{name}\n'.encode() * 4096)[:4096])
+            opened.write(pattern_of(name))
             opened.truncate(size)
         return file
 

@@ -26,7 +26,6 @@ from tests.kernel import nvmet
 from tests.kernel import picture
 from tests.kernel import spy
 
-PATTERN_LENGTH = 4096
 MULTIPATHD_PID = pathlib.Path('/run/multipathd.pid')
 
 
@@ -77,8 +76,7 @@ class KernelBed(bed.Bed):
         serial = serial or uuid.uuid4()
         name = f'volume-{serial}'
         wwn = lio.wwn_of(serial)
-        line = f'{name} {wwn}\n'.encode()
-        pattern = (line * PATTERN_LENGTH)[:PATTERN_LENGTH]
+        pattern = bed.pattern_of(f'{name} {wwn}')
         if on is None:
             addresses = lio.ADDRESSES[:portals]
             target = self._create_target(
@@ -184,7 +182,7 @@ class KernelBed(bed.Bed):
             lun=nsid,
             wwn=str(identifier),
             size=size,
-            pattern=file.read_bytes()[:PATTERN_LENGTH],
+            pattern=file.read_bytes()[: bed.PATTERN_LENGTH],
             chap=None,
             protocol='nvmeof',
         )
@@ -198,7 +196,7 @@ class KernelBed(bed.Bed):
         cluster = ceph.cluster()
         name = name or f'volume-{uuid.uuid4()}'
         spec = f'{pool}/{name}'
-        pattern = (f'{spec} {uuid.uuid4()}\n'.encode() * 4096)[:PATTERN_LENGTH]
+        pattern = bed.pattern_of(f'{spec} {uuid.uuid4()}')
         cluster.create(spec, pattern, size)
         return bed.Volume(
             name=name,
