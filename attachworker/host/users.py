@@ -74,14 +74,11 @@ class Users:
         }
         openable = stack.openable(numbers)
         claimed = self._claimed(openable, numbers, deadline)
-        if any(stack.parts(disk) != found for disk, found in parts.items()):
-            # A map has come, or gone, meanwhile: what was asked is not told.
-            return self.of(disks, deadline, mapping)
         named = self._named(stack, known, bool(claimed), deadline)
         unknown = [
             part
             for part in claimed
-            if not any(named.get(one) for one in stack.parts(part))
+            if not any(named[one] for one in stack.parts(part))
         ]
         for part in self._still_claimed(unknown, numbers, deadline):
             named[part].append(
