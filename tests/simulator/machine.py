@@ -19,7 +19,6 @@ from tests.simulator import maps
 from tests.simulator import multipathd
 from tests.simulator import nvme
 from tests.simulator import portals
-from tests.simulator import processes
 from tests.simulator import rbd
 from tests.simulator import scsi
 from tests.simulator import sessions
@@ -34,6 +33,7 @@ ISCSIADM = 'usr/sbin/iscsiadm'
 LOSETUP = 'usr/sbin/losetup'
 CRYPTSETUP = 'usr/sbin/cryptsetup'
 INITIATOR_NAME = 'etc/iscsi/initiatorname.iscsi'
+MOUNTS = 'proc/self/mountinfo'
 NODES = 'etc/iscsi/nodes'
 SEND_TARGETS = 'etc/iscsi/send_targets'
 LOCKS = 'run/lock/iscsi'
@@ -96,7 +96,6 @@ class Machine:
             self.nvme,
             self.rbd,
         )
-        self.processes = processes.Processes(self.tree)
         self.encryption = crypts.Crypts(
             self._lock, self.tree, events, self.block
         )
@@ -149,12 +148,8 @@ class Machine:
             self.rbd.boot()
             self.tree.write(BOOT_ID, f'{uuid.uuid4()}\n')
             self.tree.write(
-                processes.MOUNTS,
-                '22 1 259:1 / / rw,relatime - ext4 /dev/root rw\n',
+                MOUNTS, '22 1 259:1 / / rw,relatime - ext4 /dev/root rw\n'
             )
-            self.tree.write(block.SWAPS, block.NO_SWAPS)
-            self.block.claims.clear()
-            self.processes.hidden.clear()
 
     def vanish(self, verb: str, arguments: dict[str, Any]) -> None:
         """Take away, unasked, what a verb was about."""

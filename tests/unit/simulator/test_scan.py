@@ -195,16 +195,16 @@ def test_openers_are_named_for_each_path(
     volume = bed.create_volume(portals=2)
     first = str(kernel.attach(volume, 0).disk)
     second = str(kernel.attach(volume, 1).disk)
-    both = {'8:0': [f'/dev/{first}'], '8:16': [f'/dev/{second}']}
-    assert verbs.processes.users(both) == ([], [])
+    both = [first, second]
+    assert verbs.block.openers(both) == []
 
     with (bed.root / f'dev/{first}').open('rb'):
-        ((opener,), _) = verbs.processes.users(both)
-        assert verbs.processes.users({'8:16': both['8:16']}) == ([], [])
+        (opener,) = verbs.block.openers(both)
+        assert verbs.block.openers([second]) == []
 
     command = pathlib.Path('/proc/self/comm').read_text().strip()
-    assert opener == ('8:0', os.getpid(), command, '')
-    assert verbs.processes.users(both) == ([], [])
+    assert opener == (first, os.getpid(), command)
+    assert verbs.block.openers(both) == []
 
 
 def test_a_missing_device_cannot_be_flushed(verbs: verb_names.Verbs) -> None:
@@ -213,8 +213,7 @@ def test_a_missing_device_cannot_be_flushed(verbs: verb_names.Verbs) -> None:
 
 
 def test_a_missing_device_is_open_nowhere(verbs: verb_names.Verbs) -> None:
-    assert verbs.processes.users({'8:0': ['/dev/sdzz']}) == ([], [])
-    assert verbs.block.claimed([('sdzz', '8:0')]) == []
+    assert verbs.block.openers(['sdzz']) == []
 
 
 def test_unmapped_volume_answers_no_more_but_stays_in_sysfs(

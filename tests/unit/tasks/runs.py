@@ -176,7 +176,6 @@ class FakeBlock:
 
     :ivar busy: by disk, its users
     :ivar looks: whose users were looked for, each time
-    :ivar own: by disk, what this host cannot do without
     :ivar broken: by disk, what reading or flushing it raises
     """
 
@@ -186,7 +185,6 @@ class FakeBlock:
         self.protected: set[str] = set()
         self.busy: dict[str, list[str]] = {}
         self.looks: list[list[str]] = []
-        self.own: dict[str, list[str]] = {}
         self.broken: dict[str, OSError] = {}
         self.flushed: list[str] = []
 
@@ -196,16 +194,11 @@ class FakeBlock:
     def read_only(self, disk: str) -> bool:
         return disk in self.protected
 
-    def of(
+    def users(
         self, disks: list[str], deadline: Any, mapping: str = ''
     ) -> dict[str, list[str]]:
         self.looks.append(disks)
         return {disk: self.busy.get(disk, []) for disk in disks}
-
-    def own_file_systems(
-        self, disks: list[str], deadline: Any
-    ) -> dict[str, list[str]]:
-        return {disk: self.own[disk] for disk in disks if disk in self.own}
 
     def flush(self, disk: str, deadline: Any) -> None:
         if disk in self.broken:
@@ -380,13 +373,11 @@ def make(
 ) -> Watched:
     """A run whose parts are all fakes; see the classes above."""
     chosen = connector or FakeConnector()
-    block = FakeBlock()
     run = Watched(
         info=objects.ConnectionInfo.from_dict(shapes.lio()),
         targets=list(targets) or [ONE],
         host=types.SimpleNamespace(  # type: ignore[arg-type]
-            block=block,
-            users=block,
+            block=FakeBlock(),
             encryption=fake_encryption.FakeEncryption(),
             tool=lambda name: f'/sbin/{name}',
             multipath=FakeMultipath(),
