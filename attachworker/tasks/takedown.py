@@ -24,7 +24,10 @@ from attachworker.host.multipath import Map
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds in which a map that is in use may turn out not to be.
 _GRACE = 2.0
+#: Seconds that whoever only looks at a new device gets to let go of it.
+_MOMENT = 5.0
 
 SHARED = 'the device stays: another attachment of this host uses it'
 
@@ -142,6 +145,26 @@ class Takedown:
                 ) from error
             return {names: [f'nobody knows whom ({error})']}
 
+    def _lasting_users(self, disk: str) -> list[str]:
+        """Who uses a device, and goes on using it.
+
+        An undo comes right after a device has: whoever only looks at a new
+        one gets a moment to let go of it.
+        """
+        users = self.users([disk])[disk]
+        if not (users and self._undo):
+            return users
+
+        def look() -> bool | None:
+            users[:] = self.users([disk])[disk]
+            return None if users else True
+
+        # Nothing tells when it is closed; the slow timer does it.
+        self._host.uevents.wait_for(
+            look, lambda _: False, self._deadline.sooner(_MOMENT)
+        )
+        return users
+
     # -- from the top
 
     def everything(self) -> list[str]:
@@ -208,7 +231,7 @@ class Takedown:
         found = self.find_map()
         if found is None:
             return []
-        users = self.users([found.name])[found.name]
+        users = self._lasting_users(found.name)
         if users and not self._force:
             return [f'map {found.name}, in use by {user}' for user in users]
         self.begun = True
@@ -253,7 +276,7 @@ class Takedown:
             if held is not None and not self._is_ours(held, self._paths()):
                 reasons = self._keeps_working(held, path)
             else:
-                users = self.users([path.disk])[path.disk] + self.tenants
+                users = self._lasting_users(path.disk) + self.tenants
                 reasons = [f'in use by {user}' for user in users]
             if reasons and not self._force:
                 return False, [f'device {path.disk}, {x}' for x in reasons]

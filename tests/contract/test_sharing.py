@@ -310,6 +310,36 @@ def test_a_failed_repeat_keeps_a_device_that_is_in_use(
     detached(worker, 'attachment')
 
 
+def test_an_undo_waits_for_whoever_only_looks_at_a_new_device(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attach whose device somebody has open for a moment
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    request_id = str(uuid.uuid4())
+    looked = threading.Event()
+
+    def look() -> None:
+        new = sorted(disks(bed) - known)
+        with bed.opened(f'/dev/{new[0]}'):
+            looked.set()
+            threading.Event().wait(1.0)
+
+    def meanwhile() -> None:
+        threading.Thread(target=look, daemon=True).start()
+        assert looked.wait(PATIENCE)
+        worker.api.cancel({}, worker.name, request_id)
+
+    # When it is cancelled then
+    known = disks(bed)
+    InterruptedRun.hooks['attachment', 'before VerifyDevice'] = meanwhile
+    result = worker.attach(volume, 'attachment', request_id=request_id)
+    # Then all is put back
+    assert result.error.code == 'cancelled', result.as_dict()
+    assert result.leftovers == []
+    assert bed.snapshot() == before
+
+
 @pytest.mark.parametrize('step', ['VerifyDevice', 'OpenEncryption'])
 def test_a_name_that_goes_to_another_device_before_the_answer(
     bed: beds.Bed, worker: harness.Harness, step: str
