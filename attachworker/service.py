@@ -139,6 +139,7 @@ class Worker:
                 topics=[bus.NOTIFICATION_TOPIC],
                 retry=bus.PUBLISH_RETRIES,
             ),
+            lambda: bus.is_heard(self._notification_transport),
             self._connectors.availability(),
             lambda: self._census.gauges(),
             conf.tracing.otlp_endpoint,

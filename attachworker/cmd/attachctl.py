@@ -5,7 +5,6 @@
 
 import argparse
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import json
@@ -236,14 +235,9 @@ def _operate(
     # command wants to know at once.
     client.ping()
     live = args.format == 'table' and sys.stdout.isatty()
-
-    def show(event: str, payload: Mapping[str, Any]) -> None:
-        if payload.get('request_id') == request.request_id:
-            print(steps.step(payload), flush=True)
-
     try:
         with (
-            steps.StepWatcher(client.transport, show)
+            steps.live(client.transport, request.request_id)
             if live
             else contextlib.nullcontext()
         ):

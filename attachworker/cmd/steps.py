@@ -4,7 +4,9 @@
 """What workers notify of, live."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import json
 import threading
 import time
@@ -28,6 +30,9 @@ _START_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 10.0
 #: Seconds between looks at whether to stop.
 _TICK = 0.2
+#: Seconds that the last step may come after the result: more than a worker
+#: takes to notice that somebody listens.
+_LATE = 1.5
 #: Seconds after which the broker forgets the queue of a watcher that died.
 _QUEUE_EXPIRES = 60
 
@@ -73,6 +78,23 @@ def watch(
                 f'the broker is not reached ({watcher.failed or "no answer"})'
             )
         watcher.wait(timeout)
+
+
+@contextlib.contextmanager
+def live(transport: Any, request_id: str) -> Iterator[None]:
+    """Print the steps of one request, the last of them too."""
+    ended = threading.Event()
+
+    def show(event: str, payload: Mapping[str, Any]) -> None:
+        if payload.get('request_id') == request_id:
+            print(step(payload), flush=True)
+            if event.endswith(('.end', '.error')):
+                ended.set()
+
+    with StepWatcher(transport, show) as watcher:
+        yield
+        if watcher.failed is None:
+            ended.wait(_LATE)
 
 
 class StepWatcher:

@@ -165,8 +165,16 @@ class BusConnection(impl_rabbit.Connection):
 
         The stock method declares a durable one, which fills the broker's
         disk where nobody consumes notifications. Who does declares its own.
+
+        :raises MessageUndeliverable: nobody does
         """
-        self.topic_send(exchange_name, topic, msg, retry=retry)
+        self.topic_send(
+            exchange_name,
+            topic,
+            msg,
+            retry=retry,
+            transport_options=TRANSPORT_OPTIONS,
+        )
 
 
 class BusDriver(impl_rabbit.RabbitDriver):
@@ -177,6 +185,23 @@ class BusDriver(impl_rabbit.RabbitDriver):
     ) -> None:
         super().__init__(conf, url, **kwargs)
         self._connection_pool.connection_cls = BusConnection
+        #: Whether a queue has taken the last notification.
+        self.heard = True
+
+    def send_notification(
+        self,
+        target: messaging.Target,
+        ctxt: Any,
+        message: dict[str, Any],
+        version: float,
+        retry: int | None = None,
+    ) -> None:
+        """Send a notification; that nobody listens is no error."""
+        try:
+            super().send_notification(target, ctxt, message, version, retry)
+            self.heard = True
+        except messaging.MessageUndeliverable:
+            self.heard = False
 
     def _get_reply_q(self) -> Any:
         # The stock driver connects for its reply queue without any limit,
@@ -215,6 +240,11 @@ def get_notification_transport(
 ) -> oslo_transport.NotificationTransport:
     """Return a transport for notifications, on the same exchange."""
     return oslo_transport.NotificationTransport(_driver(conf, url, BusDriver))
+
+
+def is_heard(transport: oslo_transport.NotificationTransport) -> bool:
+    """Whether somebody listened to the last notification."""
+    return bool(transport._driver.heard)
 
 
 def is_in_process(conf: cfg.ConfigOpts, url: str | None = None) -> bool:

@@ -22,6 +22,7 @@ class Telemetry:
     :param host: the worker's name on the bus
     :param version: of the worker
     :param notifier: an oslo.messaging Notifier
+    :param is_heard: see :class:`notifications.Notifications`
     :param protocols: that it knows
     :param look: see :class:`metrics.Metrics`
     :param otlp_endpoint: see :meth:`tracing.Tracing.to`; None: no traces
@@ -33,11 +34,14 @@ class Telemetry:
         host: str,
         version: str,
         notifier: Any,
+        is_heard: Callable[[], bool],
         protocols: Iterable[str],
         look: Callable[[], Iterable[metrics.Gauge]],
         otlp_endpoint: str | None,
     ) -> None:
-        self._notifications = notifications.Notifications(notifier, host)
+        self._notifications = notifications.Notifications(
+            notifier, host, is_heard
+        )
         self._metrics = metrics.Metrics(version, protocols, look)
         self._tracing = (
             [tracing.Tracing.to(otlp_endpoint, host, version)]

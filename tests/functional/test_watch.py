@@ -3,6 +3,7 @@
 
 """attachctl watch, and the notifications that it shows."""
 
+from collections.abc import Mapping
 import json
 import signal
 import subprocess
@@ -10,9 +11,12 @@ import sys
 import threading
 from typing import Any
 
+import oslo_messaging as messaging
 import pytest
 
 from attachworker.cmd import attachctl
+from attachworker.cmd import steps
+from attachworker.rpc import transport as bus
 from tests import harness
 from tests.functional import caller
 from tests.functional import rabbitmq
@@ -102,6 +106,34 @@ def test_watch(
     for one in (ours, everybody, nobody):
         assert one.end() == (0, '')
     assert nobody.lines == []
+
+
+def test_whether_anybody_listens_is_known(
+    broker: rabbitmq.RabbitMQNode,
+) -> None:
+    transport = bus.get_notification_transport(
+        harness.configuration(broker.url)
+    )
+    notifier = messaging.Notifier(
+        transport,
+        publisher_id='attachworker.test',
+        driver='messagingv2',
+        topics=[bus.NOTIFICATION_TOPIC],
+        retry=bus.PUBLISH_RETRIES,
+    )
+    seen: list[str] = []
+
+    def show(event: str, payload: Mapping[str, Any]) -> None:
+        seen.append(event)
+
+    notifier.info({}, 'attach.start', {})
+    assert not bus.is_heard(transport)
+    with steps.StepWatcher(transport, show) as watcher:
+        assert watcher.listens(10)
+        notifier.info({}, 'attach.end', {})
+        assert bus.is_heard(transport)
+    assert seen == ['attach.end']
+    transport.cleanup()
 
 
 def test_watch_for_a_time(

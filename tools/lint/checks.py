@@ -58,7 +58,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     ),
     # The thread that sends notifications: one that fails is dropped.
     'attachworker/telemetry/notifications.py': frozenset(
-        {'Notifications._run'}
+        {'Notifications._notify'}
     ),
     # Who listens is no reason for an operation to fail.
     'attachworker/telemetry/progress.py': frozenset({'_tell'}),
