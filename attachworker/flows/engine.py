@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 from typing import Protocol
 
-from taskflow import engines
+from oslo_utils import uuidutils
 from taskflow import flow as flows
 from taskflow import states
 from taskflow.listeners import base
@@ -18,8 +18,6 @@ from taskflow.types import notifier
 
 from attachworker import deadline as deadlines
 from attachworker.flows import unsaved
-
-_UNSAVED = unsaved.Unsaved()
 
 
 class Observer(Protocol):
@@ -86,13 +84,12 @@ def run(flow: flows.Flow, executor: Any | None, observer: Observer) -> Outcome:
         all flows; None if there are none
     """
     # Handing each step to another thread costs more than most steps do.
-    kind = 'serial' if executor is None else 'parallel'
-    engine = engines.load(
+    kind = unsaved.Serial if executor is None else unsaved.Parallel
+    engine = kind(
         flow,
-        book=models.LogBook(flow.name),
-        backend=_UNSAVED,
-        engine=kind,
-        executor=executor,
+        models.FlowDetail(flow.name, uuidutils.generate_uuid()),
+        None,
+        {'executor': executor, 'gather_statistics': False},
     )
     with _Listener(engine, observer) as listener:
         try:

@@ -1,57 +1,78 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""TaskFlow's storage of flow states, for flows that are not stored."""
+"""TaskFlow's engines, for flows that are not stored.
 
+What must survive is in the journal, so what an engine knows of its flow need
+neither be saved nor read by anybody but its own thread. As TaskFlow has it,
+every change of a state is copied, tried again should it fail, and locked,
+which took most of the time of a flow.
+"""
+
+import contextlib
 from typing import Any
 
-from taskflow.persistence import base
+from taskflow import storage
+from taskflow.engines.action_engine import engine
+from taskflow.persistence import models
+from taskflow.utils import misc
 
 
-class Unsaved(base.Backend):
-    """Saves nothing: what must survive is in the journal.
+class _Unlocked:
+    """A lock for readers and writers of which there is one."""
 
-    The engine itself has all states in memory and gets back what it hands
-    over. The backend that TaskFlow has for memory imitates a file system,
-    which took as long as all the rest of the engine.
-    """
+    def read_lock(self) -> contextlib.AbstractContextManager[None]:
+        return _NOTHING
 
-    def __init__(self) -> None:
-        super().__init__({})
-        self._connection = _Unsaved(self)
-
-    def get_connection(self) -> base.Connection:
-        return self._connection
-
-    def close(self) -> None:
-        """There is nothing to close."""
+    write_lock = read_lock
 
 
-class _Unsaved(base.Connection):
-    def __init__(self, backend: Unsaved) -> None:
-        self._backend = backend
+_NOTHING = contextlib.nullcontext()
 
-    @property
-    def backend(self) -> Unsaved:
-        return self._backend
 
-    def _nothing(self, *arguments: Any, **options: Any) -> None:
-        """Nothing is there to change, and nobody reads."""
+class _Storage(storage.Storage):
+    """The states of one flow, in memory."""
 
-    def _as_given(self, detail: Any) -> Any:
-        return detail
+    def __init__(
+        self, flow_detail: models.FlowDetail, scope_fetcher: Any
+    ) -> None:
+        super().__init__(
+            flow_detail, backend=_NOTHING, scope_fetcher=scope_fetcher
+        )
+        self._lock = _Unlocked()
 
-    update_atom_details = _as_given
-    update_flow_details = _as_given
-    save_logbook = _nothing
-    close = _nothing
-    upgrade = _nothing
-    validate = _nothing
-    clear_all = _nothing
-    destroy_logbook = _nothing
-    get_logbook = _nothing
-    get_logbooks = _nothing
-    get_flows_for_book = _nothing
-    get_flow_details = _nothing
-    get_atom_details = _nothing
-    get_atoms_for_flow = _nothing
+    def _with_connection(self, functor: Any, *args: Any) -> Any:
+        return functor(None, *args)
+
+    def _save_atom_detail(self, connection: Any, old: Any, new: Any) -> Any:
+        return old.update(new)
+
+    _save_flow_detail = _save_atom_detail
+
+    def set_task_progress(self, *args: Any, **kwargs: Any) -> None:
+        """Nobody asks how far a task is."""
+
+
+class _Unsaved:
+    """What both engines have in common."""
+
+    _compiled: bool
+    _flow_detail: models.FlowDetail
+    _runtime: Any
+
+    @misc.cachedproperty
+    def storage(self) -> _Storage:
+        return _Storage(self._flow_detail, self._scopes)
+
+    def _scopes(self, atom_name: str) -> Any:
+        if not self._compiled:
+            return None
+        return self._runtime.fetch_scopes_for(atom_name)
+
+
+class Serial(_Unsaved, engine.SerialActionEngine):
+    """Runs one task after the other in the thread that runs the flow."""
+
+
+class Parallel(_Unsaved, engine.ParallelActionEngine):
+    """Runs tasks in the threads of an executor."""

@@ -16,6 +16,10 @@ from attachworker.tasks import run as runs
 LOG = logging.getLogger(__name__)
 
 
+#: What TaskFlow has found out about the arguments of a function of a task.
+_arguments: dict[Any, Any] = {}
+
+
 class Task(taskflow.task.Task):
     """One change on one thing, with its undo.
 
@@ -38,6 +42,26 @@ class Task(taskflow.task.Task):
         name = type(self).__name__
         super().__init__(name if of is None else f'{name}:{of}', **kwargs)
         self.run = run
+
+    def _build_arg_mapping(
+        self,
+        executor: Any,
+        requires: Any = None,
+        rebind: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        # TaskFlow looks at the signature for each task; it is the same for
+        # all of a class.
+        if requires or rebind:
+            return super()._build_arg_mapping(
+                executor, requires, rebind, **kwargs
+            )
+        function = executor.__func__
+        if function not in _arguments:
+            _arguments[function] = super()._build_arg_mapping(
+                executor, **kwargs
+            )
+        return _arguments[function]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

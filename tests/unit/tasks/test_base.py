@@ -92,6 +92,48 @@ def test_names_are_unique_and_do_not_change(build: Any) -> None:
     assert any(name.endswith(f':{runs.TWO}') for name in names())
 
 
+class Takes(base.Task):
+    """Reversion strategy: takes what it was given, and what came of it."""
+
+    def execute(self, connector: str, wwn: str = '') -> None:
+        raise NotImplementedError
+
+    def revert(self, result: Any, connector: str, **kwargs: Any) -> None:
+        raise NotImplementedError
+
+
+class TakesOthers(base.Task):
+    """Reversion strategy: nothing to undo."""
+
+    def execute(self, disks: list[str], wwn: str) -> None:
+        raise NotImplementedError
+
+
+def test_each_class_of_tasks_is_given_what_its_functions_take() -> None:
+    run = runs.make()
+    for _ in range(2):
+        one, other = Takes(run, 1), TakesOthers(run, 2)
+        assert one.requires == {'connector'}
+        assert one.optional == {'wwn'}
+        assert dict(one.rebind) == {'connector': 'connector', 'wwn': 'wwn'}
+        assert dict(one.revert_rebind) == {'connector': 'connector'}
+        assert other.requires == {'disks', 'wwn'}
+        assert other.optional == set()
+        assert dict(other.revert_rebind) == {}
+
+
+def test_a_task_can_ask_for_more_than_its_functions_name() -> None:
+    class Gathers(base.Task):
+        """Reversion strategy: nothing to undo."""
+
+        def execute(self, **outcomes: Any) -> None:
+            raise NotImplementedError
+
+    run = runs.make()
+    tasks = [Gathers(run, name, requires=[name]) for name in ('a', 'b')]
+    assert [set(task.requires) for task in tasks] == [{'a'}, {'b'}]
+
+
 def test_a_revert_that_raises_stops_nothing() -> None:
     # Given three steps; the second cannot be undone, the third fails
     run = runs.make()
