@@ -6,8 +6,8 @@
 
 from taskflow import flow
 from taskflow.patterns import linear_flow
-from taskflow.patterns import unordered_flow
 
+from attachworker.flows import targets
 from attachworker.tasks import attach
 from attachworker.tasks import encryption
 from attachworker.tasks import multipath
@@ -15,11 +15,10 @@ from attachworker.tasks.run import Run
 
 
 def build(run: Run) -> flow.Flow:
-    targets = unordered_flow.Flow('targets')
-    targets.add(*(attach.ConnectTarget(run, target) for target in run.targets))
+    connecting = [attach.ConnectTarget(run, target) for target in run.targets]
     whole = linear_flow.Flow('attach').add(
         attach.GetConnector(run),
-        targets,
+        targets.together(connecting),
         attach.GatherPaths(run),
         attach.FindWwn(run),
         multipath.MapMultipath(run),

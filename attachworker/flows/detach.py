@@ -6,8 +6,8 @@
 
 from taskflow import flow
 from taskflow.patterns import linear_flow
-from taskflow.patterns import unordered_flow
 
+from attachworker.flows import targets
 from attachworker.tasks import attach
 from attachworker.tasks import detach
 from attachworker.tasks import encryption
@@ -16,10 +16,9 @@ from attachworker.tasks.run import Run
 
 
 def build(run: Run) -> flow.Flow:
-    targets = unordered_flow.Flow('targets')
-    targets.add(
-        *(detach.DisconnectTarget(run, target) for target in run.targets)
-    )
+    disconnecting = [
+        detach.DisconnectTarget(run, target) for target in run.targets
+    ]
     return linear_flow.Flow('detach').add(
         attach.GetConnector(run),
         detach.FindPaths(run),
@@ -29,6 +28,6 @@ def build(run: Run) -> flow.Flow:
         detach.RecordDetaching(run),
         encryption.CloseEncryption(run),
         multipath.RemoveMap(run),
-        targets,
+        targets.together(disconnecting),
         detach.VerifyGone(run),
     )
