@@ -3,7 +3,6 @@
 
 """What may be written down: secrets only sealed, and only for a while."""
 
-import copy
 import hashlib
 import os
 import pathlib
@@ -17,6 +16,8 @@ from attachworker.objects import sealing
 
 LOG = logging.getLogger(__name__)
 
+_DATA = f'{objects.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.data'
+
 
 def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
     """An object as a primitive that holds no secret.
@@ -24,10 +25,13 @@ def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
     It can be made an object again; that one does not pass validate() where
     it would need the secret.
     """
-    clone = copy.deepcopy(thing)
-    for _path, holder, name in list(sealing.secrets_of(clone)):
-        delattr(holder, f'_obj_{name}')
-    primitive: dict[str, Any] = clone.obj_to_primitive()
+    primitive: dict[str, Any] = thing.obj_to_primitive()
+    for path, _holder, _name in sealing.secrets_of(thing):
+        *parents, name = path.split('.')
+        fields = primitive[_DATA]
+        for parent in parents:
+            fields = fields[parent][_DATA]
+        del fields[name]
     return primitive
 
 

@@ -5,12 +5,14 @@
 
 from collections.abc import Iterator
 import datetime
+import functools
 import hashlib
 import json
 from typing import Any
 from typing import Self
 
 from oslo_versionedobjects import base
+from oslo_versionedobjects import exception as ovo_exception
 from oslo_versionedobjects import fields as ovo_fields
 
 from attachworker import exception
@@ -45,14 +47,14 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
     def __init__(self, context: Any = None, **kwargs: Any) -> None:
         if unknown := kwargs.keys() - self.fields.keys():
             raise TypeError(f'{self.obj_name()} has no {min(unknown)}')
-        given = {
-            name: value for name, value in kwargs.items() if value is not None
-        }
-        super().__init__(context, **given)
-        self.obj_set_defaults()
-        for name, field in self.fields.items():
-            if field.nullable and not self.obj_attr_is_set(name):
-                setattr(self, name, None)
+        super().__init__(context)
+        cls: Any = type(self)
+        values, collections = _defaults(cls)
+        vars(self).update(values)
+        for given in collections, kwargs:
+            for name, value in given.items():
+                if value is not None:
+                    setattr(self, name, value)
 
     @classmethod
     def obj_from_primitive(
@@ -67,8 +69,13 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
             rule, IncompatibleObjectVersion or UnsupportedObjectError of
             oslo.versionedobjects if it is too new or nothing of ours
         """
+        namespace = cls.OBJ_SERIAL_NAMESPACE
         try:
-            found = super().obj_from_primitive(primitive, context)
+            found: Self = _class_of(
+                primitive[f'{namespace}.namespace'],
+                primitive[f'{namespace}.name'],
+                primitive[f'{namespace}.version'],
+            )._obj_from_primitive(context, '', primitive)
         except (
             AttributeError,
             LookupError,
@@ -81,14 +88,67 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
             raise exception.InvalidConnectionInfo(
                 key=_name(primitive), rule='is not a well-formed object'
             ) from None
-        # The library leaves the sender's version here. It is an object of
-        # this version now, and goes out as one.
-        found.VERSION = type(found).VERSION
+        return found
+
+    @classmethod
+    def _obj_from_primitive(
+        cls, context: Any, objver: str, primitive: dict[str, Any]
+    ) -> Self:
+        # As the library does it, but past the properties: a list of many
+        # attachments has some ten thousands of values. The version stays
+        # that of the class: it is an object of this version now, and goes
+        # out as one.
+        found = cls.__new__(cls)
+        values = vars(found)
+        values.update(_changed_fields=set(), _context=context)
+        data = primitive[f'{cls.OBJ_SERIAL_NAMESPACE}.data']
+        class_: Any = cls
+        defaults, collections = _defaults(class_)
+        values.update(defaults)
+        for name, field in cls.fields.items():
+            if name in data:
+                value = data[name]
+                if value is not None:
+                    value = field.from_primitive(found, name, value)
+                elif field.nullable:
+                    values[f'_obj_{name}'] = None
+                    continue
+                values[f'_obj_{name}'] = field.coerce(found, name, value)
+            elif name in collections:
+                setattr(found, name, collections[name])
         return found
 
     def obj_what_changed(self) -> set[str]:
         # Nobody saves objects: equal ones are to have equal primitives.
         return set()
+
+    def obj_attr_is_set(self, attrname: str) -> bool:
+        # The library makes a list of all fields each time.
+        if attrname in self.fields:
+            return f'_obj_{attrname}' in vars(self)
+        return super().obj_attr_is_set(attrname)
+
+    def obj_to_primitive(
+        self,
+        target_version: str | None = None,
+        version_manifest: dict[str, str] | None = None,
+    ) -> dict[str, Any]:
+        if target_version is not None or version_manifest is not None:
+            return super().obj_to_primitive(target_version, version_manifest)
+        # The same for this version, without what is done for others.
+        values = vars(self)
+        return {
+            f'{self.OBJ_SERIAL_NAMESPACE}.name': self.obj_name(),
+            f'{self.OBJ_SERIAL_NAMESPACE}.namespace': (
+                self.OBJ_PROJECT_NAMESPACE
+            ),
+            f'{self.OBJ_SERIAL_NAMESPACE}.version': self.VERSION,
+            f'{self.OBJ_SERIAL_NAMESPACE}.data': {
+                name: field.to_primitive(self, name, values[f'_obj_{name}'])
+                for name, field in self.fields.items()
+                if f'_obj_{name}' in values
+            },
+        }
 
     def validate(self) -> None:
         """Check the object and all objects in it.
@@ -128,6 +188,35 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
         """
         text = json.dumps(_content(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.lru_cache(256)
+def _class_of(namespace: str, name: str, version: str) -> Any:
+    if namespace != AttachWorkerObject.OBJ_PROJECT_NAMESPACE:
+        raise ovo_exception.UnsupportedObjectError(
+            objtype=f'{namespace}.{name}'
+        )
+    return AttachWorkerObject.obj_class_from_name(name, version)
+
+
+@functools.cache
+def _defaults(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the fields of a class have before a value is given.
+
+    :returns: the storage of all but the collections, which objects share,
+        and the collections, which each object needs for itself
+    """
+    values: dict[str, Any] = {}
+    collections: dict[str, Any] = {}
+    for name, field in cls.fields.items():
+        if field.default is ovo_fields.UnspecifiedDefault:
+            if field.nullable:
+                values[f'_obj_{name}'] = None
+        elif isinstance(field.default, list | dict):
+            collections[name] = field.default
+        else:
+            values[f'_obj_{name}'] = field.coerce(None, name, field.default)
+    return values, collections
 
 
 def _name(primitive: Any) -> str:

@@ -167,3 +167,29 @@ def test_the_text_of_a_foreign_error_stays_here():
 
     assert (told.code, told.step) == ('internal', None)
     assert 'password' not in told.message
+
+
+def test_each_object_has_collections_of_its_own() -> None:
+    one, other = (
+        objects.OperationResult(
+            request_id='r-1', operation='attach', status='attached'
+        )
+        for _ in range(2)
+    )
+
+    one.warnings.append('one')
+    one.timings['FindWwn'] = 0.1
+
+    assert (other.warnings, other.timings) == ([], {})
+
+
+def test_none_in_place_of_a_collection_is_an_empty_one() -> None:
+    result = objects.OperationResult(
+        request_id='r-1',
+        operation='attach',
+        status='attached',
+        warnings=None,
+        timings=None,
+    )
+
+    assert (result.warnings, result.timings) == ([], {})
