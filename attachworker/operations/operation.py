@@ -88,6 +88,8 @@ class Operation:
         self._handler = handler
         self._on_finish = on_finish
         self._finished = threading.Event()
+        self._ending = threading.Lock()
+        self._on_end: list[Callable[[], None]] = []
         self._hurried = threading.Event()
         self._on_hurry: Callable[[], None] = self._hurried.set
         self._on_cancel: Callable[[], None] = self._cancelled.set
@@ -118,7 +120,7 @@ class Operation:
             # There can be no final result now; the next start finds out.
             LOG.error('Request %s: %s', self.request.request_id, error)
             self._broken = error
-            self._finished.set()
+            self._end()
 
     def _run(self) -> None:
         if self.deadline.cancelled:
@@ -190,7 +192,22 @@ class Operation:
         try:
             self._on_finish(self)
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        with self._ending:
             self._finished.set()
+            acts, self._on_end = self._on_end, []
+        for act in acts:
+            act()
+
+    def when_finished(self, act: Callable[[], None]) -> None:
+        """Call ``act`` once :meth:`wait` does not block any more."""
+        with self._ending:
+            if not self._finished.is_set():
+                self._on_end.append(act)
+                return
+        act()
 
     def wait(self) -> objects.OperationResult:
         """Block until there is a final result.
