@@ -6,7 +6,6 @@
 
 from taskflow import flow
 from taskflow.patterns import linear_flow
-from taskflow.patterns import unordered_flow
 
 from attachworker.tasks import attach
 from attachworker.tasks import encryption
@@ -15,11 +14,10 @@ from attachworker.tasks.run import Run
 
 
 def build(run: Run) -> flow.Flow:
-    targets = unordered_flow.Flow('targets')
-    targets.add(*(attach.ConnectTarget(run, target) for target in run.targets))
     whole = linear_flow.Flow('attach').add(
         attach.GetConnector(run),
-        targets,
+        attach.StartAttempts(run),
+        *(attach.ConnectTarget(run, target) for target in run.targets),
         attach.GatherPaths(run),
         attach.FindWwn(run),
         multipath.MapMultipath(run),

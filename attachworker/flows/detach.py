@@ -6,7 +6,6 @@
 
 from taskflow import flow
 from taskflow.patterns import linear_flow
-from taskflow.patterns import unordered_flow
 
 from attachworker.tasks import attach
 from attachworker.tasks import detach
@@ -16,10 +15,6 @@ from attachworker.tasks.run import Run
 
 
 def build(run: Run) -> flow.Flow:
-    targets = unordered_flow.Flow('targets')
-    targets.add(
-        *(detach.DisconnectTarget(run, target) for target in run.targets)
-    )
     return linear_flow.Flow('detach').add(
         attach.GetConnector(run),
         detach.FindPaths(run),
@@ -29,6 +24,6 @@ def build(run: Run) -> flow.Flow:
         detach.RecordDetaching(run),
         encryption.CloseEncryption(run),
         multipath.RemoveMap(run),
-        targets,
+        *(detach.DisconnectTarget(run, target) for target in run.targets),
         detach.VerifyGone(run),
     )

@@ -77,22 +77,18 @@ class _Listener(base.Listener):
             self._observer.step_ended(step, elapsed, error)
 
 
-def run(flow: flows.Flow, executor: Any | None, observer: Observer) -> Outcome:
+def run(flow: flows.Flow, observer: Observer) -> Outcome:
     """Run a flow; a failed one has been undone on return.
 
-    The flow lives in memory: what must survive is in the journal.
-
-    :param executor: threads for steps that go on at the same time, shared by
-        all flows; None if there are none
+    The flow lives in memory: what must survive is in the journal. It runs in
+    the thread of the caller: what goes on at the same time has threads of its
+    own, and no flow waits for those of another.
     """
-    # Handing each step to another thread costs more than most steps do.
-    kind = 'serial' if executor is None else 'parallel'
     engine = engines.load(
         flow,
         book=models.LogBook(flow.name),
         backend=_UNSAVED,
-        engine=kind,
-        executor=executor,
+        engine='serial',
     )
     with _Listener(engine, observer) as listener:
         try:

@@ -29,7 +29,6 @@ class Services:
     """The parts of the worker that operations use.
 
     :ivar boot_id: of the running kernel
-    :ivar executor: threads for flows, shared by all of them
     :ivar grace: seconds for undoing beyond the deadline
     :ivar observe: makes the observer of one operation's steps
     :ivar clean_later: has what is left of an attachment put back later
@@ -43,7 +42,6 @@ class Services:
     database: Database
     records: Records
     boot_id: str
-    executor: Any
     grace: float
     observe: Callable[[Operation], engine.Observer]
     clean_later: Callable[[str], None]
@@ -92,12 +90,7 @@ class BaseHandler:
     def run_flow(
         self, operation: Operation, flow: flows.Flow, run: Run
     ) -> engine.Outcome:
-        several = len(run.targets) > 1
-        return engine.run(
-            flow,
-            self.services.executor if several else None,
-            self.services.observe(operation),
-        )
+        return engine.run(flow, self.services.observe(operation))
 
     def succeeded(
         self,

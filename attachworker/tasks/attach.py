@@ -52,31 +52,39 @@ class GetConnector(base.Task):
             raise exception.MultipathFailed(reason=reason)
 
 
+class StartAttempts(base.Task):
+    """Begin to connect all targets, each in a thread of its own.
+
+    Reversion strategy: stop the attempts and disconnect the targets, whether
+    an attempt has succeeded, failed, or not yet ended.
+    """
+
+    def execute(self, connector: connectors.Connector) -> None:
+        run = self.run
+        for target in run.targets:
+            run.attempts.start(
+                connector, run.info, target, run.holdings, run.deadline
+            )
+
+    def revert(self, **kwargs: Any) -> None:
+        self.run.leftovers += self.run.let_go_all()
+
+
 class ConnectTarget(base.Task):
-    """Connect one target, or learn that others were quicker.
+    """Have one target connected, or learn that others were quicker.
 
     That a target cannot be connected is an outcome and not an error: TaskFlow
     would undo the good ones too. GatherPaths judges.
 
-    Reversion strategy: stop the attempt and disconnect the target, whether
-    the attempt had succeeded, failed, or not yet ended.
+    Reversion strategy: nothing to undo; StartAttempts undoes all of them.
     """
 
     def __init__(self, run: Any, target: connectors.Target) -> None:
         super().__init__(run, target, provides=outcome_key(target))
         self._target = target
 
-    def execute(
-        self, connector: connectors.Connector
-    ) -> connectors.PathOutcome:
-        run = self.run
-        run.attempts.start(
-            connector, run.info, self._target, run.holdings, run.deadline
-        )
-        return run.attempts.wait(self._target, run.deadline)
-
-    def revert(self, **kwargs: Any) -> None:
-        self.run.leftovers += self.run.let_go(self._target)
+    def execute(self) -> connectors.PathOutcome:
+        return self.run.attempts.wait(self._target, self.run.deadline)
 
 
 class GatherPaths(base.Task):

@@ -165,7 +165,9 @@ class RecordDetaching(base.Task):
 
 
 class DisconnectTarget(base.Task):
-    """Take one target away, as the revert of ConnectTarget does.
+    """Take one target away, as the revert of StartAttempts does.
+
+    The first one of a flow takes all of them away, at the same time.
 
     Reversion strategy: nothing to undo; a detach is finished, not undone.
     """
@@ -175,7 +177,10 @@ class DisconnectTarget(base.Task):
         self._target = target
 
     def execute(self, connector: connectors.Connector) -> None:
-        self.run.leftovers += self.run.takedown.disconnect(self._target)
+        found = self.run.disconnected[self._target]
+        if isinstance(found, BaseException):
+            raise found
+        self.run.leftovers += found
 
 
 class VerifyGone(base.Task):

@@ -16,6 +16,7 @@ from attachworker.host import Host
 from attachworker.host import encryption
 from attachworker.host import locks
 from attachworker.tasks import attempts
+from attachworker.tasks import together
 from attachworker.tasks.takedown import Takedown
 
 
@@ -152,6 +153,28 @@ class Run:
     def after(self, step: str) -> None:
         """Called as each task ends; raises if the run must end."""
         self.deadline.check(step)
+
+    @functools.cached_property
+    def disconnected(
+        self,
+    ) -> dict[base.Target, list[str] | BaseException]:
+        """Takes all targets away; what is left of each, or what it raised."""
+        found = together.each(self.targets, self.takedown.disconnect)
+        return dict(zip(self.targets, found, strict=True))
+
+    def let_go_all(self) -> list[str]:
+        """Let go of all targets, at the same time.
+
+        :returns: what could not be put back
+        """
+        left: list[str] = []
+        found = together.each(self.targets, self.let_go)
+        for target, one in zip(self.targets, found, strict=True):
+            if isinstance(one, BaseException):
+                left.append(f'{target}: {one}')
+            else:
+                left += one
+        return left
 
     def let_go(self, target: base.Target) -> list[str]:
         """Stop connecting a target and put its part of the host back.
