@@ -19,6 +19,8 @@ from tests.simulator.bed import SimulatedBed
 
 #: Seconds until what goes on after the last answer must have ended.
 PATIENCE = 15.0
+#: Where attachments write, behind the pattern of the volume.
+_PLACE = 8192
 
 
 @dataclasses.dataclass
@@ -108,8 +110,21 @@ class Checks:
         wrong = ''
         for wrong in self._tries(self._wrong_at_rest):
             if not wrong:
-                return
+                return self._exchange()
         _fail('rest', wrong)
+
+    def _exchange(self) -> None:
+        """What one writes, all others of the same volume read."""
+        attached = [one for one in self._actors if one.path is not None]
+        for writer in attached:
+            text = f'written by {writer.name}'.encode()
+            self._bed.write(writer.path, text, _PLACE)
+            for reader in attached:
+                found = self._bed.read(reader.path, len(text), _PLACE)
+                if (found == text) != (
+                    reader.plan.volume == writer.plan.volume
+                ):
+                    _fail('data', f'{writer.name}, {reader.name}: {found!r}')
 
     def _wrong_at_rest(self) -> str:
         disks: dict[str, list[str]] = {}
