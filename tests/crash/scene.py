@@ -119,14 +119,10 @@ class Scene:
             self._names[portal] = f'portal {number}'
         self._size = self._volume.size
         with self._worker() as worker:
-            attached = worker.attach(
-                self._neighbour, multipath=scenario.multipath
-            )
-            assert attached.status == 'attached', attached.as_dict()
-            self._neighbour_path = attached.device.path
+            self._neighbour_path = self._attach(worker, self._neighbour)
         self._before = self._picture()
         with self._worker() as worker:
-            path = self._attach(worker)
+            path = self._attach(worker, self._volume, self._encryption)
             if scenario.encryption:
                 self._bed.write(path, self._volume.pattern)
         self._attached = self._picture()
@@ -245,7 +241,7 @@ class Scene:
             self._until(self._before)
             assert worker.attachments() == [f'{self._neighbour.name} attached']
             if self._scenario.kind != 'attach':
-                self._attach(worker)
+                self._attach(worker, self._volume, self._encryption)
         self._check_journal()
 
     def _result(
@@ -299,13 +295,23 @@ class Scene:
     def _worker(self) -> harness.Harness:
         return victim.make_worker(self._bed.host(), self._state)
 
-    def _attach(self, worker: harness.Harness) -> str:
+    def _attach(
+        self,
+        worker: harness.Harness,
+        volume: beds.Volume,
+        encryption: dict[str, str] | None = None,
+    ) -> str:
         attached = worker.attach(
-            self._volume,
+            volume,
             multipath=self._scenario.multipath,
-            encryption=self._encryption,
+            encryption=encryption,
         )
         assert attached.status == 'attached', attached.as_dict()
+        # A path of a map may join it after the answer; a worker that is
+        # stopped before gives it up.
+        _until(
+            lambda: (f'{volume.name} attached' in worker.attachments(), True)
+        )
         return str(attached.device.path)
 
     @property

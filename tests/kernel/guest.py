@@ -3,6 +3,7 @@
 
 """One boot of a guest: started, listened to, ended."""
 
+from collections.abc import Callable
 import contextlib
 import ctypes
 import os
@@ -123,31 +124,40 @@ class Guest:
     def wait_for_init(self, timeout: float) -> None:
         """Wait until the init of the lab says that it runs.
 
+        :param timeout: see :meth:`wait_for`
+        :raises CannotBoot: it did not do so in time, or the guest has ended
+        """
+        began = time.monotonic()
+        booted = self.control / 'booted'
+        if not self.wait_for(booted.exists, timeout):
+            raise CannotBoot(
+                f'its init does not run after {time.monotonic() - began:.0f}'
+                f' s; {self.last_lines()}'
+            )
+        if not booted.exists():
+            raise CannotBoot(
+                f'the guest ended before its init ran; {self.last_lines()}'
+            )
+
+    def wait_for(self, look: Callable[[], bool], timeout: float) -> bool:
+        """Wait until something is there, or the guest has ended.
+
         :param timeout: seconds; those that the guest waits for a processor,
             because the machine has much else to do, do not count
-        :raises CannotBoot: it did not do so in time, or the guest has ended
+        :returns: False if it was neither in time
         """
         assert self.process is not None
         began = time.monotonic()
         limit = began + timeout
         while True:
-            # Looked at first: what a guest says before it ends counts.
-            ended = self.process.poll() is not None
-            if (self.control / 'booted').exists():
-                return
-            if ended:
-                raise CannotBoot(
-                    f'the guest ended before its init ran; {self.last_lines()}'
-                )
+            if look() or self.process.poll() is not None:
+                return True
             now = time.monotonic()
             if now > limit:
                 limit = began + timeout + self.waited_for_processor()
             if now > limit:
-                raise CannotBoot(
-                    f'its init does not run after {now - began:.0f} s; '
-                    f'{self.last_lines()}'
-                )
-            time.sleep(0.05)
+                return False
+            time.sleep(0.01)
 
     def waited_for_processor(self) -> float:
         """Seconds that threads of the guest could run and others did."""

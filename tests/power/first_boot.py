@@ -15,12 +15,9 @@ from attachworker import objects
 from attachworker.tasks.run import Run
 from tests import harness
 from tests.contract import bed as beds
-from tests.functional import caller
 from tests.kernel.bed import KernelBed
 from tests.power import READY
 from tests.power import scene
-
-_PATIENCE = 60.0
 
 
 class Stopping(Run):
@@ -105,14 +102,12 @@ def main() -> None:
                 reply_to=scene.REPLY_TO,
             ),
         )
-        caller.until(
-            lambda: 'unsent attached' in worker.attachments(), _PATIENCE
-        )
+        scene.until(lambda: 'unsent attached' in worker.attachments())
         Stopping.armed = True
         for name, volume in volumes.items():
             send(worker, name, volume)
         flying = {n for n, story in scene.STORIES.items() if story.kind}
-        caller.until(lambda: Stopping.stopped == flying, _PATIENCE)
+        scene.until(lambda: Stopping.stopped == flying)
         scene.keep_wwids()
         # Nothing synchronizes the disk after this but what the worker does.
         told = attach(worker, 'told', volumes['told'])

@@ -3,11 +3,13 @@
 
 """What both guests have in common: the storage, and the disk of the host."""
 
+from collections.abc import Callable
 import dataclasses
 import os
 import pathlib
 import shutil
 import subprocess
+import time
 import uuid
 
 from tests import harness
@@ -25,6 +27,9 @@ STATE = pathlib.Path('/var/lib/attachworker')
 #: Who is told the results of casts; nobody listens before the power cut.
 CALLER = 'caller'
 REPLY_TO = {'exchange': CALLER, 'topic': CALLER, 'server': 'me'}
+
+#: Seconds, see :func:`until`.
+_PATIENCE = 60.0
 
 _WWIDS = pathlib.Path('/etc/multipath/wwids')
 _SIZE = 32 * 1024 * 1024
@@ -66,6 +71,23 @@ STORIES = {
     # A call that has ended, and its caller was told.
     'told': Story(),
 }
+
+
+def until(look: Callable[[], bool]) -> None:
+    """Wait for what a guest is at.
+
+    Only seconds in which it has nothing to do count: it may get little of the
+    machine's processors, and then it has all the time.
+    """
+    limit = _idle() + _PATIENCE
+    while not look():
+        assert _idle() < limit, 'it has not happened'
+        time.sleep(0.02)
+
+
+def _idle() -> float:
+    """Seconds since boot in which the guest's processor had nothing to do."""
+    return float(pathlib.Path('/proc/uptime').read_text().split()[1])
 
 
 def mount_disk() -> None:

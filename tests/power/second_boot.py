@@ -25,8 +25,6 @@ from tests.kernel.bed import KernelBed
 from tests.power import READY
 from tests.power import scene
 
-#: Seconds until a worker has ended what it found.
-_PATIENCE = 60.0
 #: Requests of which the caller is to be told the result.
 CASTS = {'unsent'} | {
     f'in-flight-{name}' for name, story in scene.STORIES.items() if story.kind
@@ -74,7 +72,15 @@ def journal(query: str) -> list[Any]:
 
 def wait_for_results() -> None:
     query = 'SELECT request_id FROM requests WHERE result IS NULL'
-    caller.until(lambda: not journal(query), timeout=_PATIENCE)
+    scene.until(lambda: not journal(query))
+
+
+def wait_for_paths(worker: harness.Harness) -> None:
+    """A path of a map may join it after its attach has ended.
+
+    A worker that is stopped before gives it up.
+    """
+    scene.until(lambda: 'degraded' not in str(worker.attachments()))
 
 
 @pytest.fixture(scope='module')
@@ -87,10 +93,10 @@ def after() -> Iterator[After]:
     before = bed.snapshot()
     with scene.worker(bed) as worker:
         wait_for_results()
-        caller.until(
-            lambda: {each.request_id for each in receiver.results} == CASTS,
-            timeout=_PATIENCE,
+        scene.until(
+            lambda: {each.request_id for each in receiver.results} == CASTS
         )
+        wait_for_paths(worker)
         missing = worker.attachments()
     with scene.worker(bed, reattach_after_reboot=True) as worker:
         wait_for_results()
@@ -167,8 +173,7 @@ def test_it_is_attached_again_if_so_configured(after: After) -> None:
         else line.replace('missing', 'attached')
         for line in after.missing
     ]
-    # A path of a map may join it after the attach has ended.
-    caller.until(lambda: 'degraded' not in str(after.worker.attachments()))
+    wait_for_paths(after.worker)
     assert after.worker.attachments() == wanted
     for name in ('extending', 'recorded', 'recorded-map', 'told', 'unsent'):
         assert after.reads(name)
