@@ -143,6 +143,9 @@ report() {
     done
     echo '=== how long each took ==='
     cat "$results/times"
+    for name in "$@"; do
+        grep -q "^$name " "$results/times" || echo "$name did not end: FAILED"
+    done
     echo "all together $SECONDS s"
 }
 
