@@ -280,10 +280,7 @@ def verified(
             silent.append(error)
             continue
         expected = expected or found
-        if not takedown.same_volume(found, expected):
-            raise exception.IdentityMismatch(
-                device=path.disk, found=found, expected=expected
-            )
+        takedown.check_identity(path, found, expected)
         alive[path] = found
     if not alive:
         raise silent[0]
@@ -416,10 +413,7 @@ def _check_member(run: Run, path: connectors.Path, wwn: str) -> None:
         found = run.connector.identify(path, run.deadline)
     except exception.DeviceNotFound:
         return
-    if not takedown.same_volume(found, wwn):
-        raise exception.IdentityMismatch(
-            device=path.disk, found=found, expected=wwn
-        )
+    takedown.check_identity(path, found, wwn)
 
 
 def _is_known(run: Run, path: connectors.Path | None) -> bool:

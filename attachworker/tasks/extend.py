@@ -72,10 +72,7 @@ class FindLivePaths(base.Task):
             )
             return False
         expected = run.expected_wwn or wwn
-        if not takedown.same_volume(wwn, expected):
-            raise exception.IdentityMismatch(
-                device=path.disk, found=wwn, expected=expected
-            )
+        takedown.check_identity(path, wwn, expected)
         return True
 
     def _working(self, held: multipath.Map) -> list[str]:

@@ -47,8 +47,6 @@ class Takedown:
     :param map_timeout: seconds that multipathd may take to remove a map
     :ivar heirs: other attachments of the volume, the oldest first
     :ivar tenants: attachments of its device as a local one
-    :ivar warnings: what the caller should know
-    :ivar begun: whether anything was changed
     """
 
     def __init__(
@@ -76,8 +74,6 @@ class Takedown:
         self._force = force
         self._kept = kept
         self._map_timeout = map_timeout
-        self.warnings: list[str] = []
-        self.begun = False
 
     # -- whose it is
 
@@ -234,7 +230,6 @@ class Takedown:
         users = self._lasting_users(found.name)
         if users and not self._force:
             return [f'map {found.name}, in use by {user}' for user in users]
-        self.begun = True
         if self._force:
             # nothing below it is to wait for a path that does not come back
             self.stop_queueing(found)
@@ -280,8 +275,8 @@ class Takedown:
                 reasons = [f'in use by {user}' for user in users]
             if reasons and not self._force:
                 return False, [f'device {path.disk}, {x}' for x in reasons]
-            self.warnings += [f'{path.disk} was {one}' for one in reasons]
-        self.begun = True
+            for reason in reasons:
+                LOG.warning('%s goes though it is %s', path.disk, reason)
         return True, []
 
     def _keeps_working(self, held: Map, path: base.Path) -> list[str]:
@@ -331,3 +326,15 @@ class Takedown:
 def same_volume(one: str, other: str) -> bool:
     """Whether two identities, in any spelling, are the same."""
     return bool(objects.normalise_wwn(one) == objects.normalise_wwn(other))
+
+
+def check_identity(path: base.Path, found: str, expected: str) -> None:
+    """Make sure that a path leads to the volume that it is to lead to.
+
+    :param found: what it says it is; in any spelling, as the other one
+    :raises IdentityMismatch: it leads to another volume
+    """
+    if not same_volume(found, expected):
+        raise exception.IdentityMismatch(
+            device=path.disk, found=found, expected=expected
+        )
