@@ -267,7 +267,12 @@ class Worker:
         )
         self._refuse_namesake()
         self._listening = True
-        self._server.start(override_pool_size=self._pool_size)
+        try:
+            self._server.start(override_pool_size=self._pool_size)
+        except BaseException:
+            # One that has not been started cannot be stopped.
+            self._listening = False
+            raise
         self.ready.set()
         LOG.info('Taking requests for host %s', self._conf.host)
 

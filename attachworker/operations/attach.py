@@ -416,6 +416,8 @@ def _device(outcome: engine.Outcome) -> objects.DeviceInfo:
 def _taken_back(run: Run, outcome: engine.Outcome) -> engine.Outcome:
     """Undo a flow that has succeeded: the request was cancelled meanwhile."""
     run.leftovers += encryption.close_opened(run)
+    # With its paths one by one, the last one would be one that works still.
+    run.leftovers += run.remove_own_map()
     for target in run.targets:
         run.leftovers += run.let_go(target)
     return dataclasses.replace(

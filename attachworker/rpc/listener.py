@@ -139,6 +139,19 @@ def _message(method: str) -> _Message:
     return _Message(method=method, args={}, version=bus.VERSION)
 
 
+class _Threads(concurrent.futures.ThreadPoolExecutor):
+    """Threads that serve calls, of which there is one from the start.
+
+    Should no other be to be had, a call waits for this one, and not for the
+    next call to try again. (Not futurist's pool, whose idle threads wake up
+    every second.)
+    """
+
+    def __init__(self, max_workers: int) -> None:
+        super().__init__(max_workers)
+        self.submit(int).result()
+
+
 class Server(rpc_server.RPCServer):
     """oslo.messaging's server, with our listener.
 
@@ -150,8 +163,7 @@ class Server(rpc_server.RPCServer):
     ) -> None:
         super().__init__(transport, target, dispatcher, executor='threading')
         self._acceptance = acceptance
-        # Not futurist's, whose idle threads wake up every second.
-        self._executor_cls = concurrent.futures.ThreadPoolExecutor
+        self._executor_cls = _Threads
 
     def _create_listener(self) -> Any:
         driver = self.transport._driver

@@ -17,9 +17,6 @@ class MapMultipath(base.Task):
 
     default_provides = 'map'
 
-    #: Whether there was none before.
-    _made = False
-
     def execute(self, connector: connectors.Connector, wwn: str) -> Map | None:
         run = self.run
         if connector.assembler is not connectors.Assembler.MULTIPATHD:
@@ -37,7 +34,7 @@ class MapMultipath(base.Task):
         if not run.host.multipath.returns(run.deadline):
             self._do_without('multipathd is not running; start it')
             return None
-        self._made = run.host.multipath.find(wwn) is None
+        run.made_map = run.host.multipath.find(wwn) is None
         return self._assemble(connector, wwn)
 
     def _assemble(
@@ -73,8 +70,7 @@ class MapMultipath(base.Task):
         return None
 
     def revert(self, **kwargs: object) -> None:
-        if self._made:
-            self.run.leftovers += self.run.undo.remove_map()
+        self.run.leftovers += self.run.remove_own_map()
 
     def _theirs(self, wwn: str) -> Map | None:
         """The map that this, or another, attachment has of the volume."""

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 
 from attachworker import deadline as deadlines
+from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.host import Host
@@ -45,6 +46,7 @@ class Run:
     :ivar opened: whether there may be a mapping: it was there, or this run
         has begun to make it
     :ivar had_map: whether the attachment was given a map
+    :ivar made_map: whether this run has begun to make a map: there was none
     :ivar on_change: called before the first change that a detach makes
     :ivar leftovers: what could not be put back
     :ivar warnings: what the caller should know of a success
@@ -77,6 +79,7 @@ class Run:
     )
     opened: bool = False
     had_map: bool = False
+    made_map: bool = False
     on_change: Callable[[], None] = lambda: None
     leftovers: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -152,6 +155,18 @@ class Run:
     def after(self, step: str) -> None:
         """Called as each task ends; raises if the run must end."""
         self.deadline.check(step)
+
+    def remove_own_map(self) -> list[str]:
+        """Remove the map that this run has made, before its paths go.
+
+        :returns: what could not be put back
+        """
+        if not self.made_map:
+            return []
+        try:
+            return self.undo.remove_map()
+        except (exception.AttachWorkerError, OSError) as error:
+            return [f'map: {error}']
 
     def let_go(self, target: base.Target) -> list[str]:
         """Stop connecting a target and put its part of the host back.

@@ -60,7 +60,8 @@ class Notifications:
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def began(self, operation: progress.Operation, waited: float) -> None:
         self._send(operation, 'start', 0.0)

@@ -126,9 +126,11 @@ def ended(
     found: list[objects.OperationResult] = []
 
     def look() -> bool:
-        one = worker.api.get_result({}, worker.name, request_id)
-        found.extend([one] if one else [])
-        return bool(one)
+        # The thread that failed may be the caller's, who asks again.
+        with contextlib.suppress(RuntimeError):
+            one = worker.api.get_result({}, worker.name, request_id)
+            found.extend([one] if one else [])
+        return bool(found)
 
     try:
         until(look, lambda: f'{request_id} has no result')
