@@ -3,6 +3,7 @@
 
 """Privileged verbs that return late, or never."""
 
+from collections.abc import Callable
 import threading
 
 import pytest
@@ -22,6 +23,28 @@ def call(calls: verbs.Verbs, verb: object, *values: object) -> object:
         about='sda',
         deadline=deadlines.Deadline.after(PATIENCE),
     )
+
+
+class PassesMeanwhile(deadlines.Deadline):
+    """A deadline that passes once the verb has begun, however late."""
+
+    def __init__(self) -> None:
+        super().__init__(deadlines.now() + PATIENCE)
+        self.begun = threading.Event()
+
+    def extended(self, seconds: float) -> deadlines.Deadline:
+        return self
+
+    def remaining(self) -> float:
+        assert self.begun.wait(PATIENCE)
+        return 0.0
+
+    def of(self, verb: Callable[[], object]) -> Callable[[], object]:
+        def body() -> object:
+            self.begun.set()
+            return verb()
+
+        return body
 
 
 def test_result_of_the_verb() -> None:
@@ -49,12 +72,13 @@ def test_a_verb_that_hangs_costs_no_more_than_the_deadline() -> None:
         ended.set()
 
     # When it is called
+    deadline = PassesMeanwhile()
     with pytest.raises(exception.DeadlineExceeded) as caught:
         calls.call(
-            verb,
+            deadline.of(verb),
             name='block.flush',
             about='sda',
-            deadline=deadlines.Deadline.after(0.05),
+            deadline=deadline,
         )
     # Then the error says what hangs, and it is known to go on
     assert 'block.flush of sda' in str(caught.value)
@@ -82,12 +106,13 @@ def test_what_is_stuck_costs_one_thread(
 ) -> None:
     # Given a verb that its caller has given up
     calls, release = verbs.Verbs(), threading.Event()
+    deadline = PassesMeanwhile()
     with pytest.raises(exception.DeadlineExceeded):
         calls.call(
-            release.wait,
+            deadline.of(release.wait),
             name='block.flush',
             about='sda',
-            deadline=deadlines.Deadline.after(0.05),
+            deadline=deadline,
         )
     # Then it is told once, with its name
     [line] = [one.getMessage() for one in caplog.records]
@@ -107,7 +132,7 @@ def test_what_is_stuck_costs_one_thread(
             lambda: pytest.fail('it was called'),
             name='block.flush',
             about='sda',
-            deadline=deadlines.Deadline.after(0.05),
+            deadline=deadlines.Deadline.after(PATIENCE),
         )
     # When it returns, then it can be called again
     release.set()
@@ -120,12 +145,13 @@ def test_what_is_stuck_costs_one_thread(
 
 def test_what_is_about_nothing_quarantines_nothing() -> None:
     calls, release = verbs.Verbs(), threading.Event()
+    deadline = PassesMeanwhile()
     with pytest.raises(exception.DeadlineExceeded):
         calls.call(
-            release.wait,
+            deadline.of(release.wait),
             name='multipath.running',
             about='',
-            deadline=deadlines.Deadline.after(0.05),
+            deadline=deadline,
         )
     assert calls.call(
         lambda: True,
