@@ -331,7 +331,7 @@ class ISCSIConnector(base.Connector):
         deadline: deadlines.Deadline,
     ) -> None:
         assert device.disk is not None
-        users = self._host.block.users([device.disk], deadline)[device.disk]
+        users = self._host.users.of([device.disk], deadline)[device.disk]
         if holdings.path_holders(target):
             users.append('another attachment')
         if holdings.made_device(target):

@@ -153,7 +153,7 @@ class NVMeOFConnector(base.Connector):
         """Whether a namespace may lose its last path with a controller."""
         if _is(namespace, target):
             return may_remove(_path(target, controller, namespace))
-        users = self._host.block.users([namespace.disk], deadline)
+        users = self._host.users.of([namespace.disk], deadline)
         return not users[namespace.disk], []
 
     def _check(self, target: base.Target, patience: float = 0.0) -> None:

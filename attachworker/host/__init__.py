@@ -23,6 +23,7 @@ from attachworker.host import rbd
 from attachworker.host import scsi
 from attachworker.host import sysfs
 from attachworker.host import uevents
+from attachworker.host import users
 from attachworker.host import verbs
 
 
@@ -58,6 +59,7 @@ class Host:
         self.block = block.Block(
             root, privileged.block, self.verbs, self.uevents
         )
+        self.users = users.Users(root, privileged, self.verbs, self.uevents)
 
     @classmethod
     def real(cls, fallback_interval: float = 1.0) -> 'Host':

@@ -12,6 +12,7 @@ read.
 import errno
 import os
 import pathlib
+import stat
 
 #: There is no such name; what it led through is something else by now; or
 #: the device has gone while its attribute was open.
@@ -84,6 +85,21 @@ def exists(path: pathlib.Path) -> bool:
         _unless_gone(error, path)
         return False
     return True
+
+
+def node_number(path: pathlib.Path) -> str | None:
+    """``major:minor`` of a node of a block device; None if it is none.
+
+    :raises OSError: nobody knows
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        _unless_gone(error, path)
+        return None
+    if not stat.S_ISBLK(status.st_mode):
+        return None
+    return f'{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}'
 
 
 def resolved(path: pathlib.Path) -> pathlib.Path | None:

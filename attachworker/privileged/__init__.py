@@ -41,6 +41,7 @@ from attachworker.privileged import iscsi  # noqa: E402
 from attachworker.privileged import loop  # noqa: E402
 from attachworker.privileged import multipath  # noqa: E402
 from attachworker.privileged import nvme  # noqa: E402
+from attachworker.privileged import processes  # noqa: E402
 from attachworker.privileged import rbd  # noqa: E402
 from attachworker.privileged import scsi  # noqa: E402
 from attachworker.privileged import system  # noqa: E402
@@ -53,6 +54,7 @@ __all__ = [
     'loop',
     'multipath',
     'nvme',
+    'processes',
     'rbd',
     'scsi',
     'system',

@@ -2,25 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""Block devices: flush, read, and who has them open."""
+"""Block devices: flush, read, and whether the kernel would give them away."""
 
-import contextlib
+import errno
 import fcntl
 import mmap
 import os
 import re
 import stat
+import threading
 
 from attachworker import privileged
 
 _DEVICE = re.compile(r'[a-z][a-z0-9-]{0,31}')
 _BLKFLSBUF = 0x1261
-#: How the kernel says that there is no such process any more.
-_ENDED = (FileNotFoundError, ProcessLookupError)
-
-#: Daemons that look at every device and hold none of them for long; so do
-#: the programs that they start.
-_BYSTANDERS = frozenset(('systemd-udevd', '(udev-worker)', 'multipathd'))
+#: How a device fails to open that nobody has exclusively: the kernel looks for
+#: that before it asks the driver, whose path is dead, or has no medium.
+_UNCLAIMED = (errno.ENXIO, errno.ENOMEDIUM)
+#: By number of a device, held while it is looked at.
+_CLAIMS: dict[str, threading.Lock] = {}
 
 
 def _node(device: str) -> str:
@@ -69,72 +69,51 @@ def read(device: str, offset: int, length: int) -> bytes:
 
 
 @privileged.default.entrypoint
-def openers(devices: list[str]) -> list[tuple[str, int, str]]:
-    """Which processes have the devices open: device, pid, command.
+def claimed(devices: list[tuple[str, str]]) -> list[str]:
+    """Those of some devices that the kernel gives to nobody else now.
 
-    All are asked for at once: a look at each file of each process takes long
-    on a big host. A device that is not there is open nowhere.
+    Whatever mounts them, swaps to them or stands on top of them, in whatever
+    namespace, has them exclusively; so may a process.
 
-    :raises OSError: somebody may have them open, and it cannot be told
+    :param devices: kernel names, each with its ``major:minor``
+    :raises OSError: it cannot be told; ESTALE: the name is another device's
     """
-    names = _numbers(devices)
-    found = []
-    for pid in filter(str.isdigit, os.listdir('/proc') if names else ()):
-        if int(pid) == os.getpid():
-            continue
-        opened = names.keys() & _open_devices(pid)
-        if not opened:
-            continue
-        command, parent = _command(pid), _parent(pid)
-        if command is None or parent is None:
-            continue  # it has ended, and with it whatever it was
-        if not _BYSTANDERS.isdisjoint((command, _command(parent))):
-            continue
-        found += [(names[number], int(pid), command) for number in opened]
-    return found
+    return [
+        device for device, number in devices if _is_claimed(device, number)
+    ]
 
 
-def _numbers(devices: list[str]) -> dict[int, str]:
-    """The devices that are there, by number."""
-    found = {}
-    for device in devices:
-        with contextlib.suppress(FileNotFoundError):
-            found[os.stat(_node(device)).st_rdev] = device
-    return found
-
-
-def _open_devices(pid: str) -> set[int]:
-    """The numbers of the block devices that a process has open."""
-    directory = f'/proc/{pid}/fd'
-    found: set[int] = set()
-    try:
-        descriptors = os.listdir(directory)
-    except _ENDED:
-        return found
-    for descriptor in descriptors:
+def _is_claimed(device: str, number: str) -> bool:
+    # Two of us that look at the same time would be claims to each other.
+    with _CLAIMS.setdefault(number, threading.Lock()):
         try:
-            status = os.stat(f'{directory}/{descriptor}')
-        except _ENDED:
-            continue  # closed meanwhile
-        if stat.S_ISBLK(status.st_mode):
-            found.add(status.st_rdev)
-    return found
+            descriptor = _open(device, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return True
+            if error.errno in _UNCLAIMED or _is_gone(number, error):
+                return False
+            raise
+        try:
+            if _number(os.fstat(descriptor).st_rdev) != number:
+                raise OSError(
+                    errno.ESTALE, f'/dev/{device} is another device by now'
+                )
+        finally:
+            os.close(descriptor)
+    return False
 
 
-def _parent(pid: str) -> str | None:
-    """None if the process has ended."""
+def _is_gone(number: str, error: OSError) -> bool:
+    """Whether a node is missing because the kernel has no such device."""
+    if not isinstance(error, FileNotFoundError):
+        return False
     try:
-        with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
-            # the command, in parentheses, may hold anything
-            return file.read().rpartition(')')[2].split()[1]
-    except _ENDED:
-        return None
+        os.stat(f'/sys/dev/block/{number}')
+    except FileNotFoundError:
+        return True
+    return False
 
 
-def _command(pid: str) -> str | None:
-    """None if the process has ended."""
-    try:
-        with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
-            return file.read().strip()
-    except _ENDED:
-        return None
+def _number(device: int) -> str:
+    return f'{os.major(device)}:{os.minor(device)}'

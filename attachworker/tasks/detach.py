@@ -73,6 +73,12 @@ class CheckUnused(base.Task):
         # below it may be something else by now, or what others use, too
         mapping = self.run.host.encryption.find(self.run.mapping)
         disks += [mapping.device] if mapping else []
+        own = run.takedown.own_file_systems(disks)
+        if own:
+            # Nobody may take that away, whatever he is told.
+            raise exception.DeviceInUse(
+                device=', '.join(disks), users=f'this host: {", ".join(own)}'
+            )
         if run.takedown.tenants and not run.force:
             raise exception.DeviceInUse(
                 device=', '.join(disks), users=', '.join(run.takedown.tenants)

@@ -131,15 +131,38 @@ class Takedown:
 
         :raises HostToolFailed: nobody can tell, and force is not asked for
         """
+        within = self._deadline
+        if self._force:
+            within = within.sooner(self._map_timeout)
         try:
-            return self._host.block.users(disks, self._deadline, self._mapping)
-        except OSError as error:
+            return self._host.users.of(disks, within, self._mapping)
+        except (
+            OSError,
+            exception.DeadlineExceeded,
+            exception.TargetQuarantined,
+        ) as error:
             names = ', '.join(disks)
-            if not self._force:
-                raise exception.HostToolFailed(
-                    tool=f'Looking for users of {names}', reason=str(error)
-                ) from error
-            return {names: [f'nobody knows whom ({error})']}
+            if self._force:
+                return {names: [f'nobody knows whom ({error})']}
+            if not isinstance(error, OSError):
+                raise
+            raise exception.HostToolFailed(
+                tool=f'Looking for users of {names}', reason=str(error)
+            ) from error
+
+    def own_file_systems(self, disks: list[str]) -> list[str]:
+        """What this host cannot do without, on any of these devices.
+
+        :raises HostToolFailed: nobody can tell
+        """
+        try:
+            found = self._host.users.own_file_systems(disks, self._deadline)
+        except OSError as error:
+            raise exception.HostToolFailed(
+                tool=f'Looking for file systems on {", ".join(disks)}',
+                reason=str(error),
+            ) from error
+        return [name for names in found.values() for name in names]
 
     def _lasting_users(self, disk: str) -> list[str]:
         """Who uses a device, and goes on using it.
@@ -267,6 +290,9 @@ class Takedown:
         if self._stays(path):
             return False, []
         if path.disk:
+            own = self.own_file_systems([path.disk])
+            if own:
+                return False, [f'device {path.disk}, with {", ".join(own)}']
             held = self._host.multipath.of(path.disk)
             if held is not None and not self._is_ours(held, self._paths()):
                 reasons = self._keeps_working(held, path)

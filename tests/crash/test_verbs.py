@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-
 """Every verb that an attach or a detach uses fails, hangs or lies.
 
 The verbs are the whole seam to the kernel. The simulator's faults strike
@@ -284,7 +283,8 @@ def test_undo_that_fails_is_told_and_tried_again(
 @pytest.mark.parametrize(
     ('verb', 'code', 'step'),
     [
-        ('block.openers', 'host_tool_failed', 'CheckUnused'),
+        ('block.claimed', 'host_tool_failed', 'CheckUnused'),
+        ('processes.users', 'host_tool_failed', 'CheckUnused'),
         ('block.flush', 'flush_failed', 'FlushDevice'),
         ('scsi.delete', 'host_tool_failed', 'VerifyGone'),
     ],

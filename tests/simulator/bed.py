@@ -286,12 +286,15 @@ class SimulatedBed(bed.Bed):
         found: list[str] = self.control('unfired')
         return found
 
-    def mount(self, device: str, directory: str) -> None:
-        """Show a device, for example ``sda``, as mounted."""
-        self.control('mount', device=device, directory=directory)
+    def mount(self, device: str, directory: str, pid: int = 1) -> None:
+        """Show a device, for example ``sda``, as mounted.
 
-    def unmount(self, directory: str) -> None:
-        self.control('unmount', directory=directory)
+        :param pid: of a process in whose namespace it is; 1: the host's own
+        """
+        self.control('mount', device=device, directory=directory, pid=pid)
+
+    def unmount(self, directory: str, pid: int = 1) -> None:
+        self.control('unmount', directory=directory, pid=pid)
 
     def add_holder(self, device: str, holder: str) -> None:
         """Show a block device, for example ``dm-0``, on top of another."""

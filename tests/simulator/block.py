@@ -14,7 +14,7 @@ from tests.simulator import disks
 from tests.simulator import loops
 from tests.simulator import maps
 from tests.simulator import nvme
-from tests.simulator import openers
+from tests.simulator import processes
 from tests.simulator import rbd
 from tests.simulator import storage
 from tests.simulator import tree as trees
@@ -30,6 +30,9 @@ class Crypt(Protocol):
     @property
     def directory(self) -> str: ...
 
+
+SWAPS = 'proc/swaps'
+NO_SWAPS = 'Filename\tType\tSize\tUsed\tPriority\n'
 
 Device = (
     disks.Disk
@@ -56,6 +59,7 @@ class Block:
 
     :param changed: of the machine's lock; told when a map may work again
     :ivar crypts: mappings of dm-crypt, by kernel name
+    :ivar claims: devices that something has that shows nowhere
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Block:
         self._maps = dm
         self._loops = loop
         self.crypts: Mapping[str, Crypt] = {}
+        self.claims: set[str] = set()
         self._nvme = fabrics
         self._rbd = ceph
 
@@ -135,12 +140,32 @@ class Block:
             file.seek(offset)
             return file.read(length)
 
-    def openers(self, devices: list[str]) -> list[tuple[str, int, str]]:
-        dev = self._tree.root / 'dev'
-        found = openers.of(
-            [dev / name for name in devices if self._find(name)]
+    def claimed(self, devices: list[tuple[str, str]]) -> list[str]:
+        return [
+            device for device, number in devices if self._taken(device, number)
+        ]
+
+    def _taken(self, device: str, number: str) -> bool:
+        """Whether somebody has a device for himself alone."""
+        if self._find(device) is None:
+            return False
+        root = self._tree.root
+        directory = root / 'sys/class/block' / device
+        if (directory / 'dev').read_text().strip() != number:
+            raise OSError(errno.ESTALE, f'/dev/{device} is another device')
+        numbers = {
+            path.read_text().strip() for path in directory.glob('*/dev')
+        }
+        swaps = (root / SWAPS).read_text()
+        return (
+            device in self.claims
+            or any((directory / 'holders').iterdir())
+            or f'/dev/{device} ' in swaps
+            or any(
+                mounted in {number, *numbers}
+                for _, mounted, _, _ in processes.of(root)
+            )
         )
-        return [(node.name, pid, command) for node, pid, command in found]
 
     def _through(self, found: maps.Map) -> storage.Volume | None:
         def settled() -> bool:

@@ -94,9 +94,11 @@ class Block:
     def flush(self, device: str) -> None:
         wire.call(self._root, 'block.flush', device=device)
 
-    def openers(self, devices: list[str]) -> list[tuple[str, int, str]]:
-        found = wire.call(self._root, 'block.openers', devices=devices)
-        return [(device, pid, command) for device, pid, command in found]
+    def claimed(self, devices: list[tuple[str, str]]) -> list[str]:
+        found: list[str] = wire.call(
+            self._root, 'block.claimed', devices=devices
+        )
+        return found
 
     def read(self, device: str, offset: int, length: int) -> bytes:
         data: bytes = wire.call(
@@ -107,6 +109,26 @@ class Block:
             length=length,
         )
         return data
+
+
+class Processes:
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def users(
+        self, devices: dict[str, list[str]]
+    ) -> tuple[list[tuple[str, int, str, str]], list[tuple[int, str]]]:
+        uses, hidden = wire.call(
+            self._root, 'processes.users', devices=devices
+        )
+        return (
+            [(number, pid, name, point) for number, pid, name, point in uses],
+            [(pid, name) for pid, name in hidden],
+        )
+
+    def mounts_of_host(self) -> list[tuple[str, str, str]]:
+        found = wire.call(self._root, 'processes.mounts_of_host')
+        return [(number, point, source) for number, point, source in found]
 
 
 class Encryption:
@@ -292,6 +314,7 @@ class Verbs:
         self.encryption = Encryption(path)
         self.loop = Loop(path)
         self.multipath = Multipath(path)
+        self.processes = Processes(path)
         self.nvme = NVMe(path)
         self.rbd = RBD(path)
 

@@ -7,9 +7,11 @@ import errno
 import os
 from typing import Any
 
+from tests.simulator import block
 from tests.simulator import faults
 from tests.simulator import machine as machines
 from tests.simulator import portals
+from tests.simulator import processes
 from tests.simulator import rbd
 from tests.simulator import running
 from tests.simulator import storage
@@ -164,18 +166,54 @@ class Controls:
     def stop_multipathd(self) -> None:
         self._machine.multipath.stop()
 
-    def mount(self, device: str, directory: str) -> None:
-        """Show a device as mounted."""
-        number = self._machine.block.find(device).number
-        path = self._machine.tree.root / machines.MOUNTS
-        line = f'36 22 {number} / {directory} rw - ext4 /dev/{device} rw\n'
-        self._machine.tree.write(machines.MOUNTS, path.read_text() + line)
+    def mount(self, device: str, directory: str, pid: int = 1) -> None:
+        """Show a device as mounted.
 
-    def unmount(self, directory: str) -> None:
-        path = self._machine.tree.root / machines.MOUNTS
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.split()[4] != directory]
-        self._machine.tree.write(machines.MOUNTS, ''.join(kept))
+        :param pid: of a process in whose namespace it is; 1: the host's own
+        """
+        tree = self._machine.tree
+        number = (
+            (tree.root / 'sys/class/block' / device / 'dev')
+            .read_text()
+            .strip()
+        )
+        line = f'36 22 {number} / {directory} rw - ext4 /dev/{device} rw\n'
+        table = self._mounts(pid)
+        path = tree.root / table
+        tree.write(table, (path.read_text() if path.exists() else '') + line)
+
+    def unmount(self, directory: str, pid: int = 1) -> None:
+        table = self._mounts(pid)
+        lines = (self._machine.tree.root / table).read_text()
+        kept = [
+            line
+            for line in lines.splitlines(keepends=True)
+            if line.split()[4] != directory
+        ]
+        self._machine.tree.write(table, ''.join(kept))
+
+    @staticmethod
+    def _mounts(pid: int) -> str:
+        return processes.MOUNTS if pid == 1 else f'proc/{pid}/mountinfo'
+
+    def swap_on(self, device: str) -> None:
+        """Show a device as one that the host swaps to."""
+        line = f'/dev/{device} partition 1048576 0 -2\n'
+        self._machine.tree.write(block.SWAPS, block.NO_SWAPS + line)
+
+    def swap_off(self) -> None:
+        self._machine.tree.write(block.SWAPS, block.NO_SWAPS)
+
+    def claim(self, device: str) -> None:
+        """Have a device exclusively, and show it nowhere."""
+        self._machine.block.claims.add(device)
+
+    def disclaim(self, device: str) -> None:
+        self._machine.block.claims.discard(device)
+
+    def hide(self, pid: int, command: str) -> None:
+        """Have the files of a process kept from everybody."""
+        self._machine.processes.hidden.append((pid, command))
 
     def add_holder(self, device: str, holder: str) -> None:
         """Show another block device as one on top of a device."""

@@ -19,6 +19,7 @@ from tests.simulator import maps
 from tests.simulator import multipathd
 from tests.simulator import nvme
 from tests.simulator import portals
+from tests.simulator import processes
 from tests.simulator import rbd
 from tests.simulator import scsi
 from tests.simulator import sessions
@@ -33,7 +34,6 @@ ISCSIADM = 'usr/sbin/iscsiadm'
 LOSETUP = 'usr/sbin/losetup'
 CRYPTSETUP = 'usr/sbin/cryptsetup'
 INITIATOR_NAME = 'etc/iscsi/initiatorname.iscsi'
-MOUNTS = 'proc/self/mountinfo'
 NODES = 'etc/iscsi/nodes'
 SEND_TARGETS = 'etc/iscsi/send_targets'
 LOCKS = 'run/lock/iscsi'
@@ -96,6 +96,7 @@ class Machine:
             self.nvme,
             self.rbd,
         )
+        self.processes = processes.Processes(self.tree)
         self.encryption = crypts.Crypts(
             self._lock, self.tree, events, self.block
         )
@@ -148,8 +149,12 @@ class Machine:
             self.rbd.boot()
             self.tree.write(BOOT_ID, f'{uuid.uuid4()}\n')
             self.tree.write(
-                MOUNTS, '22 1 259:1 / / rw,relatime - ext4 /dev/root rw\n'
+                processes.MOUNTS,
+                '22 1 259:1 / / rw,relatime - ext4 /dev/root rw\n',
             )
+            self.tree.write(block.SWAPS, block.NO_SWAPS)
+            self.block.claims.clear()
+            self.processes.hidden.clear()
 
     def vanish(self, verb: str, arguments: dict[str, Any]) -> None:
         """Take away, unasked, what a verb was about."""

@@ -54,9 +54,17 @@ class SCSIVerbs(Protocol):
 class BlockVerbs(Protocol):
     def flush(self, device: str) -> None: ...
 
-    def openers(self, devices: list[str]) -> list[tuple[str, int, str]]: ...
+    def claimed(self, devices: list[tuple[str, str]]) -> list[str]: ...
 
     def read(self, device: str, offset: int, length: int) -> bytes: ...
+
+
+class ProcessesVerbs(Protocol):
+    def users(
+        self, devices: dict[str, list[str]]
+    ) -> tuple[list[tuple[str, int, str, str]], list[tuple[int, str]]]: ...
+
+    def mounts_of_host(self) -> list[tuple[str, str, str]]: ...
 
 
 class EncryptionVerbs(Protocol):
@@ -163,6 +171,9 @@ class Verbs(Protocol):
     def nvme(self) -> NVMeVerbs: ...
 
     @property
+    def processes(self) -> ProcessesVerbs: ...
+
+    @property
     def rbd(self) -> RBDVerbs: ...
 
 
@@ -174,6 +185,7 @@ _GROUPS: dict[str, Any] = {
     'loop': LoopVerbs,
     'multipath': MultipathVerbs,
     'nvme': NVMeVerbs,
+    'processes': ProcessesVerbs,
     'rbd': RBDVerbs,
 }
 
@@ -190,13 +202,15 @@ READ_ONLY = frozenset(
     (
         'iscsi.discover',
         'scsi.inquiry',
-        'block.openers',
+        'block.claimed',
         'block.read',
         'loop.inode',
         'encryption.is_luks',
         'encryption.offset',
         'nvme.identify',
         'rbd.monitors',
+        'processes.users',
+        'processes.mounts_of_host',
         'multipath.running',
         'multipath.paths',
         'multipath.map_paths',

@@ -13,7 +13,7 @@ from attachworker.privileged import block
 
 VERBS = [
     block.flush,
-    lambda device: block.openers([device]),
+    lambda device: block.claimed([(device, '8:0')]),
     lambda device: block.read(device, 0, 4096),
 ]
 
@@ -48,22 +48,15 @@ def test_a_device_that_is_not_there(verb: Callable[[str], Any]) -> None:
         verb('sdzzzzzz')
 
 
-def test_a_device_that_is_not_there_is_open_nowhere() -> None:
-    assert block.openers(['sdzzzzzz']) == []
+def test_a_device_that_is_not_there_is_nobodys() -> None:
+    assert block.claimed([('sdzzzzzz', '8:1048575')]) == []
 
 
-@pytest.mark.parametrize('ended', [False, True])
-def test_a_process_that_has_just_ended_uses_nothing(
-    monkeypatch: pytest.MonkeyPatch, ended: bool
-) -> None:
-    """udev's multipath does, while its files are looked at."""
-    # above the kernel's highest one
-    pid = 4194305 if ended else os.getppid()
-    monkeypatch.setattr(block, '_numbers', lambda devices: {2048: 'sda'})
-    monkeypatch.setattr(block, '_open_devices', lambda pid: {2048})
-    monkeypatch.setattr(block.os, 'listdir', lambda path: [str(pid)])
-    found = [(device, user) for device, user, _ in block.openers(['sda'])]
-    assert found == ([] if ended else [('sda', pid)])
+def test_a_node_that_is_missing_is_an_error() -> None:
+    # Given the number of a device that the kernel has, and no node of it
+    number = sorted(os.listdir('/sys/dev/block'))[0]
+    with pytest.raises(FileNotFoundError):
+        block.claimed([('sdzzzzzz', number)])
 
 
 @pytest.mark.parametrize('verb', VERBS)

@@ -43,7 +43,7 @@ def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
         )
 
         bed.mount(device.disk, '/mnt')
-        users = host.block.users([device.disk], deadline)
+        users = host.users.of([device.disk], deadline)
         assert users == {device.disk: ['mount /mnt']}
         bed.unmount('/mnt')
         assert host.scsi.remove(device.hctl, deadline)

@@ -195,16 +195,16 @@ def test_openers_are_named_for_each_path(
     volume = bed.create_volume(portals=2)
     first = str(kernel.attach(volume, 0).disk)
     second = str(kernel.attach(volume, 1).disk)
-    both = [first, second]
-    assert verbs.block.openers(both) == []
+    both = {'8:0': [f'/dev/{first}'], '8:16': [f'/dev/{second}']}
+    assert verbs.processes.users(both) == ([], [])
 
     with (bed.root / f'dev/{first}').open('rb'):
-        (opener,) = verbs.block.openers(both)
-        assert verbs.block.openers([second]) == []
+        ((opener,), _) = verbs.processes.users(both)
+        assert verbs.processes.users({'8:16': both['8:16']}) == ([], [])
 
     command = pathlib.Path('/proc/self/comm').read_text().strip()
-    assert opener == (first, os.getpid(), command)
-    assert verbs.block.openers(both) == []
+    assert opener == ('8:0', os.getpid(), command, '')
+    assert verbs.processes.users(both) == ([], [])
 
 
 def test_a_missing_device_cannot_be_flushed(verbs: verb_names.Verbs) -> None:
@@ -213,7 +213,8 @@ def test_a_missing_device_cannot_be_flushed(verbs: verb_names.Verbs) -> None:
 
 
 def test_a_missing_device_is_open_nowhere(verbs: verb_names.Verbs) -> None:
-    assert verbs.block.openers(['sdzz']) == []
+    assert verbs.processes.users({'8:0': ['/dev/sdzz']}) == ([], [])
+    assert verbs.block.claimed([('sdzz', '8:0')]) == []
 
 
 def test_unmapped_volume_answers_no_more_but_stays_in_sysfs(

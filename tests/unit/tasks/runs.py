@@ -176,6 +176,7 @@ class FakeBlock:
 
     :ivar busy: by disk, its users
     :ivar looks: whose users were looked for, each time
+    :ivar own: by disk, what this host cannot do without
     :ivar broken: by disk, what reading or flushing it raises
     """
 
@@ -185,6 +186,7 @@ class FakeBlock:
         self.protected: set[str] = set()
         self.busy: dict[str, list[str]] = {}
         self.looks: list[list[str]] = []
+        self.own: dict[str, list[str]] = {}
         self.broken: dict[str, OSError] = {}
         self.flushed: list[str] = []
 
@@ -194,11 +196,16 @@ class FakeBlock:
     def read_only(self, disk: str) -> bool:
         return disk in self.protected
 
-    def users(
+    def of(
         self, disks: list[str], deadline: Any, mapping: str = ''
     ) -> dict[str, list[str]]:
         self.looks.append(disks)
         return {disk: self.busy.get(disk, []) for disk in disks}
+
+    def own_file_systems(
+        self, disks: list[str], deadline: Any
+    ) -> dict[str, list[str]]:
+        return {disk: self.own[disk] for disk in disks if disk in self.own}
 
     def flush(self, disk: str, deadline: Any) -> None:
         if disk in self.broken:
@@ -373,11 +380,13 @@ def make(
 ) -> Watched:
     """A run whose parts are all fakes; see the classes above."""
     chosen = connector or FakeConnector()
+    block = FakeBlock()
     run = Watched(
         info=objects.ConnectionInfo.from_dict(shapes.lio()),
         targets=list(targets) or [ONE],
         host=types.SimpleNamespace(  # type: ignore[arg-type]
-            block=FakeBlock(),
+            block=block,
+            users=block,
             encryption=fake_encryption.FakeEncryption(),
             tool=lambda name: f'/sbin/{name}',
             multipath=FakeMultipath(),

@@ -157,3 +157,12 @@ def test_nothing_comes_back(step: str) -> None:
     assert outcome.step == step
     assert connector.began == [runs.ONE]  # by the test itself
     assert run.leftovers == []
+
+
+def test_what_the_host_itself_needs_stays_whatever_is_asked() -> None:
+    connector, run = present(runs.ONE, force=True)
+    run.host.block.own['sd1'] = ['/var']
+    outcome = drive(run)
+    assert isinstance(outcome.error, exception.DeviceInUse)
+    assert 'this host: /var' in str(outcome.error)
+    assert connector.removed == []

@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Users of block devices in the kernel that are no devices themselves.
+
+Swap, btrfs, and the targets that this host exports. Some have their device
+exclusively, and their lists tell only who they are; of others, nothing but
+their lists tells.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import itertools
+import pathlib
+import re
+
+from attachworker.host import stacks
+from attachworker.host import sysfs
+
+_SWAPS = 'proc/swaps'
+_BTRFS = 'sys/fs/btrfs'
+_LIO = 'sys/kernel/config/target/core'
+_NVMET = 'sys/kernel/config/nvmet/subsystems'
+
+#: What LIO tells of a back store that is a file, or a device.
+_BACKED_BY = re.compile(
+    r'File: (?P<path>\S+)  Size:|Major: (?P<major>\d+) Minor: (?P<minor>\d+)'
+)
+_OCTAL = re.compile(r'\\([0-7]{3})')
+
+
+def users(root: pathlib.Path, stack: stacks.Stack) -> dict[str, list[str]]:
+    """Those of which an exclusive open of their device does not tell.
+
+    :returns: by kernel name of the device
+    :raises OSError: somebody may use a device, and it cannot be told
+    """
+    return _by_device(root, stack, 'fileio_', _namespaces)
+
+
+def owners(root: pathlib.Path, stack: stacks.Stack) -> dict[str, list[str]]:
+    """Those that have their device exclusively.
+
+    :returns: by kernel name of the device
+    :raises OSError: nobody knows
+    """
+    return _by_device(root, stack, 'iblock_', _swaps, _btrfs)
+
+
+def swaps(root: pathlib.Path) -> list[str]:
+    """The devices and files that this host swaps to."""
+    table = sysfs.read(root / _SWAPS) or ''
+    return [
+        _OCTAL.sub(lambda one: chr(int(one[1], 8)), line.split()[0])
+        for line in table.splitlines()[1:]
+    ]
+
+
+def file_systems(root: pathlib.Path) -> dict[str, list[str]]:
+    """The members of each btrfs that is mounted, by its identifier."""
+    return {
+        name: members
+        for name in sysfs.names(root / _BTRFS)
+        if (members := sysfs.names(root / _BTRFS / name / 'devices'))
+    }
+
+
+_Found = Iterator[tuple[str | None, str]]
+
+
+def _by_device(
+    root: pathlib.Path,
+    stack: stacks.Stack,
+    kind: str,
+    *looks: Callable[[pathlib.Path, stacks.Stack], _Found],
+) -> dict[str, list[str]]:
+    """:param kind: of LIO's back stores"""
+    found: dict[str, list[str]] = {}
+    for device, user in itertools.chain(
+        _back_stores(root, stack, kind), *(look(root, stack) for look in looks)
+    ):
+        if device is not None:
+            found.setdefault(device, []).append(user)
+    return found
+
+
+def _swaps(root: pathlib.Path, stack: stacks.Stack) -> _Found:
+    for path in swaps(root):
+        yield stack.name_of(path), f'swap on {path}'
+
+
+def _btrfs(root: pathlib.Path, stack: stacks.Stack) -> _Found:
+    for name, members in file_systems(root).items():
+        for member in members:
+            yield member, f'btrfs {name}'
+
+
+def _back_stores(root: pathlib.Path, stack: stacks.Stack, kind: str) -> _Found:
+    directory = root / _LIO
+    for adapter in sysfs.names(directory):
+        if not adapter.startswith(kind):
+            continue
+        for name in sysfs.names(directory / adapter):
+            info = sysfs.read(directory / adapter / name / 'info') or ''
+            backed = _BACKED_BY.search(info)
+            if backed is None:
+                continue
+            device = (
+                stack.name_of(backed['path'])
+                if backed['path']
+                else stack.numbered(f'{backed["major"]}:{backed["minor"]}')
+            )
+            yield device, f'LIO back store {adapter}/{name}'
+
+
+def _namespaces(root: pathlib.Path, stack: stacks.Stack) -> _Found:
+    directory = root / _NVMET
+    for subsystem in sysfs.names(directory):
+        place = directory / subsystem / 'namespaces'
+        for number in sysfs.names(place):
+            if sysfs.read(place / number / 'enable') == '1':
+                path = sysfs.read(place / number / 'device_path') or ''
+                yield (
+                    stack.name_of(path),
+                    f'NVMe target {subsystem}, namespace {number}',
+                )

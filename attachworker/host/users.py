@@ -1,0 +1,262 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Who uses a block device, and what of this host's own is on it.
+
+A user is whatever the kernel counts as one: who makes it refuse an exclusive
+open, what stands on a part of the device and is no part itself, and who has
+it open.
+"""
+
+import collections
+from collections.abc import Iterable
+import pathlib
+from typing import Any
+
+from attachworker import deadline as deadlines
+from attachworker.host import exports
+from attachworker.host import processes
+from attachworker.host import stacks
+from attachworker.host import sysfs
+from attachworker.host import uevents
+from attachworker.host import verbs
+
+#: Seconds that a device on top of another gets to say what it is, and that a
+#: tool that only looks at a device gets to let go of it.
+_PATIENCE = 1.0
+#: How many users are named: thousands may have files of one file system open.
+_NAMED = 20
+#: What a host cannot do without.
+_OWN = ('/', '/boot', '/boot/efi', '/efi', '/usr', '/var')
+_SWAP = 'swap'
+
+Found = dict[str, list[str]]
+
+
+class Users:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        privileged: Any,
+        calls: verbs.Verbs,
+        events: uevents.UeventMonitor,
+    ) -> None:
+        self._root = root
+        self._block = privileged.block
+        self._calls = calls
+        self._events = events
+        self._processes = processes.Processes(privileged.processes, calls)
+
+    def of(
+        self,
+        disks: list[str],
+        deadline: deadlines.Deadline,
+        mapping: str = '',
+    ) -> Found:
+        """Who uses each device or a part of it, for people to read.
+
+        Parts are the partitions of a device, its multipath map, the
+        partitions of that, and our own mapping.
+
+        :param disks: kernel names
+        :param mapping: name of one of dm-crypt that is ours
+        :raises OSError: somebody may use one of them, and it cannot be told
+        :raises AttachWorkerError: it cannot be told in time
+        """
+        self._wait_for_holders(disks, deadline)
+        stack = stacks.Stack(self._root, mapping)
+        parts = {disk: stack.parts(disk) for disk in disks}
+        known = {part for found in parts.values() for part in found}
+        numbers = {
+            part: number
+            for part in sorted(known)
+            if (number := stack.number(part)) is not None
+        }
+        openable = stack.openable(numbers)
+        claimed = self._claimed(openable, numbers, deadline)
+        if any(stack.parts(disk) != found for disk, found in parts.items()):
+            # A map has come, or gone, meanwhile: what was asked is not told.
+            return self.of(disks, deadline, mapping)
+        named = self._named(stack, known, bool(claimed), deadline)
+        unknown = [
+            part
+            for part in claimed
+            if not any(named.get(one) for one in stack.parts(part))
+        ]
+        for part in self._still_claimed(unknown, numbers, deadline):
+            named[part].append(
+                f'whoever has {part} exclusively; lsblk or dmesg may tell who'
+            )
+        return {
+            disk: _listed(user for part in found for user in named[part])
+            for disk, found in parts.items()
+        }
+
+    def own_file_systems(
+        self, disks: list[str], deadline: deadlines.Deadline
+    ) -> Found:
+        """What this host cannot do without, for each device that has any.
+
+        :returns: mount points and ``swap``, by kernel name of those devices
+            that carry one, however much there is in between
+        :raises OSError: nobody knows
+        """
+        stack = stacks.Stack(self._root)
+        found: Found = {}
+        for name, devices in self._own_devices(stack, deadline).items():
+            below = {one for each in devices for one in stack.below(each)}
+            for disk in below.intersection(disks):
+                found.setdefault(disk, []).append(name)
+        return found
+
+    # -- users
+
+    def _named(
+        self,
+        stack: stacks.Stack,
+        parts: set[str],
+        claimed: bool,
+        deadline: deadlines.Deadline,
+    ) -> Found:
+        """The users of each part that can be named."""
+        above = {part: stack.above(part) for part in parts}
+        every = parts.union(*above.values())
+        by_kernel = [exports.users(self._root, stack)]
+        if claimed:
+            by_kernel.append(exports.owners(self._root, stack))
+        numbers = {
+            number: one
+            for one in sorted(every)
+            if (number := stack.number(one)) is not None
+        }
+        by_processes = self._processes.users(
+            {number: stack.paths(one) for number, one in numbers.items()},
+            deadline,
+        )
+        users = collections.defaultdict[str, list[str]](list)
+        for look in by_kernel:
+            for one in every.intersection(look):
+                users[one] += look[one]
+        for number, found in by_processes.items():
+            users[numbers[number]] += found
+        return {
+            part: [
+                *map(stack.title, stack.users(part)),
+                *(user for one in (part, *above[part]) for user in users[one]),
+            ]
+            for part in parts
+        }
+
+    def _claimed(
+        self,
+        parts: list[str],
+        numbers: dict[str, str],
+        deadline: deadlines.Deadline,
+    ) -> list[str]:
+        """Those of the parts that the kernel gives to nobody else now."""
+        if not parts:
+            return []
+        return list(
+            self._calls.call(
+                self._block.claimed,
+                [(part, numbers[part]) for part in parts],
+                name='block.claimed',
+                about=', '.join(parts),
+                deadline=deadline,
+            )
+        )
+
+    def _still_claimed(
+        self,
+        parts: list[str],
+        numbers: dict[str, str],
+        deadline: deadlines.Deadline,
+    ) -> list[str]:
+        """Without those that a tool has let go of: udev starts some."""
+        left = parts
+
+        def look() -> bool | None:
+            nonlocal left
+            left = self._claimed(left, numbers, deadline)
+            return None if left else True
+
+        if parts:
+            self._events.wait_for(
+                look,
+                lambda event: '/block/' in event['DEVPATH'],
+                deadline.sooner(_PATIENCE),
+            )
+        return left
+
+    def _wait_for_holders(
+        self, disks: list[str], deadline: deadlines.Deadline
+    ) -> None:
+        """A new map is seen on its disks before its uuid is, for a moment."""
+        block = self._root / 'sys/class/block'
+
+        def look() -> bool | None:
+            holders = {
+                holder
+                for disk in disks
+                for holder in sysfs.names(block / disk / 'holders')
+                if holder.startswith('dm-')
+            }
+            known = all(
+                sysfs.exists(block / holder / 'dm/uuid') for holder in holders
+            )
+            return True if known else None
+
+        self._events.wait_for(
+            look,
+            lambda event: '/block/dm-' in event['DEVPATH'],
+            deadline.sooner(_PATIENCE),
+        )
+
+    # -- what the host cannot do without
+
+    def _own_devices(
+        self, stack: stacks.Stack, deadline: deadlines.Deadline
+    ) -> Found:
+        mounts = self._processes.mounts_of_host(deadline)
+        # what is mounted over another at the same place comes later
+        where = {
+            point: self._device_of(stack, number, source)
+            for number, point, source in mounts
+        }
+        found = {
+            point: devices
+            for point, devices in where.items()
+            if point in _OWN and devices
+        }
+        swaps = []
+        for path in exports.swaps(self._root):
+            device = stack.name_of(path)
+            swaps += [device] if device else where[_mount_of(path, where)]
+        return found | ({_SWAP: swaps} if swaps else {})
+
+    def _device_of(
+        self, stack: stacks.Stack, number: str, source: str
+    ) -> list[str]:
+        """What a file system is on; nothing if that is no device.
+
+        btrfs has a number of its own, and may have several devices.
+        """
+        device = stack.numbered(number) or stack.name_of(source)
+        if device is None:
+            return []
+        for members in exports.file_systems(self._root).values():
+            if device in members:
+                return members
+        return [device]
+
+
+def _mount_of(path: str, points: Iterable[str]) -> str:
+    """Where the file system of a file is mounted."""
+    above = ('/', *map(str, pathlib.PurePath(path).parents))
+    return max(set(points).intersection(above), key=len)
+
+
+def _listed(users: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(users))
+    more = len(found) - _NAMED
+    return [*found[:_NAMED], *([f'{more} more'] if more > 0 else ())]

@@ -1,0 +1,223 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the processes of this host do with block devices: open, and mount."""
+
+from collections.abc import Iterator
+import ctypes
+import errno
+import functools
+import os
+import re
+import stat
+
+from attachworker import privileged
+
+#: Daemons that look at every device and hold none of them for long; so do
+#: the programs that they start.
+_BYSTANDERS = frozenset(('systemd-udevd', '(udev-worker)', 'multipathd'))
+_NUMBER = re.compile(r'(\d{1,5}):(\d{1,8})')
+#: linux/capability.h
+_CAP_SYS_PTRACE = 19
+_OCTAL = re.compile(r'\\([0-7]{3})')
+
+#: How the kernel says that a process, or a file of it, is there no more.
+_ENDED = (FileNotFoundError, ProcessLookupError)
+# linux/fcntl.h, linux/stat.h
+_AT_FDCWD = -100
+_AT_STATX_DONT_SYNC = 0x4000
+_STATX_TYPE = 0x1
+
+#: Number of a device, pid, command, and where it is mounted; empty: the
+#: process has it open.
+Use = tuple[str, int, str, str]
+
+
+@privileged.default.entrypoint
+def users(
+    devices: dict[str, list[str]],
+) -> tuple[list[Use], list[tuple[int, str]]]:
+    """Who has block devices open, or mounted, in whatever namespace.
+
+    All devices are looked for at once: a look at each file of each process
+    takes long on a big host. A mount is told once for each namespace of
+    mounts, with a process that is in it.
+
+    :param devices: by ``major:minor``, the paths by which a file system may
+        call the device that it is on; btrfs has no number of a device
+    :returns: the uses, and pid and command of the processes that a security
+        module keeps even from who may look at all
+    :raises OSError: somebody may use them, and it cannot be told
+    """
+    look = _Look(devices)
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir('/proc')))):
+        try:
+            look.at(pid)
+        except OSError as error:
+            # what has ended meanwhile uses nothing any more
+            if not _has_ended(pid, error):
+                raise
+    return look.uses, look.hidden
+
+
+class _Look:
+    """See :func:`users`."""
+
+    def __init__(self, devices: dict[str, list[str]]) -> None:
+        self.uses: list[Use] = []
+        self.hidden: list[tuple[int, str]] = []
+        self._numbers = {_number(text): text for text in devices}
+        #: What a line of mountinfo may have, number or source.
+        self._named = {text: text for text in devices} | {
+            path: text for text, paths in devices.items() for path in paths
+        }
+        self._namespaces: set[str] = set()
+
+    def at(self, pid: int) -> None:
+        """:raises OSError: the process has ended, or nobody knows"""
+        try:
+            namespace = os.readlink(f'/proc/{pid}/ns/mnt')
+        except PermissionError:
+            if not _may_see_all():
+                raise
+            # the mounts of such a process anybody may see
+            self._look_at_mounts(pid)
+            self.hidden.append((pid, _command(pid)))
+            return
+        if namespace not in self._namespaces:
+            self._look_at_mounts(pid)
+            self._namespaces.add(namespace)
+        if pid != os.getpid():
+            self._look_at_files(pid)
+
+    def _look_at_files(self, pid: int) -> None:
+        opened = self._numbers.keys() & set(_open_devices(pid))
+        if opened and not _is_bystander(pid):
+            command = _command(pid)
+            self.uses += [
+                (self._numbers[number], pid, command, '') for number in opened
+            ]
+
+    def _look_at_mounts(self, pid: int) -> None:
+        for number, point, source in _mounts(pid):
+            found = self._named.get(number) or self._named.get(source)
+            if found is not None:
+                self.uses.append((found, pid, _command(pid), _plain(point)))
+
+
+@privileged.default.entrypoint
+def mounts_of_host() -> list[tuple[str, str, str]]:
+    """Number, mount point and source of all that the first process has.
+
+    :raises OSError: they cannot be read
+    """
+    return [
+        (number, _plain(point), _plain(source))
+        for number, point, source in _mounts(1)
+    ]
+
+
+def _mounts(pid: int) -> Iterator[tuple[str, str, str]]:
+    """The same of any process, as mountinfo has it: proc_pid_mountinfo(5)."""
+    with open(
+        f'/proc/{pid}/mountinfo', encoding='utf-8', errors='replace'
+    ) as file:
+        for line in file.read().splitlines():
+            mount, _, device = line.partition(' - ')
+            fields = mount.split(' ')
+            yield fields[2], fields[4], device.split(' ')[1]
+
+
+class _Statx(ctypes.Structure):
+    """struct statx of <linux/stat.h>, as far as it matters here."""
+
+    _fields_ = (
+        ('before', ctypes.c_uint8 * 28),
+        ('mode', ctypes.c_uint16),
+        ('between', ctypes.c_uint8 * 98),
+        ('rdev_major', ctypes.c_uint32),
+        ('rdev_minor', ctypes.c_uint32),
+        ('after', ctypes.c_uint8 * 120),
+    )
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _open_devices(pid: int) -> Iterator[int]:
+    """The numbers of the block devices that a process has open.
+
+    Not by stat(2), which asks the server of a file that is on NFS, and waits
+    for one that is dead.
+    """
+    status = _Statx()
+    directory = f'/proc/{pid}/fd'
+    for descriptor in os.listdir(directory):
+        path = f'{directory}/{descriptor}'
+        if _libc.statx(
+            _AT_FDCWD,
+            path.encode(),
+            _AT_STATX_DONT_SYNC,
+            _STATX_TYPE,
+            ctypes.byref(status),
+        ):
+            error = ctypes.get_errno()
+            if error in (errno.ENOENT, errno.ESRCH):
+                continue  # closed meanwhile
+            raise OSError(error, os.strerror(error), path)
+        if stat.S_ISBLK(status.mode):
+            yield os.makedev(status.rdev_major, status.rdev_minor)
+
+
+def _is_bystander(pid: int) -> bool:
+    return not _BYSTANDERS.isdisjoint((_command(pid), _command(_parent(pid))))
+
+
+def _parent(pid: int) -> int:
+    with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
+        # the command, in parentheses, may hold anything
+        return int(file.read().rpartition(')')[2].split()[1])
+
+
+def _command(pid: int) -> str:
+    if pid == 0:
+        return ''  # the parent of the first process, and of kernel threads
+    with open(f'/proc/{pid}/comm', encoding='utf-8', errors='replace') as file:
+        return file.read().strip()
+
+
+def _has_ended(pid: int, error: OSError) -> bool:
+    """Whether an error is due to the end of a process.
+
+    The kernel says EACCES or EINVAL of the files of one that has ended while
+    they were being opened, and of one that nobody has waited for yet.
+    """
+    if isinstance(error, _ENDED):
+        return True
+    try:
+        with open(f'/proc/{pid}/stat', 'rb') as file:
+            state = file.read().rpartition(b')')[2].split()[0]
+    except _ENDED:
+        return True
+    return state in (b'Z', b'X')
+
+
+@functools.cache
+def _may_see_all() -> bool:
+    """Whether no more right would help: CAP_SYS_PTRACE over all users."""
+    with open('/proc/self/uid_map', encoding='ascii') as file:
+        whole = file.read().split() == ['0', '0', str(2**32 - 1)]
+    with open('/proc/self/status', encoding='ascii') as file:
+        (mask,) = re.findall(r'^CapEff:\s+(\w+)$', file.read(), re.MULTILINE)
+    return whole and bool(int(mask, 16) & 1 << _CAP_SYS_PTRACE)
+
+
+def _number(text: str) -> int:
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        raise ValueError('not the number of a device')
+    return os.makedev(int(found[1]), int(found[2]))
+
+
+def _plain(text: str) -> str:
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)
