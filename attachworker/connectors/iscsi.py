@@ -5,6 +5,7 @@
 """iSCSI: a session per target and portal, a SCSI device per LUN."""
 
 import contextlib
+import errno
 from typing import Any
 
 from oslo_log import log as logging
@@ -238,7 +239,8 @@ class ISCSIConnector(base.Connector):
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         try:
-            wwn = self._host.scsi.wwn(path.disk, deadline)
+            device = host_scsi.ScsiDevice(path.address, path.disk)
+            wwn = self._host.scsi.wwn(device, deadline)
         except OSError as error:
             if error.errno not in block.NO_ANSWER:
                 raise
@@ -314,11 +316,12 @@ class ISCSIConnector(base.Connector):
         if device.disk is None:
             return False
         try:
-            wwn = self._host.scsi.wwn(device.disk, deadline)
+            wwn = self._host.scsi.wwn(device, deadline)
         except OSError as error:
             if error.errno not in block.NO_ANSWER:
                 raise
-            if holdings.made_device(target):
+            moved = error.errno == errno.ESTALE
+            if moved or holdings.made_device(target):
                 raise _not_found(target) from error
             return True
         return wwn != self._host.scsi.cached_wwn(device.hctl)

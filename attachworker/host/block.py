@@ -4,6 +4,7 @@
 
 """Block devices: size, identity, and access to the data."""
 
+import dataclasses
 import errno
 import pathlib
 from typing import Any
@@ -28,6 +29,7 @@ NO_ANSWER = frozenset(
         errno.ENOTCONN,
         errno.ENXIO,
         errno.ESHUTDOWN,
+        errno.ESTALE,
         errno.ETIMEDOUT,
     )
 )
@@ -43,6 +45,18 @@ _IDENTIFIERS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """One block device, and no other that has its name before or after it.
+
+    :ivar name: the kernel's, for example ``sda``
+    :ivar instance: see :func:`attachworker.host.sysfs.instance`
+    """
+
+    name: str
+    instance: int
+
+
 class Block:
     def __init__(
         self,
@@ -55,6 +69,11 @@ class Block:
         self._privileged = privileged
         self._calls = calls
         self._events = events
+
+    def device(self, disk: str) -> Device | None:
+        """The device that has a name now; None if there is none."""
+        instance = sysfs.instance(self._sysfs(disk))
+        return None if instance is None else Device(disk, instance)
 
     def size(self, disk: str) -> int | None:
         """Bytes; None if the device is gone."""
@@ -99,27 +118,29 @@ class Block:
         )
 
     def read_first_block(
-        self, disk: str, deadline: deadlines.Deadline
+        self, device: Device, deadline: deadlines.Deadline
     ) -> bytes:
         """The first 4 KiB, read from the device and not from a cache.
 
-        :raises OSError: the device cannot be read
+        :raises OSError: the device cannot be read; ESTALE: its name is
+            another device's by now
         """
 
         def attempt() -> bytes:
             data: bytes = self._calls.call(
                 self._privileged.read,
-                disk,
+                device.name,
+                device.instance,
                 0,
                 _BLOCK,
                 name='block.read',
-                about=disk,
+                about=device.name,
                 deadline=deadline,
             )
             return data
 
         return opening.once_open(
-            self._root, self._events, disk, attempt, deadline
+            self._root, self._events, device.name, attempt, deadline
         )
 
     def _sysfs(self, disk: str) -> pathlib.Path:

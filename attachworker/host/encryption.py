@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 
 from attachworker import deadline as deadlines
+from attachworker.host import block
 from attachworker.host import sysfs
 from attachworker.host import verbs
 
@@ -84,27 +85,38 @@ class Encryption:
         return None
 
     def is_luks(
-        self, disk: str, provider: str, deadline: deadlines.Deadline
+        self,
+        device: block.Device,
+        provider: str,
+        deadline: deadlines.Deadline,
     ) -> bool:
         """Whether a device has a header of this format.
 
-        :raises OSError: it cannot be read
+        :raises OSError: it cannot be read, or its name is another device's
         """
-        return bool(self._call('is_luks', disk, deadline, disk, provider))
+        name, instance = device.name, device.instance
+        found = self._call('is_luks', name, deadline, name, instance, provider)
+        return bool(found)
 
     def format(
-        self, disk: str, provider: str, key: str, deadline: deadlines.Deadline
+        self,
+        device: block.Device,
+        provider: str,
+        key: str,
+        deadline: deadlines.Deadline,
     ) -> None:
         """Write a header to a device that is empty.
 
         :raises FileExistsError: it is not
-        :raises OSError: it cannot be formatted
+        :raises OSError: it cannot be formatted, or its name is another
+            device's
         """
-        self._call('format', disk, deadline, disk, provider, key)
+        name, instance = device.name, device.instance
+        self._call('format', name, deadline, name, instance, provider, key)
 
     def open(
         self,
-        disk: str,
+        device: block.Device,
         name: str,
         provider: str,
         key: str,
@@ -113,10 +125,19 @@ class Encryption:
     ) -> Mapping:
         """Make a mapping.
 
-        :raises OSError: EACCES: it is the wrong key; others: it failed
+        :raises OSError: EACCES: it is the wrong key; ESTALE: the name of the
+            device is another one's; others: it failed
         """
         self._call(
-            'open', name, deadline, disk, name, provider, key, read_only
+            'open',
+            name,
+            deadline,
+            device.name,
+            device.instance,
+            name,
+            provider,
+            key,
+            read_only,
         )
         found = self.find(name)
         if found is None or not sysfs.exists(self._root / found.path[1:]):

@@ -138,30 +138,43 @@ class SCSI:
         page = sysfs.read_bytes(self._device(hctl) / 'vpd_pg83', errno.EINVAL)
         return None if page is None else vpd.wwn(page)
 
-    def wwn(self, disk: str, deadline: deadlines.Deadline) -> str | None:
+    def wwn(
+        self, device: ScsiDevice, deadline: deadlines.Deadline
+    ) -> str | None:
         """The identifier that the target gives now.
 
         :returns: None if it has none
         :raises OSError: it does not answer
         """
-        return vpd.wwn(self._inquiry(disk, _VPD_IDENTIFICATION, deadline))
+        return vpd.wwn(self._inquiry(device, _VPD_IDENTIFICATION, deadline))
 
-    def serial(self, disk: str, deadline: deadlines.Deadline) -> str | None:
+    def serial(
+        self, device: ScsiDevice, deadline: deadlines.Deadline
+    ) -> str | None:
         """The unit serial number that the target gives now.
 
         :returns: None if it has none
         :raises OSError: it does not answer
         """
-        return vpd.serial(self._inquiry(disk, _VPD_SERIAL, deadline))
+        return vpd.serial(self._inquiry(device, _VPD_SERIAL, deadline))
 
     def _inquiry(
-        self, disk: str, page: int, deadline: deadlines.Deadline
+        self, device: ScsiDevice, page: int, deadline: deadlines.Deadline
     ) -> bytes:
+        """Ask the disk at the device's address, if it has that name still."""
+        place, disk = self._device(device.hctl), device.disk
+        instance = disk and sysfs.instance(place / 'block' / disk)
+        if not disk or instance is None:
+            raise OSError(
+                errno.ESTALE, f'{device.hctl} is not (any more) {disk}'
+            )
+
         def attempt() -> bytes:
             return bytes(
                 self._calls.call(
                     self._privileged.inquiry,
                     disk,
+                    instance,
                     page,
                     name='scsi.inquiry',
                     about=disk,

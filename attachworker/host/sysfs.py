@@ -87,6 +87,20 @@ def exists(path: pathlib.Path) -> bool:
     return True
 
 
+def instance(directory: pathlib.Path) -> int | None:
+    """What no later device has, under whatever name; None if it is gone.
+
+    :param directory: of the device, or a link to it
+    :raises OSError: nobody knows
+    """
+    try:
+        # The kernel counts these numbers up.
+        return os.stat(directory).st_ino
+    except OSError as error:
+        _unless_gone(error, directory)
+        return None
+
+
 def node_number(path: pathlib.Path) -> str | None:
     """``major:minor`` of a node of a block device; None if it is none.
 

@@ -4,6 +4,8 @@
 
 """Block devices: flush, read, and whether the kernel would give them away."""
 
+from collections.abc import Iterator
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -37,6 +39,34 @@ def _open(device: str, flags: int) -> int:
     return os.open(_node(device), flags | os.O_CLOEXEC)
 
 
+@contextlib.contextmanager
+def opened(device: str, instance: int, flags: int) -> Iterator[int]:
+    """A descriptor of a device that is proven to be the one that was meant.
+
+    While it is open, the kernel gives neither name nor number of the device
+    to another one, so a tool may then be told the name.
+
+    :param instance: the inode number of its directory in sysfs, which no
+        later device of the same name has
+    :raises OSError: ESTALE: the name is another device's by now
+    """
+    descriptor = _open(device, flags)
+    try:
+        number = _number(os.fstat(descriptor).st_rdev)
+        try:
+            # of the device that has the number, and that is this one or none
+            found = os.stat(f'/sys/dev/block/{number}/').st_ino
+        except FileNotFoundError:
+            found = None
+        if found != instance:
+            raise OSError(
+                errno.ESTALE, f'/dev/{device} is another device by now'
+            )
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 @privileged.default.entrypoint
 def flush(device: str) -> None:
     """Write back what the kernel has cached for a device and forget it.
@@ -52,20 +82,17 @@ def flush(device: str) -> None:
 
 
 @privileged.default.entrypoint
-def read(device: str, offset: int, length: int) -> bytes:
+def read(device: str, instance: int, offset: int, length: int) -> bytes:
     """Read past the kernel's cache; ``offset`` and ``length`` in bytes.
 
-    :raises OSError: the device cannot be read
+    :param instance: see :func:`opened`
+    :raises OSError: the device cannot be read, or is another one by now
     """
-    descriptor = _open(device, os.O_RDONLY | os.O_DIRECT)
-    # O_DIRECT wants an aligned buffer: an anonymous map is.
-    buffer = mmap.mmap(-1, length)
-    try:
-        count = os.preadv(descriptor, [buffer], offset)
-        return buffer[:count]
-    finally:
-        buffer.close()
-        os.close(descriptor)
+    with opened(device, instance, os.O_RDONLY | os.O_DIRECT) as descriptor:
+        # O_DIRECT wants an aligned buffer: an anonymous map is.
+        with contextlib.closing(mmap.mmap(-1, length)) as buffer:
+            count = os.preadv(descriptor, [buffer], offset)
+            return buffer[:count]
 
 
 @privileged.default.entrypoint

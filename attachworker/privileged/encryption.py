@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encrypted block devices, opened and closed by cryptsetup."""
 
+from collections.abc import Iterator
 import contextlib
 import errno
 import fcntl
@@ -12,6 +13,7 @@ import stat
 import subprocess
 
 from attachworker import privileged
+from attachworker.privileged import block
 
 #: No other mapping is touched.
 _NAME = re.compile(r'attachworker-[0-9a-f]{32}')
@@ -97,40 +99,52 @@ def _type(provider: str, known: tuple[str, ...] = tuple(_TYPES)) -> str:
     return _TYPES[provider]
 
 
+@contextlib.contextmanager
+def _held(device: str, instance: int) -> Iterator[str]:
+    """The node of a device, which is no other one's while this is entered."""
+    node = _node(device)
+    with block.opened(device, instance, os.O_RDONLY | os.O_NONBLOCK):
+        yield node
+
+
 @privileged.default.entrypoint
-def is_luks(device: str, provider: str) -> bool:
+def is_luks(device: str, instance: int, provider: str) -> bool:
     """Whether a device has a header of this format.
 
+    :param instance: see :func:`attachworker.privileged.block.opened`
     :param provider: luks or luks2
-    :raises OSError: it cannot be read
+    :raises OSError: it cannot be read, or is another device by now
     """
     kind = _type(provider, ('luks', 'luks2'))
-    node = _node(device)
-    code, _ = _run('cryptsetup', 'isLuks', '--type', kind, node, fine=(0, 1))
+    with _held(device, instance) as node:
+        code, _ = _run(
+            'cryptsetup', 'isLuks', '--type', kind, node, fine=(0, 1)
+        )
     return code == 0
 
 
 @privileged.default.entrypoint
-def format(device: str, provider: str, key: str) -> None:
+def format(device: str, instance: int, provider: str, key: str) -> None:
     """Write a header to a device that is proven to be empty.
 
+    :param instance: see :func:`attachworker.privileged.block.opened`
     :param provider: luks or luks2
     :raises FileExistsError: it is not empty; says what was found
-    :raises OSError: it cannot be read or written
+    :raises OSError: it cannot be read or written, or is another device by now
     """
     kind = _type(provider, ('luks', 'luks2'))
-    node = _node(device)
-    _check_empty(node)
-    _run(
-        'cryptsetup',
-        'luksFormat',
-        '--batch-mode',
-        '--type',
-        kind,
-        '--key-file=-',
-        node,
-        key=key,
-    )
+    with _held(device, instance) as node:
+        _check_empty(node)
+        _run(
+            'cryptsetup',
+            'luksFormat',
+            '--batch-mode',
+            '--type',
+            kind,
+            '--key-file=-',
+            node,
+            key=key,
+        )
 
 
 def _check_empty(node: str) -> None:
@@ -162,28 +176,37 @@ def _check_empty(node: str) -> None:
 
 @privileged.default.entrypoint
 def open(
-    device: str, name: str, provider: str, key: str, read_only: bool
+    device: str,
+    instance: int,
+    name: str,
+    provider: str,
+    key: str,
+    read_only: bool,
 ) -> None:
     """Make a mapping; udev has made its node on return.
 
+    :param instance: see :func:`attachworker.privileged.block.opened`
     :param provider: luks, luks2 or plain
-    :raises OSError: cryptsetup has refused; EACCES: it is the wrong key
+    :raises OSError: cryptsetup has refused; EACCES: it is the wrong key;
+        ESTALE: it is another device by now
     """
     kind = _type(provider)
     how = [*_PLAIN] if provider == 'plain' else []
     how += ['--readonly'] if read_only else []
-    _run(
-        'cryptsetup',
-        'open',
-        '--batch-mode',
-        '--type',
-        kind,
-        *how,
-        '--key-file=-',
-        _node(device),
-        _name(name),
-        key=key,
-    )
+    mapping = _name(name)
+    with _held(device, instance) as node:
+        _run(
+            'cryptsetup',
+            'open',
+            '--batch-mode',
+            '--type',
+            kind,
+            *how,
+            '--key-file=-',
+            node,
+            mapping,
+            key=key,
+        )
 
 
 @privileged.default.entrypoint

@@ -10,6 +10,7 @@ import os
 import re
 
 from attachworker import privileged
+from attachworker.privileged import block
 
 _HCTL = re.compile(r'\d{1,9}:\d{1,9}:\d{1,9}:\d{1,20}')
 _DISK = re.compile(r'sd[a-z]{1,7}')
@@ -93,11 +94,13 @@ def rescan(hctl: str) -> None:
 
 
 @privileged.default.entrypoint
-def inquiry(device: str, page: int) -> bytes:
+def inquiry(device: str, instance: int, page: int) -> bytes:
     """A page of vital product data, from the target and not from a cache.
 
     :param device: kernel name, for example ``sda``
-    :raises OSError: the device does not answer or does not have that page
+    :param instance: see :func:`attachworker.privileged.block.opened`
+    :raises OSError: the device does not answer, does not have that page, or
+        is another one by now
     """
     if not _DISK.fullmatch(device):
         raise ValueError('not a SCSI disk')
@@ -117,11 +120,9 @@ def inquiry(device: str, page: int) -> bytes:
         sbp=ctypes.addressof(sense),
         timeout=_TIMEOUT_MS,
     )
-    descriptor = os.open(f'/dev/{device}', os.O_RDONLY | os.O_NONBLOCK)
-    try:
+    flags = os.O_RDONLY | os.O_NONBLOCK
+    with block.opened(device, instance, flags) as descriptor:
         fcntl.ioctl(descriptor, _SG_IO, header)
-    finally:
-        os.close(descriptor)
     if header.status or header.host_status or header.driver_status:
         raise OSError(5, f'{device} did not answer an inquiry')
     length = 4 + int.from_bytes(data.raw[2:4], 'big')

@@ -219,11 +219,11 @@ class VerifyDevice(base.Task):
         run = self.run
         path = run.attempts.paths()[0]
         disk = map.name if map else path.disk
-        size = run.host.block.size(disk)
-        if not size:
+        device, size = run.host.block.device(disk), run.host.block.size(disk)
+        if device is None or not size:
             raise exception.DeviceNotFound(volume=path.target.label)
         try:
-            run.host.block.read_first_block(disk, run.deadline)
+            run.host.block.read_first_block(device, run.deadline)
         except OSError as error:
             raise exception.HostToolFailed(
                 tool=f'Reading {disk}', reason=str(error)
@@ -231,7 +231,17 @@ class VerifyDevice(base.Task):
         if run.info.access_mode == 'rw' and run.host.block.read_only(disk):
             run.warnings.append(f'{disk} is read-only on the storage')
         check_still(run, path, wwn, map)
+        check_same(run, device, path)
         return describe(run, wwn, disk, map)
+
+
+def check_same(run: Run, device: block.Device, path: connectors.Path) -> None:
+    """Make sure that a kernel name is the device's that it was of.
+
+    :raises DeviceNotFound: it is another one's by now
+    """
+    if run.host.block.device(device.name) != device:
+        raise exception.DeviceNotFound(volume=path.target.label)
 
 
 def check_still(
@@ -427,7 +437,8 @@ def _is_known(run: Run, path: connectors.Path | None) -> bool:
 
 def _serial(run: Run, disk: str) -> str | None:
     try:
-        return run.host.scsi.serial(disk, run.deadline)
+        device = run.host.scsi.of_disk(disk)
+        return run.host.scsi.serial(device, run.deadline)
     except OSError as error:
         if error.errno not in block.NO_ANSWER:
             raise

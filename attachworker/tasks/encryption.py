@@ -7,6 +7,7 @@ import errno
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base as connectors
+from attachworker.host import block
 from attachworker.host import multipath
 from attachworker.tasks import attach
 from attachworker.tasks import base
@@ -41,14 +42,18 @@ class OpenEncryption(base.Task):
         # one that an earlier attempt has left, with whatever key
         self._close_left()
         path = run.attempts.paths()[0]
+        # Looked up before it is identified: nothing else is opened then.
+        device = run.host.block.device(disk)
+        if device is None:
+            raise exception.DeviceNotFound(volume=path.target.label)
         attach.check_still(run, path, wwn, map)
         try:
             if wanted.provider != 'plain':
-                self._check_header(connector, wwn, disk, map)
+                self._check_header(connector, wwn, device, map)
             run.opened = True
             read_only = run.host.block.read_only(disk)
             encryption.open(
-                disk,
+                device,
                 run.mapping,
                 wanted.provider,
                 wanted.key,
@@ -80,7 +85,7 @@ class OpenEncryption(base.Task):
         self,
         connector: connectors.Connector,
         wwn: str,
-        disk: str,
+        device: block.Device,
         map: multipath.Map | None,
     ) -> None:
         """Make sure that there is one, on an empty volume if it may be.
@@ -90,11 +95,11 @@ class OpenEncryption(base.Task):
         run, wanted = self.run, self.run.encryption
         assert wanted is not None
         encryption = run.host.encryption
-        if encryption.is_luks(disk, wanted.provider, run.deadline):
+        if encryption.is_luks(device, wanted.provider, run.deadline):
             return
         if not wanted.may_format:
             raise exception.EncryptionFailed(
-                device=disk,
+                device=device.name,
                 reason=f'it has no header of format {wanted.provider}, and '
                 'the request does not allow to format it',
             )
@@ -103,7 +108,7 @@ class OpenEncryption(base.Task):
         paths, _ = attach.verified(run, connector, paths, wwn)
         if map is not None:
             attach.check_members(run, map, paths, wwn)
-        encryption.format(disk, wanted.provider, wanted.key, run.deadline)
+        encryption.format(device, wanted.provider, wanted.key, run.deadline)
 
 
 class CloseEncryption(base.Task):

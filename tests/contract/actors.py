@@ -54,7 +54,7 @@ class Somebody:
             assert device is not None
             self._path = f'/dev/{device.disk}'
             # Until then it may be there and not let itself be opened.
-            host.scsi.wwn(device.disk, deadline)
+            host.scsi.wwn(device, deadline)
         finally:
             host.close()
 

@@ -321,6 +321,10 @@ class Bed(abc.ABC):
         with open(self.root / path.lstrip('/'), 'rb'):
             yield
 
+    def instance(self, disk: str) -> int:
+        """What no other device of the name of a disk has; verbs take it."""
+        return (self.root / 'sys/class/block' / disk).stat().st_ino
+
     @abc.abstractmethod
     def snapshot(self) -> dict[str, Any]:
         """A picture of the host that goes into JSON; it waits for nothing.

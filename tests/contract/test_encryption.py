@@ -217,7 +217,9 @@ def test_a_mapping_of_our_name_on_another_device(
     below = worker.attach(other).device.path.removeprefix('/dev/')
     before = bed.snapshot()
     name = encryption.name_of(volume.name)
-    bed.verbs.encryption.open(below, name, 'plain', KEY, False)
+    bed.verbs.encryption.open(
+        below, bed.instance(below), name, 'plain', KEY, False
+    )
     findings = worker.api.audit({}, worker.name).findings
     assert [one.kind for one in findings] == ['orphan']
     # When it is in use, then the attach is refused

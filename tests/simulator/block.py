@@ -131,7 +131,17 @@ class Block:
     def flush(self, device: str) -> None:
         self.file(device)
 
-    def read(self, device: str, offset: int, length: int) -> bytes:
+    def check(self, device: str, instance: int) -> None:
+        """:raises OSError: the name is another device's (ESTALE)"""
+        self.find(device)
+        place = self._tree.root / 'sys/class/block' / device
+        if os.stat(place).st_ino != instance:
+            raise OSError(errno.ESTALE, f'/dev/{device} is another device')
+
+    def read(
+        self, device: str, instance: int, offset: int, length: int
+    ) -> bytes:
+        self.check(device, instance)
         path = self.file(device)
         if offset % disks.SECTOR or length % disks.SECTOR:
             # O_DIRECT takes whole blocks only

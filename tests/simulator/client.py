@@ -80,9 +80,13 @@ class SCSI:
     def rescan(self, hctl: str) -> None:
         wire.call(self._root, 'scsi.rescan', hctl=hctl)
 
-    def inquiry(self, device: str, page: int) -> bytes:
+    def inquiry(self, device: str, instance: int, page: int) -> bytes:
         data: bytes = wire.call(
-            self._root, 'scsi.inquiry', device=device, page=page
+            self._root,
+            'scsi.inquiry',
+            device=device,
+            instance=instance,
+            page=page,
         )
         return data
 
@@ -100,11 +104,14 @@ class Block:
         )
         return found
 
-    def read(self, device: str, offset: int, length: int) -> bytes:
+    def read(
+        self, device: str, instance: int, offset: int, length: int
+    ) -> bytes:
         data: bytes = wire.call(
             self._root,
             'block.read',
             device=device,
+            instance=instance,
             offset=offset,
             length=length,
         )
@@ -135,31 +142,42 @@ class Encryption:
     def __init__(self, root: pathlib.Path) -> None:
         self._root = root
 
-    def is_luks(self, device: str, provider: str) -> bool:
+    def is_luks(self, device: str, instance: int, provider: str) -> bool:
         found: bool = wire.call(
             self._root,
             'encryption.is_luks',
             device=device,
+            instance=instance,
             provider=provider,
         )
         return found
 
-    def format(self, device: str, provider: str, key: str) -> None:
+    def format(
+        self, device: str, instance: int, provider: str, key: str
+    ) -> None:
         wire.call(
             self._root,
             'encryption.format',
             device=device,
+            instance=instance,
             provider=provider,
             key=key,
         )
 
     def open(
-        self, device: str, name: str, provider: str, key: str, read_only: bool
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        read_only: bool,
     ) -> None:
         wire.call(
             self._root,
             'encryption.open',
             device=device,
+            instance=instance,
             name=name,
             provider=provider,
             key=key,

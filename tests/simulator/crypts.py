@@ -84,11 +84,15 @@ class Crypts:
         """Forget all, as a reboot does."""
         self._block.crypts = self._mappings = {}
 
-    def is_luks(self, device: str, provider: str) -> bool:
+    def is_luks(self, device: str, instance: int, provider: str) -> bool:
+        self._block.check(device, instance)
         return self._header(device, provider) is not None
 
-    def format(self, device: str, provider: str, key: str) -> None:
+    def format(
+        self, device: str, instance: int, provider: str, key: str
+    ) -> None:
         with self._lock:
+            self._block.check(device, instance)
             self._check_unused(device)
             file = self._block.file(device)
             with open(file, 'r+b') as stream:
@@ -101,9 +105,16 @@ class Crypts:
                 stream.write(header(provider, key))
 
     def open(
-        self, device: str, name: str, provider: str, key: str, read_only: bool
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        read_only: bool,
     ) -> None:
         with self._lock:
+            self._block.check(device, instance)
             self._check_unused(device)
             if any(each.alias == name for each in self._mappings.values()):
                 raise FileExistsError(errno.EBUSY, f'{name} already exists.')

@@ -98,10 +98,13 @@ class Bus:
             if device.disk is not None:
                 self._disks.rescan(device.disk)
 
-    def inquiry(self, device: str, page: int) -> bytes:
+    def inquiry(self, device: str, instance: int, page: int) -> bytes:
         disk = self._disks.find(device)
         if disk is None:
             raise block.no_device(device)
+        place = self._tree.root / 'sys/class/block' / device
+        if os.stat(place).st_ino != instance:
+            raise failure(errno.ESTALE)
         volume = self._disks.volume(disk)
         if volume is None:
             raise block.no_answer(device)

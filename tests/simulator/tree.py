@@ -3,12 +3,16 @@
 
 """A directory tree whose changes appear at once, as a kernel's do."""
 
+import collections
 from collections.abc import Mapping
 import itertools
 import os
 import pathlib
 import shutil
 import threading
+
+#: Of what was removed, so much is kept aside.
+_KEPT = 500
 
 
 class Link(str):
@@ -30,6 +34,7 @@ class Tree:
         self._staging = root / 'run/staging'
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self._removed: collections.deque[pathlib.Path] = collections.deque()
 
     def _stage(self) -> pathlib.Path:
         with self._lock:
@@ -85,16 +90,25 @@ class Tree:
         staged.replace(destination)
 
     def remove(self, name: str) -> None:
-        """Take away a file, a link or a whole directory, if it is there."""
+        """Take away a file, a link or a whole directory, if it is there.
+
+        It is kept aside for a while: the kernel gives the inode number of a
+        node in sysfs to no later one, and most file systems would.
+        """
         staged = self._stage()
         try:
             (self.root / name).rename(staged)
         except FileNotFoundError:
             return
-        if staged.is_symlink() or not staged.is_dir():
-            staged.unlink()
+        with self._lock:
+            self._removed.append(staged)
+            if len(self._removed) <= _KEPT:
+                return
+            oldest = self._removed.popleft()
+        if oldest.is_symlink() or not oldest.is_dir():
+            oldest.unlink(missing_ok=True)
         else:
-            shutil.rmtree(staged)
+            shutil.rmtree(oldest, ignore_errors=True)
 
     def unlink(self, name: str) -> None:
         """Take away one name of a file that may be open."""

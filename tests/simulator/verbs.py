@@ -48,7 +48,7 @@ class SCSIVerbs(Protocol):
 
     def rescan(self, hctl: str) -> None: ...
 
-    def inquiry(self, device: str, page: int) -> bytes: ...
+    def inquiry(self, device: str, instance: int, page: int) -> bytes: ...
 
 
 class BlockVerbs(Protocol):
@@ -56,7 +56,9 @@ class BlockVerbs(Protocol):
 
     def claimed(self, devices: list[tuple[str, str]]) -> list[str]: ...
 
-    def read(self, device: str, offset: int, length: int) -> bytes: ...
+    def read(
+        self, device: str, instance: int, offset: int, length: int
+    ) -> bytes: ...
 
 
 class ProcessesVerbs(Protocol):
@@ -68,12 +70,20 @@ class ProcessesVerbs(Protocol):
 
 
 class EncryptionVerbs(Protocol):
-    def is_luks(self, device: str, provider: str) -> bool: ...
+    def is_luks(self, device: str, instance: int, provider: str) -> bool: ...
 
-    def format(self, device: str, provider: str, key: str) -> None: ...
+    def format(
+        self, device: str, instance: int, provider: str, key: str
+    ) -> None: ...
 
     def open(
-        self, device: str, name: str, provider: str, key: str, read_only: bool
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        read_only: bool,
     ) -> None: ...
 
     def close(self, name: str) -> None: ...

@@ -3,6 +3,8 @@
 
 """Block devices: what is known of them, and their data."""
 
+import errno
+
 import pytest
 
 from attachworker import deadline as deadlines
@@ -23,6 +25,7 @@ def test_a_disk_that_is_gone(
     host: hosts.Host,
 ) -> None:
     assert host.block.size('sdzz') is None
+    assert host.block.device('sdzz') is None
 
 
 def test_data_comes_from_the_device(
@@ -33,24 +36,53 @@ def test_data_comes_from_the_device(
 ) -> None:
     bed.write(f'/dev/{disk}', b'x' * 4096)
     host.block.flush(disk, deadline)
-    assert host.block.read_first_block(disk, deadline) == b'x' * 4096
+    device = host.block.device(disk)
+    assert device is not None
+    assert host.block.read_first_block(device, deadline) == b'x' * 4096
 
 
-@pytest.mark.parametrize('verb', ['block.flush', 'block.read'])
-def test_a_device_that_fails(
+def test_a_name_that_went_to_another_device_is_not_read(
+    bed: beds.SimulatedBed, host: hosts.Host, deadline: deadlines.Deadline
+) -> None:
+    # Given a disk that somebody has found by its name
+    session, found = test_scsi.connected(host, bed.create_volume())
+    device = host.block.device(str(found.disk))
+    assert device is not None
+    # When it goes, and the next disk gets the name
+    assert host.scsi.remove(found.hctl, deadline)
+    _, other = test_scsi.connected(host, bed.create_volume())
+    assert other.disk == device.name
+    # Then that is no data of his, and the old address leads nowhere
+    with pytest.raises(OSError, match='another device') as caught:
+        host.block.read_first_block(device, deadline)
+    assert caught.value.errno == errno.ESTALE
+    with pytest.raises(OSError, match='is not') as caught:
+        host.scsi.wwn(found, deadline)
+    assert caught.value.errno == errno.ESTALE
+
+
+def test_a_device_that_cannot_be_flushed(
     host: hosts.Host,
     plan: faults.FaultPlan,
     disk: str,
     deadline: deadlines.Deadline,
-    verb: str,
 ) -> None:
-    plan.arm(faults.Fault.FAIL_BEFORE, verb)
-    act = {
-        'block.flush': host.block.flush,
-        'block.read': host.block.read_first_block,
-    }[verb]
+    plan.arm(faults.Fault.FAIL_BEFORE, 'block.flush')
     with pytest.raises(OSError, match='injected'):
-        act(disk, deadline)
+        host.block.flush(disk, deadline)
+
+
+def test_a_device_that_cannot_be_read(
+    host: hosts.Host,
+    plan: faults.FaultPlan,
+    disk: str,
+    deadline: deadlines.Deadline,
+) -> None:
+    device = host.block.device(disk)
+    assert device is not None
+    plan.arm(faults.Fault.FAIL_BEFORE, 'block.read')
+    with pytest.raises(OSError, match='injected'):
+        host.block.read_first_block(device, deadline)
 
 
 def test_size_is_in_bytes(bed: beds.SimulatedBed, host: hosts.Host) -> None:

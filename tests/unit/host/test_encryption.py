@@ -9,6 +9,7 @@ import types
 import pytest
 
 from attachworker import deadline as deadlines
+from attachworker.host import block
 from attachworker.host import encryption
 from attachworker.host import verbs
 
@@ -62,13 +63,15 @@ def test_only_ours_are_found(tmp_path: pathlib.Path) -> None:
 
 
 def test_one_without_its_node_is_no_success(tmp_path: pathlib.Path) -> None:
-    def open_it(disk: str, name: str, *rest: object) -> None:
+    def open_it(disk: str, instance: int, name: str, *rest: object) -> None:
         dm(tmp_path, 'dm-0', f'CRYPT-PLAIN-{name}', name, disk)
 
     found = made(tmp_path, open=open_it)
     deadline = deadlines.Deadline.after(10)
     with pytest.raises(OSError, match='udev has not made'):
-        found.open('sda', NAME, 'plain', 'key', False, deadline)
+        found.open(
+            block.Device('sda', 1), NAME, 'plain', 'key', False, deadline
+        )
 
 
 def test_closing(tmp_path: pathlib.Path) -> None:

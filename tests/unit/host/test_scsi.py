@@ -55,7 +55,7 @@ def test_only_the_wanted_lun_appears(
     assert host.scsi.find(session.directory, volume.lun) == device
     assert host.scsi.find(session.directory, other.lun) is None
     deadline = deadlines.Deadline.after(PATIENCE)
-    assert host.scsi.wwn(device.disk, deadline) == f'3{volume.wwn}'
+    assert host.scsi.wwn(device, deadline) == f'3{volume.wwn}'
     assert host.scsi.cached_wwn(device.hctl) == f'3{volume.wwn}'
     assert host.block.size(device.disk) == volume.size
     assert bed.read(f'/dev/{device.disk}') == volume.pattern
@@ -163,7 +163,7 @@ def test_identity_comes_from_the_target_and_not_from_a_cache(
     other = bed.create_volume(on=keeper, lun=volume.lun)
     # Then the kernel shows the old one, and the target tells the new one
     assert host.scsi.cached_wwn(device.hctl) == f'3{volume.wwn}'
-    assert host.scsi.wwn(device.disk, deadline) == f'3{other.wwn}'
+    assert host.scsi.wwn(device, deadline) == f'3{other.wwn}'
 
 
 def test_cached_and_fresh_identity_are_read_alike(
@@ -183,12 +183,12 @@ def test_cached_and_fresh_identity_are_read_alike(
         ]
     )
     device = tmp_path / 'sys/class/scsi_device/2:0:0:5/device'
-    device.mkdir(parents=True)
+    (device / 'block/sda').mkdir(parents=True)
     (device / 'wwid').write_text('iqn.2026-01.example:lun-5\n')
     (device / 'vpd_pg83').write_bytes(page)
 
     class Verbs:
-        def inquiry(self, disk: str, number: int) -> bytes:
+        def inquiry(self, disk: str, instance: int, number: int) -> bytes:
             assert (disk, number) == ('sda', 0x83)
             return page
 
@@ -196,7 +196,10 @@ def test_cached_and_fresh_identity_are_read_alike(
     with contextlib.closing(monitor):
         host = scsi.SCSI(tmp_path, Verbs(), hosts.verbs.Verbs(), monitor)
         # Then the cache and the target tell the same of it
-        fresh = host.wwn('sda', deadlines.Deadline.after(PATIENCE))
+        fresh = host.wwn(
+            scsi.ScsiDevice('2:0:0:5', 'sda'),
+            deadlines.Deadline.after(PATIENCE),
+        )
     assert fresh == f'3{test_vpd.NAA5.hex()}'
     assert host.cached_wwn('2:0:0:5') == fresh
     assert host.cached_wwn('9:9:9:9') is None

@@ -14,7 +14,7 @@ from attachworker.privileged import block
 VERBS = [
     block.flush,
     lambda device: block.claimed([(device, '8:0')]),
-    lambda device: block.read(device, 0, 4096),
+    lambda device: block.read(device, 1, 0, 4096),
 ]
 
 
@@ -72,5 +72,5 @@ def test_nothing_stays_open() -> None:
     before = len(os.listdir('/proc/self/fd'))
     for device in ('null', 'sdzzzzzz', '..'):
         with pytest.raises((ValueError, OSError)):
-            block.read(device, 0, 4096)
+            block.read(device, 1, 0, 4096)
     assert len(os.listdir('/proc/self/fd')) == before

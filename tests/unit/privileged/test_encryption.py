@@ -3,6 +3,7 @@
 """The verbs for dm-crypt: what they refuse, and how cryptsetup is run."""
 
 from collections.abc import Callable
+import contextlib
 import errno
 import pathlib
 import subprocess
@@ -45,6 +46,11 @@ def cryptsetup(monkeypatch: pytest.MonkeyPatch) -> Cryptsetup:
 def sda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has of that name is not looked at."""
     monkeypatch.setattr(encryption, '_node', lambda device: f'/dev/{device}')
+    monkeypatch.setattr(
+        encryption.block,
+        'opened',
+        lambda device, instance, flags: contextlib.nullcontext(-1),
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,7 @@ def sda(monkeypatch: pytest.MonkeyPatch) -> None:
         encryption.close,
         encryption.offset,
         lambda name: encryption.resize(name, None),
-        lambda name: encryption.open('sda', name, 'luks', KEY, False),
+        lambda name: encryption.open('sda', 1, name, 'luks', KEY, False),
     ],
 )
 @pytest.mark.parametrize(
@@ -71,9 +77,9 @@ def test_hostile_names(
 @pytest.mark.parametrize('device', ['', '-q', '../sda', 'sda\n', 'SDA'])
 def test_hostile_devices(cryptsetup: Cryptsetup, device: str) -> None:
     for verb in (
-        lambda: encryption.is_luks(device, 'luks'),
-        lambda: encryption.format(device, 'luks', KEY),
-        lambda: encryption.open(device, NAME, 'luks', KEY, False),
+        lambda: encryption.is_luks(device, 1, 'luks'),
+        lambda: encryption.format(device, 1, 'luks', KEY),
+        lambda: encryption.open(device, 1, NAME, 'luks', KEY, False),
     ):
         with pytest.raises(ValueError, match='not the kernel name'):
             verb()
@@ -84,13 +90,13 @@ def test_hostile_devices(cryptsetup: Cryptsetup, device: str) -> None:
 @pytest.mark.usefixtures('sda')
 def test_unknown_formats(cryptsetup: Cryptsetup, provider: str) -> None:
     with pytest.raises(ValueError, match='not a known format'):
-        encryption.open('sda', NAME, provider, KEY, False)
+        encryption.open('sda', 1, NAME, provider, KEY, False)
     # there is nothing to format, or to look for
     for unheard in (provider, 'plain'):
         with pytest.raises(ValueError, match='not a known format'):
-            encryption.format('sda', unheard, KEY)
+            encryption.format('sda', 1, unheard, KEY)
         with pytest.raises(ValueError, match='not a known format'):
-            encryption.is_luks('sda', unheard)
+            encryption.is_luks('sda', 1, unheard)
     assert cryptsetup.said == []
 
 
@@ -103,7 +109,7 @@ def test_unknown_formats(cryptsetup: Cryptsetup, provider: str) -> None:
 def test_open(
     cryptsetup: Cryptsetup, provider: str, kind: str, read_only: bool
 ) -> None:
-    encryption.open('sda', NAME, provider, KEY, read_only)
+    encryption.open('sda', 1, NAME, provider, KEY, read_only)
     (command,) = cryptsetup.said
     assert command[command.index('--type') + 1] == kind
     assert command[-3:] == ('--key-file=-', '/dev/sda', NAME)
@@ -127,7 +133,7 @@ def test_failures(cryptsetup: Cryptsetup, code: int, number: int) -> None:
     output = b'a warning\nwhat is wrong\n'
     cryptsetup.ended = subprocess.CompletedProcess([], code, b'', output)
     with pytest.raises(OSError, match='what is wrong$') as caught:
-        encryption.open('sda', NAME, 'luks', KEY, False)
+        encryption.open('sda', 1, NAME, 'luks', KEY, False)
     assert caught.value.errno == number
 
 
@@ -148,9 +154,9 @@ def test_resize(cryptsetup: Cryptsetup) -> None:
 
 @pytest.mark.usefixtures('sda')
 def test_is_luks(cryptsetup: Cryptsetup) -> None:
-    assert encryption.is_luks('sda', 'luks2')
+    assert encryption.is_luks('sda', 1, 'luks2')
     cryptsetup.ended = subprocess.CompletedProcess([], 1, b'', b'')
-    assert not encryption.is_luks('sda', 'luks2')
+    assert not encryption.is_luks('sda', 1, 'luks2')
 
 
 def test_offset(cryptsetup: Cryptsetup) -> None:
@@ -189,14 +195,19 @@ def test_only_what_is_empty_is_formatted(
             stream.seek(byte)
             stream.write(b'.')
     monkeypatch.setattr(encryption, '_node', lambda device: str(file))
+    monkeypatch.setattr(
+        encryption.block,
+        'opened',
+        lambda device, instance, flags: contextlib.nullcontext(-1),
+    )
     monkeypatch.setattr(encryption.fcntl, 'ioctl', lambda *rest: 0)
     cryptsetup.ended = subprocess.CompletedProcess([], 0, signatures, b'')
     # When it is to be formatted, then only without either
     if reason is None:
-        encryption.format('sda', 'luks2', KEY)
+        encryption.format('sda', 1, 'luks2', KEY)
         assert cryptsetup.said[-1][:2] == ('cryptsetup', 'luksFormat')
         assert cryptsetup.read[-1] == KEY.encode()
         return
     with pytest.raises(FileExistsError, match=reason):
-        encryption.format('sda', 'luks2', KEY)
+        encryption.format('sda', 1, 'luks2', KEY)
     assert not any('luksFormat' in command for command in cryptsetup.said)

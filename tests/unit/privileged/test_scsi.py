@@ -71,9 +71,9 @@ def test_a_scan_is_of_one_lun(wrong: Any, place: int) -> None:
 )
 def test_disks(disk: str) -> None:
     with pytest.raises(ValueError, match='not a SCSI disk'):
-        scsi.inquiry(disk, 0x83)
+        scsi.inquiry(disk, 1, 0x83)
 
 
 def test_a_disk_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
-        scsi.inquiry('sdzzzzzz', 0x83)
+        scsi.inquiry('sdzzzzzz', 1, 0x83)

@@ -52,7 +52,9 @@ def test_device_vanishes_after_an_inquiry(
     device = kernel.attach(volume)
     bed.arm(Fault.VANISH, 'scsi.inquiry', match={'device': device.disk})
 
-    bed.verbs.scsi.inquiry(str(device.disk), 0x83)
+    bed.verbs.scsi.inquiry(
+        str(device.disk), bed.instance(str(device.disk)), 0x83
+    )
 
     assert not device.directory.exists()
     assert kernel.session(volume).state == 'LOGGED_IN'

@@ -35,10 +35,12 @@ def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
         assert device is not None
         assert device.disk is not None
         assert host.scsi.cached_wwn(device.hctl) == f'3{volume.wwn}'
-        assert host.scsi.wwn(device.disk, deadline) == f'3{volume.wwn}'
+        assert host.scsi.wwn(device, deadline) == f'3{volume.wwn}'
         assert host.block.size(device.disk) == volume.size
         assert (
-            host.block.read_first_block(device.disk, deadline)
+            host.block.read_first_block(
+                host.block.device(str(device.disk)), deadline
+            )
             == volume.pattern
         )
 

@@ -88,7 +88,10 @@ def test_data_of_a_map_is_that_of_its_volume(
     assert bed.read('/dev/dm-0') == volume.pattern
     bed.write('/dev/dm-0', b'x' * 512, offset=8192)
     bed.verbs.block.flush('dm-0')
-    assert bed.verbs.block.read('dm-0', 8192, 512) == b'x' * 512
+    assert (
+        bed.verbs.block.read('dm-0', bed.instance('dm-0'), 8192, 512)
+        == b'x' * 512
+    )
     assert bed.read(f'/dev/{devices[0].disk}', 512, 8192) == b'x' * 512
 
 
@@ -241,9 +244,9 @@ def test_broken_path_is_failed_until_it_is_back(
     assert kernel.session(volume).state == 'FAILED'
     assert dict(bed.verbs.multipath.map_paths('dm-0'))[disk] == 'failed'
     with pytest.raises(OSError, match='error'):
-        bed.verbs.block.read(disk, 0, 512)
+        bed.verbs.block.read(disk, bed.instance(disk), 0, 512)
     with pytest.raises(OSError, match='error'):
-        bed.verbs.scsi.inquiry(disk, 0x83)
+        bed.verbs.scsi.inquiry(disk, bed.instance(disk), 0x83)
     assert bed.read('/dev/dm-0') == volume.pattern
     bed.restore_path(volume, volume.portals[0])
     assert kernel.session(volume).state == 'LOGGED_IN'
@@ -330,7 +333,9 @@ def test_path_that_leads_elsewhere_tells_so_when_asked(
     bed.remap(volume, other, portal=volume.portals[1])
     assert bed.read(f'/dev/{first}') == volume.pattern
     assert bed.read(f'/dev/{second}') == other.pattern
-    assert bytes.fromhex(other.wwn) in bed.verbs.scsi.inquiry(second, 0x83)
+    assert bytes.fromhex(other.wwn) in bed.verbs.scsi.inquiry(
+        second, bed.instance(second), 0x83
+    )
     assert devices[1].wwid == f'naa.{volume.wwn}'
     bed.remap(volume, volume)
     assert bed.read(f'/dev/{second}') == volume.pattern

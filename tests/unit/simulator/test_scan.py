@@ -182,10 +182,16 @@ def test_data_goes_through_the_device_to_the_volume(
     bed.write(f'/dev/{first}', b'x' * 4096, offset=8192)
     verbs.block.flush(first)
 
-    assert verbs.block.read(second, 8192, 4096) == b'x' * 4096
-    assert verbs.block.read(second, 0, 4096) == volume.pattern
+    assert (
+        verbs.block.read(second, bed.instance(second), 8192, 4096)
+        == b'x' * 4096
+    )
+    assert (
+        verbs.block.read(second, bed.instance(second), 0, 4096)
+        == volume.pattern
+    )
     with pytest.raises(OSError) as caught:  # noqa: PT011 - errno below
-        verbs.block.read(second, 1, 100)
+        verbs.block.read(second, bed.instance(second), 1, 100)
     assert caught.value.errno == errno.EINVAL
 
 
@@ -230,10 +236,10 @@ def test_unmapped_volume_answers_no_more_but_stays_in_sysfs(
     assert bed.snapshot() == before
     assert kernel.device(kernel.session(volume), volume.lun) == device
     with pytest.raises(OSError) as caught:  # noqa: PT011 - errno below
-        verbs.scsi.inquiry(disk, 0x83)
+        verbs.scsi.inquiry(disk, bed.instance(disk), 0x83)
     assert caught.value.errno == errno.EIO
     with pytest.raises(OSError) as caught:  # noqa: PT011 - errno below
-        verbs.block.read(disk, 0, 4096)
+        verbs.block.read(disk, bed.instance(disk), 0, 4096)
     assert caught.value.errno == errno.EIO
 
 
@@ -244,7 +250,7 @@ def test_lun_that_leads_to_another_volume_keeps_the_old_name_in_sysfs(
     device = kernel.attach(volume)
     disk = str(device.disk)
     cached = (device.directory / 'vpd_pg83').read_bytes()
-    assert verbs.scsi.inquiry(disk, 0x83) == cached
+    assert verbs.scsi.inquiry(disk, bed.instance(disk), 0x83) == cached
 
     bed.remove_volume(volume)
     other = bed.create_volume(on=volume, lun=volume.lun)
@@ -253,10 +259,10 @@ def test_lun_that_leads_to_another_volume_keeps_the_old_name_in_sysfs(
     verbs.scsi.scan(session.host, 0, 0, volume.lun)
     assert kernel.device(session, volume.lun) == device
     assert (device.directory / 'vpd_pg83').read_bytes() == cached
-    page = verbs.scsi.inquiry(disk, 0x83)
+    page = verbs.scsi.inquiry(disk, bed.instance(disk), 0x83)
     assert bytes.fromhex(other.wwn) in page
     assert bytes.fromhex(volume.wwn) not in page
-    assert verbs.block.read(disk, 0, 4096) == other.pattern
+    assert verbs.block.read(disk, bed.instance(disk), 0, 4096) == other.pattern
 
     verbs.scsi.delete(device.hctl)
     assert kernel.attach(other).wwid == f'naa.{other.wwn}'

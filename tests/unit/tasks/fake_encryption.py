@@ -4,6 +4,7 @@
 
 from typing import Any
 
+from attachworker.host import block
 from attachworker.host import encryption
 
 
@@ -28,25 +29,27 @@ class FakeEncryption:
         found = self.mapping
         return found if found and found.name == name else None
 
-    def is_luks(self, disk: str, provider: str, deadline: Any) -> bool:
+    def is_luks(
+        self, device: block.Device, provider: str, deadline: Any
+    ) -> bool:
         return self.format_found == provider
 
     def format(
-        self, disk: str, provider: str, key: str, deadline: Any
+        self, device: block.Device, provider: str, key: str, deadline: Any
     ) -> None:
-        self._say(f'format {disk} {provider}')
+        self._say(f'format {device.name} {provider}')
 
     def open(
         self,
-        disk: str,
+        device: block.Device,
         name: str,
         provider: str,
         key: str,
         read_only: bool,
         deadline: Any,
     ) -> None:
-        self.mapping = encryption.Mapping(name, 'dm-1', (disk,), True)
-        self._say(f'open {disk}')
+        self.mapping = encryption.Mapping(name, 'dm-1', (device.name,), True)
+        self._say(f'open {device.name}')
 
     def close(self, name: str, deadline: Any) -> list[str]:
         if self.find(name) and not self.left:

@@ -18,7 +18,9 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.flows import engine
+from attachworker.host import block
 from attachworker.host import multipath
+from attachworker.host import scsi
 from attachworker.tasks.run import Run
 from tests.unit.objects import shapes
 from tests.unit.tasks import fake_encryption
@@ -178,6 +180,7 @@ class FakeBlock:
     :ivar looks: whose users were looked for, each time
     :ivar own: by disk, what this host cannot do without
     :ivar broken: by disk, what reading or flushing it raises
+    :ivar instances: by disk, others than 0
     """
 
     def __init__(self) -> None:
@@ -189,6 +192,7 @@ class FakeBlock:
         self.own: dict[str, list[str]] = {}
         self.broken: dict[str, OSError] = {}
         self.flushed: list[str] = []
+        self.instances: dict[str, int] = {}
 
     def size(self, disk: str) -> int | None:
         return self.sizes.get(disk, self.bytes)
@@ -212,9 +216,14 @@ class FakeBlock:
             raise self.broken[disk]
         self.flushed.append(disk)
 
-    def read_first_block(self, disk: str, deadline: Any) -> bytes:
-        if disk in self.broken:
-            raise self.broken[disk]
+    def device(self, disk: str) -> block.Device | None:
+        if self.bytes is None:
+            return None
+        return block.Device(disk, self.instances.get(disk, 0))
+
+    def read_first_block(self, device: block.Device, deadline: Any) -> bytes:
+        if device.name in self.broken:
+            raise self.broken[device.name]
         return bytes(4096)
 
 
@@ -297,8 +306,11 @@ class FakeScsi:
     def __init__(self) -> None:
         self.serials: dict[str, str] = {}
 
-    def serial(self, disk: str, deadline: Any) -> str | None:
-        return self.serials.get(disk)
+    def of_disk(self, disk: str) -> scsi.ScsiDevice:
+        return scsi.ScsiDevice('0:0:0:0', disk)
+
+    def serial(self, device: scsi.ScsiDevice, deadline: Any) -> str | None:
+        return self.serials.get(str(device.disk))
 
 
 class FakeHoldings:
@@ -380,13 +392,13 @@ def make(
 ) -> Watched:
     """A run whose parts are all fakes; see the classes above."""
     chosen = connector or FakeConnector()
-    block = FakeBlock()
+    disks = FakeBlock()
     run = Watched(
         info=objects.ConnectionInfo.from_dict(shapes.lio()),
         targets=list(targets) or [ONE],
         host=types.SimpleNamespace(  # type: ignore[arg-type]
-            block=block,
-            users=block,
+            block=disks,
+            users=disks,
             encryption=fake_encryption.FakeEncryption(),
             tool=lambda name: f'/sbin/{name}',
             multipath=FakeMultipath(),
