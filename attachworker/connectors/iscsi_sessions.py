@@ -231,7 +231,7 @@ class Sessions:
             if (
                 holdings.link_holders(target)
                 or not holdings.owns_link(target, session.sid)
-                or self._host.scsi.devices(session.directory)
+                or not self._host.scsi.is_empty(session.directory)
             ):
                 continue
             if not self._log_out(session, deadline):

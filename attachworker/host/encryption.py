@@ -10,6 +10,7 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker.host import block
+from attachworker.host import known
 from attachworker.host import sysfs
 from attachworker.host import verbs
 
@@ -68,20 +69,29 @@ class Encryption:
         self._root = root
         self._privileged = privileged
         self._calls = calls
+        self._names = known.Known(
+            root / 'sys/class/block',
+            'dm-',
+            lambda name: (
+                sysfs.read_dm(root / 'sys/class/block' / name, 'name') or None
+            ),
+        )
 
     def mappings(self) -> list[Mapping]:
         """All mappings of ours, whichever worker made them."""
         found = [
-            self._mapping(name)
-            for name in sysfs.names(self._root / 'sys/class/block')
-            if name.startswith('dm-')
+            self._mapping(device)
+            for device, name in sorted(self._names.all().items())
+            if name.startswith(_PREFIX)
         ]
         return [one for one in found if one is not None]
 
     def find(self, name: str) -> Mapping | None:
-        for found in self.mappings():
-            if found.name == name:
-                return found
+        for device, known_as in self._names.all().items():
+            if known_as == name:
+                found = self._mapping(device)
+                if found is not None and found.name == name:
+                    return found
         return None
 
     def is_luks(

@@ -13,6 +13,7 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.host import known
 from attachworker.host import late_logins
 from attachworker.host import network
 from attachworker.host import sysfs
@@ -30,6 +31,8 @@ _NOT_IN_TIME = 8
 _UNREACHABLE = {4: 'connection failed', 11: 'no answer to a login'}
 #: The target could not show its own secret; exit code 19 has other causes too.
 _NOT_THE_TARGET = 'received incorrect CHAP response from target'
+#: What the kernel says of a text that iscsid has not told it yet.
+_UNSET = '(null)'
 #: A line of a discovery's output: 'address:port,tag name'.
 _FOUND = re.compile(r'(\S+:[0-9]+),-?[0-9]+ (\S+)')
 
@@ -70,6 +73,9 @@ class ISCSI:
         self._root = root
         self._privileged = privileged
         self._calls = calls
+        self._names = known.Known(
+            root / 'sys/class/iscsi_session', 'session', self._name
+        )
         #: By portal and target, as the calls of a login are.
         self.late = late_logins.LateLogins()
 
@@ -90,21 +96,21 @@ class ISCSI:
         The names of targets have no case (RFC 3722), their portals one
         spelling for each address.
         """
+        wanted = target_name.lower()
         found = [
             session
-            for session in map(self._session, self._sids())
-            if session is not None
-            and session.target_name.lower() == target_name.lower()
+            for name, target in self._names.all().items()
+            if target == wanted
+            and (session := self._session(_sid(name))) is not None
             and (address, port) in self._portals(session)
         ]
         return sorted(found, key=lambda session: session.sid)
 
     def everything(self) -> list[tuple[Session, list[tuple[str, int]]]]:
         """All sessions, oldest first, with their portals."""
-        connections = sysfs.names(self._root / 'sys/class/iscsi_connection')
         found = [self._session(sid) for sid in sorted(self._sids())]
         return [
-            (session, self._portals(session, connections))
+            (session, self._portals(session))
             for session in found
             if session is not None
         ]
@@ -265,12 +271,17 @@ class ISCSI:
             )
 
     def _sids(self) -> list[int]:
-        prefix = 'session'
         return [
-            int(name.removeprefix(prefix))
+            _sid(name)
             for name in sysfs.names(self._root / 'sys/class/iscsi_session')
-            if name.startswith(prefix)
+            if name.startswith('session')
         ]
+
+    def _name(self, session: str) -> str | None:
+        """Of its target, in lower case; None until iscsid has told it."""
+        place = self._root / 'sys/class/iscsi_session' / session
+        name = sysfs.read(place / 'targetname')
+        return name.lower() if name and name != _UNSET else None
 
     def _session(self, sid: int) -> Session | None:
         attributes = self._root / f'sys/class/iscsi_session/session{sid}'
@@ -292,18 +303,14 @@ class ISCSI:
             initiator_name=sysfs.read(attributes / 'initiatorname') or '',
         )
 
-    def _portals(
-        self, session: Session, names: list[str] | None = None
-    ) -> list[tuple[str, int]]:
+    def _portals(self, session: Session) -> list[tuple[str, int]]:
         """What the session was made for, then where it is connected now.
 
         They differ when the target redirected the login.
-
-        :param names: of all connections, where somebody has them
         """
         found = []
         connections = self._root / 'sys/class/iscsi_connection'
-        for name in sysfs.names(connections) if names is None else names:
+        for name in sysfs.names(session.directory):
             if not name.startswith(f'connection{session.sid}:'):
                 continue
             for prefix in ('persistent_', ''):
@@ -317,6 +324,10 @@ class ISCSI:
                 if address and port and port.isdigit():
                     found.append((_compressed(address), int(port)))
         return found
+
+
+def _sid(session: str) -> int:
+    return int(session.removeprefix('session'))
 
 
 def _compressed(address: str) -> str:

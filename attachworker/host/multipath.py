@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from attachworker import deadline as deadlines
+from attachworker.host import known
 from attachworker.host import sysfs
 from attachworker.host import uevents
 from attachworker.host import verbs
@@ -54,6 +55,11 @@ class Multipath:
         self._privileged = privileged
         self._calls = calls
         self._uevents = monitor
+        self._uuids = known.Known(
+            root / 'sys/class/block',
+            'dm-',
+            lambda name: sysfs.read_dm(self._block(name), 'uuid') or None,
+        )
 
     # -- looking
 
@@ -71,17 +77,19 @@ class Multipath:
 
     def find(self, wwid: str) -> Map | None:
         """The map of a volume."""
-        for found in self.maps():
-            if found.wwid == wwid:
-                return found
+        for name, uuid in self._uuids.all().items():
+            if uuid == f'mpath-{wwid}':
+                found = self._map(name)
+                if found is not None and found.wwid == wwid:
+                    return found
         return None
 
     def maps(self) -> list[Map]:
         """All maps, whoever made them."""
         found = [
             self._map(name)
-            for name in sysfs.names(self._root / 'sys/class/block')
-            if name.startswith('dm-')
+            for name, uuid in sorted(self._uuids.all().items())
+            if _UUID.fullmatch(uuid)
         ]
         return [one for one in found if one is not None]
 

@@ -11,6 +11,7 @@ from typing import Any
 from typing import TypeVar
 
 from attachworker import deadline as deadlines
+from attachworker.host import known
 from attachworker.host import sysfs
 from attachworker.host import system
 from attachworker.host import uevents
@@ -78,6 +79,9 @@ class NVMe:
         self._privileged = privileged
         self._calls = calls
         self._uevents = monitor
+        self._known = known.Known(
+            root / 'sys/class/nvme', 'nvme', self._place_of
+        )
 
     # -- the host
 
@@ -108,23 +112,30 @@ class NVMe:
 
     def controllers(self) -> list[Controller]:
         """All that are connected through fabrics, whoever made them."""
-        directory = self._root / 'sys/class/nvme'
-        found = []
-        for name in sorted(sysfs.names(directory)):
-            portal = _portal(sysfs.read(directory / name / 'address') or '')
-            nqn = sysfs.read(directory / name / 'subsysnqn')
-            state = sysfs.read(directory / name / 'state')
-            if portal and nqn and state:
-                found.append(Controller(name, nqn, portal, state))
-        return found
+        return self._controllers(lambda nqn, portal: True)
 
     def at(self, nqn: str, portal: str) -> list[Controller]:
         """The controllers of a subsystem at a portal."""
-        return [
-            one
-            for one in self.controllers()
-            if (one.nqn, one.portal) == (nqn, portal)
-        ]
+        return self._controllers(lambda *place: place == (nqn, portal))
+
+    def _controllers(
+        self, wanted: Callable[[str, str], bool]
+    ) -> list[Controller]:
+        found = []
+        for name, place in sorted(self._known.all().items()):
+            if wanted(*place):
+                path = self._root / 'sys/class/nvme' / name / 'state'
+                state = sysfs.read(path)
+                if state:
+                    found.append(Controller(name, *place, state))
+        return found
+
+    def _place_of(self, controller: str) -> tuple[str, str] | None:
+        """NQN and portal; None if it does not have both (yet)."""
+        directory = self._root / 'sys/class/nvme' / controller
+        portal = _portal(sysfs.read(directory / 'address') or '')
+        nqn = sysfs.read(directory / 'subsysnqn')
+        return (nqn, portal) if nqn and portal else None
 
     def connect(
         self, options: dict[str, str], about: str, deadline: deadlines.Deadline

@@ -115,10 +115,16 @@ class RBD:
         :raises OSError: the monitors of a mapping cannot be read
         """
         wanted = set(portal.split(','))
+        image = spec.rpartition('/')[2].partition('@')[0]
+        directory = self._root / 'sys/bus/rbd/devices'
         return [
             one
-            for one in self.mappings()
-            if one.spec == spec and wanted & self.monitors(one)
+            for name in sysfs.names(directory)
+            if name.isdigit()
+            and sysfs.read(directory / name / 'name') == image
+            and (one := self._mapping(directory / name, int(name)))
+            and one.spec == spec
+            and wanted & self.monitors(one)
         ]
 
     def monitors(self, mapping: Mapping) -> frozenset[str]:
@@ -221,10 +227,11 @@ class RBD:
 
     def find(self, disk: str) -> Mapping | None:
         """The mapping of a disk."""
-        for one in self.mappings():
-            if one.disk == disk:
-                return one
-        return None
+        number = disk.removeprefix('rbd')
+        if number == disk or not number.isdigit():
+            return None
+        place = self._root / 'sys/bus/rbd/devices' / number
+        return self._mapping(place, int(number))
 
     def wait_for_size(
         self, mapping: Mapping, deadline: deadlines.Deadline

@@ -62,10 +62,22 @@ class SCSI:
 
     def find(self, session: pathlib.Path, lun: int) -> ScsiDevice | None:
         """One logical unit below a session's directory."""
-        for device in self.devices(session):
-            if device.lun == lun:
-                return device
+        for target in sysfs.names(session):
+            if target.startswith('target'):
+                hctl = f'{target.removeprefix("target")}:{lun}'
+                place = session / target / hctl
+                if sysfs.exists(place):
+                    return ScsiDevice(hctl, self._disk(place))
         return None
+
+    def is_empty(self, session: pathlib.Path) -> bool:
+        """Whether there is no logical unit below a session's directory."""
+        return not any(
+            hctl.count(':') == 3
+            for target in sysfs.names(session)
+            if target.startswith('target')
+            for hctl in sysfs.names(session / target)
+        )
 
     def of_disk(self, disk: str) -> ScsiDevice:
         """The logical unit that a disk is.

@@ -64,6 +64,22 @@ def names(directory: pathlib.Path) -> list[str]:
         return []
 
 
+def nodes(directory: pathlib.Path) -> dict[str, int]:
+    """What a directory holds, with its inode number; nothing if it is gone.
+
+    The kernel counts these numbers up: what is known of a name is true of it
+    for as long as it has the same one.
+
+    :raises OSError: nobody knows
+    """
+    try:
+        with os.scandir(directory) as entries:
+            return {entry.name: entry.inode() for entry in entries}
+    except OSError as error:
+        _unless_gone(error, directory)
+        return {}
+
+
 def read_dm(device: pathlib.Path, name: str) -> str | None:
     """What device-mapper says of one of its devices; None if it is gone.
 

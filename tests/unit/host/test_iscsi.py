@@ -176,8 +176,13 @@ def session_tree(
     classes = root / 'sys/class/iscsi_session'
     classes.mkdir(parents=True, exist_ok=True)
     (classes / f'session{sid}').symlink_to(attributes)
-    directory = root / f'sys/class/iscsi_connection/connection{sid}:0'
+    # a child of the session, as the kernel has it
+    name = f'connection{sid}:0'
+    directory = host / name / 'iscsi_connection' / name
     directory.mkdir(parents=True)
+    connections = root / 'sys/class/iscsi_connection'
+    connections.mkdir(exist_ok=True)
+    (connections / name).symlink_to(directory)
     for key, value in connection.items():
         (directory / key).write_text(f'{value}\n')
 

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What does not change about a device for as long as it is there."""
+
+from collections.abc import Callable
+import pathlib
+from typing import Generic
+from typing import TypeVar
+
+from attachworker.host import sysfs
+
+T = TypeVar('T')
+
+
+class Known(Generic[T]):
+    """Facts of what a directory of sysfs holds, each read once.
+
+    With hundreds of sessions or maps on a host, to read all of them again to
+    find one of them took longer than all the rest of an attach.
+
+    :param directory: holds a node for each device
+    :param prefix: that the names of those that matter begin with
+    :param read: the fact of one, by its name; None: it has none yet, and is
+        asked again
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        prefix: str,
+        read: Callable[[str], T | None],
+    ) -> None:
+        self._directory = directory
+        self._prefix = prefix
+        self._read = read
+        self._facts: dict[tuple[str, int], T] = {}
+
+    def all(self) -> dict[str, T]:
+        """By name, of those that are there now and have one.
+
+        :raises OSError: nobody knows
+        """
+        before, facts = self._facts, {}
+        for node in sysfs.nodes(self._directory).items():
+            if node[0].startswith(self._prefix):
+                fact = before.get(node)
+                if fact is None:
+                    fact = self._read(node[0])
+                if fact is not None:
+                    facts[node] = fact
+        # In one step: others may look at the same time.
+        self._facts = facts
+        return {name: fact for (name, _), fact in facts.items()}
