@@ -13,6 +13,7 @@ uevents. Tests pass all three from a simulated machine.
 import pathlib
 from typing import Any
 
+from attachworker.host import backends
 from attachworker.host import block
 from attachworker.host import encryption
 from attachworker.host import iscsi
@@ -43,7 +44,7 @@ class Host:
         fallback_interval: float = 1.0,
     ) -> None:
         self.root = root
-        self.verbs = verbs.Verbs()
+        self.verbs = verbs.Verbs(backends.Backends(root).of)
         self.uevents = uevents.UeventMonitor(uevent_source, fallback_interval)
         self.iscsi = iscsi.ISCSI(root, privileged.iscsi, self.verbs)
         self.scsi = scsi.SCSI(root, privileged.scsi, self.verbs, self.uevents)

@@ -36,6 +36,21 @@ class Known(Generic[T]):
         self._read = read
         self._facts: dict[tuple[str, int], T] = {}
 
+    def get(self, name: str) -> T | None:
+        """The same of one, without a look at the others.
+
+        :raises OSError: nobody knows
+        """
+        number = sysfs.node(self._directory / name)
+        if number is None:
+            return None
+        fact = self._facts.get((name, number))
+        if fact is None:
+            fact = self._read(name)
+            if fact is not None:
+                self._facts = self._facts | {(name, number): fact}
+        return fact
+
     def all(self) -> dict[str, T]:
         """By name, of those that are there now and have one.
 

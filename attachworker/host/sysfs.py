@@ -80,6 +80,18 @@ def nodes(directory: pathlib.Path) -> dict[str, int]:
         return {}
 
 
+def node(path: pathlib.Path) -> int | None:
+    """The inode number of one name, see :func:`nodes`; None if it is gone.
+
+    :raises OSError: nobody knows
+    """
+    try:
+        return os.lstat(path).st_ino
+    except OSError as error:
+        _unless_gone(error, path)
+        return None
+
+
 def read_dm(device: pathlib.Path, name: str) -> str | None:
     """What device-mapper says of one of its devices; None if it is gone.
 

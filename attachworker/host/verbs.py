@@ -4,6 +4,7 @@
 
 """Calls of privileged verbs that cannot hold up the caller for ever."""
 
+import collections
 from collections.abc import Callable
 import dataclasses
 import threading
@@ -13,12 +14,18 @@ from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker import privileged
+from attachworker.host import threads as pools
 
 LOG = logging.getLogger(__name__)
 
 #: Seconds in which a verb that is merely slow returns after all: what undoes
 #: an operation comes right after its deadline.
 MOMENT = 1.0
+#: Of the helper's threads, so many for one storage, and so many that only
+#: those get who have none.
+_SHARE = 32
+_RESERVE = 64
 
 
 @dataclasses.dataclass(eq=False)
@@ -28,12 +35,14 @@ class Call:
     :ivar name: the verb
     :ivar about: what it acts on: a target or a device
     :ivar since: when it was called, in seconds since boot
+    :ivar backend: the storage that it has to do with
     :ivar stuck: whether its caller has given it up
     """
 
     name: str
     about: str
     since: float
+    backend: str = ''
     stuck: bool = False
 
     @property
@@ -43,16 +52,32 @@ class Call:
 
 
 class Verbs:
-    """Runs each verb in a thread of its own and waits up to a deadline.
+    """Runs each verb in a thread that may be lost, up to a deadline.
 
-    A verb that is stuck in the kernel costs that thread, nothing else. Until
-    it does return it is not started again for the same thing, where it would
-    only be stuck as well, and :meth:`check` keeps new requests away.
+    A verb that is stuck in the kernel costs a thread here and one in the
+    privileged helper, which has a number of them. Until it does return it is
+    not started again for the same thing, where it would only be stuck as well,
+    and :meth:`check` keeps new requests away. However many are stuck at one
+    storage, there are threads for the others.
+
+    :param backend_of: which storage a verb has to do with, by what it acts on
+    :param threads: that the helper has
+    :param share: of these, for one storage
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        backend_of: Callable[[str], str] = str,
+        threads: int = privileged.THREADS,
+        share: int = _SHARE,
+    ) -> None:
+        self._backend_of = backend_of
+        self._limit = threads - _RESERVE
+        self._share = share
+        self._threads = pools.Threads()
         self._changed = threading.Condition()
         self._running: list[Call] = []
+        self._backends: collections.Counter[str] = collections.Counter()
 
     def call(
         self,
@@ -71,7 +96,7 @@ class Verbs:
             deadline it is not even started
         :raises OperationCancelled: likewise; one that runs is waited for
         :raises TargetQuarantined: it was not started, because an earlier one
-            is stuck there
+            is stuck there, or too many at the same storage
         :raises HostToolFailed: it was not started, because there is no thread
         """
         deadline.check(f'{name} of {about}')
@@ -83,9 +108,7 @@ class Verbs:
         outcome: list[Any] = []
         error: list[BaseException] = []
         done = threading.Event()
-        call = Call(name, about, deadlines.now())
-        with self._changed:
-            self._running.append(call)
+        call = self._admit(name, about, deadline)
 
         def body() -> None:
             try:
@@ -96,7 +119,7 @@ class Verbs:
             done.set()
 
         try:
-            threading.Thread(target=body, name=name, daemon=True).start()
+            self._threads.run(body, name)
         except (RuntimeError, MemoryError) as no_thread:
             self._returned(call)
             raise exception.HostToolFailed(
@@ -110,6 +133,37 @@ class Verbs:
         if error:
             raise error[0]
         return outcome[0]
+
+    def _admit(
+        self, name: str, about: str, deadline: deadlines.Deadline
+    ) -> Call:
+        """Have a verb count as running, once its storage has a place for it.
+
+        :raises TargetQuarantined: what has the places does not return
+        """
+        backend = self._backend_of(about)
+        with self._changed:
+            while not self._has_place(backend):
+                stuck = [
+                    one
+                    for one in self._running
+                    if one.backend == backend and one.stuck
+                ]
+                if len(stuck) >= self._share:
+                    raise _quarantined(stuck[0])
+                deadline.check(f'{name} of {about}')
+                self._changed.wait(deadline.remaining())
+            call = Call(name, about, deadlines.now(), backend)
+            self._running.append(call)
+            self._backends[backend] += 1
+            return call
+
+    def _has_place(self, backend: str) -> bool:
+        """The last places are for those that have none."""
+        running = self._backends[backend]
+        if running >= self._share:
+            return False
+        return not running or len(self._running) < self._limit
 
     def _give_up(self, call: Call) -> bool:
         """False if it has returned just now."""
@@ -128,6 +182,9 @@ class Verbs:
     def _returned(self, call: Call) -> None:
         with self._changed:
             self._running.remove(call)
+            self._backends[call.backend] -= 1
+            if not self._backends[call.backend]:
+                del self._backends[call.backend]
             self._changed.notify_all()
         if call.stuck:
             LOG.warning(
@@ -164,9 +221,7 @@ class Verbs:
             )
             call = found()
         if call is not None:
-            raise exception.TargetQuarantined(
-                verb=call.name, about=call.about, seconds=f'{call.seconds:.0f}'
-            )
+            raise _quarantined(call)
 
     def stuck(self) -> list[Call]:
         """All verbs that were given up and have not returned."""
@@ -177,3 +232,9 @@ class Verbs:
         """The names of the verbs that still act on something."""
         with self._changed:
             return [call.name for call in self._running if call.about == about]
+
+
+def _quarantined(call: Call) -> exception.TargetQuarantined:
+    return exception.TargetQuarantined(
+        verb=call.name, about=call.about, seconds=f'{call.seconds:.0f}'
+    )

@@ -31,9 +31,11 @@ default: priv_context.PrivContext = priv_context.PrivContext(
     ],
 )
 
-# A verb that hangs in the kernel keeps its thread: the default of one thread
-# a core would stop the worker at the second dead backend.
-cfg.CONF.set_default('thread_pool_size', 64, group=CONFIG_SECTION)
+#: A verb that hangs in the kernel keeps its thread: the default of one thread
+#: a core would stop the worker at the second dead backend. They are made when
+#: they are needed.
+THREADS = 256
+cfg.CONF.set_default('thread_pool_size', THREADS, group=CONFIG_SECTION)
 
 from attachworker.privileged import block  # noqa: E402
 from attachworker.privileged import encryption  # noqa: E402

@@ -4,7 +4,9 @@
 """Privileged verbs that return late, or never."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import threading
+import time
 
 import pytest
 
@@ -45,6 +47,13 @@ class PassesMeanwhile(deadlines.Deadline):
             return verb()
 
         return body
+
+
+def waiting(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def test_result_of_the_verb() -> None:
@@ -95,10 +104,7 @@ def test_a_verb_that_hangs_costs_no_more_than_the_deadline() -> None:
     # And once it has returned, nothing goes on
     release.set()
     assert ended.wait(PATIENCE)
-    for thread in threading.enumerate():
-        if thread.name == 'block.flush':
-            thread.join(PATIENCE)
-    assert calls.unfinished('sda') == []
+    waiting(lambda: not calls.unfinished('sda'))
 
 
 def test_what_is_stuck_costs_one_thread(
@@ -230,3 +236,104 @@ def test_a_verb_that_was_just_started_is_waited_for() -> None:
     assert found == 'done'
     assert calls.stuck() == []
     assert deadline.cancelled
+
+
+# -- a share for each storage
+
+
+def stick(
+    calls: verbs.Verbs,
+    release: threading.Event,
+    about: str,
+    name: str = 'flush',
+) -> None:
+    """A verb that its caller has given up."""
+    with pytest.raises(exception.DeadlineExceeded):
+        calls.call(
+            release.wait,
+            name=name,
+            about=about,
+            deadline=deadlines.Deadline.after(0.02),
+        )
+
+
+def backend_of(about: str) -> str:
+    return about.partition('-')[0]
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    made = threading.Event()
+    yield made
+    made.set()
+
+
+def test_what_is_stuck_at_one_storage_leaves_threads_for_the_others(
+    release: threading.Event,
+) -> None:
+    # Given a storage at which as much is stuck as may be
+    calls = verbs.Verbs(backend_of, threads=80, share=4)
+    for number in range(4):
+        stick(calls, release, f'dead-{number}')
+    # Then nothing else is begun there, at once and with the reason
+    began = time.monotonic()
+    with pytest.raises(exception.TargetQuarantined, match='dead-0'):
+        calls.call(
+            lambda: pytest.fail('it was called'),
+            name='flush',
+            about='dead-9',
+            deadline=deadlines.Deadline.after(PATIENCE),
+        )
+    assert time.monotonic() - began < PATIENCE / 2
+    # And another storage notices nothing
+    deadline = deadlines.Deadline.after(PATIENCE)
+    found = calls.call(
+        lambda: 'done', name='flush', about='well-0', deadline=deadline
+    )
+    assert found == 'done'
+    # And once they have returned, all goes on there, too
+    release.set()
+    waiting(lambda: not calls.stuck())
+    found = calls.call(
+        lambda: 'done', name='flush', about='dead-9', deadline=deadline
+    )
+    assert found == 'done'
+
+
+def test_the_last_threads_are_for_those_that_have_none(
+    release: threading.Event,
+) -> None:
+    # Given several storages that together have all but the last threads
+    calls = verbs.Verbs(backend_of, threads=70, share=4)
+    for number in range(3):
+        stick(calls, release, f'one-{number}')
+        stick(calls, release, f'two-{number}')
+    # Then one of them gets no further one, and a third one does
+    with pytest.raises(exception.DeadlineExceeded):
+        calls.call(
+            lambda: pytest.fail('it was called'),
+            name='flush',
+            about='one-9',
+            deadline=deadlines.Deadline.after(0.05),
+        )
+    assert (
+        calls.call(
+            lambda: 'done',
+            name='flush',
+            about='three-0',
+            deadline=deadlines.Deadline.after(PATIENCE),
+        )
+        == 'done'
+    )
+
+
+def test_threads_stay_for_the_next_verb() -> None:
+    calls = verbs.Verbs()
+    used = {call(calls, threading.get_ident) for _ in range(20)}
+    assert len(used) <= 2
+
+
+def test_a_thread_that_is_stuck_is_replaced(release: threading.Event) -> None:
+    calls = verbs.Verbs()
+    stick(calls, release, 'sdb')
+    assert call(calls, lambda: 'done') == 'done'

@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Threads that stay, for what may block each of them for ever."""
+
+from collections.abc import Callable
+import queue
+import threading
+
+_IDLE = 'idle'
+
+
+class Threads:
+    """As many as are busy, and a few that wait for the next one.
+
+    A thread that is stuck is replaced when it is missed. None keeps the
+    process from ending.
+
+    :param kept: how many stay when there is nothing to do
+    """
+
+    def __init__(self, kept: int = 8) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._idle: list[
+            queue.SimpleQueue[tuple[Callable[[], None], str]]
+        ] = []
+
+    def run(self, body: Callable[[], None], name: str) -> None:
+        """Have something run, and do not wait for it.
+
+        :param body: raises nothing
+        :param name: of the thread for as long
+        :raises RuntimeError, MemoryError: there is no thread for it
+        """
+        with self._lock:
+            if self._idle:
+                self._idle.pop().put((body, name))
+                return
+        threading.Thread(
+            target=self._stay, args=(body, name), name=name, daemon=True
+        ).start()
+
+    def _stay(self, body: Callable[[], None], name: str) -> None:
+        mine: queue.SimpleQueue[tuple[Callable[[], None], str]] = (
+            queue.SimpleQueue()
+        )
+        thread = threading.current_thread()
+        while True:
+            thread.name = name
+            body()
+            thread.name = _IDLE
+            with self._lock:
+                if len(self._idle) >= self._kept:
+                    return
+                self._idle.append(mine)
+            body, name = mine.get()
