@@ -75,15 +75,8 @@ class Verbs:
     """
 
     def __init__(self, verbs: Any, points: Points, begin: Begin) -> None:
-        group = functools.partial(_Group, verbs, points, begin)
-        self.iscsi = group('iscsi')
-        self.scsi = group('scsi')
-        self.block = group('block')
-        self.encryption = group('encryption')
-        self.loop = group('loop')
-        self.multipath = group('multipath')
-        self.nvme = group('nvme')
-        self.rbd = group('rbd')
+        for group in {name.partition('.')[0] for name in verb_names.SIGNATURES}:
+            setattr(self, group, _Group(verbs, points, begin, group))
 
 
 class _Group:
