@@ -169,7 +169,8 @@ def _send(
         record.request_id,
         result.status,
     )
-    deliver(record.request_id, record.reply_to, result)
+    for receiver in record.receivers:
+        deliver(record.request_id, receiver, result)
 
 
 def _break_off(records: Records, busy: Collection[str]) -> None:

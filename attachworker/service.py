@@ -111,7 +111,7 @@ class Worker:
         self._sealer = Sealer(pathlib.Path(conf.runtime_path), conf.state_path)
         self._replies = replies.ReplySender(
             self._transport,
-            self._records.mark_delivered,
+            self._records.settle,
             retention=conf.result_retention,
             timeout=conf.rpc.reply_timeout,
             retry_first=conf.rpc.reply_retry_first,

@@ -180,8 +180,9 @@ def _contents(records: Records) -> dict[str, list[dict[str, Any]]]:
             for one in records.recovered()
         ],
         'unsent': [
-            _request(one) | {'status': _status(one), 'reply_to': one.reply_to}
+            _request(one) | {'status': _status(one), 'reply_to': receiver}
             for one in records.undelivered()
+            for receiver in one.receivers
         ],
         'attachments': [_attachment(one) for one in records.attachments()],
     }

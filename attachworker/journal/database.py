@@ -16,7 +16,7 @@ import threading
 from attachworker import exception
 from attachworker.objects import normalise_wwn
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 #: What the first version has made.
 SCHEMA = """
@@ -133,6 +133,18 @@ DROP TABLE sessions;
 ALTER TABLE attachments ADD COLUMN volume TEXT; -- identity in normal form
 UPDATE attachments SET volume = normal_form(wwn);
 CREATE INDEX attachments_volume ON attachments (volume);
+""",
+    # Whoever is owed the result of a cast, until the receipt.
+    6: """
+CREATE TABLE receivers (
+    request_id TEXT NOT NULL,
+    reply_to TEXT NOT NULL,     -- JSON with sorted keys
+    PRIMARY KEY (request_id, reply_to)
+) STRICT;
+INSERT INTO receivers SELECT request_id, reply_to FROM requests
+    WHERE reply_to IS NOT NULL AND NOT delivered;
+ALTER TABLE requests DROP COLUMN reply_to;
+ALTER TABLE requests DROP COLUMN delivered;
 """,
 }
 

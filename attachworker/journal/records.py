@@ -32,6 +32,8 @@ class RequestRecord:
     :ivar attempts: how often a worker has been started with it unfinished
     :ivar created_at: when it was accepted, in UTC, in ISO 8601
     :ivar cancelled: whether its only possible result is that it was
+    :ivar receivers: where the result of a cast is wanted, and has not been
+        confirmed
     """
 
     request_id: str
@@ -39,7 +41,6 @@ class RequestRecord:
     attachment_id: str
     digest: str
     body: dict[str, Any]
-    reply_to: dict[str, Any] | None
     boot_id: str
     accepted: float
     deadline: float
@@ -48,6 +49,7 @@ class RequestRecord:
     attempts: int = 0
     created_at: str = ''
     cancelled: bool = False
+    receivers: tuple[dict[str, Any], ...] = ()
 
     def result_object(self) -> objects.OperationResult | None:
         """The final result; None while unfinished.
@@ -75,6 +77,13 @@ class Call:
     client_timeout: int | None = None
 
 
+#: The rest of a statement follows.
+_SELECT = (
+    'SELECT *, (SELECT json_group_array(reply_to) FROM receivers WHERE'
+    ' receivers.request_id = requests.request_id) AS receivers FROM requests'
+)
+
+
 class Records:
     """Reads and writes requests and attachments.
 
@@ -90,21 +99,21 @@ class Records:
 
     def request(self, request_id: str) -> RequestRecord | None:
         rows = self._journal.rows(
-            'SELECT * FROM requests WHERE request_id = ?', request_id
+            f'{_SELECT} WHERE request_id = ?', request_id
         )
         return _request(rows[0]) if rows else None
 
     def unfinished(self) -> list[RequestRecord]:
         """Requests without a result, oldest first."""
         rows = self._journal.rows(
-            'SELECT * FROM requests WHERE result IS NULL ORDER BY rowid'
+            f'{_SELECT} WHERE result IS NULL ORDER BY rowid'
         )
         return [_request(row) for row in rows]
 
     def recovered(self) -> list[RequestRecord]:
         """Requests with a result that a worker started again gave them."""
         rows = self._journal.rows(
-            'SELECT * FROM requests WHERE result IS NOT NULL'
+            f'{_SELECT} WHERE result IS NOT NULL'
             ' AND attempts > 0 ORDER BY rowid'
         )
         return [_request(row) for row in rows]
@@ -118,12 +127,20 @@ class Records:
         return sum(name.stat().st_size for name in names)
 
     def undelivered(self) -> list[RequestRecord]:
-        """Results that somebody waits for and has not received."""
+        """Results that somebody waits for and has not confirmed."""
         rows = self._journal.rows(
-            'SELECT * FROM requests WHERE result IS NOT NULL'
-            ' AND reply_to IS NOT NULL AND NOT delivered ORDER BY rowid'
+            f'{_SELECT} WHERE result IS NOT NULL AND request_id IN'
+            ' (SELECT request_id FROM receivers) ORDER BY rowid'
         )
         return [_request(row) for row in rows]
+
+    def owed(self) -> int:
+        """How many results are to be confirmed, each by one receiver."""
+        ((count,),) = self._journal.rows(
+            'SELECT count(*) FROM receivers JOIN requests USING (request_id)'
+            ' WHERE result IS NOT NULL'
+        )
+        return int(count)
 
     def accept(self, record: RequestRecord, call: Call | None = None) -> None:
         """From here on the request gets exactly one final result.
@@ -133,10 +150,12 @@ class Records:
         with self._journal.transaction() as connection:
             if call is not None:
                 _put_call(connection, call, record.request_id)
+            for receiver in record.receivers:
+                _put_receiver(connection, record.request_id, receiver)
             connection.execute(
                 'INSERT INTO requests (request_id, operation, attachment_id,'
-                ' digest, body, sealed, reply_to, boot_id, accepted, deadline,'
-                ' created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+                ' digest, body, sealed, boot_id, accepted, deadline,'
+                ' created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
                 (
                     record.request_id,
                     record.operation,
@@ -144,7 +163,6 @@ class Records:
                     record.digest,
                     json.dumps(record.body),
                     record.sealed,
-                    json.dumps(record.reply_to) if record.reply_to else None,
                     record.boot_id,
                     record.accepted,
                     record.deadline,
@@ -219,19 +237,17 @@ class Records:
                 ).rowcount
             )
 
-    def mark_delivered(self, request_id: str) -> None:
+    def owe(self, request_id: str, reply_to: dict[str, Any]) -> None:
+        """The result of a request is wanted there, too."""
         with self._journal.transaction() as connection:
-            connection.execute(
-                'UPDATE requests SET delivered = 1 WHERE request_id = ?',
-                (request_id,),
-            )
+            _put_receiver(connection, request_id, reply_to)
 
-    def put_reply_to(self, request_id: str, reply_to: dict[str, Any]) -> None:
-        """The result of a request is wanted elsewhere."""
+    def settle(self, request_id: str, reply_to: dict[str, Any]) -> None:
+        """A receiver has the result, or will not have it."""
         with self._journal.transaction() as connection:
             connection.execute(
-                'UPDATE requests SET reply_to = ? WHERE request_id = ?',
-                (json.dumps(reply_to), request_id),
+                'DELETE FROM receivers WHERE request_id = ? AND reply_to = ?',
+                (request_id, _sorted(reply_to)),
             )
 
     def count_attempt(self, request_id: str) -> None:
@@ -271,12 +287,17 @@ class Records:
             )
 
     def forget_results(self, retention: float) -> int:
-        """Delete results older than this many seconds; returns how many."""
+        """Delete results older than this many seconds; returns how many.
+
+        Those that somebody is owed stay.
+        """
         limit = database.timestamp(-retention)
         with self._journal.transaction() as connection:
             return int(
                 connection.execute(
-                    'DELETE FROM requests WHERE finished_at < ?', (limit,)
+                    'DELETE FROM requests WHERE finished_at < ? AND'
+                    ' request_id NOT IN (SELECT request_id FROM receivers)',
+                    (limit,),
                 ).rowcount
             )
 
@@ -354,6 +375,24 @@ class Records:
             attachments.begin_boot(connection, boot_id)
 
 
+def _put_receiver(
+    connection: sqlite3.Connection, request_id: str, reply_to: dict[str, Any]
+) -> None:
+    connection.execute(
+        'INSERT OR IGNORE INTO receivers (request_id, reply_to) VALUES (?, ?)',
+        (request_id, _sorted(reply_to)),
+    )
+
+
+def _sorted(reply_to: dict[str, Any]) -> str:
+    return json.dumps(reply_to, sort_keys=True)
+
+
+def _receivers(texts: str) -> tuple[dict[str, Any], ...]:
+    """Those that make sense."""
+    return tuple(filter(None, map(reading.decoded, json.loads(texts))))
+
+
 def _put_call(
     connection: sqlite3.Connection, call: Call, request_id: str
 ) -> None:
@@ -371,7 +410,6 @@ def _request(row: sqlite3.Row) -> RequestRecord:
         attachment_id=row['attachment_id'],
         digest=row['digest'],
         body=reading.decoded(row['body']) or {},
-        reply_to=reading.decoded(row['reply_to']),
         boot_id=row['boot_id'],
         accepted=row['accepted'],
         deadline=row['deadline'],
@@ -380,4 +418,5 @@ def _request(row: sqlite3.Row) -> RequestRecord:
         attempts=row['attempts'],
         created_at=row['created_at'],
         cancelled=bool(row['cancelled']),
+        receivers=_receivers(row['receivers']),
     )

@@ -86,7 +86,7 @@ class Census:
         yield _one(
             'attachworker_results_unsent',
             'Results of casts that nobody has confirmed yet.',
-            len(self._records.undelivered()),
+            self._records.owed(),
         )
         yield _by(
             'attachworker_attachments',

@@ -98,27 +98,19 @@ class Operations:
                 raise exception.AttachmentConflict(
                     what=f'Request {request.request_id}'
                 )
+            if call is None and request.reply_to is not None:
+                # A caller that was started again may be elsewhere.
+                self._records.owe(
+                    request.request_id, request.reply_to.as_dict()
+                )
             if known.result is not None:
                 return _result(known)
             operation = self._running[request.request_id]
             if call is not None:
                 self._records.put_call(call, request.request_id)
             elif request.reply_to is not None:
-                self._add_reply_to(operation, request.reply_to)
+                operation.add_receiver(request.reply_to)
             return operation
-
-    def _add_reply_to(
-        self, operation: Operation, reply_to: objects.ReplyTo
-    ) -> None:
-        known = [each.as_dict() for each in operation.reply_to]
-        if reply_to.as_dict() in known:
-            return
-        # A caller that was started again may be elsewhere: the last place
-        # is the one that the next worker tells.
-        self._records.put_reply_to(
-            operation.request.request_id, reply_to.as_dict()
-        )
-        operation.reply_to.append(reply_to)
 
     def cancel(self, request_id: str) -> bool:
         """Stop an attach at its next step, and have it undone.
@@ -169,8 +161,9 @@ class Operations:
             operation = self._operation(
                 record.operation, _object(record.body), self._remaining(record)
             )
-            if record.reply_to is not None:
-                operation.reply_to = [objects.ReplyTo(**record.reply_to)]
+            operation.reply_to = [
+                objects.ReplyTo(**each) for each in record.receivers
+            ]
         try:
             self._sealer.restore(operation.request, record.sealed)
         except exception.SecretsLost as error:
@@ -266,12 +259,10 @@ class Operations:
                 digest=request.content_digest(),
                 body=without_secrets(request),
                 sealed=self._sealer.seal(request),
-                reply_to=request.reply_to.as_dict()
-                if request.reply_to
-                else None,
                 boot_id=self._boot_id,
                 accepted=accepted,
                 deadline=deadline.at,
+                receivers=tuple(one.as_dict() for one in operation.reply_to),
             ),
             call,
         )

@@ -226,6 +226,12 @@ class Operation:
         if self._cancelled.is_set():
             act()
 
+    def add_receiver(self, reply_to: objects.ReplyTo) -> None:
+        """One more is to be told the result; the journal knows already."""
+        known = [each.as_dict() for each in self.reply_to]
+        if reply_to.as_dict() not in known:
+            self.reply_to.append(reply_to)
+
     def hurry(self) -> None:
         """Somebody waits for the end of this operation."""
         self._hurried.set()

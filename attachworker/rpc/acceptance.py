@@ -90,13 +90,8 @@ class RequestAcceptance:
             )
             return not self._waiting
 
-    def accept(
-        self, message: dict[str, Any], call: Call | None, again: bool = False
-    ) -> Any:
-        """Take a request; None: the message is none, or is not served.
-
-        :param again: the broker may have delivered the message before
-        """
+    def accept(self, message: dict[str, Any], call: Call | None) -> Any:
+        """Take a request; None: the message is none, or is not served."""
         kind = str(message.get('method')).removesuffix('_volume')
         if kind not in _REQUESTS or not self._is_served(message):
             return None
@@ -108,7 +103,7 @@ class RequestAcceptance:
             with self._accepting:
                 if self._draining:
                     return listener.LEFT
-                return self._accept(kind, primitive, call, again)
+                return self._accept(kind, primitive, call)
         except exception.AttachWorkerError as error:
             return error
         except Exception:  # oslo.messaging would drop the message
@@ -144,9 +139,7 @@ class RequestAcceptance:
             found.append(listener.Unanswered(call, f'{kind}_volume', outcome))
         return found
 
-    def _accept(
-        self, kind: str, primitive: Any, call: Call | None, again: bool
-    ) -> Outcome:
+    def _accept(self, kind: str, primitive: Any, call: Call | None) -> Outcome:
         request = self._decode(kind, primitive, call)
         with contextlib.ExitStack() as on_refusal:
             try:
@@ -168,9 +161,7 @@ class RequestAcceptance:
                     on_refusal.pop_all()  # it is waited for
                     if call is not None:
                         self._waiting[call.message_id] = outcome
-                elif not again:
-                    # Otherwise it was accepted from this very message, and
-                    # is told, or has been, as every result is.
+                else:
                     self._tell(request, outcome, call, final=True)
             return outcome
 

@@ -51,13 +51,8 @@ class Unanswered:
 class Acceptance(Protocol):
     """What happens to a message before it is acknowledged."""
 
-    def accept(
-        self, message: dict[str, Any], call: Call | None, again: bool
-    ) -> Any:
-        """What became of it, for the endpoint, or LEFT; must not raise.
-
-        :param again: the broker may have delivered it before
-        """
+    def accept(self, message: dict[str, Any], call: Call | None) -> Any:
+        """What became of it, for the endpoint, or LEFT; must not raise."""
 
     def answered(self, call: Call) -> None:
         """Nobody waits for this call any more."""
@@ -100,8 +95,7 @@ class JournalingListener(amqpdriver.AMQPListener):
                 message.get('_timeout'),
             )
         # An attribute, not an item: the items are what was sent.
-        again = message._raw_message.delivery_info.get('redelivered', False)
-        message.outcome = self.acceptance.accept(message, call, again)
+        message.outcome = self.acceptance.accept(message, call)
         if message.outcome is LEFT:
             return
         try:

@@ -27,6 +27,9 @@ LOG = log.getLogger(__name__)
 #: Version of the interface that a caller has to offer.
 REPLY_VERSION = '1.0'
 
+#: What a reply_to consists of.
+_RECEIVER = ('exchange', 'topic', 'server')
+
 
 @dataclasses.dataclass(eq=False)
 class _Reply:
@@ -37,6 +40,10 @@ class _Reply:
     pause: float
     final: bool
     attempts: int = 0
+
+    @property
+    def receiver(self) -> dict[str, str]:
+        return {name: getattr(self.target, name) for name in _RECEIVER}
 
     @property
     def key(self) -> tuple[str, str]:
@@ -52,8 +59,9 @@ class ReplySender:
     dropped with a log line; it can still be fetched with get_result.
 
     :param transport: the worker's RPC transport.
-    :param mark_delivered: called with the request_id after the receipt,
-        from a thread of this object, never after stop().
+    :param settle: called with the request_id and the receiver after the
+        receipt, or when its result is given up; from a thread of this object,
+        never after stop().
     :param retention: seconds.
     :param timeout: seconds that the receiver has for its receipt.
     :param retry_first: seconds before the second attempt.
@@ -65,7 +73,7 @@ class ReplySender:
     def __init__(
         self,
         transport: Any,
-        mark_delivered: Callable[[str], None],
+        settle: Callable[[str, dict[str, str]], None],
         *,
         retention: float,
         timeout: float = 10.0,
@@ -76,7 +84,7 @@ class ReplySender:
     ) -> None:
         self._transport = transport
         self._serializer = serializer.ObjectSerializer(level=level)
-        self._mark_delivered = mark_delivered
+        self._settle = settle
         self._retention = retention
         self._timeout = timeout
         self._retry_first = retry_first
@@ -126,7 +134,7 @@ class ReplySender:
         :param age: seconds since the result became final.
         :param final: whether it is the one result of an accepted request.
             A refusal is not: it must neither stand for that result nor be
-            marked as delivered.
+            taken for delivered.
         """
         target = _target(reply_to)
         if target is None:
@@ -208,7 +216,7 @@ class ReplySender:
             self._known.discard(reply.key)
             if self._stopped:
                 return
-        self._mark_delivered(reply.request_id)
+        self._settle(reply.request_id, reply.receiver)
 
     def _again(self, reply: _Reply) -> None:
         due = time.monotonic() + reply.pause
@@ -219,6 +227,8 @@ class ReplySender:
                 return
             if reply.final:
                 self._known.discard(reply.key)
+        if reply.final and not self._stopped:
+            self._settle(reply.request_id, reply.receiver)
         LOG.error(
             'Request %s: its result was not confirmed in %d attempts '
             'and is not sent any more; it can be fetched with '
@@ -231,7 +241,7 @@ class ReplySender:
 def _target(reply_to: Any) -> messaging.Target | None:
     """Return where to send to; None if ``reply_to`` does not tell."""
     values = {}
-    for key in ('exchange', 'topic', 'server'):
+    for key in _RECEIVER:
         try:
             value = (
                 reply_to.get(key)

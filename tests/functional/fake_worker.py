@@ -58,7 +58,7 @@ class FakeWorker:
         self._stopped = False
         self.replies = replies.ReplySender(
             self.transport,
-            self.delivered.append,
+            lambda request_id, receiver: self.delivered.append(request_id),
             retention=60.0,
             timeout=2.0,
             retry_first=0.1,

@@ -57,7 +57,6 @@ class Earlier:
                 attachment_id=request.attachment_id,
                 digest=request.content_digest(),
                 body=without_secrets(request),
-                reply_to=None,
                 boot_id=self._boot_id,
                 accepted=now,
                 deadline=now + seconds,

@@ -105,8 +105,7 @@ def test_a_result(bed: beds.SimulatedBed, state: pathlib.Path) -> None:
         result = running.attach(volume)
     change(
         state,
-        "UPDATE requests SET result = '{', reply_to = '{'"
-        ' WHERE request_id = ?',
+        "UPDATE requests SET result = '{' WHERE request_id = ?",
         result.request_id,
     )
     # When the worker is started, then who asks for it is told, and the

@@ -25,7 +25,7 @@ def test_each_result_that_is_sent_again_is_told(
     caplog.set_level(logging.INFO)
     records = Records(Database(tmp_path))
     for name in ('one', 'two'):
-        records.accept(rows.request(name, reply_to=rows.REPLY_TO))
+        records.accept(rows.request(name, receivers=(rows.REPLY_TO,)))
         result = objects.OperationResult(
             request_id=name,
             attachment_id=f'of-{name}',

@@ -47,7 +47,7 @@ def fill(database: Database) -> None:
     )
     records.accept(rows.request('unfinished', sealed=b'CANARY'))
     records.count_attempt('unfinished')
-    records.accept(rows.request('unsent', reply_to=rows.REPLY_TO))
+    records.accept(rows.request('unsent', receivers=(rows.REPLY_TO,)))
     records.finish('unsent', result.obj_to_primitive(), None, None)
     records.accept(rows.request('sent'))
     records.count_attempt('sent')
@@ -110,7 +110,7 @@ def test_all_that_is_not_over(
     assert all(len(line) <= 80 for line in out.splitlines())
     if when == 'beside a worker':
         # And the worker goes on
-        Records(database).mark_delivered('unsent')
+        Records(database).settle('unsent', rows.REPLY_TO)
         assert shown(config_file, capsys)[1]['unsent'] == []
         database.close()
 

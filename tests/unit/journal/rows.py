@@ -28,7 +28,6 @@ def request(request_id: str = 'request', **values: Any) -> RequestRecord:
             'attachment_id': 'attachment',
             'digest': 'digest',
             'body': {'is': 'the body'},
-            'reply_to': None,
             'boot_id': 'boot',
             'accepted': 12.5,
             'deadline': 72.5,

@@ -293,7 +293,7 @@ def test_a_journal_of_the_version_before_is_read(
     # Then all is there
     (unfinished,) = records.unfinished()
     assert unfinished.request_id == 'unfinished'
-    assert unfinished.reply_to == rows.REPLY_TO
+    assert unfinished.receivers == (rows.REPLY_TO,)
     finished = records.request('finished')
     assert finished is not None
     assert finished.result == {'is': 'the result'}

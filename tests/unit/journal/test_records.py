@@ -29,7 +29,7 @@ def ids(found: list[object]) -> list[str]:
 
 
 def test_a_request_comes_back_as_it_was(records: Records) -> None:
-    given = rows.request(reply_to=rows.REPLY_TO)
+    given = rows.request(receivers=(rows.REPLY_TO,))
     records.accept(given)
     assert records.request('request') == given
     assert records.request('another') is None
@@ -128,20 +128,44 @@ def test_an_attachment_that_cannot_be_written_takes_the_result_with_it(
 
 def test_results_that_somebody_waits_for(records: Records) -> None:
     # Given a cast and a call, finished, and a cast that is not
-    records.accept(rows.request('cast', reply_to=rows.REPLY_TO))
+    records.accept(rows.request('cast', receivers=(rows.REPLY_TO,)))
     records.accept(rows.request('call'))
-    records.accept(rows.request('running', reply_to=rows.REPLY_TO))
+    records.accept(rows.request('running', receivers=(rows.REPLY_TO,)))
     for name in ('cast', 'call'):
         records.finish(name, {'of': name}, None, None)
     # Then one result has to be sent
     (found,) = records.undelivered()
     assert found.request_id == 'cast'
     assert found.result == {'of': 'cast'}
-    assert found.reply_to == rows.REPLY_TO
+    assert found.receivers == (rows.REPLY_TO,)
     # until it has been
-    records.mark_delivered('cast')
+    records.settle('cast', rows.REPLY_TO)
     assert records.undelivered() == []
     assert records.request('cast').result == {'of': 'cast'}
+
+
+def test_each_receiver_is_owed_the_result_by_itself(
+    records: Records,
+) -> None:
+    # Given a cast that was sent again from elsewhere
+    other = {**rows.REPLY_TO, 'server': 'other'}
+    records.accept(rows.request(receivers=(rows.REPLY_TO,)))
+    records.owe('request', other)
+    records.owe('request', other)
+    assert records.owed() == 0
+    records.finish('request', {'is': 'done'}, None, None)
+    assert records.owed() == 2
+    # When one of them has the result, whatever the order of its keys
+    records.settle('request', dict(reversed(rows.REPLY_TO.items())))
+    # Then the other one is owed it still
+    (found,) = records.undelivered()
+    assert found.receivers == (other,)
+    assert records.owed() == 1
+    # And it can be wanted again
+    records.settle('request', other)
+    assert records.undelivered() == []
+    records.owe('request', rows.REPLY_TO)
+    assert ids(records.undelivered()) == ['request']
 
 
 # -- retention
@@ -151,18 +175,23 @@ def test_old_results_are_forgotten_and_nothing_else(
     records: Records,
 ) -> None:
     # Given a result and a request that has none yet
-    records.accept(rows.request('done', reply_to=rows.REPLY_TO))
+    records.accept(rows.request('done'))
     records.accept(rows.request('running'))
+    records.accept(rows.request('owed', receivers=(rows.REPLY_TO,)))
     records.finish('done', {}, rows.attachment(), None)
+    records.finish('owed', {}, None, None)
     # When the result is young, then it stays
     assert records.forget_results(60.0) == 0
     assert records.request('done') is not None
     # When it is old, then it goes, and the rest stays
     assert records.forget_results(-1.0) == 1
     assert records.request('done') is None
-    assert records.undelivered() == []
     assert ids(records.unfinished()) == ['running']
     assert records.attachment('attachment') is not None
+    # And what is owed goes once it was delivered
+    assert ids(records.undelivered()) == ['owed']
+    records.settle('owed', rows.REPLY_TO)
+    assert records.forget_results(-1.0) == 1
 
 
 # -- attachments

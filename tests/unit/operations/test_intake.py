@@ -80,16 +80,18 @@ def test_the_same_request_joins_the_running_one(
     first = operations.submit('attach', handlers.attach())
     assert handler.ran.wait(handlers.PATIENCE)
     # When it is sent again, as patient or less, to be answered elsewhere
-    again = operations.submit(
-        'attach',
-        handlers.attach(deadline_seconds=5, reply_to=rows.REPLY_TO),
-    )
-    # Then that is the same one, and it runs once
-    assert again is first
+    other = {**rows.REPLY_TO, 'server': 'other'}
+    for reply_to in (rows.REPLY_TO, other, other):
+        again = operations.submit(
+            'attach', handlers.attach(deadline_seconds=5, reply_to=reply_to)
+        )
+        # Then that is the same one, and it runs once
+        assert again is first
     # And it is answered there, also if the next worker has to do it
-    assert [each.as_dict() for each in first.reply_to] == [rows.REPLY_TO]
     recalled = operations.recall(records.request('request'))
-    assert [each.as_dict() for each in recalled.reply_to] == [rows.REPLY_TO]
+    for operation in (first, recalled):
+        told = {each.server for each in operation.reply_to}
+        assert told == {rows.REPLY_TO['server'], 'other'}
     gate.open()
     assert ended(first).status == 'attached'
     assert handler.runs == ['request']

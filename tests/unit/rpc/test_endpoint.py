@@ -225,6 +225,27 @@ def test_a_cast_that_is_refused_is_told_where_it_says(worker: Worker) -> None:
     assert result.error.code == 'attachment_conflict'
 
 
+def test_a_cast_that_is_sent_again_is_owed_its_result_there_too(
+    worker: Worker,
+) -> None:
+    # Given a cast whose result was confirmed
+    worker.attach(handlers.attach(reply_to=rows.REPLY_TO), call=False)
+    operation = worker.operations.find('request')
+    if not isinstance(operation, objects.OperationResult):
+        operation.wait()
+    assert worker.records.owed() == 1
+    worker.records.settle('request', rows.REPLY_TO)
+    # When the caller was started again, and sends it again
+    other = {**rows.REPLY_TO, 'server': 'other'}
+    worker.attach(handlers.attach(reply_to=other), call=False)
+    # Then it is told, and the next worker would tell it
+    _, reply_to, result = worker.delivered[-1]
+    assert reply_to.as_dict() == other
+    assert result.status == 'attached'
+    (owed,) = worker.records.undelivered()
+    assert owed.receivers == (other,)
+
+
 # -- what cannot be decoded
 
 

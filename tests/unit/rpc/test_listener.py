@@ -50,8 +50,8 @@ class Acceptance:
         self.done: list[Call] = []
         self.all_done = threading.Event()
 
-    def accept(self, message: Any, call: Call | None, again: bool) -> Any:
-        self.accepted.append((dict(message), call, again))
+    def accept(self, message: Any, call: Call | None) -> Any:
+        self.accepted.append((dict(message), call))
         self.acknowledged.append(message._raw_message.acknowledged)
         self.came.set()
         return 'outcome'
@@ -105,12 +105,12 @@ def test_a_message_is_accepted_first_and_acknowledged_then(
     bench.server.start()
     bench.client.cast({}, 'attach_volume', number=5)
     assert bench.api.ran.wait(PATIENCE)
-    ((message, call, again),) = bench.acceptance.accepted
+    ((message, call),) = bench.acceptance.accepted
     assert (message['method'], message['args']) == (
         'attach_volume',
         {'number': 5},
     )
-    assert (call, again) == (None, False)
+    assert call is None
     assert bench.acceptance.acknowledged == [False]
 
 
@@ -127,7 +127,7 @@ def test_a_call_is_known_until_it_is_answered(bench: Bench) -> None:
     caller.start()
     assert bench.api.ran.wait(PATIENCE)
     # Given a call that waits
-    ((_message, call, _again),) = bench.acceptance.accepted
+    ((_message, call),) = bench.acceptance.accepted
     assert call is not None
     assert call.reply_queue.startswith('reply_')
     assert call.client_timeout == 7
