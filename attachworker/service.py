@@ -51,7 +51,8 @@ from attachworker.telemetry.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
 
-#: Threads of the RPC server beyond those that wait for operations.
+#: Threads of the RPC server beyond one for each call of an operation. Such a
+#: call needs none before its answer, which takes long if its caller is gone.
 _QUICK_CALLS = 16
 #: Targets of one attach that are connected by the same flow at once.
 _FLOW_THREADS = 8

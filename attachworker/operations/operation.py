@@ -110,6 +110,8 @@ class Operation:
         #: What the operation holds until its end: locks.
         self.held = contextlib.ExitStack()
         self._finished = threading.Event()
+        self._ending = threading.Lock()
+        self._on_end: list[Callable[[], None]] = []
         self._hurried = threading.Event()
         self._on_hurry: Callable[[], None] = self._hurried.set
         self._on_cancel: Callable[[], None] = self._cancelled.set
@@ -202,7 +204,7 @@ class Operation:
     def _tell_broken(self, error: exception.AttachWorkerError) -> None:
         """There can be no final result now."""
         self._broken = error
-        self._finished.set()
+        self._end()
 
     def _run(self) -> None:
         if self.deadline.cancelled:
@@ -264,7 +266,22 @@ class Operation:
         try:
             self._on_finish(self)
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        with self._ending:
             self._finished.set()
+            acts, self._on_end = self._on_end, []
+        for act in acts:
+            act()
+
+    def when_finished(self, act: Callable[[], None]) -> None:
+        """Call ``act`` once :meth:`wait` does not block any more."""
+        with self._ending:
+            if not self._finished.is_set():
+                self._on_end.append(act)
+                return
+        act()
 
     def wait(self) -> objects.OperationResult:
         """Block until there is a final result.

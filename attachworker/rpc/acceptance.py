@@ -46,8 +46,8 @@ class RequestAcceptance:
     :param is_served: whether the endpoint serves a message
     :param deliver: see :meth:`attachworker.rpc.replies.ReplySender.deliver`
     :param waiting_calls: how many calls may wait for their operation; more
-        are told that the worker is busy, so that other methods always find
-        a thread
+        are told that the worker is busy, so that there is always a thread to
+        answer with
     :param secrets: opens those that come in
     """
 

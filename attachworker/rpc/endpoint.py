@@ -5,7 +5,8 @@
 """The worker's RPC methods; this module belongs to the worker.
 
 Only what carries ``expose`` can be called. Requests were taken by the listener
-before they come here: their methods only wait, for who has called.
+before they come here, and a call comes once its operation has ended: their
+methods say what has become of it.
 """
 
 from collections.abc import Callable
@@ -155,10 +156,6 @@ class CallAwareDispatcher(messaging.RPCDispatcher):
         # Not msg_id: oslo.messaging makes one up for a cast.
         _message.is_call = getattr(incoming, 'orig_msg_id', None) is not None
         _message.outcome = getattr(incoming.message, 'outcome', None)
-        if not self.is_served(incoming.message):
-            # oslo.messaging 18.3 would send signs of life for ever after it
-            # has answered that there is no such method or version.
-            incoming.client_timeout = None
         return super().dispatch(incoming)
 
     def is_served(self, message: dict[str, Any]) -> bool:

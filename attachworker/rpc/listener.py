@@ -25,6 +25,8 @@ from oslo_messaging._drivers import common as driver_common
 from oslo_messaging.rpc import server as rpc_server
 
 from attachworker.journal import Call
+from attachworker.operations.operation import Operation
+from attachworker.rpc import signs
 from attachworker.rpc import transport as bus
 
 LOG = logging.getLogger(__name__)
@@ -62,14 +64,28 @@ class Acceptance(Protocol):
 
 
 class _Incoming(amqpdriver.AMQPIncomingMessage):
-    """A message that tells when its sender has been answered."""
+    """A message that tells when its sender has been answered.
+
+    Until then who waits for that gets signs of life.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.call: Call | None = None
+        if self.orig_msg_id:
+            self.call = Call(
+                self.orig_msg_id, self.reply_q, self.client_timeout
+            )
+            self._sign = self.listener.signs.begin(self)
+        # oslo.messaging would have a thread for signs of life.
+        self.client_timeout: Any = None
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
+        if self.call is None:
+            return
+        self._sign.end()
         super().reply(reply, failure)
-        if self.orig_msg_id:
-            self.listener.acceptance.answered(
-                Call(self.orig_msg_id, self.reply_q, self.client_timeout)
-            )
+        self.listener.acceptance.answered(self.call)
 
 
 class JournalingListener(amqpdriver.AMQPListener):
@@ -78,9 +94,15 @@ class JournalingListener(amqpdriver.AMQPListener):
     message_cls = _Incoming
     use_cache = True
 
+    #: Seconds between two looks whether to stop. The stock listener looks a
+    #: dozen times after each message, for others to acknowledge, too.
+    _current_timeout = property(lambda self: 1.0, lambda self, value: None)
+
     def __init__(self, driver: Any, conn: Any, acceptance: Acceptance) -> None:
         super().__init__(driver, conn)
         self.acceptance = acceptance
+        self.signs = signs.SignsOfLife()
+        self.signs.start()
         for one in acceptance.unanswered():
             message = _message(one.method)
             message.outcome = one.outcome
@@ -106,6 +128,10 @@ class JournalingListener(amqpdriver.AMQPListener):
             LOG.warning('A message was not acknowledged: %s', error)
             return
         super().__call__(message)
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        self.signs.stop()
 
     def _append(self, call: Call, message: Any) -> None:
         self.incoming.append(
@@ -158,6 +184,23 @@ class Server(rpc_server.RPCServer):
         super().__init__(transport, target, dispatcher, executor='threading')
         self._acceptance = acceptance
         self._executor_cls = _Threads
+
+    def _on_incoming(self, incoming: list[_Incoming]) -> None:
+        (message,) = incoming
+        outcome = message.message.outcome
+        if not isinstance(outcome, Operation):
+            super()._on_incoming(incoming)
+        elif message.call is not None:
+            # There is an answer once there is a result, and nobody to wait
+            # for it until then.
+            outcome.when_finished(lambda: self._answer(incoming))
+
+    def _answer(self, incoming: list[_Incoming]) -> None:
+        try:
+            super()._on_incoming(incoming)
+        except RuntimeError as error:
+            # It was stopped: the next worker answers.
+            LOG.warning('A call is not answered now: %s', error)
 
     def _create_listener(self) -> Any:
         driver = self.transport._driver

@@ -58,6 +58,8 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/rpc/replies.py': frozenset(
         {'ReplySender._run', 'ReplySender._attempt'}
     ),
+    # The thread that sends signs of life: who does not get one has gone.
+    'attachworker/rpc/signs.py': frozenset({'SignsOfLife._run'}),
     # The thread that sends notifications: one that fails is dropped.
     'attachworker/telemetry/notifications.py': frozenset(
         {'Notifications._notify'}

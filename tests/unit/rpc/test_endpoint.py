@@ -340,23 +340,11 @@ def test_questions_about_what_is_not_known(worker: Worker) -> None:
         ('ping', '2.0', messaging.UnsupportedVersion),
     ],
 )
-def test_what_is_not_served_gets_no_sign_of_life(
+def test_what_is_not_served_is_refused(
     worker: Worker, method: str, version: str, error: type[Exception]
 ) -> None:
-    # Given a call with monitoring, of something that there is not
-    beats: list[Any] = []
-    incoming = types.SimpleNamespace(
-        msg_id='id',
-        orig_msg_id='id',
-        client_timeout=1,
-        ctxt={},
-        heartbeat=lambda: beats.append(None),
-        message={'method': method, 'args': {}, 'version': version},
-    )
     with pytest.raises(error):
-        worker._dispatcher.dispatch(incoming)
-    # Then nobody goes on saying that it is being worked on
-    assert incoming.client_timeout is None
+        worker.send(method, version=version)
 
 
 def test_each_message_is_a_call_or_a_cast_by_itself(worker: Worker) -> None:

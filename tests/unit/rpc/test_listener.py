@@ -16,11 +16,16 @@ import oslo_messaging as messaging
 from oslo_messaging._drivers import amqpdriver
 import pytest
 
+from attachworker import deadline as deadlines
+from attachworker import objects
 from attachworker.journal import Call
+from attachworker.operations.operation import Operation
 from attachworker.rpc import endpoint
 from attachworker.rpc import listener
 from attachworker.rpc import transport as bus
 from tests import harness
+from tests.functional import caller
+from tests.unit.operations import handlers
 
 PATIENCE = 10.0
 
@@ -36,7 +41,10 @@ class Api:
     def attach_volume(self, ctxt: Any, number: int = 0) -> Any:
         self.ran.set()
         assert self.gate.wait(PATIENCE)
-        return endpoint._message.outcome
+        outcome = endpoint._message.outcome
+        if isinstance(outcome, Operation):
+            return outcome.wait().status
+        return outcome
 
 
 class Acceptance:
@@ -47,6 +55,7 @@ class Acceptance:
         self.acknowledged: list[bool] = []
         self.came = threading.Event()
         self.left: list[listener.Unanswered] = []
+        self.outcome: Any = 'outcome'
         self.done: list[Call] = []
         self.all_done = threading.Event()
 
@@ -54,7 +63,7 @@ class Acceptance:
         self.accepted.append((dict(message), call))
         self.acknowledged.append(message._raw_message.acknowledged)
         self.came.set()
-        return 'outcome'
+        return self.outcome
 
     def answered(self, call: Call) -> None:
         self.done.append(call)
@@ -117,14 +126,14 @@ def test_a_message_is_accepted_first_and_acknowledged_then(
 def test_a_call_is_known_until_it_is_answered(bench: Bench) -> None:
     bench.server.start()
     answer: list[Any] = []
-    caller = threading.Thread(
+    asking = threading.Thread(
         target=lambda: answer.append(
             bench.client.prepare(call_monitor_timeout=7).call(
                 {}, 'attach_volume'
             )
         )
     )
-    caller.start()
+    asking.start()
     assert bench.api.ran.wait(PATIENCE)
     # Given a call that waits
     ((_message, call),) = bench.acceptance.accepted
@@ -134,7 +143,7 @@ def test_a_call_is_known_until_it_is_answered(bench: Bench) -> None:
     assert bench.acceptance.done == []
     # When it has its answer
     bench.api.gate.set()
-    caller.join(PATIENCE)
+    asking.join(PATIENCE)
     assert answer == ['outcome']
     # Then nobody waits any more
     assert bench.acceptance.all_done.wait(PATIENCE)
@@ -159,14 +168,75 @@ def test_a_call_to_an_earlier_worker_is_answered(bench: Bench) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(amqpdriver.ReplyWaiter, 'listen', listen)
-        caller = threading.Thread(
+        asking = threading.Thread(
             target=lambda: answer.append(bench.client.call({}, 'no_method'))
         )
-        caller.start()
+        asking.start()
         assert sent.wait(PATIENCE)
     # When the next one starts, which knows of the call from its journal
     bench.api.gate.set()
     bench.server.start()
-    caller.join(PATIENCE)
+    asking.join(PATIENCE)
     # Then the caller has its answer
     assert answer == ['the outcome']
+
+
+def test_a_call_waits_for_its_operation_without_a_thread(
+    bench: Bench,
+) -> None:
+    # Given an operation that goes on, and whoever has called for it
+    operation = bench.acceptance.outcome = Operation(
+        'attach',
+        handlers.attach(),
+        handlers.FakeHandler(None),
+        deadlines.Deadline.after(60),
+        lambda operation: None,
+    )
+    bench.api.gate.set()
+    bench.server.start()
+    answers: list[Any] = []
+
+    def call() -> None:
+        answers.append(bench.client.call({}, 'attach_volume'))
+
+    callers = [threading.Thread(target=call) for _ in range(5)]
+    for one in callers:
+        one.start()
+    caller.until(lambda: len(bench.acceptance.accepted) == len(callers))
+    # Then the method is not called before it has ended
+    assert not bench.api.ran.is_set()
+    assert bench.acceptance.done == []
+    # And all are answered when it has
+    operation.finish(
+        objects.OperationResult(
+            request_id='request', operation='attach', status='attached'
+        )
+    )
+    for one in callers:
+        one.join(PATIENCE)
+    assert answers == ['attached'] * len(callers)
+    caller.until(lambda: len(bench.acceptance.done) == len(callers))
+
+
+def test_an_answer_ends_the_signs_of_life(bench: Bench) -> None:
+    # Given calls with monitoring: one that is served, and one that is not
+    beats: list[Any] = []
+    bench.api.gate.set()
+    bench.server.start()
+    client = bench.client.prepare(call_monitor_timeout=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            listener._Incoming, 'heartbeat', lambda self: beats.append(self)
+        )
+        assert client.call({}, 'attach_volume') == 'outcome'
+        with pytest.raises(messaging.NoSuchMethod):
+            client.call({}, 'no_such_method')
+        # When the time for signs of both has come
+        bench.api.gate.clear()
+        waiting = caller.Background(client.call, {}, 'attach_volume')
+        caller.until(lambda: beats)
+        bench.api.gate.set()
+        assert waiting.result() == 'outcome'
+    # Then nobody says that they are being worked on, but of the last one
+    assert {beat.message['method'] for beat in beats} == {'attach_volume'}
+    assert len({id(beat) for beat in beats}) == 1
