@@ -75,7 +75,8 @@ class Verbs:
     """
 
     def __init__(self, verbs: Any, points: Points, begin: Begin) -> None:
-        for group in {name.partition('.')[0] for name in verb_names.SIGNATURES}:
+        names = verb_names.SIGNATURES
+        for group in {name.partition('.')[0] for name in names}:
             setattr(self, group, _Group(verbs, points, begin, group))
 
 
