@@ -27,10 +27,11 @@ lab_timeout=${LAB_TIMEOUT:-2700}
 slowest=20
 
 # The longest come first, so that the last ones end at about the same time.
-check=(unit contract sequences style)
+check=(unit contract sequences properties-sample style)
 all=(
     lab-kernel lab-contract crash-kill crash-kill-attach functional lab-qemu
-    lab-parity crash properties lab-systemd "${check[@]}" power lab install
+    lab-parity crash properties lab-systemd
+    unit contract sequences style power lab install
 )
 
 suite() {
@@ -38,7 +39,12 @@ suite() {
     local sequences=tests/contract/test_sequences.py
     case $1 in
         style) style ;;
-        unit | properties | functional | install) native "tests/$1" ;;
+        unit | functional | install) native "tests/$1" ;;
+        properties)
+            ATTACHWORKER_SCHEDULES=2000 ATTACHWORKER_READS=12 \
+                native tests/properties
+            ;;
+        properties-sample) native tests/properties ;;
         contract) native tests/contract --ignore "$sequences" ;;
         sequences) native "$sequences" ;;
         crash) native tests/crash --ignore "$kill" ;;

@@ -281,9 +281,36 @@ class Takedown:
         if self.heirs and not self._undo:
             self._holdings.hand_over(target, self.heirs[0])
             return []
-        return self._connector.disconnect(
+        maps = self._maps_with(target)
+        left = self._connector.disconnect(
             target, self._holdings, self._deadline, self._may_remove
         )
+        for found in maps:
+            self.remove_unwanted(found)
+        return left
+
+    def _maps_with(self, target: base.Target) -> list[Map]:
+        held = [
+            self._host.multipath.of(path.disk)
+            for path in self._connector.paths(target)
+        ]
+        return [one for one in held if one is not None]
+
+    def remove_unwanted(self, found: Map) -> None:
+        """Remove a map if its last disk is one that was given away as it is.
+
+        Where the storage has two names for a volume, two of its disks may come
+        to the host before that is noticed, and multipathd makes a map of them.
+        """
+        multipath = self._host.multipath
+        now = multipath.find(found.wwid)
+        if now is None or len(now.disks) != 1:
+            return
+        path = self._connector.path_of(now.disks[0])
+        holders = self._holdings.path_holders(path.target) if path else []
+        if holders and not any(map(self._holdings.has_map, holders)):
+            multipath.remove(now, self._deadline.sooner(_MOMENT))
+            multipath.forget_unused(now.wwid, self._deadline)
 
     def _may_remove(self, path: base.Path) -> tuple[bool, list[str]]:
         """See :data:`attachworker.connectors.base.MayRemove`."""

@@ -207,6 +207,13 @@ class Bed(abc.ABC):
         return file
 
     @abc.abstractmethod
+    def export_volume(self, volume: Volume, on: Volume) -> Volume:
+        """Map a volume on the target of another one, too.
+
+        :returns: the same volume, as it is to be found there
+        """
+
+    @abc.abstractmethod
     def create_nvme_volume(
         self,
         size: int = 32 * 1024 * 1024,

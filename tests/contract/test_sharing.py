@@ -269,6 +269,40 @@ def test_a_volume_that_is_here_without_a_map_gets_no_second_device(
     detached(worker, 'second')
 
 
+@pytest.mark.parametrize('cancelled', [False, True])
+def test_another_name_of_a_volume_leaves_no_map(
+    bed: beds.Bed, worker: harness.Harness, cancelled: bool
+) -> None:
+    # Given a volume that is attached without a map, and has another name
+    volume = bed.create_volume()
+    other = bed.export_volume(volume, bed.create_volume())
+    first = attached(worker, volume, 'first')
+    before = bed.snapshot()
+    holders = bed.root / 'sys/class/block' / first.path[5:] / 'holders'
+    request_id = str(uuid.uuid4())
+
+    def when_mapped() -> None:
+        assert actors.until(lambda: list(holders.iterdir()))
+        if cancelled:
+            worker.api.cancel({}, worker.name, request_id)
+
+    # When it is attached under that one, and multipathd makes a map of both
+    InterruptedRun.hooks['second', 'before FindWwn'] = when_mapped
+    result = worker.attach(other, 'second', request_id=request_id)
+    # Then that is the device that is there, and in no map
+    if cancelled:
+        assert result.error.code == 'cancelled', result.as_dict()
+        assert result.leftovers == []
+    else:
+        assert result.status == 'attached', result.as_dict()
+        assert result.device.path == first.path
+        assert list(holders.iterdir()) == []
+        detached(worker, 'second')
+    assert actors.until(lambda: bed.snapshot() == before)
+    assert holds(bed, first, volume)
+    detached(worker, 'first')
+
+
 def test_who_has_the_map_of_another_keeps_it(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:

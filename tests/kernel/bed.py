@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import mmap
 import os
 import pathlib
@@ -108,6 +109,19 @@ class KernelBed(bed.Bed):
             size=size,
             pattern=pattern,
             chap=chap,
+        )
+
+    def export_volume(self, volume: bed.Volume, on: bed.Volume) -> bed.Volume:
+        """See :class:`tests.contract.bed.Bed`."""
+        target = self._targets[on.target]
+        lun = target.next_lun()
+        target.map(lun, self._volumes[volume.name])
+        return dataclasses.replace(
+            volume,
+            target=target.name,
+            portals=on.portals,
+            lun=lun,
+            chap=on.chap,
         )
 
     def _create_target(

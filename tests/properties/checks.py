@@ -19,6 +19,8 @@ from tests.simulator.bed import SimulatedBed
 
 #: Seconds until what goes on after the last answer must have ended.
 PATIENCE = 15.0
+#: Where attachments write, behind the pattern of the volume.
+_PLACE = 8192
 
 
 @dataclasses.dataclass
@@ -70,6 +72,7 @@ class Checks:
         self._actors = actors
         self._lock = lock
         self._maps = maps
+        self._aliases = len({one.volume.target for one in actors}) > 1
 
     def look(self) -> None:
         """Everybody who is attached has what they were told."""
@@ -88,10 +91,20 @@ class Checks:
                 _fail('lost', f'{actor.letter}: {actor.path}: {error}')
             if found != actor.volume.pattern:
                 _fail('hands', f'{actor.letter}: {actor.path} {found[:60]!r}')
-            name = actor.path.rpartition('/')[2]
-            holders = self._bed.root / 'sys/class/block' / name / 'holders'
-            if not self._maps and (held := os.listdir(holders)):
-                _fail('mapped', f'{actor.letter}: {name} is in {held}')
+            # multipathd makes one of the disks of two names of a volume, and
+            # it goes with one of them.
+            wrong = '' if self._aliases else self._mapped(actor)
+            if wrong:
+                _fail('mapped', wrong)
+
+    def _mapped(self, actor: Actor) -> str:
+        """Nobody wants a map: there is none."""
+        if self._maps or actor.path is None:
+            return ''
+        name = actor.path.rpartition('/')[2]
+        block = self._bed.root / 'sys/class/block'
+        held = os.listdir(block / name / 'holders')
+        return f'{actor.letter}: {name} is in {held}' if held else ''
 
     def guest(self, actor: Actor) -> None:
         if actor.guest is None or actor.opened is None:
@@ -108,8 +121,21 @@ class Checks:
         wrong = ''
         for wrong in self._tries(self._wrong_at_rest):
             if not wrong:
-                return
+                return self._exchange()
         _fail('rest', wrong)
+
+    def _exchange(self) -> None:
+        """What one writes, all others of the same volume read."""
+        attached = [one for one in self._actors if one.path is not None]
+        for writer in attached:
+            text = f'written by {writer.name}'.encode()
+            self._bed.write(writer.path, text, _PLACE)
+            for reader in attached:
+                found = self._bed.read(reader.path, len(text), _PLACE)
+                if (found == text) != (
+                    reader.plan.volume == writer.plan.volume
+                ):
+                    _fail('data', f'{writer.name}, {reader.name}: {found!r}')
 
     def _wrong_at_rest(self) -> str:
         disks: dict[str, list[str]] = {}
@@ -135,7 +161,7 @@ class Checks:
                 path = (known['device'] or {}).get('path')
                 if path != actor.path:
                     return f'{actor.letter} at {actor.path}: {known}'
-        return ''
+        return next(filter(None, map(self._mapped, self._actors)), '')
 
     def results(self, told: dict[str, dict[str, Any]]) -> None:
         """Whoever asks again is told the same."""

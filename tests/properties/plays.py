@@ -49,7 +49,7 @@ class Play:
                     ),
                 ),
             )
-            for letter, plan in zip('ABC', schedule.attachments, strict=False)
+            for letter, plan in zip('ABCD', schedule.attachments, strict=False)
         ]
 
         self._checks = checks.Checks(

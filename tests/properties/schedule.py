@@ -39,7 +39,7 @@ class Attachment:
 class Schedule:
     """Which attachment passes how many points, one after another.
 
-    They are called A, B and C. Then all go on until they end.
+    They are called A, B, C and D. Then all go on until they end.
     """
 
     attachments: tuple[Attachment, ...]
@@ -98,10 +98,16 @@ def schedules(
     of: st.SearchStrategy[Attachment],
     least: int = 2,
     most: int = 3,
+    other: str = '',
 ) -> Schedule:
-    """Schedules of so many attachments."""
+    """Schedules of so many attachments.
+
+    :param other: what one more actor does, which attaches nothing
+    """
     chosen = draw(st.lists(of, min_size=least, max_size=most))
-    letters = 'ABC'[: len(chosen)]
+    if other:
+        chosen.append(Attachment(does=(other,)))
+    letters = 'ABCD'[: len(chosen)]
     turns = draw(
         st.lists(
             st.tuples(

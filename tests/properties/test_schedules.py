@@ -23,14 +23,18 @@ SCHEDULES = int(os.environ.get('ATTACHWORKER_SCHEDULES', '60'))
 #: Others than those that are the same in each run.
 SEED = os.environ.get('ATTACHWORKER_SEED')
 
-_ONE_PORTAL = schedule.attachments(
-    portals=((0,),), maps=(False,), targets=(0,)
-)
+_PLAIN = schedule.attachments(maps=(False,))
+_MAPPED = schedule.attachments(maps=(True,))
+_ANY = schedule.attachments()
 
 #: What takes turns, and how much of all schedules is of this family.
 FAMILIES = {
-    'alone': (schedule.schedules(schedule.attachments(), 1, 1), 0.2),
-    'one portal': (schedule.schedules(_ONE_PORTAL), 0.8),
+    'alone': (schedule.schedules(_ANY, 1, 1), 0.05),
+    'without maps': (schedule.schedules(_PLAIN), 0.3),
+    'with maps': (schedule.schedules(_MAPPED), 0.3),
+    'of both kinds': (schedule.schedules(_ANY), 0.15),
+    'cancelled': (schedule.schedules(_ANY, other='cancel'), 0.1),
+    'killed': (schedule.schedules(_ANY, most=2, other='kill'), 0.1),
 }
 
 

@@ -65,6 +65,8 @@ class World:
         try:
             play.run()
         except Violation as error:
+            log = (self.state / 'log').read_text(errors='replace')
             error.add_note('\n'.join([repr(schedule), *play.story()]))
+            error.add_note(f'the last words of the worker:\n{log[-4000:]}')
             raise
         return play.story()

@@ -121,10 +121,7 @@ class SimulatedBed(bed.Bed):
         return _volume(made)
 
     def export_volume(self, volume: bed.Volume, on: bed.Volume) -> bed.Volume:
-        """Map a volume on the target of another one, too.
-
-        :returns: the same volume, as it is to be found there
-        """
+        """See :class:`tests.contract.bed.Bed`."""
         return _volume(
             self.control('export_volume', volume=volume.name, target=on.target)
         )
