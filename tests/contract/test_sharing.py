@@ -134,14 +134,17 @@ def used(
         yield
 
 
+@pytest.mark.parametrize('named', ['the same', 'otherwise'])
 def test_an_attach_that_comes_while_the_map_is_being_detached(
-    bed: beds.Bed, worker: harness.Harness
+    bed: beds.Bed, worker: harness.Harness, named: str
 ) -> None:
     # Given a detach that has found its map unused
-    volume = bed.create_volume(portals=2)
+    volume = again = bed.create_volume(portals=2)
+    if named == 'otherwise':
+        again = bed.export_volume(volume, bed.create_volume(portals=2))
     attached(worker, volume, 'first', multipath=True, min_paths=2)
     second = Beside(
-        lambda: worker.attach(volume, 'second', multipath=True, min_paths=2)
+        lambda: worker.attach(again, 'second', multipath=True, min_paths=2)
     )
     # When another attachment of the volume comes right before the map goes
     InterruptedRun.hooks['first', 'before RemoveMap'] = second.begin
@@ -153,14 +156,17 @@ def test_an_attach_that_comes_while_the_map_is_being_detached(
     detached(worker, 'second')
 
 
+@pytest.mark.parametrize('named', ['the same', 'otherwise'])
 @pytest.mark.parametrize('portals', [1, 2])
 def test_a_failed_attach_leaves_the_map_to_another(
-    bed: beds.Bed, worker: harness.Harness, portals: int
+    bed: beds.Bed, worker: harness.Harness, portals: int, named: str
 ) -> None:
     # Given an attach that has its map
-    volume = bed.create_volume(portals=portals)
+    volume = again = bed.create_volume(portals=portals)
+    if named == 'otherwise':
+        again = bed.export_volume(volume, bed.create_volume(portals=portals))
     request_id = str(uuid.uuid4())
-    second = Beside(lambda: worker.attach(volume, 'second', multipath=True))
+    second = Beside(lambda: worker.attach(again, 'second', multipath=True))
 
     def cancel() -> None:
         second.begin()
