@@ -41,11 +41,13 @@ class MapMultipath(base.Task):
         self, connector: connectors.Connector, wwn: str
     ) -> Map | None:
         run = self.run
-        # Others may be about to come, and two paths need no persuasion.
+        if run.made_map:
+            # Unless it is configured to make maps of its own accord,
+            # multipathd makes one only of what is in this list.
+            run.host.multipath.remember(wwn, run.deadline)
+        # Others may be about to come.
         run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
         paths, _ = attach.verified(run, connector, run.attempts.paths(), wwn)
-        if len(paths) < 2:
-            run.host.multipath.remember(wwn, run.deadline)
         found = run.host.multipath.wait_for(
             wwn,
             [path.disk for path in paths],

@@ -285,12 +285,13 @@ class Bed(abc.ABC):
     @abc.abstractmethod
     def set_multipathd(
         self,
-        find_multipaths: str = 'yes',
+        find_multipaths: str | None = 'yes',
         user_friendly_names: bool = False,
         queueing: bool = False,
     ) -> None:
         """(Re)start multipathd with these settings.
 
+        :param find_multipaths: None: the configuration does not say
         :param queueing: I/O waits while no path works, and does not fail
         """
 

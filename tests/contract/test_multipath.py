@@ -154,14 +154,20 @@ def test_without_multipathd(
     assert bed.snapshot() == before
 
 
+@pytest.mark.parametrize('portals', [2, 1], ids=['two paths', 'one path'])
 @pytest.mark.parametrize(
-    ('settings', 'portals'),
+    'settings',
     [
-        ({'user_friendly_names': True}, 2),
-        ({'find_multipaths': 'no'}, 1),
-        ({'find_multipaths': 'yes'}, 1),
+        # What is not configured is strict, as on a plain Debian host.
+        {'find_multipaths': None},
+        {'find_multipaths': 'strict'},
+        {'find_multipaths': 'off'},
+        {'find_multipaths': 'on'},
+        {'find_multipaths': 'greedy'},
+        {'find_multipaths': 'smart'},
+        {'user_friendly_names': True},
     ],
-    ids=['friendly names', 'maps of all', 'map of a single path'],
+    ids=['default', 'strict', 'off', 'on', 'greedy', 'smart', 'friendly'],
 )
 def test_settings_of_multipathd_make_no_difference(
     bed: beds.Bed,

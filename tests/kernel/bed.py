@@ -317,7 +317,7 @@ class KernelBed(bed.Bed):
 
     def set_multipathd(
         self,
-        find_multipaths: str = 'yes',
+        find_multipaths: str | None = 'yes',
         user_friendly_names: bool = False,
         queueing: bool = False,
     ) -> None:

@@ -52,14 +52,15 @@ def start(name: str) -> None:
 
 
 def configure_multipathd(
-    find_multipaths: str, user_friendly_names: str, no_path_retry: str
+    find_multipaths: str | None, user_friendly_names: str, no_path_retry: str
 ) -> None:
     """Write its configuration, for its next start."""
     # It looks at its paths every second, so that tests need not wait long.
     # The table of known devices has a no_path_retry of its own for LIO.
+    find = f'find_multipaths {find_multipaths}' if find_multipaths else ''
     _MULTIPATH_CONF.write_text(f"""\
 defaults {{
-    find_multipaths {find_multipaths}
+    {find}
     user_friendly_names {user_friendly_names}
     polling_interval 1
 }}

@@ -220,7 +220,7 @@ class SimulatedBed(bed.Bed):
 
     def set_multipathd(
         self,
-        find_multipaths: str = 'yes',
+        find_multipaths: str | None = 'yes',
         user_friendly_names: bool = False,
         queueing: bool = False,
     ) -> None:

@@ -156,7 +156,10 @@ class Controls:
             self._machine.iscsi.drop(session)
 
     def set_multipathd(
-        self, find_multipaths: str, user_friendly_names: bool, queueing: bool
+        self,
+        find_multipaths: str | None,
+        user_friendly_names: bool,
+        queueing: bool,
     ) -> None:
         """(Re)start it."""
         self._machine.multipath.start(

@@ -19,7 +19,16 @@ REACTION_SECONDS = 0.01
 
 WWIDS = 'etc/multipath/wwids'
 
-_FIND = ('yes', 'no', 'strict')
+#: What multipath.conf(5) knows, and which of three it is for the daemon.
+_FIND = {
+    'strict': 'strict',
+    'off': 'no',
+    'no': 'no',
+    'greedy': 'no',
+    'on': 'yes',
+    'yes': 'yes',
+    'smart': 'yes',
+}
 
 
 class Multipathd:
@@ -49,19 +58,20 @@ class Multipathd:
 
     # What tests do.
 
-    def start(self, find: str, friendly: bool, queueing: bool) -> None:
+    def start(self, find: str | None, friendly: bool, queueing: bool) -> None:
         """Start it, or start it again, with these settings.
 
-        :param find: ``find_multipaths``
+        :param find: ``find_multipaths``; None: it is not configured
         :param friendly: ``user_friendly_names``
         :param queueing: ``no_path_retry queue``, not ``fail``
         :raises ValueError: no such setting
         """
+        find = find or 'strict'
         if find not in _FIND:
             raise ValueError(f'no such find_multipaths: {find}')
         with self._lock:
             self._running = True
-            self._find = find
+            self._find = _FIND[find]
             self._friendly = friendly
             self._queueing = queueing
             self.clear()

