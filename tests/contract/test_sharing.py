@@ -205,6 +205,52 @@ def test_detach_of_one_path_leaves_the_map_of_the_other(
     detached(worker, 'second')
 
 
+def test_a_volume_that_has_grown_is_attached_once_more(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attachment with a map, whose volume has grown since
+    volume = bed.create_volume(resizable=True)
+    other = bed.export_volume(volume, bed.create_volume())
+    first = attached(worker, volume, 'first', multipath=True)
+    size = 48 * MEBIBYTE
+    bed.resize_volume(volume, size)
+    # When it is attached under another name, with a disk of the new size
+    second = attached(worker, other, 'second', multipath=True)
+    # Then both have all of it, through both disks
+    assert (second.path, second.size) == (first.path, size)
+    slaves = bed.root / 'sys/class/block' / first.path[5:] / 'slaves'
+    assert len(list(slaves.iterdir())) == 2
+    assert holds(bed, second, volume)
+    detached(worker, 'first')
+    detached(worker, 'second')
+
+
+def test_an_undo_leaves_a_device_that_somebody_uses(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attach whose new device somebody has opened
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    request_id = str(uuid.uuid4())
+    known = disks(bed)
+    with contextlib.ExitStack() as users:
+
+        def meanwhile() -> None:
+            (new,) = disks(bed) - known
+            users.enter_context(bed.opened(f'/dev/{new}'))
+            worker.api.cancel({}, worker.name, request_id)
+
+        InterruptedRun.hooks['attachment', 'before VerifyDevice'] = meanwhile
+        # When it is cancelled
+        result = worker.attach(volume, 'attachment', request_id=request_id)
+        # Then the device stays, and who uses it is told
+        assert result.error.code == 'cancelled', result.as_dict()
+        assert 'in use by process' in ' '.join(result.leftovers)
+        assert len(disks(bed) - known) == 1
+    # And it goes once nobody uses it
+    assert actors.until(lambda: bed.snapshot() == before)
+
+
 def test_extend_of_one_keeps_the_paths_of_the_other(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:
