@@ -1,13 +1,16 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The table of what a real host demands names tests that exist."""
+"""Tables of the documentation name tests that exist."""
 
 import ast
 import pathlib
 import re
 
+import pytest
+
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
-TABLE = PROJECT / 'doc/source/contributor/behaviours.rst'
+PAGES = PROJECT / 'doc/source/contributor'
+BEHAVIOURS = PAGES / 'behaviours.rst'
 #: Two lines of the table: file and function.
 ENTRY = re.compile(r'``(tests/\S+\.py)``\n\s+\|\s+``(\w+)``')
 SERVED = set(range(1, 34))
@@ -20,9 +23,14 @@ def functions(path: pathlib.Path) -> set[str]:
     }
 
 
-def test_every_test_of_the_table_exists() -> None:
-    entries = ENTRY.findall(TABLE.read_text(encoding='utf-8'))
-    assert len(entries) > len(SERVED)
+@pytest.mark.parametrize(
+    ('page', 'least'),
+    [(BEHAVIOURS, len(SERVED)), (PAGES / 'invariants.rst', 12)],
+    ids=['behaviours', 'invariants'],
+)
+def test_every_test_of_a_table_exists(page: pathlib.Path, least: int) -> None:
+    entries = ENTRY.findall(page.read_text(encoding='utf-8'))
+    assert len(entries) > least
     missing = [
         f'{path}::{name}'
         for path, name in entries
@@ -32,5 +40,7 @@ def test_every_test_of_the_table_exists() -> None:
 
 
 def test_every_demand_has_a_test() -> None:
-    numbers = re.findall(r'^   \* - (\d+)$', TABLE.read_text(), re.MULTILINE)
+    numbers = re.findall(
+        r'^   \* - (\d+)$', BEHAVIOURS.read_text(), re.MULTILINE
+    )
     assert set(map(int, numbers)) == SERVED
