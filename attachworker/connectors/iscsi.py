@@ -134,8 +134,7 @@ class ISCSIConnector(base.Connector):
     ) -> list[str]:
         leftovers = []
         known = self._known(target, unnamed=True)
-        ours = known or holdings.made_device(target)
-        if ours or not holdings.link_holders(target):
+        if known or not holdings.link_holders(target):
             # Otherwise whatever goes on there is another attachment's.
             try:
                 self._check(target, verbs.MOMENT)

@@ -105,10 +105,9 @@ class RBDConnector(base.Connector):
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.RBDConnectionInfo)
-        known = self._mappings(target)
-        self._host.verbs.check(str(target), *(one.disk for one in known))
+        self._host.verbs.check(str(target))
         within = deadline.sooner(self._settings.map_timeout)
-        if not known:
+        if not self._mappings(target):
             network.probe_any(target.portal.split(','), within.remaining())
         with self._locks.hold(target.volume_name, deadline):
             interest.commit(f'use of {target}')

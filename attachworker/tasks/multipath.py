@@ -48,6 +48,7 @@ class MapMultipath(base.Task):
         # Others may be about to come.
         run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
         paths, _ = attach.verified(run, connector, run.attempts.paths(), wwn)
+        self._grow(connector, paths, wwn)
         found = run.host.multipath.wait_for(
             wwn,
             [path.disk for path in paths],
@@ -70,6 +71,31 @@ class MapMultipath(base.Task):
             'blacklist of multipath.conf'
         )
         return None
+
+    def _grow(
+        self,
+        connector: connectors.Connector,
+        paths: list[connectors.Path],
+        wwn: str,
+    ) -> None:
+        """Have the map and all paths know the volume's present size.
+
+        Those that came before it grew have the old one, and multipathd takes
+        no path of another size into a map.
+        """
+        run, host = self.run, self.run.host
+        found = host.multipath.find(wwn)
+        if found is None or all(
+            host.block.size(path.disk) == host.block.size(found.name)
+            for path in paths
+        ):
+            return
+        working = host.multipath.working(found, run.deadline)
+        members = map(connector.path_of, working)
+        for path in {*paths, *filter(None, members)}:
+            connector.rescan(path, run.deadline)
+        if host.block.size(paths[0].disk) != host.block.size(found.name):
+            host.multipath.resize(found, run.deadline.sooner(run.map_timeout))
 
     def revert(self, **kwargs: object) -> None:
         self.run.leftovers += self.run.remove_own_map()

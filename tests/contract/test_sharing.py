@@ -225,6 +225,29 @@ def test_a_volume_that_has_grown_is_attached_once_more(
     detached(worker, 'second')
 
 
+def test_a_volume_that_grows_while_it_is_attached_twice(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attach that has its disk
+    volume = bed.create_volume(resizable=True)
+    other = bed.export_volume(volume, bed.create_volume())
+    size = 48 * MEBIBYTE
+
+    def meanwhile() -> None:
+        bed.resize_volume(volume, size)
+        attached(worker, other, 'second', multipath=True)
+
+    # When the volume grows, and another attach makes a map of the new size
+    InterruptedRun.hooks['first', 'before FindWwn'] = meanwhile
+    first = attached(worker, volume, 'first', multipath=True)
+    # Then both disks are in that
+    assert first.size == size
+    slaves = bed.root / 'sys/class/block' / first.path[5:] / 'slaves'
+    assert len(list(slaves.iterdir())) == 2
+    detached(worker, 'first')
+    detached(worker, 'second')
+
+
 def test_an_undo_leaves_a_device_that_somebody_uses(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:
