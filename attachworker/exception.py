@@ -203,6 +203,7 @@ class WorkerRestarted(AttachWorkerError):
 
 
 class UndoFailed(AttachWorkerError):
+    code = 'host_tool_failed'
     msg_fmt = (
         'The worker was started again during the attach, and what had been '
         'done could not be put back at once; send a new request when '

@@ -245,6 +245,10 @@ class Play:
             with self._lock:
                 actor.path = path
             return
+        if code == 'host_tool_failed' and force and actor.guest is not None:
+            # An open map cannot be taken away, and is not said to be gone.
+            self._close(actor)
+            return self._detach(actor, what)
         _fail(f'detach {code}', f'{actor.letter}: {result["error"]}')
 
     def _foreign(self, actor: checks.Actor, what: str) -> None:

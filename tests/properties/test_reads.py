@@ -22,18 +22,14 @@ from tests.properties import workers
 READS = int(os.environ.get('ATTACHWORKER_READS', '2'))
 SEED = os.environ.get('ATTACHWORKER_SEED', '0')
 
-#: All that is tried without a failing look, at least.
 SCENES = [
     scene
     for scene in itertools.product(reads.KINDS, reads.DEEDS)
     if scene not in reads.IMPOSSIBLE
 ]
-#: Those in which looks fail.
-FAILING: list[tuple[str, str]] = []
-
-#: Of the looks that are to fail, those that must be made again. Which of two
-#: threads is quicker changes some.
-_MOST = 0.6
+#: Which of two threads is quicker changes some looks: one that was chosen may
+#: not be made again. For each that is to fail, so many are tried at most.
+_TRIES = 10
 
 
 class Fresh:
@@ -68,19 +64,18 @@ def test_no_answer_is_wrong_whatever_cannot_be_read(
     scene = reads.Scene(fresh.get(), kind, deed)
     points = scene.points()
     assert points
-    if (kind, deed) not in FAILING:
-        return
     ways = list(itertools.product(points, failing_reads.NUMBERS))
-    chosen = random.Random(f'{SEED} {kind} {deed}').sample(
-        ways, min(READS, len(ways))
-    )
+    random.Random(f'{SEED} {kind} {deed}').shuffle(ways)
+    wanted = min(READS, len(ways))
     # When one fails, then the answer is right, and the next one, too
     struck = 0
-    for point, number in chosen:
+    for point, number in ways[: _TRIES * wanted]:
         try:
             struck += scene.strike(point, getattr(errno, number))[0]
         except workers.Violation:
             fresh.close()
             raise
+        if struck == wanted:
+            break
     print(f'{kind}, {deed}: {struck} of {len(ways)} ways to fail')
-    assert struck >= int(_MOST * len(chosen))
+    assert struck == wanted
