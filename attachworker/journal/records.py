@@ -4,7 +4,7 @@
 
 """Rows of the journal: requests with their results, and attachments."""
 
-from collections.abc import Iterator
+import contextlib
 import dataclasses
 import json
 import sqlite3
@@ -17,6 +17,7 @@ from attachworker.journal import database
 from attachworker.journal import reader
 from attachworker.journal import reading
 from attachworker.journal.attachments import AttachmentRecord
+from attachworker.journal.attachments import Listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,36 +323,33 @@ class Records:
 
         See :meth:`unreadable`.
         """
-        return [
-            one
-            for _, one in self._attachments()
-            if isinstance(one, AttachmentRecord)
-        ]
+        found = []
+        for row in self._attachments():
+            with contextlib.suppress(exception.RecordUnreadable):
+                found.append(attachments.from_row(row))
+        return found
 
     def unreadable(self) -> dict[str, exception.RecordUnreadable]:
         """By attachment, what is wrong where a record makes no sense."""
-        found = {}
-        for name, one in self._attachments():
-            try:
-                if not isinstance(one, AttachmentRecord):
-                    raise one
-                one.info()
-                one.device_info()
-            except exception.RecordUnreadable as error:
-                found[name] = error
+        return attachments.unreadable(self._attachments())
+
+    def listed(self) -> list[Listed]:
+        """As they are shown, oldest first, those that make sense."""
+        found = []
+        for row in self._journal.rows(
+            'SELECT attachments.*, result FROM attachments LEFT JOIN requests'
+            ' ON request_id = last_request'
+            ' ORDER BY attachments.created_at, attachments.attachment_id'
+        ):
+            with contextlib.suppress(exception.RecordUnreadable):
+                found.append(attachments.listed(row))
         return found
 
-    def _attachments(
-        self,
-    ) -> Iterator[tuple[str, AttachmentRecord | exception.RecordUnreadable]]:
-        for row in self._journal.rows(
+    def _attachments(self) -> list[sqlite3.Row]:
+        rows: list[sqlite3.Row] = self._journal.rows(
             'SELECT * FROM attachments ORDER BY created_at, attachment_id'
-        ):
-            name = row['attachment_id']
-            try:
-                yield name, attachments.from_row(row)
-            except exception.RecordUnreadable as error:
-                yield name, error
+        )
+        return rows
 
     def forget_attachment(self, attachment_id: str) -> None:
         """:raises IllegalStateChange: see attachworker.journal.attachments"""
