@@ -305,6 +305,10 @@ class Listed:
     updated_at: str
 
 
+#: All of them, oldest first.
+SELECT = 'SELECT * FROM attachments ORDER BY created_at, attachment_id'
+
+
 def put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
     """Write an attachment, new or changed.
 
@@ -383,6 +387,15 @@ def from_row(row: sqlite3.Row) -> AttachmentRecord:
     for name in ('connection', 'device', 'again'):
         columns[name] = reading.decoded(columns[name])
     return AttachmentRecord(**columns)
+
+
+def from_rows(rows: Iterable[sqlite3.Row]) -> list[AttachmentRecord]:
+    """Those that have a state that this version knows."""
+    found = []
+    for row in rows:
+        with contextlib.suppress(exception.RecordUnreadable):
+            found.append(from_row(row))
+    return found
 
 
 def check(row: sqlite3.Row) -> type[objects.ConnectionInfo]:

@@ -323,15 +323,11 @@ class Records:
 
         See :meth:`unreadable`.
         """
-        found = []
-        for row in self._attachments():
-            with contextlib.suppress(exception.RecordUnreadable):
-                found.append(attachments.from_row(row))
-        return found
+        return attachments.from_rows(self._journal.rows(attachments.SELECT))
 
     def unreadable(self) -> dict[str, exception.RecordUnreadable]:
         """By attachment, what is wrong where a record makes no sense."""
-        return attachments.unreadable(self._attachments())
+        return attachments.unreadable(self._journal.rows(attachments.SELECT))
 
     def listed(self) -> list[Listed]:
         """As they are shown, oldest first, those that make sense."""
@@ -344,12 +340,6 @@ class Records:
             with contextlib.suppress(exception.RecordUnreadable):
                 found.append(attachments.listed(row))
         return found
-
-    def _attachments(self) -> list[sqlite3.Row]:
-        rows: list[sqlite3.Row] = self._journal.rows(
-            'SELECT * FROM attachments ORDER BY created_at, attachment_id'
-        )
-        return rows
 
     def forget_attachment(self, attachment_id: str) -> None:
         """:raises IllegalStateChange: see attachworker.journal.attachments"""
