@@ -18,6 +18,10 @@ import stat
 #: the device has gone while its attribute was open.
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENODEV))
 
+#: The devices that stand on others, without the thousand disks that there may
+#: be below them; relative to the root.
+VIRTUAL = 'sys/devices/virtual/block'
+
 #: Text for what there may be a thousand of: pathlib needs as long to make the
 #: name of an attribute as the kernel to give its value.
 Place = str | os.PathLike[str]
