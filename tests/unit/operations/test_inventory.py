@@ -79,6 +79,24 @@ def test_the_list_shows_each_attachment_as_it_is_shown_alone(
     assert [one.last_result is None for one in found] == [False, False, True]
 
 
+def test_the_list_is_one_query(database: Database) -> None:
+    records = Records(database)
+    for name in ('first', 'second', 'third'):
+        attach(records, name)
+    queries = []
+
+    class Journal:
+        path = database.path
+
+        def rows(self, query: str, *values: object) -> list[Any]:
+            queries.append(query)
+            return database.rows(query, *values)
+
+    journal: Any = Journal()
+    assert len(listed(Records(journal))) == 3
+    assert len(queries) == 1
+
+
 def test_one_that_makes_no_sense_is_not_listed_and_its_neighbours_are(
     records: Records, database: Database
 ) -> None:
