@@ -134,7 +134,7 @@ class ISCSIConnector(base.Connector):
     ) -> list[str]:
         leftovers = []
         known = self._known(target, unnamed=True)
-        if known or not holdings.link_holders(target):
+        if known or not holdings.shares_link(target):
             # Otherwise whatever goes on there is another attachment's.
             try:
                 self._check(target, verbs.MOMENT)
@@ -157,7 +157,7 @@ class ISCSIConnector(base.Connector):
             leftovers += self._sessions.log_out(target, holdings, deadline)
             if (
                 not leftovers
-                and not holdings.link_holders(target)
+                and not holdings.shares_link(target)
                 and not self._sessions.of(target)
             ):
                 if awaited:

@@ -229,7 +229,7 @@ class Sessions:
         leftovers = []
         for session in self.of(target):
             if (
-                holdings.link_holders(target)
+                holdings.shares_link(target)
                 or not holdings.owns_link(target, session.sid)
                 or not self._host.scsi.is_empty(session.directory)
             ):

@@ -70,7 +70,7 @@ class Encryption:
         self._privileged = privileged
         self._calls = calls
         self._names = known.Known(
-            root / 'sys/class/block',
+            root / sysfs.VIRTUAL,
             'dm-',
             lambda name: (
                 sysfs.read_dm(root / 'sys/class/block' / name, 'name') or None

@@ -56,7 +56,7 @@ class Multipath:
         self._calls = calls
         self._uevents = monitor
         self._uuids = known.Known(
-            root / 'sys/class/block',
+            root / sysfs.VIRTUAL,
             'dm-',
             lambda name: sysfs.read_dm(self._block(name), 'uuid') or None,
         )

@@ -53,7 +53,7 @@ class SCSI:
     def devices(self, session: pathlib.Path) -> list[ScsiDevice]:
         """Every logical unit below a session's directory."""
         return [
-            ScsiDevice(hctl, self._disk(session / target / hctl))
+            ScsiDevice(hctl, self._disk(f'{session}/{target}/{hctl}'))
             for target in sysfs.names(session)
             if target.startswith('target')
             for hctl in sysfs.names(session / target)
@@ -65,7 +65,7 @@ class SCSI:
         for target in sysfs.names(session):
             if target.startswith('target'):
                 hctl = f'{target.removeprefix("target")}:{lun}'
-                place = session / target / hctl
+                place = f'{session}/{target}/{hctl}'
                 if sysfs.exists(place):
                     return ScsiDevice(hctl, self._disk(place))
         return None
@@ -142,12 +142,12 @@ class SCSI:
 
     def state(self, hctl: str) -> str:
         """What the kernel thinks of a device; ``running`` is good."""
-        return sysfs.read(self._device(hctl) / 'state') or 'gone'
+        return sysfs.read(f'{self._device(hctl)}/state') or 'gone'
 
     def cached_wwn(self, hctl: str) -> str | None:
         """The identifier that the kernel read when it found the device."""
         # Not the attribute "wwid": the kernel chooses it otherwise.
-        page = sysfs.read_bytes(self._device(hctl) / 'vpd_pg83', errno.EINVAL)
+        page = sysfs.read_bytes(f'{self._device(hctl)}/vpd_pg83', errno.EINVAL)
         return None if page is None else vpd.wwn(page)
 
     def wwn(
@@ -175,7 +175,7 @@ class SCSI:
     ) -> bytes:
         """Ask the disk at the device's address, if it has that name still."""
         place, disk = self._device(device.hctl), device.disk
-        instance = disk and sysfs.instance(place / 'block' / disk)
+        instance = disk and sysfs.instance(f'{place}/block/{disk}')
         if not disk or instance is None:
             raise OSError(
                 errno.ESTALE, f'{device.hctl} is not (any more) {disk}'
@@ -221,10 +221,10 @@ class SCSI:
 
         return bool(self._uevents.wait_for(gone, relevant, deadline))
 
-    def _device(self, hctl: str) -> pathlib.Path:
-        return self._root / 'sys/class/scsi_device' / hctl / 'device'
+    def _device(self, hctl: str) -> str:
+        return f'{self._root}/sys/class/scsi_device/{hctl}/device'
 
     @staticmethod
-    def _disk(device: pathlib.Path) -> str | None:
-        disks = sysfs.names(device / 'block')
+    def _disk(device: str) -> str | None:
+        disks = sysfs.names(f'{device}/block')
         return disks[0] if disks else None

@@ -163,7 +163,7 @@ class Stack:
     def _loops(self) -> dict[str, list[str]]:
         """The loop devices on each device: the kernel has no holder there."""
         found: dict[str, list[str]] = {}
-        for name in sysfs.names(self._root / 'sys/devices/virtual/block'):
+        for name in sysfs.names(self._root / sysfs.VIRTUAL):
             file = self._backing_file(name)
             device = self.name_of(file) if file else None
             if device is not None:

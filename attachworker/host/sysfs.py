@@ -18,8 +18,16 @@ import stat
 #: the device has gone while its attribute was open.
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENODEV))
 
+#: The devices that stand on others, without the thousand disks that there may
+#: be below them; relative to the root.
+VIRTUAL = 'sys/devices/virtual/block'
 
-def read(path: pathlib.Path, *without: int) -> str | None:
+#: Text for what there may be a thousand of: pathlib needs as long to make the
+#: name of an attribute as the kernel to give its value.
+Place = str | os.PathLike[str]
+
+
+def read(path: Place, *without: int) -> str | None:
     """The attribute's text without the newline; None if it is gone.
 
     :param without: further error numbers by which the kernel says that this
@@ -30,7 +38,7 @@ def read(path: pathlib.Path, *without: int) -> str | None:
     return None if data is None else data.decode(errors='replace').strip()
 
 
-def read_bytes(path: pathlib.Path, *without: int) -> bytes | None:
+def read_bytes(path: Place, *without: int) -> bytes | None:
     """The attribute as it is; see :func:`read`."""
     try:
         with open(path, 'rb', buffering=0) as file:
@@ -40,7 +48,7 @@ def read_bytes(path: pathlib.Path, *without: int) -> bytes | None:
         return None
 
 
-def read_int(path: pathlib.Path, *without: int) -> int | None:
+def read_int(path: Place, *without: int) -> int | None:
     """The attribute's number; None if it is gone or not a number.
 
     :raises OSError: nobody knows
@@ -52,7 +60,7 @@ def read_int(path: pathlib.Path, *without: int) -> int | None:
         return None
 
 
-def names(directory: pathlib.Path) -> list[str]:
+def names(directory: Place) -> list[str]:
     """What a directory holds, sorted; nothing if it is gone.
 
     :raises OSError: nobody knows
@@ -102,7 +110,7 @@ def read_dm(device: pathlib.Path, name: str) -> str | None:
     return read(device / 'dm' / name, errno.EINVAL)
 
 
-def exists(path: pathlib.Path) -> bool:
+def exists(path: Place) -> bool:
     """Whether there is something, where a link leads to it.
 
     :raises OSError: nobody knows
@@ -115,7 +123,7 @@ def exists(path: pathlib.Path) -> bool:
     return True
 
 
-def instance(directory: pathlib.Path) -> int | None:
+def instance(directory: Place) -> int | None:
     """What no later device has, under whatever name; None if it is gone.
 
     :param directory: of the device, or a link to it
@@ -156,7 +164,7 @@ def resolved(path: pathlib.Path) -> pathlib.Path | None:
         return None
 
 
-def _unless_gone(error: OSError, path: pathlib.Path, *without: int) -> None:
+def _unless_gone(error: OSError, path: Place, *without: int) -> None:
     """Raise an error that does not mean that there is nothing."""
     if error.errno not in _GONE and error.errno not in without:
         # what fails after it was opened does not tell where

@@ -10,6 +10,7 @@ what was asked for, and about what on this host is ours.
 
 from attachworker.journal.attachments import AttachmentRecord
 from attachworker.journal.attachments import AttachmentState
+from attachworker.journal.attachments import Listed
 from attachworker.journal.database import Database
 from attachworker.journal.holdings import Holdings
 from attachworker.journal.ledger import Contents
@@ -30,6 +31,7 @@ __all__ = [
     'Database',
     'Holdings',
     'Ledger',
+    'Listed',
     'Reader',
     'Records',
     'RequestRecord',

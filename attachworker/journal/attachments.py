@@ -7,6 +7,7 @@ The state alone says how an attachment stands. Nothing is concluded from other
 fields of its record, from a request, or from the boot that it dates from.
 """
 
+from collections.abc import Iterable
 import contextlib
 import dataclasses
 import enum
@@ -285,6 +286,29 @@ class AttachmentRecord:
         return dataclasses.replace(self, state=state)
 
 
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """An attachment that can be read, as it is shown.
+
+    :ivar device: see :class:`AttachmentRecord`
+    :ivar last_result: of the request that ended last, as a primitive; None if
+        there is none that can be read
+    """
+
+    attachment_id: str
+    volume_id: str | None
+    protocol: str
+    state: AttachmentState
+    device: dict[str, Any] | None
+    last_result: dict[str, Any] | None
+    created_at: str
+    updated_at: str
+
+
+#: All of them, oldest first.
+SELECT = 'SELECT * FROM attachments ORDER BY created_at, attachment_id'
+
+
 def put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
     """Write an attachment, new or changed.
 
@@ -363,6 +387,70 @@ def from_row(row: sqlite3.Row) -> AttachmentRecord:
     for name in ('connection', 'device', 'again'):
         columns[name] = reading.decoded(columns[name])
     return AttachmentRecord(**columns)
+
+
+def from_rows(rows: Iterable[sqlite3.Row]) -> list[AttachmentRecord]:
+    """Those that have a state that this version knows."""
+    found = []
+    for row in rows:
+        with contextlib.suppress(exception.RecordUnreadable):
+            found.append(from_row(row))
+    return found
+
+
+def check(row: sqlite3.Row) -> type[objects.ConnectionInfo]:
+    """Raise if a record makes no sense.
+
+    :returns: the class of what it is connected to
+    :raises RecordUnreadable: it makes none
+    """
+    what = f'attachment {row["attachment_id"]}'
+    with reading.legible(what):
+        AttachmentState(row['state'])
+    if row['device'] is not None:
+        reading.class_in(row['device'], what)
+    found: type[objects.ConnectionInfo] = reading.class_in(
+        row['connection'], what
+    )
+    return found
+
+
+def unreadable(
+    rows: Iterable[sqlite3.Row],
+) -> dict[str, exception.RecordUnreadable]:
+    """By attachment, what is wrong where a record makes no sense."""
+    found = {}
+    for row in rows:
+        try:
+            check(row)
+        except exception.RecordUnreadable as error:
+            found[row['attachment_id']] = error
+    return found
+
+
+def listed(row: sqlite3.Row) -> Listed:
+    """One as it is shown.
+
+    :param row: with the column ``result``, that of its last request
+    :raises RecordUnreadable: it makes no sense
+    """
+    protocol = check(row).protocol
+    result = row['result']
+    if result is not None:
+        try:
+            reading.class_in(result, f'request {row["last_request"]}')
+        except exception.RecordUnreadable:
+            result = None
+    return Listed(
+        attachment_id=row['attachment_id'],
+        volume_id=row['volume_id'],
+        protocol=protocol,
+        state=AttachmentState(row['state']),
+        device=reading.decoded(row['device']),
+        last_result=reading.decoded(result),
+        created_at=row['created_at'],
+        updated_at=row['updated_at'],
+    )
 
 
 def _state(

@@ -191,15 +191,13 @@ class Holdings:
 
     # -- links
 
-    def link_holders(self, path: Target) -> list[str]:
-        """Other attachments that use the link of this path."""
-        rows = self._journal.rows(
-            'SELECT DISTINCT attachment_id FROM holdings WHERE link = ?'
-            " AND link != '' AND attachment_id != ?",
+    def shares_link(self, path: Target) -> bool:
+        """Whether other attachments use the link of this path."""
+        return self._any(
+            "holdings WHERE link = ? AND link != '' AND attachment_id != ?",
             path.link_key,
             self._attachment_id,
         )
-        return [row['attachment_id'] for row in rows]
 
     def intend_link(self, path: Target, after: int) -> None:
         """A link is about to be made; its number will be above this.

@@ -9,6 +9,7 @@ the other rows are as good as ever.
 
 from collections.abc import Iterator
 import contextlib
+import functools
 import json
 from typing import Any
 
@@ -39,6 +40,25 @@ def as_object(primitive: dict[str, Any], what: str) -> Any:
     """
     with legible(what):
         return objects.AttachWorkerObject.obj_from_primitive(primitive)
+
+
+def class_in(text: str, what: str) -> Any:
+    """The class of the versioned object that a column holds.
+
+    :param what: see :func:`as_object`
+    :raises RecordUnreadable: likewise
+    """
+    return _class_in(text) or type(as_object(decoded(text), what))
+
+
+# The text alone decides, so it is decided once for each. To make the objects
+# of a thousand rows takes longer than all else that is done with these.
+@functools.lru_cache(maxsize=16384)
+def _class_in(text: str) -> type[objects.AttachWorkerObject] | None:
+    try:
+        return type(as_object(decoded(text), ''))
+    except exception.RecordUnreadable:
+        return None
 
 
 @contextlib.contextmanager

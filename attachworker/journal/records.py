@@ -4,7 +4,7 @@
 
 """Rows of the journal: requests with their results, and attachments."""
 
-from collections.abc import Iterator
+import contextlib
 import dataclasses
 import json
 import sqlite3
@@ -17,6 +17,7 @@ from attachworker.journal import database
 from attachworker.journal import reader
 from attachworker.journal import reading
 from attachworker.journal.attachments import AttachmentRecord
+from attachworker.journal.attachments import Listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,36 +323,23 @@ class Records:
 
         See :meth:`unreadable`.
         """
-        return [
-            one
-            for _, one in self._attachments()
-            if isinstance(one, AttachmentRecord)
-        ]
+        return attachments.from_rows(self._journal.rows(attachments.SELECT))
 
     def unreadable(self) -> dict[str, exception.RecordUnreadable]:
         """By attachment, what is wrong where a record makes no sense."""
-        found = {}
-        for name, one in self._attachments():
-            try:
-                if not isinstance(one, AttachmentRecord):
-                    raise one
-                one.info()
-                one.device_info()
-            except exception.RecordUnreadable as error:
-                found[name] = error
-        return found
+        return attachments.unreadable(self._journal.rows(attachments.SELECT))
 
-    def _attachments(
-        self,
-    ) -> Iterator[tuple[str, AttachmentRecord | exception.RecordUnreadable]]:
+    def listed(self) -> list[Listed]:
+        """As they are shown, oldest first, those that make sense."""
+        found = []
         for row in self._journal.rows(
-            'SELECT * FROM attachments ORDER BY created_at, attachment_id'
+            'SELECT attachments.*, result FROM attachments LEFT JOIN requests'
+            ' ON request_id = last_request'
+            ' ORDER BY attachments.created_at, attachments.attachment_id'
         ):
-            name = row['attachment_id']
-            try:
-                yield name, attachments.from_row(row)
-            except exception.RecordUnreadable as error:
-                yield name, error
+            with contextlib.suppress(exception.RecordUnreadable):
+                found.append(attachments.listed(row))
+        return found
 
     def forget_attachment(self, attachment_id: str) -> None:
         """:raises IllegalStateChange: see attachworker.journal.attachments"""

@@ -82,9 +82,28 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
             raise exception.InvalidConnectionInfo(
                 key=_name(primitive), rule='is not a well-formed object'
             ) from None
-        # The library leaves the sender's version here. It is an object of
-        # this version now, and goes out as one.
-        found.VERSION = type(found).VERSION
+        return found
+
+    @classmethod
+    def _obj_from_primitive(
+        cls, context: Any, objver: str, primitive: dict[str, Any]
+    ) -> Self:
+        # The library assigns one attribute after the other, notes each as
+        # changed, and leaves the sender's version in the object. It is an
+        # object of this version now, and goes out as one.
+        found = cls.__new__(cls)
+        base.VersionedObject.__init__(found, context)
+        made: Any = cls
+        values, collections = _defaults(made)
+        vars(found).update(values)
+        given = collections | cls._obj_primitive_field(primitive, 'data')
+        for name, field in cls.fields.items():
+            if name in given:
+                value = given[name]
+                if value is not None or not field.nullable:
+                    value = field.from_primitive(found, name, value)
+                    value = field.coerce(found, name, value)
+                vars(found)[f'_obj_{name}'] = value
         return found
 
     def obj_what_changed(self) -> set[str]:

@@ -4,6 +4,8 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+import functools
+from typing import TypeVar
 
 from attachworker import objects
 from attachworker.connectors import Connectors
@@ -16,6 +18,9 @@ from attachworker.journal import AttachmentState
 from attachworker.journal import Contents
 from attachworker.journal import Ledger
 from attachworker.operations import late_paths
+
+K = TypeVar('K')
+V = TypeVar('V')
 
 
 class Audit:
@@ -70,15 +75,32 @@ class _Comparison:
         self._links = links
         self._maps = maps
         self._mappings = mappings
-        self._boot_id = boot_id
         #: Attachments of which nothing can be said now.
         self._left_out = journal.busy | journal.unreadable.keys()
         self._records = {one.attachment_id: one for one in journal.attachments}
-        self._holders: dict[str, set[str]] = {}
-        self._link_holders: dict[str, set[str]] = {}
-        for attachment_id, path, link in journal.paths:
-            self._holders.setdefault(path, set()).add(attachment_id)
-            self._link_holders.setdefault(link, set()).add(attachment_id)
+        # Each thing is looked up by what it is known by: to search for all of
+        # them among all takes seconds on a host that has a thousand.
+        self._opened = {mapping.path for mapping in mappings}
+        self._map_of = {one.wwid: one for one in reversed(maps)}
+        self._wanted_by = _grouped(
+            (one.wwn, one.attachment_id) for one in journal.attachments
+        )
+        self._holders = _grouped(
+            (path, holder) for holder, path, _ in journal.paths
+        )
+        self._link_holders = _grouped(
+            (link, holder) for holder, _, link in journal.paths
+        )
+        self._logins = _grouped(
+            (link, (after, number))
+            for link, boot_of_login, after, number in journal.links
+            if boot_of_login == boot_id
+        )
+        self._disks = _grouped(
+            (device.disk, (link, device))
+            for link in links
+            for device in link.devices
+        )
         self._there = {
             key: (link, device)
             for link in links
@@ -128,16 +150,14 @@ class _Comparison:
             return 'missing', 'it failed, and what is left is being put back'
         device = objects.DeviceInfo.obj_from_primitive(record.device)
         opened = encryption.path_of(encryption.name_of(record.attachment_id))
-        if device.path == opened and all(
-            found.path != opened for found in self._mappings
-        ):
+        if device.path == opened and opened not in self._opened:
             return 'missing', f'there is no {opened}'
         disks, wrong = None, []
         if device.multipath_id is not None:
-            found = [m for m in self._maps if m.wwid == device.multipath_id]
-            if not found:
+            found = self._map_of.get(device.multipath_id)
+            if found is None:
                 return 'missing', f'there is no map of {device.multipath_id}'
-            disks = found[0].disks
+            disks = found.disks
         present = 0
         for path in device.paths:
             if disks is None and path.state != 'connected':
@@ -222,16 +242,9 @@ class _Comparison:
 
     def _of_map(self, found: multipath.Map) -> Iterator[objects.AuditFinding]:
         what = f'map {found.name}'
-        holders = {
-            record.attachment_id
-            for record in self._journal.attachments
-            if record.wwn == found.wwid
-        }
+        holders = set(self._wanted_by.get(found.wwid, ()))
         below = [
-            (link, device)
-            for link in self._links
-            for device in link.devices
-            if device.disk in found.disks
+            one for disk in found.disks for one in self._disks.get(disk, ())
         ]
         users = {
             user
@@ -254,10 +267,15 @@ class _Comparison:
     def _of_mapping(
         self, found: encryption.Mapping
     ) -> Iterator[objects.AuditFinding]:
-        owners = self._records.keys() | self._left_out
-        if found.name not in map(encryption.name_of, owners):
+        if found.name not in self._names_of_mappings:
             below = ', '.join(found.disks)
             yield _finding('orphan', f'mapping {found.name}', below)
+
+    @functools.cached_property
+    def _names_of_mappings(self) -> set[str]:
+        return set(
+            map(encryption.name_of, self._records.keys() | self._left_out)
+        )
 
     def _of_record(
         self, record: AttachmentRecord
@@ -273,15 +291,10 @@ class _Comparison:
     def _owns(self, link: connectors.Link) -> bool:
         if link.number is None:
             return bool(self._users(link))
-        keys = _link_keys(link)
         return any(
-            key in keys
-            and boot_id == self._boot_id
-            and (
-                link.number == number
-                or (number is None and link.number > after)
-            )
-            for key, boot_id, after, number in self._journal.links
+            link.number == number or (number is None and link.number > after)
+            for key in _link_keys(link)
+            for after, number in self._logins.get(key, ())
         )
 
     def _users(self, link: connectors.Link) -> set[str]:
@@ -305,6 +318,13 @@ class _Comparison:
             for key in _keys(link, device)
             for user in self._holders.get(key, ())
         }
+
+
+def _grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 def _link_keys(link: connectors.Link) -> set[str]:
@@ -337,7 +357,7 @@ def _is_other(
     device: connectors.LinkedDevice, record: AttachmentRecord
 ) -> bool:
     """Whether a device is known not to be the attachment's volume."""
-    if device.wwn is None or record.wwn is None:
+    if device.wwn is None or record.wwn is None or device.wwn == record.wwn:
         return False
     normalise = objects.normalise_wwn
     return bool(normalise(device.wwn) != normalise(record.wwn))

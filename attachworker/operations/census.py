@@ -20,7 +20,6 @@ from attachworker.journal import Database
 from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.operations.cleanup import Cleanup
-from attachworker.operations.inventory import Inventory
 from attachworker.telemetry.metrics import Gauge
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +39,6 @@ class Census:
     ) -> None:
         self._ledger = Ledger(database)
         self._records = Records(database)
-        self._inventory = Inventory(self._records)
         self._connectors = connectors
         self._host = host
         self._dispatcher = dispatcher
@@ -93,8 +91,8 @@ class Census:
             'Attachments that the journal has.',
             ('protocol', 'state'),
             (
-                (one.protocol, one.state)
-                for one in self._inventory.attachments()
+                (one.protocol, one.state.shown)
+                for one in self._records.listed()
             ),
         )
 

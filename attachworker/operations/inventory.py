@@ -4,12 +4,13 @@
 
 """What this host has attached, and how requests ended: reads only."""
 
-import contextlib
 import datetime
+from typing import Any
 
 from attachworker import exception
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
+from attachworker.journal import Listed
 from attachworker.journal import Records
 
 
@@ -28,14 +29,12 @@ class Inventory:
             raise exception.AttachmentNotFound(attachment_id=attachment_id)
         return self._object(record)
 
-    def attachments(self) -> list[objects.Attachment]:
-        """All attachments, oldest first."""
-        found = []
-        for record in self._records.attachments():
-            # The audit tells of one that makes no sense.
-            with contextlib.suppress(exception.RecordUnreadable):
-                found.append(self._object(record))
-        return found
+    def attachments(self) -> list[dict[str, Any]]:
+        """All attachments, oldest first, as primitives.
+
+        The audit tells of one that makes no sense.
+        """
+        return [_primitive(one) for one in self._records.listed()]
 
     def result(self, request_id: str) -> objects.OperationResult | None:
         """The final result; None while the request is under way.
@@ -68,3 +67,20 @@ class Inventory:
             return last.result_object() if last else None
         except exception.RecordUnreadable:
             return None
+
+
+def _primitive(listed: Listed) -> dict[str, Any]:
+    """What was stored as a primitive goes out as it is."""
+    found = objects.Attachment(
+        attachment_id=listed.attachment_id,
+        volume_id=listed.volume_id,
+        protocol=listed.protocol,
+        state=listed.state.shown,
+        created_at=datetime.datetime.fromisoformat(listed.created_at),
+        updated_at=datetime.datetime.fromisoformat(listed.updated_at),
+    ).obj_to_primitive()
+    found[f'{objects.Attachment.OBJ_SERIAL_NAMESPACE}.data'] |= {
+        'device': listed.device,
+        'last_result': listed.last_result,
+    }
+    return found

@@ -45,7 +45,15 @@ class ObjectSerializer(messaging.NoOpSerializer):
         self._versions = objects.HISTORY[level] if level else {}
 
     def serialize_entity(self, ctxt: Any, entity: Any) -> Any:
-        """Turn objects into primitives, also within lists and dicts."""
+        """Turn objects into primitives, also within lists and dicts.
+
+        What is a primitive already is made an object again only for a peer
+        that knows an older one.
+        """
+        if isinstance(entity, dict) and _NAME_KEY in entity:
+            if not self._versions:
+                return self._secrets.seal(entity)
+            entity = from_wire(entity, base.AttachWorkerObject, 'answer')
         if isinstance(entity, base.AttachWorkerObject):
             return self.to_wire(ctxt, entity)
         return _each(entity, lambda item: self.serialize_entity(ctxt, item))

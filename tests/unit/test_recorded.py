@@ -158,6 +158,31 @@ def test_what_is_newer_than_the_level_is_left_out(
     assert asked == ['1.1', '1.0']
 
 
+def test_what_was_stored_newer_than_the_level_is_left_out_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a primitive that this release has stored, with a newer interface
+    newer = {**objects.HISTORY['1.0'], 'ReplyTo': '1.1'}
+    monkeypatch.setitem(objects.HISTORY, '1.1', newer)
+    monkeypatch.setattr(objects.ReplyTo, 'VERSION', '1.1')
+    monkeypatch.setattr(
+        objects.ReplyTo,
+        'obj_make_compatible',
+        lambda self, primitive, version: primitive.pop('server'),
+    )
+    stored = objects.ReplyTo(
+        exchange='e', topic='t', server='s'
+    ).obj_to_primitive()
+    # Then it goes out as it is, and in the older form where somebody is older
+    ours = serializer.WorkerSerializer().serialize_entity({}, [stored])
+    assert ours == [stored]
+    (theirs,) = serializer.WorkerSerializer(level='1.0').serialize_entity(
+        {}, [stored]
+    )
+    assert theirs['versioned_object.version'] == '1.0'
+    assert theirs['versioned_object.data'] == {'exchange': 'e', 'topic': 't'}
+
+
 def test_a_level_that_there_is_not() -> None:
     with pytest.raises(exception.ConfigurationError, match='upgrade_levels'):
         serializer.ObjectSerializer(level='7.0')

@@ -19,8 +19,11 @@ NAME = encryption.name_of('attachment')
 def dm(
     root: pathlib.Path, device: str, uuid: str, name: str, *disks: str
 ) -> None:
-    directory = root / 'sys/class/block' / device
+    directory = root / 'sys/devices/virtual/block' / device
     (directory / 'dm').mkdir(parents=True)
+    block = root / 'sys/class/block'
+    block.mkdir(parents=True, exist_ok=True)
+    (block / device).symlink_to(f'../../devices/virtual/block/{device}')
     (directory / 'dm/uuid').write_text(f'{uuid}\n')
     (directory / 'dm/name').write_text(f'{name}\n')
     for disk in disks:

@@ -77,7 +77,9 @@ def maps(
 def dm(root: pathlib.Path, name: str, uuid: str, *disks: str) -> None:
     """A device-mapper device on top of disks, as sysfs shows it."""
     block = root / 'sys/class/block'
-    (block / name / 'dm').mkdir(parents=True)
+    block.mkdir(parents=True, exist_ok=True)
+    (root / 'sys/devices/virtual/block' / name / 'dm').mkdir(parents=True)
+    (block / name).symlink_to(f'../../devices/virtual/block/{name}')
     (block / name / 'dm/uuid').write_text(f'{uuid}\n')
     (block / name / 'slaves').mkdir()
     for disk in disks:

@@ -59,7 +59,8 @@ def test_names_of_targets_have_no_case(
     pair[0].take(ONE)
     spelled = ONE._replace(name=NAME.upper())
     assert pair[1].path_holders(spelled) == ['a']
-    assert pair[1].link_holders(spelled) == ['a']
+    assert pair[1].shares_link(spelled)
+    assert not pair[0].shares_link(spelled)
     # but those of files have
     pair[0].take(FILE)
     assert pair[1].path_holders(FILE._replace(name=FILE.name.lower())) == []

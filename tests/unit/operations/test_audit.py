@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable
+import sys
 import types
 from typing import Any
 
@@ -245,3 +246,89 @@ def test_mappings(scene: Scene) -> None:
     assert scene.findings() == [f'orphan mapping {other.name}: sda']
     scene.mappings = []
     assert scene.attachment() == f'missing: there is no {path}'
+
+
+# -- what it costs
+
+
+def steps(scene: Scene) -> int:
+    """Functions that are called for a report."""
+    count = 0
+
+    def note(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ('call', 'c_call')
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        report = scene.report()
+    finally:
+        sys.setprofile(before)
+    assert {one.state for one in report.attachments} == {'ok'}
+    assert report.findings == []
+    return count
+
+
+def test_twice_as_many_attachments_take_twice_as_long(
+    database: Database,
+) -> None:
+    # Given attachments of maps with a mapping on top, each on its own session
+    scene = Scene(database)
+    costs = []
+    for number in range(1, 61):
+        name = f'attachment-{number}'
+        wwn = f'36001405{number:025d}'
+        target = TARGET._replace(name=f'iqn.2026-01.example:{number}')
+        held = Holdings(database, name, 'boot')
+        held.take(target)
+        held.intend_link(target, number - 1)
+        held.confirm_link(target, number)
+        mapping = encryption.name_of(name)
+        path = objects.PathInfo(
+            device=f'sd{number}',
+            portal=target.portal,
+            target=target.name,
+            lun=target.lun,
+            state='connected',
+        )
+        shown = device(
+            path=encryption.path_of(mapping),
+            paths=[path],
+            multipath_id=wwn,
+        )
+        rows.put(
+            scene.records,
+            rows.attachment(
+                name,
+                state=AttachmentState.ATTACHED,
+                wwn=wwn,
+                device=shown.obj_to_primitive(),
+            ),
+        )
+        scene.links.append(
+            connectors.Link(
+                name=f'session {number}',
+                number=number,
+                target=target.name,
+                portals=frozenset({target.portal}),
+                works=True,
+                state='LOGGED_IN',
+                devices=(
+                    connectors.LinkedDevice(
+                        1, f'sd{number}', f'{number}:0:0:1', 'running', wwn
+                    ),
+                ),
+            )
+        )
+        scene.maps.append(multipath.Map(f'dm-{number}', wwn, (f'sd{number}',)))
+        scene.mappings.append(
+            encryption.Mapping(
+                mapping, f'dm-{100 + number}', (f'dm-{number}',), True
+            )
+        )
+        if number in (30, 60):
+            scene.report()  # what it learns of each it need not learn again
+            costs.append(steps(scene))
+    # Then each takes as much, however many there are
+    assert costs[1] < 2.1 * costs[0], costs
