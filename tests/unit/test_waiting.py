@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Nobody waits for storage that does not answer, but who wants a volume of it.
+
+On the simulated host: there everything hangs for as long as a test wants.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import concurrent.futures
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.simulator.bed import SimulatedBed
+
+#: Seconds that a portal may take to answer: longer than anything here.
+_SILENCE = 120
+#: Seconds in which what nothing hinders is done, on a busy machine too.
+_PATIENCE = 30
+
+
+@pytest.fixture
+def bed() -> Iterator[SimulatedBed]:
+    bed = SimulatedBed()
+    bed.set_multipathd()
+    yield bed
+    bed.close()
+
+
+@pytest.fixture
+def callers() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        yield pool
+
+
+def worker(bed: SimulatedBed, **options: Any) -> harness.Harness:
+    iscsi = {'login_timeout': _SILENCE, **options.pop('iscsi', {})}
+    return harness.Harness(bed, iscsi=iscsi, **options)
+
+
+def until(look: Callable[[], Any]) -> None:
+    limit = time.monotonic() + _PATIENCE
+    while not look():
+        assert time.monotonic() < limit, 'it did not happen'
+        time.sleep(0.02)
+
+
+def attempts() -> int:
+    """How many targets are being connected in this process."""
+    return sum(
+        one.name.startswith('connect ') for one in threading.enumerate()
+    )
+
+
+@pytest.mark.timeout(180)
+def test_many_dead_portals_take_no_thread_from_other_storage(
+    bed: SimulatedBed, callers: concurrent.futures.ThreadPoolExecutor
+) -> None:
+    # Given as many attaches as a storage may have at once, to 16 portals each
+    # that do not answer; here all storage has one address
+    good = bed.create_volume(portals=2)
+    dead = [bed.create_volume(portals=16) for _ in range(8)]
+    portals = [portal for volume in dead for portal in volume.portals]
+    for portal in portals:
+        bed.hang_portal(portal)
+    with worker(bed, max_running_per_backend=16) as running:
+        waiting = [
+            callers.submit(running.attach, volume, multipath=True)
+            for volume in dead
+        ]
+        until(lambda: attempts() >= len(portals))
+        # When a volume of another one is attached and detached
+        result = running.attach(
+            good, multipath=True, deadline_seconds=_PATIENCE
+        )
+        # Then that does not wait for any of them
+        assert result.status == 'attached', result.as_dict()
+        assert not result.device.degraded
+        result = running.detach(good.name, deadline_seconds=_PATIENCE)
+        assert result.status == 'detached', result.as_dict()
+        assert not any(one.done() for one in waiting)
+        for portal in portals:
+            bed.stop_portal(portal)
+        for one in waiting:
+            assert one.result().error.code == 'target_unreachable'
+
+
+@pytest.mark.timeout(180)
+def test_paths_that_come_after_the_answer_keep_no_volume_waiting(
+    bed: SimulatedBed, callers: concurrent.futures.ThreadPoolExecutor
+) -> None:
+    # Given more volumes than a storage may have operations at once, and one
+    # portal of two that does not answer
+    first = bed.create_volume(portals=2)
+    volumes = [first]
+    volumes += [bed.create_volume(portals=2, on=first) for _ in range(16)]
+    before = bed.snapshot()
+    bed.hang_portal(first.portals[1])
+    with worker(bed, max_running=16, max_running_per_backend=8) as running:
+
+        def attach(volume: Any) -> Any:
+            return running.attach(
+                volume, multipath=True, deadline_seconds=_PATIENCE
+            )
+
+        # When all of them are attached, then none waits for that portal
+        for result in callers.map(attach, volumes):
+            assert result.status == 'attached', result.as_dict()
+            assert result.device.degraded
+        for volume in volumes:
+            assert running.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
