@@ -9,6 +9,9 @@ On the simulated host: there everything hangs for as long as a test wants.
 from collections.abc import Callable
 from collections.abc import Iterator
 import concurrent.futures
+import pathlib
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -16,12 +19,20 @@ from typing import Any
 import pytest
 
 from tests import harness
+from tests.simulator import faults
 from tests.simulator.bed import SimulatedBed
 
 #: Seconds that a portal may take to answer: longer than anything here.
 _SILENCE = 120
 #: Seconds in which what nothing hinders is done, on a busy machine too.
 _PATIENCE = 30
+#: os-brick's way to take its lock.
+_OS_BRICK = """
+import sys
+import fasteners
+lock = fasteners.InterProcessLock(sys.argv[1])
+print('got' if lock.acquire(timeout=float(sys.argv[2])) else 'busy')
+"""
 
 
 @pytest.fixture
@@ -88,6 +99,45 @@ def test_many_dead_portals_take_no_thread_from_other_storage(
             bed.stop_portal(portal)
         for one in waiting:
             assert one.result().error.code == 'target_unreachable'
+
+
+@pytest.mark.timeout(180)
+def test_a_scan_that_is_stuck_keeps_the_lock_of_os_brick_from_nobody(
+    bed: SimulatedBed,
+    callers: concurrent.futures.ThreadPoolExecutor,
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a volume whose scan is stuck, with plenty of time left
+    bad, good = bed.create_volume(), bed.create_volume()
+    before = bed.snapshot()
+    options = {'os_brick_lock_paths': [str(tmp_path)]}
+    with worker(bed, iscsi=options) as running:
+        stuck = bed.arm(faults.Fault.HANG_BEFORE, 'scsi.scan')
+        waiting = callers.submit(
+            running.attach, bad, deadline_seconds=_SILENCE
+        )
+        assert stuck.wait()
+        # When somebody else on this host uses os-brick
+        lock = str(tmp_path / 'os-brick-connect_volume')
+        answer = subprocess.run(
+            [sys.executable, '-c', _OS_BRICK, lock, str(_PATIENCE)],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        # Then it has the lock before long
+        assert answer.stdout == 'got\n'
+        # And other volumes of this worker come and go
+        result = running.attach(good, deadline_seconds=_PATIENCE)
+        assert result.status == 'attached', result.as_dict()
+        result = running.detach(good.name, deadline_seconds=_PATIENCE)
+        assert result.status == 'detached', result.as_dict()
+        # And the one that was stuck is attached once it is not any more
+        assert not waiting.done()
+        stuck.release()
+        assert waiting.result().status == 'attached'
+        assert running.detach(bad.name).status == 'detached'
+    assert bed.snapshot() == before
 
 
 @pytest.mark.timeout(180)
