@@ -19,9 +19,6 @@ from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds that a map which nobody was to have gets to go.
-_MOMENT = 3.0
-
 
 class GetConnector(base.Task):
     """Find out how this host connects the volume's protocol.
@@ -129,6 +126,11 @@ class FindWwn(base.Task):
         run.holdings.identify(wwn)
         for name in run.holdings.volume_holders(wwn, run.targets[0]):
             self._share(connector, alive, name)
+        if not run.assembles:
+            # Those whose turn was over, and that have come after all.
+            first, *late = run.attempts.paths()
+            for path in late:
+                run.leftovers += run.let_go(path.target, first.disk)
         return wwn
 
     def _share(
@@ -158,21 +160,9 @@ class FindWwn(base.Task):
             run.holdings.take(chosen.target)
         for target in run.targets:
             if target != chosen.target:
-                run.leftovers += run.let_go(target)
+                run.leftovers += run.let_go(target, chosen.disk)
         run.attempts.adopt(chosen)
         run.targets = [chosen.target]
-        self._take_off_map(chosen)
-
-    def _take_off_map(self, path: connectors.Path) -> None:
-        """Remove the map that multipathd has made of two disks of a volume.
-
-        Nobody was to have it; for a moment there were two disks, because the
-        storage has two names for the volume.
-        """
-        multipath = self.run.host.multipath
-        held = multipath.of(path.disk)
-        if held is not None and set(held.disks) == {path.disk}:
-            multipath.remove(held, self.run.deadline.sooner(_MOMENT))
 
 
 def prefer_shared(run: Run) -> None:

@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 _GRACE = 2.0
 #: Seconds that whoever only looks at a new device gets to let go of it.
 _MOMENT = 5.0
+#: Seconds that a map which nobody was to have gets to go.
+_UNWANTED = 3.0
 
 SHARED = 'the device stays: another attachment of this host uses it'
 
@@ -271,19 +273,36 @@ class Takedown:
         except OSError as error:
             LOG.warning('Map %s goes on queueing: %s', found.name, error)
 
-    def disconnect(self, target: base.Target) -> list[str]:
+    def disconnect(
+        self, target: base.Target, beside: str | None = None
+    ) -> list[str]:
         """Take one path away, and its link with the last one.
 
         A detach leaves the paths to those who have the same volume still.
 
+        :param beside: a disk of the volume that stays, and is to have no map
         :returns: what is left
         """
         if self.heirs and not self._undo:
             self._holdings.hand_over(target, self.heirs[0])
             return []
-        return self._connector.disconnect(
+        came = beside is not None and self._connector.paths(target)
+        left = self._connector.disconnect(
             target, self._holdings, self._deadline, self._may_remove
         )
+        if beside is not None and came:
+            self._take_off_map(beside)
+        return left
+
+    def _take_off_map(self, disk: str) -> None:
+        """Remove the map that multipathd has made of two disks of a volume.
+
+        Nobody was to have it; for a moment there were two disks, because the
+        storage has two names for the volume, or one was late.
+        """
+        held = self._host.multipath.of(disk)
+        if held is not None and set(held.disks) == {disk}:
+            self._host.multipath.remove(held, self._deadline.sooner(_UNWANTED))
 
     def _may_remove(self, path: base.Path) -> tuple[bool, list[str]]:
         """See :data:`attachworker.connectors.base.MayRemove`."""

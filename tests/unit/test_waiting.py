@@ -165,3 +165,37 @@ def test_paths_that_come_after_the_answer_keep_no_volume_waiting(
         for volume in volumes:
             assert running.detach(volume.name).status == 'detached'
     assert bed.snapshot() == before
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize('rollback_grace', [_PATIENCE, 1])
+def test_a_scan_that_is_stuck_is_not_the_last_portal_that_is_tried(
+    bed: SimulatedBed, rollback_grace: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a volume whose first portal is stuck in its scan
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    with worker(bed, rollback_grace=rollback_grace) as running:
+        stuck = bed.arm(faults.Fault.HANG_BEFORE, 'scsi.scan')
+        # When it is to be attached by one path
+        result = running.attach(volume, deadline_seconds=10)
+        # Then the other portal is used
+        assert result.status == 'attached', result.as_dict()
+        (path,) = result.device.paths
+        assert bed.read(result.device.path) == volume.pattern
+        # And when the scan goes on, before or after it was given up, then
+        # what it brings is put back
+        if rollback_grace < _PATIENCE:
+            until(lambda: 'Left over of' in caplog.text)
+        stuck.release()
+        until(lambda: len(bed.snapshot()['sessions']) == 1)
+        until(lambda: disks(bed) == [path.device])
+        assert bed.read(result.device.path) == volume.pattern
+        result = running.detach(volume.name)
+        assert result.status == 'detached', result.as_dict()
+    assert bed.snapshot() == before
+
+
+def disks(bed: SimulatedBed) -> list[str]:
+    """The block devices of the host, maps too."""
+    return sorted(p.name for p in (bed.root / 'sys/class/block').iterdir())
