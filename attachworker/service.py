@@ -4,7 +4,6 @@
 
 """The worker: makes all parts from the configuration and starts them."""
 
-import concurrent.futures
 from importlib import metadata
 import pathlib
 import threading
@@ -23,6 +22,7 @@ from attachworker.connectors import Connectors
 from attachworker.dispatcher import Dispatcher
 from attachworker.host import Host
 from attachworker.host import system
+from attachworker.host import threads
 from attachworker.journal import Database
 from attachworker.journal import Ledger
 from attachworker.journal import Records
@@ -54,8 +54,6 @@ LOG = logging.getLogger(__name__)
 #: Threads of the RPC server beyond one for each call of an operation. Such a
 #: call needs none before its answer, which takes long if its caller is gone.
 _QUICK_CALLS = 16
-#: Targets of one attach that are connected by the same flow at once.
-_FLOW_THREADS = 8
 #: Seconds in which another worker of our name would answer.
 _NAMESAKE_TIMEOUT = 2
 #: Seconds that multipathd may take to say that it is there.
@@ -124,11 +122,6 @@ class Worker:
         self._dispatcher = Dispatcher(
             conf.max_running, conf.max_running_per_backend, conf.max_queued
         )
-        # Not futurist's, whose idle threads wake up every second.
-        self._executor = concurrent.futures.ThreadPoolExecutor(
-            max_workers=conf.max_running * _FLOW_THREADS,
-            thread_name_prefix='flow',
-        )
         self._connectors = Connectors(host, conf)
         self._telemetry = Telemetry(
             conf.host,
@@ -156,7 +149,7 @@ class Worker:
             database=self._database,
             records=self._records,
             boot_id=self._host.boot_id,
-            executor=self._executor,
+            executor=threads.Executor(),
             limits={
                 'path_grace': conf.multipath.path_grace,
                 'map_timeout': conf.multipath.map_timeout,
@@ -299,7 +292,6 @@ class Worker:
                 self._server.wait()
         self._replies.stop()
         self._telemetry.stop()
-        self._executor.shutdown(wait=False)
         self._transport.cleanup()
         self._notification_transport.cleanup()
         self._host.close()

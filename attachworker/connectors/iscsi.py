@@ -97,9 +97,10 @@ class ISCSIConnector(base.Connector):
             )
         with (
             self._device_locks.hold(target.key, deadline),
-            self._os_brick.hold(deadline),
+            contextlib.ExitStack() as until_visible,
         ):
             with self._session_locks.hold(target.link_key, deadline):
+                until_visible.enter_context(self._os_brick.hold(deadline))
                 interest.commit(f'login to {target}')
                 holdings.take(target)
                 session = self._sessions.log_in(
@@ -150,8 +151,8 @@ class ISCSIConnector(base.Connector):
             if goes:
                 leftovers += self._remove_device(path, deadline)
         with (
-            self._against_os_brick(target, holdings, deadline),
             self._session_locks.hold(target.link_key, deadline),
+            self._against_os_brick(target, holdings, deadline),
         ):
             awaited = self._sessions.may_come(target, holdings)
             leftovers += self._sessions.log_out(target, holdings, deadline)
@@ -194,7 +195,8 @@ class ISCSIConnector(base.Connector):
         """What is not ours to end needs no lock, and no waiting for one."""
         for session in self._sessions.of(target):
             if holdings.owns_link(target, session.sid):
-                return self._os_brick.hold(deadline)
+                # Whoever has begun to use the session would lose it.
+                return self._os_brick.hold(deadline, lasting=True)
         return contextlib.nullcontext()
 
     def paths(self, target: base.Target) -> list[base.Path]:

@@ -82,7 +82,8 @@ def options() -> list[Any]:
             'os-brick-connect_volume there from a login until the device is '
             'visible, and from the last look for users of a session until '
             'its logout, so that neither ends a session that the other is '
-            'about to use. The user of the worker has to be allowed to write '
+            'about to use. An attach that is stuck lets go of it after 10 s. '
+            'The user of the worker has to be allowed to write '
             'to that file. Empty: no lock is taken.',
         ),
     ]

@@ -7,6 +7,7 @@
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import fcntl
 import os
 import threading
@@ -50,17 +51,31 @@ _INTERVAL = 0.05
 _PAUSE = 0.25
 
 
+@dataclasses.dataclass(eq=False)
+class _Holder:
+    """An operation that holds the lock files.
+
+    :ivar since: seconds since boot
+    :ivar lasting: whether it holds them however long it takes
+    """
+
+    since: float
+    lasting: bool
+
+
 class FileLocks:
     """Lock files as oslo.concurrency has them, one in each directory.
 
     They are held once for all operations of this process together: these
     exclude each other by finer locks, and POSIX locks belong to a process
-    anyway.
+    anyway. They cover all storage of the host, so an operation that is stuck
+    must not hold them for as long as it is.
 
     :param name: of the file
     :param directories: the ``lock_path`` of each of the other programs
-    :param max_turn: seconds after which operations that want to join those
-        that hold the locks have to let other processes go first
+    :param max_turn: seconds that one operation holds the locks; after so many,
+        operations that want to join those that hold them have to let other
+        processes go first
     """
 
     def __init__(
@@ -69,7 +84,7 @@ class FileLocks:
         self._max_turn = max_turn
         self._paths = [os.path.join(each, name) for each in directories]
         self._changed = threading.Condition()
-        self._holders = 0
+        self._holders: list[_Holder] = []
         self._taking = False
         self._since = 0.0
         self._pause_until = 0.0
@@ -95,8 +110,14 @@ class FileLocks:
         return None
 
     @contextlib.contextmanager
-    def hold(self, deadline: deadlines.Deadline) -> Iterator[None]:
+    def hold(
+        self, deadline: deadlines.Deadline, lasting: bool = False
+    ) -> Iterator[None]:
         """Own all of them for the length of a with block.
+
+        One that takes longer than ``max_turn`` goes on without them, unless it
+        is lasting: where others would be harmed. It does not keep others of
+        this process from them even so.
 
         :raises DeadlineExceeded: another process had one of them until then
         :raises HostToolFailed: one of them cannot be opened
@@ -104,13 +125,21 @@ class FileLocks:
         if not self._paths:
             yield
             return
-        self._join(deadline)
+        holder = self._join(deadline, lasting)
+        # Nothing else runs in time where the operation itself is stuck.
+        timer = threading.Timer(self._max_turn, self._end_turn, (holder,))
+        timer.daemon = True
+        with contextlib.suppress(RuntimeError, MemoryError):
+            timer.start()
         try:
             yield
         finally:
-            self._leave()
+            timer.cancel()
+            with self._changed:
+                self._leave(holder)
 
-    def _join(self, deadline: deadlines.Deadline) -> None:
+    def _join(self, deadline: deadlines.Deadline, lasting: bool) -> _Holder:
+        """Hold the locks with those who do, or take them."""
         with self._changed:
             free = self._changed.wait_for(
                 lambda: not self._taking and not self._overdue(),
@@ -119,8 +148,9 @@ class FileLocks:
             if not free:
                 raise exception.DeadlineExceeded(step=f'lock {self._paths[0]}')
             if self._holders:
-                self._holders += 1
-                return
+                joined = _Holder(deadlines.now(), lasting)
+                self._holders.append(joined)
+                return joined
             self._taking = True
         files: list[int] = []
         try:
@@ -130,31 +160,51 @@ class FileLocks:
                 self._lock(files[-1], path, deadline)
         except BaseException:
             _close(files)
-            files = []
-            raise
-        finally:
             with self._changed:
                 self._taking = False
-                if files:
-                    self._files, self._holders = files, 1
-                    self._since = deadlines.now()
                 self._changed.notify_all()
-
-    def _leave(self) -> None:
+            raise
         with self._changed:
-            self._holders -= 1
-            if not self._holders:
-                if self._overdue(holders=1):
-                    self._pause_until = deadlines.now() + _PAUSE
-                _close(self._files)
-                self._files = []
-                self._changed.notify_all()
+            self._taking = False
+            self._files, self._since = files, deadlines.now()
+            first = _Holder(self._since, lasting)
+            self._holders.append(first)
+            self._changed.notify_all()
+            return first
 
-    def _overdue(self, holders: int | None = None) -> bool:
-        """Whether it is the turn of other processes."""
-        if not (self._holders if holders is None else holders):
-            return False
-        return deadlines.now() - self._since > self._max_turn
+    def _end_turn(self, holder: _Holder) -> None:
+        """An operation has had the locks for as long as it may."""
+        with self._changed:
+            if not holder.lasting:
+                self._leave(holder)
+            self._changed.notify_all()
+
+    def _leave(self, holder: _Holder) -> None:
+        if holder not in self._holders:
+            return
+        turn_is_over = self._is_over(self._since)
+        self._holders.remove(holder)
+        if not self._holders:
+            if turn_is_over:
+                self._pause_until = deadlines.now() + _PAUSE
+            _close(self._files)
+            self._files = []
+            self._changed.notify_all()
+
+    def _overdue(self) -> bool:
+        """Whether it is the turn of other processes.
+
+        As long as there is one that is stuck with the locks they cannot have
+        them, and nobody need wait for that.
+        """
+        return (
+            bool(self._holders)
+            and self._is_over(self._since)
+            and not any(self._is_over(one.since) for one in self._holders)
+        )
+
+    def _is_over(self, since: float) -> bool:
+        return deadlines.now() - since > self._max_turn
 
     def _lock(
         self, descriptor: int, path: str, deadline: deadlines.Deadline

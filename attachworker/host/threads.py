@@ -4,8 +4,10 @@
 """Threads that stay, for what may block each of them for ever."""
 
 from collections.abc import Callable
+import concurrent.futures
 import queue
 import threading
+from typing import Any
 
 _IDLE = 'idle'
 
@@ -55,3 +57,32 @@ class Threads:
                     return
                 self._idle.append(mine)
             body, name = mine.get()
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs each thing in a thread of its own, and never queues one.
+
+    In a pool with so many threads the operations that wait for dead storage
+    would have all of them, and keep the others waiting.
+    """
+
+    def __init__(self) -> None:
+        self._threads = Threads()
+
+    def submit(
+        self, act: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> concurrent.futures.Future[Any]:
+        """Begin ``act``; where there is no thread, it has ended on return."""
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def body() -> None:
+            try:
+                future.set_result(act(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        try:
+            self._threads.run(body, 'flow')
+        except (RuntimeError, MemoryError):
+            body()
+        return future

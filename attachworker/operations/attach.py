@@ -217,9 +217,10 @@ class AttachHandler(handler.BaseHandler):
         if device.multipath_id is None and not (
             run.multipath and run.connector.puts_together()
         ):
+            disk = late_paths.disk_of(device)
             for target in run.targets:
                 if target not in late_paths.connected(device, run.targets):
-                    run.leftovers += run.let_go(target)
+                    run.leftovers += run.let_go(target, disk)
         else:
             self._join(run, device, record)
         if run.leftovers:
@@ -329,10 +330,11 @@ class AttachHandler(handler.BaseHandler):
         used = {one.key for one in late_paths.connected(device, info.targets)}
         self.services.records.put_attachment(_with_device(known, device))
         down = self._takedown(known, cut_short=False)
+        disk = None if device.multipath_id else late_paths.disk_of(device)
         left: list[str] = []
         for target in info.targets:
             if target.key not in used:
-                left += down.disconnect(target)
+                left += down.disconnect(target, disk)
         return left
 
     def _put_back(

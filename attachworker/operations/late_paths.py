@@ -59,6 +59,14 @@ def connected(
     ]
 
 
+def disk_of(device: objects.DeviceInfo) -> str | None:
+    """The disk that a device is, or is on, where it has no map."""
+    return next(
+        (path.device for path in device.paths if path.state == 'connected'),
+        None,
+    )
+
+
 def target_of(
     path: objects.PathInfo, targets: Iterable[objects.Target] = ()
 ) -> objects.Target:

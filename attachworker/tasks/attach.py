@@ -126,6 +126,11 @@ class FindWwn(base.Task):
         run.holdings.identify(wwn)
         for name in run.holdings.volume_holders(wwn, run.targets[0]):
             self._share(connector, alive, name)
+        if not run.assembles:
+            # Those whose turn was over, and that have come after all.
+            first, *late = run.attempts.paths()
+            for path in late:
+                run.leftovers += run.let_go(path.target, first.disk)
         return wwn
 
     def _share(
@@ -155,12 +160,9 @@ class FindWwn(base.Task):
             run.holdings.take(chosen.target)
         for target in run.targets:
             if target != chosen.target:
-                run.leftovers += run.let_go(target)
+                run.leftovers += run.let_go(target, chosen.disk)
         run.attempts.adopt(chosen)
         run.targets = [chosen.target]
-        held = run.host.multipath.of(chosen.disk)
-        if held is not None:
-            run.undo.remove_unwanted(held)
 
 
 def prefer_shared(run: Run) -> None:

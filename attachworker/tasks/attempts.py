@@ -24,12 +24,19 @@ class Attempts:
 
     :param wanted: how many paths are enough
     :param together: whether the host may have more than one of their devices
+    :param turn: otherwise, seconds that one of them gets to come to the host
+        before the next one is tried, too; half of what is left of the deadline
+        if that is less
     """
 
-    def __init__(self, wanted: int, together: bool) -> None:
+    def __init__(
+        self, wanted: int, together: bool, turn: float = 10.0
+    ) -> None:
         self._wanted = wanted
         self._together = together
+        self._seconds = turn
         self._turn: base.Target | None = None
+        self._turn_ends = 0.0
         self._changed = threading.Condition()
         self._outcomes: dict[base.Target, base.PathOutcome] = {}
         self._interests: dict[base.Target, base.Interest] = {}
@@ -192,26 +199,31 @@ class Attempts:
         """Without a map only one device may come to the host at a time.
 
         multipathd would take two of the same volume for itself, the one in
-        use too.
+        use too. One that does not come is no reason not to try the next: if
+        it comes after all, it is taken away.
         """
         if self._together:
             return
         interest = self._interests[target]
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._turn is None
-                    or self._enough()
-                    or interest.lost
-                    or self._stopped
-                ),
-                deadline.remaining(),
-            )
-            if self._enough() or interest.lost or self._stopped:
-                raise exception.OperationCancelled(step=step)
+            while True:
+                if self._enough() or interest.lost or self._stopped:
+                    raise exception.OperationCancelled(step=step)
+                left = self._turn_ends - deadlines.now()
+                if self._turn is None or left <= 0:
+                    break
+                if deadline.passed:
+                    raise exception.DeadlineExceeded(step=step)
+                self._changed.wait(min(left, deadline.remaining()))
             if self._turn is not None:
-                raise exception.DeadlineExceeded(step=step)
+                LOG.warning(
+                    'The device of %s has not come yet: trying %s',
+                    self._turn,
+                    target,
+                )
             self._turn = target
+            seconds = min(self._seconds, deadline.remaining() / 2)
+            self._turn_ends = deadlines.now() + seconds
 
     def _enough(self) -> bool:
         good = [one for one in self._outcomes.values() if one.path]

@@ -29,6 +29,8 @@ class Run:
     :ivar multipath: whether the caller asked for a multipath map
     :ivar encryption: how the device is to be opened; None: as it is
     :ivar min_paths: how many the device must have for success
+    :ivar turn: seconds that one device gets to come to the host before the
+        next one is tried, where the host is to have one of them
     :ivar path_grace: seconds that further paths get before a map is made
     :ivar map_timeout: seconds that multipathd may take to make, or to
         remove, a map
@@ -62,6 +64,7 @@ class Run:
     enforce_multipath: bool = False
     encryption: objects.Encryption | None = None
     min_paths: int = 1
+    turn: float = 10.0
     path_grace: float = 0.5
     map_timeout: float = 30.0
     flush_timeout: float = 30.0
@@ -97,7 +100,7 @@ class Run:
     def attempts(self) -> attempts.Attempts:
         # Otherwise a device has one path, however many are connected.
         wanted = self.min_paths if self.assembles else 1
-        return attempts.Attempts(wanted, together=self.assembles)
+        return attempts.Attempts(wanted, self.assembles, self.turn)
 
     @functools.cached_property
     def takedown(self) -> Takedown:
@@ -168,9 +171,12 @@ class Run:
         except (exception.AttachWorkerError, OSError) as error:
             return [f'map: {error}']
 
-    def let_go(self, target: base.Target) -> list[str]:
+    def let_go(
+        self, target: base.Target, beside: str | None = None
+    ) -> list[str]:
         """Stop connecting a target and put its part of the host back.
 
+        :param beside: the disk that is used in its place
         :returns: what could not be put back
         """
         if not self.attempts.abandon(target, self.undo_deadline):
@@ -178,6 +184,6 @@ class Run:
         if target in self.kept or self.attempts.refused(target):
             return []
         try:
-            return self.undo.disconnect(target)
+            return self.undo.disconnect(target, beside)
         except OSError as error:
             return [f'{target}: {error}']

@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 _GRACE = 2.0
 #: Seconds that whoever only looks at a new device gets to let go of it.
 _MOMENT = 5.0
+#: Seconds that a map which nobody was to have gets to go.
+_UNWANTED = 3.0
 
 SHARED = 'the device stays: another attachment of this host uses it'
 
@@ -271,46 +273,47 @@ class Takedown:
         except OSError as error:
             LOG.warning('Map %s goes on queueing: %s', found.name, error)
 
-    def disconnect(self, target: base.Target) -> list[str]:
+    def disconnect(
+        self, target: base.Target, beside: str | None = None
+    ) -> list[str]:
         """Take one path away, and its link with the last one.
 
         A detach leaves the paths to those who have the same volume still.
 
+        :param beside: a disk of the volume that stays, and is to have no map
         :returns: what is left
         """
         if self.heirs and not self._undo:
             self._holdings.hand_over(target, self.heirs[0])
             return []
-        maps = self._maps_with(target)
+        disks = [path.disk for path in self._connector.paths(target)]
+        disks += [beside] if disks and beside else []
+        maps = filter(None, map(self._host.multipath.of, disks))
+        wwids = {one.wwid for one in maps}
         left = self._connector.disconnect(
             target, self._holdings, self._deadline, self._may_remove
         )
-        for found in maps:
-            self.remove_unwanted(found)
+        for wwid in wwids:
+            self._remove_unwanted(wwid, beside)
         return left
 
-    def _maps_with(self, target: base.Target) -> list[Map]:
-        held = [
-            self._host.multipath.of(path.disk)
-            for path in self._connector.paths(target)
-        ]
-        return [one for one in held if one is not None]
-
-    def remove_unwanted(self, found: Map) -> None:
+    def _remove_unwanted(self, wwid: str, beside: str | None) -> None:
         """Remove a map if its last disk is one that was given away as it is.
 
-        Where the storage has two names for a volume, two of its disks may come
-        to the host before that is noticed, and multipathd makes a map of them.
+        For a moment the volume had two disks, because the storage has two
+        names for it, or one was late, and multipathd has made a map of them.
         """
         multipath = self._host.multipath
-        now = multipath.find(found.wwid)
+        now = multipath.find(wwid)
         if now is None or len(now.disks) != 1:
             return
-        path = self._connector.path_of(now.disks[0])
-        holders = self._holdings.path_holders(path.target) if path else []
-        if holders and not any(map(self._holdings.has_map, holders)):
-            multipath.remove(now, self._deadline.sooner(_MOMENT))
-            multipath.forget_unused(now.wwid, self._deadline)
+        if now.disks[0] != beside:
+            path = self._connector.path_of(now.disks[0])
+            holders = self._holdings.path_holders(path.target) if path else []
+            if not holders or any(map(self._holdings.has_map, holders)):
+                return
+        multipath.remove(now, self._deadline.sooner(_UNWANTED))
+        multipath.forget_unused(wwid, self._deadline)
 
     def _may_remove(self, path: base.Path) -> tuple[bool, list[str]]:
         """See :data:`attachworker.connectors.base.MayRemove`."""

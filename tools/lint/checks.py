@@ -50,6 +50,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/host/uevents.py': frozenset({'UeventMonitor._run'}),
     # Hands the error of a thread that may hang to whoever waits for it.
     'attachworker/host/verbs.py': frozenset({'Verbs.call.body'}),
+    'attachworker/host/threads.py': frozenset({'Executor.submit.body'}),
     # Same for the thread that has a mount namespace of its own.
     'attachworker/privileged/iscsi.py': frozenset(
         {'_in_private_database.enter'}

@@ -157,6 +157,53 @@ def test_a_process_that_waits_gets_its_turn(tmp_path: pathlib.Path) -> None:
             thread.join()
 
 
+def test_an_operation_that_is_stuck_keeps_no_process_waiting(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given an operation that does not come to its end
+    path = tmp_path / 'os-brick-x'
+    files = locks.FileLocks('os-brick-x', [str(tmp_path)], max_turn=0.2)
+    with files.hold(soon()):
+        # Then another process gets the lock before long
+        with other(path) as patient:
+            assert patient.answer() == 'got'
+        # And after it those of this process have it
+        with files.hold(soon(), lasting=True), other(path, 0.01) as late:
+            assert late.answer() == 'busy'
+
+
+def test_an_operation_that_was_stuck_takes_the_lock_from_nobody(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given an operation that has lost the lock, and one that has it since
+    path = tmp_path / 'os-brick-x'
+    files = locks.FileLocks('os-brick-x', [str(tmp_path)], max_turn=0.2)
+    with contextlib.ExitStack() as second:
+        with files.hold(soon()):
+            with other(path) as patient:
+                assert patient.answer() == 'got'
+            second.enter_context(files.hold(soon(), lasting=True))
+        # When the first comes to its end, then the second has it still
+        with other(path, 0.5) as late:
+            assert late.answer() == 'busy'
+    with other(path) as late:
+        assert late.answer() == 'got'
+
+
+def test_a_lock_that_must_last_keeps_only_other_processes_waiting(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given an operation that takes long and must not be disturbed
+    path = tmp_path / 'os-brick-x'
+    files = locks.FileLocks('os-brick-x', [str(tmp_path)], max_turn=0.2)
+    with files.hold(soon(), lasting=True):
+        with other(path, 0.5) as late:
+            assert late.answer() == 'busy'
+        # Then other operations of this process go on beside it
+        with files.hold(soon()):
+            pass
+
+
 def test_no_directories_no_locks() -> None:
     files = locks.FileLocks('x', [])
     with files.hold(deadlines.Deadline.after(-1.0)):

@@ -6,12 +6,9 @@
 import collections
 from collections.abc import Callable
 import dataclasses
-import functools
 import threading
 import types
 from typing import Any
-
-import futurist
 
 from attachworker import deadline as deadlines
 from attachworker import exception
@@ -21,11 +18,13 @@ from attachworker.flows import engine
 from attachworker.host import block
 from attachworker.host import multipath
 from attachworker.host import scsi
+from attachworker.host import threads
 from attachworker.tasks.run import Run
 from tests.unit.objects import shapes
 from tests.unit.tasks import fake_encryption
 
 PATIENCE = 10.0
+_EXECUTOR = threads.Executor()
 GOOD = '36001405' + 25 * '0'
 
 ONE = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:one', 0)
@@ -264,6 +263,9 @@ class FakeMultipath:
     def find(self, wwid: str) -> multipath.Map | None:
         return self.map if self.map and self.map.wwid == wwid else None
 
+    def forget_unused(self, wwid: str, deadline: Any) -> None:
+        pass
+
     def remember(self, wwid: str, deadline: Any) -> None:
         self.remembered.append(wwid)
 
@@ -435,10 +437,4 @@ class Steps:
 
 def drive(flow: Any, observer: Any = None) -> engine.Outcome:
     """Run a flow as the worker does."""
-    return engine.run(flow, _executor(), observer or Steps())
-
-
-@functools.cache
-def _executor() -> futurist.ThreadPoolExecutor:
-    """One for all tests: it takes a second to end."""
-    return futurist.ThreadPoolExecutor(max_workers=8)
+    return engine.run(flow, _EXECUTOR, observer or Steps())

@@ -14,10 +14,12 @@ from attachworker import objects
 from attachworker.connectors import base
 from attachworker.flows import attach
 from attachworker.flows import engine
+from attachworker.host import multipath
 from tests.unit.tasks import runs
 
 OTHER = '36001406' + 25 * '0'
 CONNECT = f'ConnectTarget:{runs.ONE}'
+CONNECT_TWO = f'ConnectTarget:{runs.TWO}'
 
 
 def unreachable(target: base.Target) -> exception.AttachWorkerError:
@@ -247,6 +249,32 @@ def test_paths_that_disagree() -> None:
     outcome = failed(run)
     assert isinstance(outcome.error, exception.IdentityMismatch)
     assert connector.connected == {}
+
+
+def test_of_two_devices_where_one_is_to_be_the_late_one_is_taken_away() -> (
+    None
+):
+    # Given a portal whose device has not come when its turn was over
+    connector = runs.FakeConnector()
+    fetch = connector.after_turn[runs.ONE] = threading.Event()
+    run = runs.make(runs.ONE, runs.TWO, connector=connector, turn=0.1)
+    took_turn = connector.took_turn[runs.ONE]
+    run.hooks['before', CONNECT_TWO] = lambda: took_turn.wait(runs.PATIENCE)
+    left = multipath.Map('dm-0', runs.GOOD, ('sd2',))
+
+    def come() -> None:
+        fetch.set()
+        run.attempts.wait_for_all(run.deadline)
+        run.host.multipath.map = left
+
+    # When it comes after all, and multipathd has made a map of both
+    run.hooks['before', 'FindWwn'] = come
+    device = attached(run)
+    # Then it is taken away again, and the map with it
+    assert device.path == '/dev/sd2'
+    assert connector.removed == [runs.ONE]
+    assert run.host.multipath.map is None
+    assert run.leftovers == []
 
 
 # -- VerifyDevice

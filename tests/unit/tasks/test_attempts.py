@@ -20,8 +20,9 @@ def begin(
     *targets: base.Target,
     wanted: int = 1,
     together: bool = True,
+    turn: float = runs.PATIENCE,
 ) -> attempts.Attempts:
-    made = attempts.Attempts(wanted, together)
+    made = attempts.Attempts(wanted, together, turn)
     run = runs.make()
     for target in targets:
         made.start(connector, run.info, target, run.holdings, run.deadline)
@@ -182,6 +183,43 @@ def test_the_next_one_s_turn_when_one_has_failed() -> None:
     tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
     fetch.set()
     assert tries.wait(runs.TWO, soon()).path is not None
+
+
+def test_a_device_that_does_not_come_lets_the_next_ones_try() -> None:
+    # Given two ways whose devices do not come
+    connector = runs.FakeConnector()
+    first = connector.after_turn[runs.ONE] = threading.Event()
+    second = connector.after_turn[runs.TWO] = threading.Event()
+    tries = begin(connector, runs.ONE, together=False, turn=0.1)
+    assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
+    run = runs.make()
+    tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
+    assert connector.took_turn[runs.TWO].wait(runs.PATIENCE)
+    # Then the third is tried beside them, and is enough
+    tries.start(connector, run.info, runs.THREE, run.holdings, run.deadline)
+    assert tries.wait(runs.THREE, soon()).path is not None
+    assert tries.wait(runs.ONE, soon()) == base.PathOutcome(runs.ONE)
+    # And what comes of the others is known when they end
+    first.set()
+    second.set()
+    tries.wait_for_all(soon())
+    assert [path.target for path in tries.paths()][0] == runs.THREE
+    assert tries.outcome(runs.ONE).path is not None
+
+
+def test_a_turn_is_over_before_the_deadline_is() -> None:
+    # Given an attempt that has its turn for longer than there is time
+    connector = runs.FakeConnector()
+    fetch = connector.after_turn[runs.ONE] = threading.Event()
+    limit = deadlines.Deadline.after(1.0)
+    run = runs.make()
+    tries = attempts.Attempts(1, together=False, turn=runs.PATIENCE)
+    tries.start(connector, run.info, runs.ONE, run.holdings, limit)
+    assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
+    # Then another one has its turn even so
+    tries.start(connector, run.info, runs.TWO, run.holdings, limit)
+    assert tries.wait(runs.TWO, soon()).path is not None
+    fetch.set()
 
 
 def test_who_waits_for_its_turn_can_be_abandoned() -> None:
