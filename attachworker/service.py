@@ -58,6 +58,8 @@ _QUICK_CALLS = 16
 _NAMESAKE_TIMEOUT = 2
 #: Seconds that multipathd may take to say that it is there.
 _MULTIPATHD_TIMEOUT = 10.0
+#: Seconds that the helper of an earlier worker may take to end.
+_HELPER_TIMEOUT = 3.0
 #: Seconds in which those who have called for what is done are told.
 _TELL_TIMEOUT = 5.0
 #: Seconds between two looks whether the bus is back.
@@ -231,6 +233,7 @@ class Worker:
 
         Blocks while the broker is away.
 
+        :raises HostToolFailed: nobody knows what an earlier worker has begun
         :raises ConfigurationError: another worker has this host's name, or
             somebody the port for metrics
         """
@@ -240,6 +243,9 @@ class Worker:
                 'passwords travel in the clear, and are on the disk of the '
                 'broker'
             )
+        self._host.succession.begin(
+            pathlib.Path(self._conf.state_path), _HELPER_TIMEOUT
+        )
         options = self._conf.metrics
         self._telemetry.start(options.address, options.port)
         self._replies.start()

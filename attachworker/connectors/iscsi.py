@@ -135,7 +135,8 @@ class ISCSIConnector(base.Connector):
     ) -> list[str]:
         leftovers = []
         known = self._known(target, unnamed=True)
-        if known or not holdings.shares_link(target):
+        ours = known or holdings.made_device(target)
+        if ours or not holdings.shares_link(target):
             # Otherwise whatever goes on there is another attachment's.
             try:
                 self._check(target, verbs.MOMENT)

@@ -84,6 +84,9 @@ class LocalConnector(base.Connector):
     ) -> base.Path:
         place = self._place(target)
         self._check(place)
+        self._host.verbs.check(
+            place.path, *(path.disk for path in self.paths(target))
+        )
         with self._locks.hold(place.path, deadline):
             interest.commit(f'use of {target}')
             holdings.take(target)

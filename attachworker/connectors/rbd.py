@@ -105,9 +105,10 @@ class RBDConnector(base.Connector):
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.RBDConnectionInfo)
-        self._host.verbs.check(str(target))
+        known = self._mappings(target)
+        self._host.verbs.check(str(target), *(one.disk for one in known))
         within = deadline.sooner(self._settings.map_timeout)
-        if not self._mappings(target):
+        if not known:
             network.probe_any(target.portal.split(','), within.remaining())
         with self._locks.hold(target.volume_name, deadline):
             interest.commit(f'use of {target}')

@@ -22,6 +22,7 @@ from attachworker.host import multipath
 from attachworker.host import nvme
 from attachworker.host import rbd
 from attachworker.host import scsi
+from attachworker.host import succession
 from attachworker.host import sysfs
 from attachworker.host import uevents
 from attachworker.host import users
@@ -45,6 +46,9 @@ class Host:
     ) -> None:
         self.root = root
         self.verbs = verbs.Verbs(backends.Backends(root).of)
+        self.succession = succession.Succession(
+            privileged.process.hold, self.verbs
+        )
         self.uevents = uevents.UeventMonitor(uevent_source, fallback_interval)
         self.iscsi = iscsi.ISCSI(root, privileged.iscsi, self.verbs)
         self.scsi = scsi.SCSI(root, privileged.scsi, self.verbs, self.uevents)

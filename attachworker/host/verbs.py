@@ -6,6 +6,8 @@
 
 import collections
 from collections.abc import Callable
+from collections.abc import Sequence
+import contextlib
 import dataclasses
 import threading
 from typing import Any
@@ -58,11 +60,14 @@ class Verbs:
     privileged helper, which has a number of them. Until it does return it is
     not started again for the same thing, where it would only be stuck as well,
     and :meth:`check` keeps new requests away. However many are stuck at one
-    storage, there are threads for the others.
+    storage, there are threads for the others. What the helper of an earlier
+    worker has not ended yet is stuck, too.
 
     :param backend_of: which storage a verb has to do with, by what it acts on
     :param threads: that the helper has
     :param share: of these, for one storage
+    :ivar written_down: entered while a verb runs, for the next worker to know
+        of it; see :mod:`attachworker.host.succession`
     """
 
     def __init__(
@@ -78,6 +83,9 @@ class Verbs:
         self._changed = threading.Condition()
         self._running: list[Call] = []
         self._backends: collections.Counter[str] = collections.Counter()
+        self.written_down: Callable[
+            [Call], contextlib.AbstractContextManager[None]
+        ] = lambda call: contextlib.nullcontext()
 
     def call(
         self,
@@ -97,7 +105,8 @@ class Verbs:
         :raises OperationCancelled: likewise; one that runs is waited for
         :raises TargetQuarantined: it was not started, because an earlier one
             is stuck there, or too many at the same storage
-        :raises HostToolFailed: it was not started, because there is no thread
+        :raises HostToolFailed: it was not started, because there is no
+            thread, or because it cannot be written down
         """
         deadline.check(f'{name} of {about}')
         if about:
@@ -112,7 +121,8 @@ class Verbs:
 
         def body() -> None:
             try:
-                outcome.append(verb(*arguments))
+                with self.written_down(call):
+                    outcome.append(verb(*arguments))
             except BaseException as raised:
                 error.append(raised)
             self._returned(call)
@@ -193,6 +203,25 @@ class Verbs:
                 call.about,
                 call.seconds,
             )
+
+    def adopt(self, calls: Sequence[Call]) -> Callable[[], None]:
+        """Have the verbs of an earlier worker count as stuck.
+
+        :returns: to be called once they have returned
+        """
+        for call in calls:
+            call.stuck = True
+            call.backend = self._backend_of(call.about)
+        with self._changed:
+            for call in calls:
+                self._running.append(call)
+                self._backends[call.backend] += 1
+
+        def returned() -> None:
+            for call in calls:
+                self._returned(call)
+
+        return returned
 
     def check(self, *abouts: str, patience: float = 0.0) -> None:
         """Refuse what would be stuck as well.

@@ -43,6 +43,7 @@ from attachworker.privileged import iscsi  # noqa: E402
 from attachworker.privileged import loop  # noqa: E402
 from attachworker.privileged import multipath  # noqa: E402
 from attachworker.privileged import nvme  # noqa: E402
+from attachworker.privileged import process  # noqa: E402
 from attachworker.privileged import processes  # noqa: E402
 from attachworker.privileged import rbd  # noqa: E402
 from attachworker.privileged import scsi  # noqa: E402
@@ -56,6 +57,7 @@ __all__ = [
     'loop',
     'multipath',
     'nvme',
+    'process',
     'processes',
     'rbd',
     'scsi',

@@ -14,6 +14,7 @@ import subprocess
 
 from attachworker import privileged
 from attachworker.privileged import block
+from attachworker.privileged import process
 
 #: No other mapping is touched.
 _NAME = re.compile(r'attachworker-[0-9a-f]{32}')
@@ -61,6 +62,7 @@ def _run(
             input=(key or '').encode(),
             capture_output=True,
             env=_ENVIRONMENT,
+            pass_fds=process.held(),
             timeout=_TIMEOUT,
             check=False,
         )

@@ -167,6 +167,8 @@ def _portal(address: str, port: int) -> str:
 
 
 def _run(arguments: list[str], timeout: float) -> tuple[int, str]:
+    # Nobody need wait for one that outlives this process: iscsid goes on with
+    # what it was asked for, whether iscsiadm waits for that or not.
     try:
         done = subprocess.run(
             ['iscsiadm', *arguments],

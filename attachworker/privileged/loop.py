@@ -10,6 +10,7 @@ import stat
 import subprocess
 
 from attachworker import privileged
+from attachworker.privileged import process
 
 _DEVICE = re.compile(r'loop\d{1,7}')
 _TIMEOUT = 30.0
@@ -30,6 +31,7 @@ def _run(*arguments: str) -> str:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=_ENVIRONMENT,
+            pass_fds=process.held(),
             text=True,
             errors='replace',
             timeout=_TIMEOUT,

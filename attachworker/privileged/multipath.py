@@ -15,6 +15,7 @@ import subprocess
 from typing import IO
 
 from attachworker import privileged
+from attachworker.privileged import process
 
 #: multipathd's, in the abstract name space.
 SOCKET = '\0/org/kernel/linux/storage/multipathd'
@@ -183,6 +184,7 @@ def _flush_without_daemon(alias: str) -> None:
             timeout=_TOOL_TIMEOUT,
             check=False,
             env=_ENVIRONMENT,
+            pass_fds=process.held(),
         )
     except subprocess.TimeoutExpired as error:
         raise TimeoutError(errno.ETIMEDOUT, 'multipath -f hangs') from error

@@ -2,15 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""Starts the privileged helper, and gives up the privilege to start one."""
+"""The privileged helper itself: its start, and the lock that says it lives."""
 
+import fcntl
 import grp
 import os
 import pwd
+import stat
 
 from oslo_privsep import priv_context
 
 from attachworker import privileged
+
+#: The name of a file that is locked for as long as a helper may act.
+LOCK = 'attachworker-helper.lock'
+
+#: The descriptor of the one that this process has locked.
+_held: list[int] = []
 
 
 def start(user: str | None) -> None:
@@ -32,3 +40,36 @@ def start(user: str | None) -> None:
     os.setgroups([entry.pw_gid, *members])
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
+
+
+@privileged.default.entrypoint
+def hold(path: str) -> None:
+    """Lock a file until nothing that this process does goes on.
+
+    The kernel gives the lock up when the last thread of this process has
+    ended, and the last tool that it has started. SIGKILL does not end a
+    thread that is in a system call; until that returns, it has the lock.
+
+    :param path: a file of the name LOCK; in place of the one before
+    :raises OSError: it is not there, or locked by somebody else
+    """
+    if os.path.basename(path) != LOCK:
+        raise ValueError('not the lock file of a helper')
+    descriptor = os.open(
+        path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    )
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError('not the lock file of a helper')
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    while _held:
+        os.close(_held.pop())
+    _held.append(descriptor)
+
+
+def held() -> tuple[int, ...]:
+    """What a tool has to inherit that has to be waited for."""
+    return tuple(_held)

@@ -35,6 +35,7 @@ class OpenEncryption(base.Task):
         wanted = run.encryption
         assert wanted is not None  # else it is not part of the flow
         encryption = run.host.encryption
+        run.host.verbs.check(run.mapping)
         disk = map.name if map else run.attempts.paths()[0].disk
         found = encryption.find(run.mapping)
         if found is not None and found.disks == (disk,) and run.kept:

@@ -102,6 +102,59 @@ def test_a_stuck_target_is_quarantined(
     assert worker.detach(neighbour.name).status == 'detached'
 
 
+def test_a_stuck_scan_of_a_session_that_others_use_is_left_over(
+    bed: SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given a volume whose session another attachment uses
+    neighbour = bed.create_volume()
+    volume = bed.create_volume(on=neighbour)
+    assert worker.attach(neighbour).status == 'attached'
+    before = bed.snapshot()
+    # When its attach is given up in the scan
+    fault = bed.arm(Fault.HANG_BEFORE, 'scsi.scan')
+    result = worker.attach(volume, deadline_seconds=1)
+    assert result.error.code == 'deadline_exceeded', result.as_dict()
+    # Then the device that may come yet is not forgotten
+    assert 'scsi.scan' in ', '.join(result.leftovers)
+    fault.release()
+    caller.until(
+        lambda: worker.attachments() == [f'{neighbour.name} attached']
+    )
+    caller.until(lambda: bed.snapshot() == before)
+    assert worker.detach(neighbour.name).status == 'detached'
+
+
+@pytest.mark.parametrize(
+    'verb', ['rbd.remove', 'loop.detach', 'encryption.close']
+)
+def test_what_is_about_to_go_is_not_given_out(
+    bed: SimulatedBed, worker: harness.Harness, verb: str
+) -> None:
+    # Given a detach that was given up while the device is taken away
+    values = {}
+    if verb == 'rbd.remove':
+        volume = bed.create_rbd_volume()
+    elif verb == 'loop.detach':
+        volume = bed.create_local_volume()
+    else:
+        volume = bed.create_volume()
+        bed.encrypt(volume, 'luks2', 'key')
+        values = {'encryption': {'provider': 'luks2', 'key': 'key'}}
+    before = bed.snapshot()
+    assert worker.attach(volume, **values).status == 'attached'
+    fault = bed.arm(Fault.HANG_BEFORE, verb)
+    result = worker.detach(volume.name, deadline_seconds=1)
+    assert result.status == 'failed', result.as_dict()
+    # When the volume is wanted again, then it is refused
+    refused(worker.attach(volume, deadline_seconds=3, **values), verb)
+    # And a detach ends it, once it has gone
+    fault.release()
+    caller.until(lambda: not stuck(worker))
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    clean(bed, worker, before)
+
+
 def test_another_path_does_for_a_stuck_one(
     bed: SimulatedBed, worker: harness.Harness
 ) -> None:

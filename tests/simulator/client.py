@@ -4,19 +4,47 @@
 """What the worker under test uses in place of a kernel."""
 
 import errno
+import fcntl
 import os
 import pathlib
 import socket
+from typing import IO
 from typing import Any
 import uuid
 
 from tests.simulator import wire
 
 
-class ISCSI:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
+class Process:
+    """The lock of a helper that the simulator stands in for.
 
+    Each call has the simulator share it until the verb has ended, as a thread
+    in the kernel would; iscsid, which goes on by itself, does not.
+    """
+
+    def __init__(self) -> None:
+        self.lock: IO[bytes] | None = None
+
+    def hold(self, path: str) -> None:
+        file = open(path, 'rb')
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if self.lock is not None:
+            self.lock.close()
+        self.lock = file
+
+
+class _Group:
+    def __init__(self, root: pathlib.Path, process: Process) -> None:
+        self._root = root
+        self._process = process
+
+    def _call(self, verb: str, /, **arguments: Any) -> Any:
+        lock = self._process.lock
+        shared = [] if lock is None else [lock.fileno()]
+        return wire.call(self._root, verb, shared, **arguments)
+
+
+class ISCSI(_Group):
     def login(
         self,
         target_name: str,
@@ -25,8 +53,7 @@ class ISCSI:
         record: dict[str, str],
         timeout: float,
     ) -> tuple[int, str]:
-        code, message = wire.call(
-            self._root,
+        code, message = self._call(
             'iscsi.login',
             target_name=target_name,
             address=address,
@@ -37,8 +64,8 @@ class ISCSI:
         return code, message
 
     def logout(self, session_id: int, timeout: float) -> tuple[int, str]:
-        code, message = wire.call(
-            self._root, 'iscsi.logout', session_id=session_id, timeout=timeout
+        code, message = self._call(
+            'iscsi.logout', session_id=session_id, timeout=timeout
         )
         return code, message
 
@@ -49,8 +76,7 @@ class ISCSI:
         settings: dict[str, str],
         timeout: float,
     ) -> tuple[int, str]:
-        code, message = wire.call(
-            self._root,
+        code, message = self._call(
             'iscsi.discover',
             address=address,
             port=port,
@@ -60,13 +86,9 @@ class ISCSI:
         return code, message
 
 
-class SCSI:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
-
+class SCSI(_Group):
     def scan(self, host: int, channel: int, target: int, lun: int) -> None:
-        wire.call(
-            self._root,
+        self._call(
             'scsi.scan',
             host=host,
             channel=channel,
@@ -75,14 +97,13 @@ class SCSI:
         )
 
     def delete(self, hctl: str) -> None:
-        wire.call(self._root, 'scsi.delete', hctl=hctl)
+        self._call('scsi.delete', hctl=hctl)
 
     def rescan(self, hctl: str) -> None:
-        wire.call(self._root, 'scsi.rescan', hctl=hctl)
+        self._call('scsi.rescan', hctl=hctl)
 
     def inquiry(self, device: str, instance: int, page: int) -> bytes:
-        data: bytes = wire.call(
-            self._root,
+        data: bytes = self._call(
             'scsi.inquiry',
             device=device,
             instance=instance,
@@ -91,24 +112,18 @@ class SCSI:
         return data
 
 
-class Block:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
-
+class Block(_Group):
     def flush(self, device: str) -> None:
-        wire.call(self._root, 'block.flush', device=device)
+        self._call('block.flush', device=device)
 
     def claimed(self, devices: list[tuple[str, str]]) -> list[str]:
-        found: list[str] = wire.call(
-            self._root, 'block.claimed', devices=devices
-        )
+        found: list[str] = self._call('block.claimed', devices=devices)
         return found
 
     def read(
         self, device: str, instance: int, offset: int, length: int
     ) -> bytes:
-        data: bytes = wire.call(
-            self._root,
+        data: bytes = self._call(
             'block.read',
             device=device,
             instance=instance,
@@ -118,33 +133,24 @@ class Block:
         return data
 
 
-class Processes:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
-
+class Processes(_Group):
     def users(
         self, devices: dict[str, list[str]]
     ) -> tuple[list[tuple[str, int, str, str]], list[tuple[int, str]]]:
-        uses, hidden = wire.call(
-            self._root, 'processes.users', devices=devices
-        )
+        uses, hidden = self._call('processes.users', devices=devices)
         return (
             [(number, pid, name, point) for number, pid, name, point in uses],
             [(pid, name) for pid, name in hidden],
         )
 
     def mounts_of_host(self) -> list[tuple[str, str, str]]:
-        found = wire.call(self._root, 'processes.mounts_of_host')
+        found = self._call('processes.mounts_of_host')
         return [(number, point, source) for number, point, source in found]
 
 
-class Encryption:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
-
+class Encryption(_Group):
     def is_luks(self, device: str, instance: int, provider: str) -> bool:
-        found: bool = wire.call(
-            self._root,
+        found: bool = self._call(
             'encryption.is_luks',
             device=device,
             instance=instance,
@@ -155,8 +161,7 @@ class Encryption:
     def format(
         self, device: str, instance: int, provider: str, key: str
     ) -> None:
-        wire.call(
-            self._root,
+        self._call(
             'encryption.format',
             device=device,
             instance=instance,
@@ -173,8 +178,7 @@ class Encryption:
         key: str,
         read_only: bool,
     ) -> None:
-        wire.call(
-            self._root,
+        self._call(
             'encryption.open',
             device=device,
             instance=instance,
@@ -185,51 +189,44 @@ class Encryption:
         )
 
     def close(self, name: str) -> None:
-        wire.call(self._root, 'encryption.close', name=name)
+        self._call('encryption.close', name=name)
 
     def resize(self, name: str, key: str | None) -> None:
-        wire.call(self._root, 'encryption.resize', name=name, key=key)
+        self._call('encryption.resize', name=name, key=key)
 
     def offset(self, name: str) -> int:
-        found: int = wire.call(self._root, 'encryption.offset', name=name)
+        found: int = self._call('encryption.offset', name=name)
         return found
 
 
-class Loop:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
-
+class Loop(_Group):
     def attach(self, path: str, read_only: bool) -> None:
-        wire.call(self._root, 'loop.attach', path=path, read_only=read_only)
+        self._call('loop.attach', path=path, read_only=read_only)
 
     def detach(self, device: str) -> None:
-        wire.call(self._root, 'loop.detach', device=device)
+        self._call('loop.detach', device=device)
 
     def resize(self, device: str) -> None:
-        wire.call(self._root, 'loop.resize', device=device)
+        self._call('loop.resize', device=device)
 
     def inode(self, device: str) -> int:
-        found: int = wire.call(self._root, 'loop.inode', device=device)
+        found: int = self._call('loop.inode', device=device)
         return found
 
 
-class NVMe:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
-
+class NVMe(_Group):
     def connect(self, options: dict[str, str]) -> int:
-        number: int = wire.call(self._root, 'nvme.connect', options=options)
+        number: int = self._call('nvme.connect', options=options)
         return number
 
     def delete(self, controller: str) -> None:
-        wire.call(self._root, 'nvme.delete', controller=controller)
+        self._call('nvme.delete', controller=controller)
 
     def rescan(self, controller: str) -> None:
-        wire.call(self._root, 'nvme.rescan', controller=controller)
+        self._call('nvme.rescan', controller=controller)
 
     def identify(self, controller: str, nsid: int, page: int) -> bytes:
-        data: bytes = wire.call(
-            self._root,
+        data: bytes = self._call(
             'nvme.identify',
             controller=controller,
             nsid=nsid,
@@ -238,13 +235,10 @@ class NVMe:
         return data
 
     def create_host_identity(self) -> None:
-        wire.call(self._root, 'nvme.create_host_identity')
+        self._call('nvme.create_host_identity')
 
 
-class RBD:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
-
+class RBD(_Group):
     def add(
         self,
         monitors: list[str],
@@ -255,8 +249,7 @@ class RBD:
         cluster: str,
         keyring: str,
     ) -> None:
-        wire.call(
-            self._root,
+        self._call(
             'rbd.add',
             monitors=monitors,
             pool=pool,
@@ -268,57 +261,53 @@ class RBD:
         )
 
     def remove(self, number: int) -> None:
-        wire.call(self._root, 'rbd.remove', number=number)
+        self._call('rbd.remove', number=number)
 
     def refresh(self, number: int) -> None:
-        wire.call(self._root, 'rbd.refresh', number=number)
+        self._call('rbd.refresh', number=number)
 
     def monitors(self, number: int) -> list[str]:
-        found: list[str] = wire.call(self._root, 'rbd.monitors', number=number)
+        found: list[str] = self._call('rbd.monitors', number=number)
         return found
 
 
-class Multipath:
-    def __init__(self, root: pathlib.Path) -> None:
-        self._root = root
-
+class Multipath(_Group):
     def running(self) -> bool:
-        answer: bool = wire.call(self._root, 'multipath.running')
+        answer: bool = self._call('multipath.running')
         return answer
 
     def paths(self) -> list[str]:
-        found: list[str] = wire.call(self._root, 'multipath.paths')
+        found: list[str] = self._call('multipath.paths')
         return found
 
     def add_path(self, disk: str) -> None:
-        wire.call(self._root, 'multipath.add_path', disk=disk)
+        self._call('multipath.add_path', disk=disk)
 
     def remove_path(self, disk: str) -> None:
-        wire.call(self._root, 'multipath.remove_path', disk=disk)
+        self._call('multipath.remove_path', disk=disk)
 
     def map_paths(self, map_name: str) -> list[tuple[str, str]]:
-        found = wire.call(self._root, 'multipath.map_paths', map_name=map_name)
+        found = self._call('multipath.map_paths', map_name=map_name)
         return [(disk, state) for disk, state in found]
 
     def remove_map(self, map_name: str) -> None:
-        wire.call(self._root, 'multipath.remove_map', map_name=map_name)
+        self._call('multipath.remove_map', map_name=map_name)
 
     def resize_map(self, map_name: str) -> None:
-        wire.call(self._root, 'multipath.resize_map', map_name=map_name)
+        self._call('multipath.resize_map', map_name=map_name)
 
     def set_queueing(self, map_name: str, queue: bool) -> None:
-        wire.call(
-            self._root,
+        self._call(
             'multipath.set_queueing',
             map_name=map_name,
             queue=queue,
         )
 
     def remember(self, wwid: str) -> None:
-        wire.call(self._root, 'multipath.remember', wwid=wwid)
+        self._call('multipath.remember', wwid=wwid)
 
     def forget(self, wwid: str) -> None:
-        wire.call(self._root, 'multipath.forget', wwid=wwid)
+        self._call('multipath.forget', wwid=wwid)
 
 
 class Verbs:
@@ -326,15 +315,16 @@ class Verbs:
 
     def __init__(self, root: pathlib.Path | str) -> None:
         path = pathlib.Path(root)
-        self.iscsi = ISCSI(path)
-        self.scsi = SCSI(path)
-        self.block = Block(path)
-        self.encryption = Encryption(path)
-        self.loop = Loop(path)
-        self.multipath = Multipath(path)
-        self.processes = Processes(path)
-        self.nvme = NVMe(path)
-        self.rbd = RBD(path)
+        self.process = Process()
+        self.iscsi = ISCSI(path, self.process)
+        self.scsi = SCSI(path, self.process)
+        self.block = Block(path, self.process)
+        self.encryption = Encryption(path, self.process)
+        self.loop = Loop(path, self.process)
+        self.multipath = Multipath(path, self.process)
+        self.processes = Processes(path, self.process)
+        self.nvme = NVMe(path, self.process)
+        self.rbd = RBD(path, self.process)
 
 
 class UeventSource:

@@ -52,6 +52,7 @@ _LEAVE_NOTHING = frozenset(
         'scsi.delete',
         'encryption.close',
         'block.claimed',
+        'process.hold',
         'processes.users',
         'processes.mounts_of_host',
         'multipath.running',

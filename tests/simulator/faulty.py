@@ -32,6 +32,9 @@ class FaultyVerbs:
         self.loop = cast(verb_names.LoopVerbs, _Group('loop', verbs, plan))
         self.nvme = cast(verb_names.NVMeVerbs, _Group('nvme', verbs, plan))
         self.rbd = cast(verb_names.RBDVerbs, _Group('rbd', verbs, plan))
+        self.process = cast(
+            verb_names.ProcessVerbs, _Group('process', verbs, plan)
+        )
         self.processes = cast(
             verb_names.ProcessesVerbs, _Group('processes', verbs, plan)
         )

@@ -26,6 +26,13 @@ from tests.simulator import verbs
 from tests.simulator import wire
 
 _CONTROL = 'control.'
+#: What goes on without the helper, which only asks for it.
+_OF_A_DAEMON = ('iscsi.', 'multipath.')
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -76,15 +83,19 @@ class _Handler(socketserver.StreamRequestHandler):
     server: Server
 
     def handle(self) -> None:
-        line = self.rfile.readline()
+        line, shared = wire.receive(self.request)
         if not line:
             return
         try:
             request = wire.load(line)
+            if request['call'].startswith(_OF_A_DAEMON):
+                _close(shared)
             result = self.server.answer(request['call'], request['arguments'])
             answer = {'result': result}
         except Exception as error:
             answer = wire.failure(error)
+        finally:
+            _close(shared)
         try:
             self.wfile.write(wire.dump(answer))
         except BrokenPipeError:

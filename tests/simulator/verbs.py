@@ -137,6 +137,10 @@ class NVMeVerbs(Protocol):
     def create_host_identity(self) -> None: ...
 
 
+class ProcessVerbs(Protocol):
+    def hold(self, path: str) -> None: ...
+
+
 class RBDVerbs(Protocol):
     def add(
         self,
@@ -181,6 +185,9 @@ class Verbs(Protocol):
     def nvme(self) -> NVMeVerbs: ...
 
     @property
+    def process(self) -> ProcessVerbs: ...
+
+    @property
     def processes(self) -> ProcessesVerbs: ...
 
     @property
@@ -195,6 +202,7 @@ _GROUPS: dict[str, Any] = {
     'loop': LoopVerbs,
     'multipath': MultipathVerbs,
     'nvme': NVMeVerbs,
+    'process': ProcessVerbs,
     'processes': ProcessesVerbs,
     'rbd': RBDVerbs,
 }
@@ -219,6 +227,7 @@ READ_ONLY = frozenset(
         'encryption.offset',
         'nvme.identify',
         'rbd.monitors',
+        'process.hold',
         'processes.users',
         'processes.mounts_of_host',
         'multipath.running',

@@ -4,6 +4,7 @@
 """Calls over the simulator's Unix socket: a line of JSON each way."""
 
 import base64
+from collections.abc import Sequence
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import socket
 from typing import Any
 
 SOCKET = 'run/simulator.sock'
+_PIECE = 65536
 UEVENTS = 'run/uevents'
 #: The one key of the datagram that stands for lost uevents.
 OVERRUN = 'OVERRUN'
@@ -43,6 +45,17 @@ def load(line: bytes) -> Any:
     return json.loads(line, object_hook=decode)
 
 
+def receive(stream: socket.socket) -> tuple[bytes, list[int]]:
+    """A line of :func:`call`, or less if it has hung up; descriptors."""
+    line, descriptors, _, _ = socket.recv_fds(stream, _PIECE, 1)
+    while line and not line.endswith(b'\n'):
+        more = stream.recv(_PIECE)
+        if not more:
+            break
+        line += more
+    return line, descriptors
+
+
 def failure(error: Exception) -> dict[str, Any]:
     """The answer that makes :func:`call` raise the same."""
     if isinstance(error, OSError) and error.errno is not None:
@@ -53,9 +66,16 @@ def failure(error: Exception) -> dict[str, Any]:
     return {'broken': f'{type(error).__name__}: {error}'}
 
 
-def call(root: pathlib.Path, name: str, /, **arguments: Any) -> Any:
+def call(
+    root: pathlib.Path,
+    name: str,
+    shared: Sequence[int] = (),
+    /,
+    **arguments: Any,
+) -> Any:
     """Call the server below a root and return what it answers.
 
+    :param shared: descriptors that the server has until it is done
     :raises OSError: as the verb did, with its errno
     :raises ValueError: the verb refused its arguments
     :raises SimulatorGone: there is no answer
@@ -63,7 +83,11 @@ def call(root: pathlib.Path, name: str, /, **arguments: Any) -> Any:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
         try:
             stream.connect(str(root / SOCKET))
-            stream.sendall(dump({'call': name, 'arguments': arguments}))
+            data = dump({'call': name, 'arguments': arguments})
+            if shared:
+                data = data[socket.send_fds(stream, [data], shared) :]
+            if data:
+                stream.sendall(data)
             with stream.makefile('rb') as file:
                 line = file.readline()
         except OSError as error:

@@ -19,6 +19,7 @@ from attachworker.host import block
 from attachworker.host import multipath
 from attachworker.host import scsi
 from attachworker.host import threads
+from attachworker.host import verbs
 from attachworker.tasks.run import Run
 from tests.unit.objects import shapes
 from tests.unit.tasks import fake_encryption
@@ -406,6 +407,7 @@ def make(
             multipath=FakeMultipath(),
             scsi=FakeScsi(),
             check_device=lambda disk, address: None,
+            verbs=verbs.Verbs(),
         ),
         get_connector=lambda protocol: chosen,  # type: ignore[arg-type,return-value]
         holdings=FakeHoldings(),  # type: ignore[arg-type]
