@@ -134,12 +134,12 @@ class ConnectionInfo(base.AttachWorkerObject):
 
     fields = {
         #: Id of the volume in the caller's world; null if it is not said.
-        'volume_id': fields.IdentifierField(nullable=True),
+        'volume_id': fields.TextField(rules.identifier, nullable=True),
         #: Identity that the device must have, as normalise_wwn() gives it;
         #: null: any.
-        'wwn': fields.WwnField(nullable=True),
+        'wwn': fields.TextField(rules.wwn, nullable=True),
         #: 'rw', or 'ro' for a device that must not be written to.
-        'access_mode': fields.AccessModeField(default='rw'),
+        'access_mode': fields.ChoiceField('rw', 'ro', default='rw'),
         #: Whether what is stored there is encrypted by the caller's side.
         'encrypted': fields.FlagField(default=False),
         #: Whether no multipath map is a failure where one is asked for.

@@ -35,11 +35,11 @@ class ISCSITarget(base.AttachWorkerObject):
 
     fields = {
         #: 'address:port', see rules.portal.
-        'portal': fields.PortalField(),
+        'portal': fields.TextField(rules.portal),
         #: iqn., eui. or naa. name, as the target spells it.
-        'name': fields.ISCSINameField(),
+        'name': fields.TextField(rules.iscsi_name),
         #: Number as it goes over the wire, addressing_mode applied.
-        'lun': fields.LunField(),
+        'lun': fields.IntegerField(rules.lun),
     }
 
 
@@ -58,21 +58,27 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
         #: multipath attach may find more by SendTargets discovery.
         'may_discover': fields.FlagField(default=False),
         #: How to log in: 'CHAP'; null: without authentication.
-        'auth_method': fields.AuthMethodField(nullable=True),
+        'auth_method': fields.ChoiceField('CHAP', nullable=True),
         #: Name and secret that this host shows to the target.
-        'auth_username': fields.UserNameField(nullable=True),
-        'auth_password': fields.SecretLineField(nullable=True),
+        'auth_username': fields.TextField(rules.user_name, nullable=True),
+        'auth_password': fields.SecretField(nullable=True),
         #: Name and secret that the target shows to this host (mutual CHAP).
-        'auth_username_in': fields.UserNameField(nullable=True),
-        'auth_password_in': fields.SecretLineField(nullable=True),
+        'auth_username_in': fields.TextField(rules.user_name, nullable=True),
+        'auth_password_in': fields.SecretField(nullable=True),
         #: The same for SendTargets discovery, where a target asks for it.
-        'discovery_auth_method': fields.AuthMethodField(nullable=True),
-        'discovery_auth_username': fields.UserNameField(nullable=True),
-        'discovery_auth_password': fields.SecretLineField(nullable=True),
-        'discovery_auth_username_in': fields.UserNameField(nullable=True),
-        'discovery_auth_password_in': fields.SecretLineField(nullable=True),
+        'discovery_auth_method': fields.ChoiceField('CHAP', nullable=True),
+        'discovery_auth_username': fields.TextField(
+            rules.user_name, nullable=True
+        ),
+        'discovery_auth_password': fields.SecretField(nullable=True),
+        'discovery_auth_username_in': fields.TextField(
+            rules.user_name, nullable=True
+        ),
+        'discovery_auth_password_in': fields.SecretField(nullable=True),
         #: Name of the open-iscsi iface to go through; null: 'default' (TCP).
-        'transport_iface': fields.TransportIfaceField(nullable=True),
+        'transport_iface': fields.TextField(
+            rules.transport_iface, nullable=True
+        ),
     }
 
     NOT_CONTENT = frozenset(

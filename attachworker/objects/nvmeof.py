@@ -33,9 +33,9 @@ class NVMeOFPortal(base.AttachWorkerObject):
 
     fields = {
         #: 'address:port', see rules.portal.
-        'portal': fields.PortalField(),
+        'portal': fields.TextField(rules.portal),
         #: 'tcp' or 'rdma'.
-        'transport': fields.NVMeTransportField(),
+        'transport': fields.TextField(rules.nvme_transport),
     }
 
 
@@ -54,19 +54,19 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
         #: 1 to 64 ways to the subsystem.
         'portal_list': ovo_fields.ListOfObjectsField('NVMeOFPortal'),
         #: The subsystem.
-        'target_nqn': fields.NQNField(),
+        'target_nqn': fields.TextField(rules.nqn),
         #: UUID of the namespace, 32 digits; null: it is not said.
-        'vol_uuid': fields.NamespaceIdField(nullable=True),
+        'vol_uuid': fields.TextField(rules.namespace_id, nullable=True),
         #: NGUID of the namespace, 32 digits; null: it is not said.
-        'volume_nguid': fields.NamespaceIdField(nullable=True),
+        'volume_nguid': fields.TextField(rules.namespace_id, nullable=True),
         #: Number of the namespace; null: it is not said.
-        'ns_id': fields.NamespaceNumberField(nullable=True),
+        'ns_id': fields.IntegerField(rules.namespace_number, nullable=True),
         #: The name that this host logs in by; null: its own.
-        'host_nqn': fields.NQNField(nullable=True),
+        'host_nqn': fields.TextField(rules.nqn, nullable=True),
         #: DH-HMAC-CHAP keys (``DHHC-1:…``) of this host, and of the
         #: subsystem; null: without.
-        'dhchap_secret': fields.SecretLineField(nullable=True),
-        'dhchap_ctrl_secret': fields.SecretLineField(nullable=True),
+        'dhchap_secret': fields.SecretField(nullable=True),
+        'dhchap_ctrl_secret': fields.SecretField(nullable=True),
     }
 
     MADE = frozenset({'portal_list'})

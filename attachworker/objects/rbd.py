@@ -58,20 +58,20 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
     fields = {
         #: 1 to 31 monitors of the cluster: 'address:port', sorted.
         'monitors': ovo_fields.ListOfObjectsField('RBDMonitor'),
-        'pool': fields.CephNameField(),
+        'pool': fields.TextField(rules.ceph_name),
         #: Namespace of the pool; null: the one without a name.
-        'namespace': fields.CephNameField(nullable=True),
-        'image': fields.CephNameField(),
+        'namespace': fields.TextField(rules.ceph_name, nullable=True),
+        'image': fields.TextField(rules.ceph_name),
         #: Snapshot of the image, which is read-only; null: the image itself.
-        'snapshot': fields.CephNameField(nullable=True),
+        'snapshot': fields.TextField(rules.ceph_name, nullable=True),
         #: Names the files in /etc/ceph.
-        'cluster_name': fields.CephNameField(default='ceph'),
+        'cluster_name': fields.TextField(rules.ceph_name, default='ceph'),
         #: Whether the cluster wants to know who this host is (cephx).
         'auth_enabled': fields.FlagField(default=False),
         #: Without 'client.'.
-        'auth_username': fields.CephNameField(default='admin'),
+        'auth_username': fields.TextField(rules.ceph_name, default='admin'),
         #: Text of a keyring with the user's key; null: the host has one.
-        'keyring': fields.SecretField(nullable=True),
+        'keyring': fields.SecretField(rules.secret, nullable=True),
     }
 
     MADE = frozenset({'monitors', 'pool', 'namespace', 'image', 'snapshot'})
@@ -140,7 +140,7 @@ class RBDMonitor(base.AttachWorkerObject):
 
     fields = {
         #: 'address:port', see rules.endpoint.
-        'portal': fields.PortalField(),
+        'portal': fields.TextField(rules.portal),
     }
 
 
