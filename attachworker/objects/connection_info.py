@@ -112,14 +112,9 @@ class Target(NamedTuple):
         """The path that has this key."""
         if key.startswith('/'):
             return cls('', key, 0)
-        portal, name, lun = _split_key(key)
+        # Ceph's monitors have commas between them; nothing else has any.
+        portal, name, lun = key.rsplit(',', 2)
         return cls(portal, name, int(lun) if lun.isdigit() else lun)
-
-
-def _split_key(key: str) -> tuple[str, str, str]:
-    """Ceph's monitors have commas between them; nothing else has any."""
-    portal, name, lun = key.rsplit(',', 2)
-    return portal, name, lun
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -150,7 +145,7 @@ class ConnectionInfo(base.AttachWorkerObject):
     protocol = 'unknown'
 
     #: Fields that _from_data() makes of other keys of the data.
-    MADE: frozenset[str] = frozenset()
+    DERIVED: frozenset[str] = frozenset()
 
     @staticmethod
     def from_dict(connection_info: Mapping[str, Any]) -> 'ConnectionInfo':
@@ -183,7 +178,7 @@ class ConnectionInfo(base.AttachWorkerObject):
             **{
                 name: data[name]
                 for name in cls.fields
-                if name not in cls.MADE and data.get(name) is not None
+                if name not in cls.DERIVED and data.get(name) is not None
             }
         )
 
@@ -203,8 +198,16 @@ class ConnectionInfo(base.AttachWorkerObject):
         raise NotImplementedError
 
     def is_complete(self, multipath: bool) -> bool:
-        """Whether ``targets`` says all that there is to connect to."""
-        return True
+        """Whether ``targets`` says all that there is to connect to.
+
+        It does not if a host name has to be looked up.
+        """
+        return all(
+            rules.is_ip_portal(portal)
+            for target in self.targets
+            for portal in target.portal.split(',')
+            if portal
+        )
 
     def with_targets(self, targets: list[Target]) -> Self:
         """The same volume, at the targets that were found for it."""
@@ -225,10 +228,10 @@ def _open(
     connection_info: Mapping[str, Any],
 ) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(connection_info, Mapping):
-        raise _invalid('connection_info', 'must be an object with keys')
+        raise rules.invalid('connection_info', 'must be an object with keys')
     volume_type = connection_info.get('driver_volume_type')
     if volume_type is None:
-        raise _invalid('driver_volume_type', 'is required')
+        raise rules.invalid('driver_volume_type', 'is required')
     volume_type = rules.check('driver_volume_type', rules.text, volume_type)
     volume_type = volume_type.lower()
     if volume_type not in CLASSES:
@@ -240,9 +243,5 @@ def _open(
         )
     data = connection_info.get('data', connection_info)
     if not isinstance(data, Mapping):
-        raise _invalid('data', 'must be an object with keys')
+        raise rules.invalid('data', 'must be an object with keys')
     return volume_type, data
-
-
-def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=key, rule=rule)

@@ -4,12 +4,12 @@
 """Ceph RBD images."""
 
 from collections.abc import Mapping
+import functools
 from typing import Any
 from typing import Self
 
 from oslo_versionedobjects import fields as ovo_fields
 
-from attachworker import exception
 from attachworker.objects import base
 from attachworker.objects import connection_info
 from attachworker.objects import fields
@@ -74,7 +74,7 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
         'keyring': fields.SecretField(rules.secret, nullable=True),
     }
 
-    MADE = frozenset({'monitors', 'pool', 'namespace', 'image', 'snapshot'})
+    DERIVED = frozenset({'monitors', 'pool', 'namespace', 'image', 'snapshot'})
 
     protocol = 'rbd'
 
@@ -92,9 +92,9 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
     def validate(self) -> None:
         super().validate()
         unique = {each.portal: each for each in self.monitors}
-        if not 1 <= len(unique) <= MAX_MONITORS:
-            raise _invalid('hosts', f'must have 1 to {MAX_MONITORS} entries')
-        self.monitors = [unique[portal] for portal in sorted(unique)]
+        self.monitors = rules.distinct(
+            'hosts', dict(sorted(unique.items())), MAX_MONITORS
+        )
 
     @property
     def read_only(self) -> bool:
@@ -117,10 +117,6 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
         """
         portal = ','.join(each.portal for each in self.monitors)
         return [ImageTarget(portal, self.TARGET_NAME, self.spec)]
-
-    def is_complete(self, multipath: bool) -> bool:
-        """Without a host name to look up."""
-        return all(rules.is_ip_portal(each.portal) for each in self.monitors)
 
     def with_targets(self, targets: list[connection_info.Target]) -> Self:
         info = self.obj_clone()
@@ -147,11 +143,13 @@ class RBDMonitor(base.AttachWorkerObject):
 def _parts(name: object) -> dict[str, str]:
     """What a name says: ``pool[/namespace]/image[@snapshot]``."""
     if name is None:
-        raise _invalid('name', 'is required')
+        raise rules.invalid('name', 'is required')
     where, at, snapshot = rules.check('name', rules.text, name).partition('@')
     parts = where.split('/')
     if len(parts) not in (2, 3):
-        raise _invalid('name', 'must be pool/image or pool/namespace/image')
+        raise rules.invalid(
+            'name', 'must be pool/image or pool/namespace/image'
+        )
     found = {'pool': parts[0], 'image': parts[-1]}
     if len(parts) == 3:
         found['namespace'] = parts[1]
@@ -162,28 +160,25 @@ def _parts(name: object) -> dict[str, str]:
 
 def _monitors(data: Mapping[str, Any]) -> list[RBDMonitor]:
     """The hosts of a cluster with their ports, which go in pairs."""
-    hosts, ports = data.get('hosts'), data.get('ports')
-    if hosts is None:
-        raise _invalid('hosts', 'is required')
-    if not isinstance(hosts, list | tuple):
-        raise _invalid('hosts', 'must be a list')
-    if len(hosts) > MAX_MONITORS:
-        raise _invalid('hosts', f'must have at most {MAX_MONITORS} entries')
+    if data.get('hosts') is None:
+        raise rules.invalid('hosts', 'is required')
+    hosts = rules.entries(data, 'hosts', MAX_MONITORS)
+    ports = data.get('ports')
     if ports is None:
         ports = [None] * len(hosts)
     if not isinstance(ports, list | tuple) or len(ports) != len(hosts):
-        raise _invalid('ports', 'must be a list with a port for each host')
+        raise rules.invalid(
+            'ports', 'must be a list with a port for each host'
+        )
     return [
-        RBDMonitor(portal=_portal(f'hosts[{index}]', host, port))
+        RBDMonitor(
+            portal=rules.check(
+                f'hosts[{index}]',
+                functools.partial(
+                    rules.endpoint, port=port, default_port=MONITOR_PORT
+                ),
+                host,
+            )
+        )
         for index, (host, port) in enumerate(zip(hosts, ports, strict=True))
     ]
-
-
-def _portal(key: str, host: object, port: object) -> str:
-    return rules.check(
-        key, lambda value: rules.endpoint(value, port, MONITOR_PORT), host
-    )
-
-
-def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=key, rule=rule)

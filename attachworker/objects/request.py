@@ -74,7 +74,9 @@ class Request(base.AttachWorkerObject):
 
     #: A request that is sent again joins the first one, even if it is to be
     #: answered to somebody else or with less patience.
-    NOT_CONTENT = frozenset({'request_id', 'reply_to', 'deadline_seconds'})
+    IGNORED_IN_DIGEST = frozenset(
+        {'request_id', 'reply_to', 'deadline_seconds'}
+    )
 
     def __init__(self, context: Any = None, **kwargs: Any) -> None:
         given = kwargs.get('connection_info')

@@ -83,14 +83,16 @@ def invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
     return exception.InvalidConnectionInfo(key=key, rule=rule)
 
 
-def entries(data: Mapping[str, Any], key: str, most: int) -> Any:
-    """A list in the data; None if there is none.
+def entries(
+    data: Mapping[str, Any], key: str, most: int
+) -> list[Any] | tuple[Any, ...]:
+    """A list in the data; empty if there is none.
 
     :raises InvalidConnectionInfo: it is no list, or longer than ``most``
     """
     values = data.get(key)
     if values is None:
-        return None
+        return []
     if not isinstance(values, list | tuple):
         raise invalid(key, 'must be a list')
     if len(values) > most:
