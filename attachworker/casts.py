@@ -92,17 +92,14 @@ class Casts:
             objects.DetachRequest: self._api.cast_detach_volume,
             objects.ExtendRequest: self._api.cast_extend_volume,
         }
-        target = messaging.Target(
-            exchange=bus.EXCHANGE, topic=TOPIC, server=name
-        )
         self._reply_to = {
-            'exchange': target.exchange,
-            'topic': target.topic,
-            'server': target.server,
+            'exchange': bus.EXCHANGE,
+            'topic': TOPIC,
+            'server': name,
         }
         self._server = messaging.get_rpc_server(
             transport,
-            target,
+            messaging.Target(**self._reply_to),
             [_Receiver(self._take)],
             serializer=serializer.ObjectSerializer(),
             access_policy=messaging.ExplicitRPCAccessPolicy,

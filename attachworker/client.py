@@ -94,32 +94,26 @@ class AttachWorkerClient:
         connection_info: Mapping[str, Any] | objects.ConnectionInfo,
         *,
         attachment_id: str | None = None,
-        request_id: str | None = None,
-        raise_on_failure: bool = False,
-        timeout: float | None = None,
-        **fields: Any,
+        **options: Any,
     ) -> objects.OperationResult:
         """Attach a volume and return the result.
 
         :param connection_info: as Cinder sends it; it is not changed.
         :param attachment_id: by default a new one; it is in the result.
+        :param request_id: by default a new one.
         :param raise_on_failure: raise OperationFailed instead of returning
             a result that is a failure.
         :param timeout: seconds to go on trying; by default the deadline of
             the request and the worker's grace.
-        :param fields: other fields of AttachRequest.
+        :param options: these, and other fields of AttachRequest.
         :raises InvalidConnectionInfo: before anything is sent.
         """
-        if not isinstance(connection_info, objects.ConnectionInfo):
-            connection_info = objects.ConnectionInfo.from_dict(connection_info)
-        request = objects.AttachRequest(
-            request_id=request_id or _new_id(),
+        return self._operate(
+            self.api.attach_volume,
+            objects.AttachRequest,
             attachment_id=attachment_id or _new_id(),
             connection_info=connection_info,
-            **fields,
-        )
-        return self.send(
-            self.api.attach_volume, request, timeout, raise_on_failure
+            **options,
         )
 
     def detach_volume(
@@ -129,50 +123,46 @@ class AttachWorkerClient:
         connection_info: Mapping[str, Any]
         | objects.ConnectionInfo
         | None = None,
-        request_id: str | None = None,
-        raise_on_failure: bool = False,
-        timeout: float | None = None,
-        **fields: Any,
+        **options: Any,
     ) -> objects.OperationResult:
         """Detach a volume: an attachment, or what somebody else attached.
 
-        Parameters as in :meth:`attach_volume`; ``fields`` are others of
-        DetachRequest.
+        Options as of :meth:`attach_volume`, and fields of DetachRequest.
         """
-        if isinstance(connection_info, Mapping):
-            connection_info = objects.ConnectionInfo.from_dict(connection_info)
-        request = objects.DetachRequest(
-            request_id=request_id or _new_id(),
+        return self._operate(
+            self.api.detach_volume,
+            objects.DetachRequest,
             attachment_id=attachment_id,
             connection_info=connection_info,
-            **fields,
-        )
-        return self.send(
-            self.api.detach_volume, request, timeout, raise_on_failure
+            **options,
         )
 
     def extend_volume(
+        self, attachment_id: str, **options: Any
+    ) -> objects.OperationResult:
+        """Take over the new size of a volume; bytes are in the result.
+
+        Options as of :meth:`attach_volume`, and fields of ExtendRequest.
+        """
+        return self._operate(
+            self.api.extend_volume,
+            objects.ExtendRequest,
+            attachment_id=attachment_id,
+            **options,
+        )
+
+    def _operate(
         self,
-        attachment_id: str,
+        method: Callable[..., objects.OperationResult],
+        kind: Callable[..., Any],
         *,
         request_id: str | None = None,
         raise_on_failure: bool = False,
         timeout: float | None = None,
         **fields: Any,
     ) -> objects.OperationResult:
-        """Take over the new size of a volume; bytes are in the result.
-
-        Parameters as in :meth:`attach_volume`; ``fields`` are others of
-        ExtendRequest.
-        """
-        request = objects.ExtendRequest(
-            request_id=request_id or _new_id(),
-            attachment_id=attachment_id,
-            **fields,
-        )
-        return self.send(
-            self.api.extend_volume, request, timeout, raise_on_failure
-        )
+        request = kind(request_id=request_id or _new_id(), **fields)
+        return self.send(method, request, timeout, raise_on_failure)
 
     def get_connector_properties(self, **options: Any) -> dict[str, Any]:
         """Return what the storage has to know about the host."""
@@ -237,12 +227,8 @@ class AttachWorkerClient:
         pause = _PAUSE_FIRST
         while True:
             try:
-                return method(
-                    {},
-                    self.host,
-                    request,
-                    timeout=max(1.0, until - time.monotonic()),
-                )
+                remaining = max(1.0, until - time.monotonic())
+                return method({}, self.host, request, timeout=remaining)
             except (messaging.MessagingTimeout, exception.BusUnavailable):
                 remaining = until - time.monotonic()
                 if remaining <= pause or self._closed.wait(pause):

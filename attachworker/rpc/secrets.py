@@ -10,6 +10,7 @@ open it refuses it and never takes it for a password.
 import base64
 import binascii
 from collections.abc import Callable
+import functools
 import os
 import re
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from attachworker import exception
 from attachworker.objects import base
 from attachworker.objects import fields
+from attachworker.objects import rules
 from attachworker.objects import sealing
 
 _PREFIX = '\0sealed:1:'
@@ -108,19 +110,15 @@ class WireSecrets:
         :raises InvalidConnectionInfo: one cannot be opened, or is plain and
             must not be
         """
-        owner = _owner(primitive)
+        plain = functools.partial(self._plain, _owner(primitive))
+        return _changed(primitive, '', plain)
 
-        def change(value: str, path: str) -> str:
-            return self._plain(value, owner, path)
-
-        return _changed(primitive, '', change)
-
-    def _plain(self, value: str, owner: str, path: str) -> str:
+    def _plain(self, owner: str, value: str, path: str) -> str:
         name = path.rpartition('.')[2]
         ours = ', '.join(self._keys) or 'none'
         if not value.startswith(_PREFIX):
             if self._required:
-                raise _refused(
+                raise rules.invalid(
                     name,
                     'must be sealed for this host: give the caller the '
                     f'{_OPTION} (keys of this host: {ours})',
@@ -129,7 +127,7 @@ class WireSecrets:
         key_id, _, text = value.removeprefix(_PREFIX).partition(':')
         if not _KEY_ID.fullmatch(key_id) or key_id not in self._keys:
             known = key_id if _KEY_ID.fullmatch(key_id) else 'another one'
-            raise _refused(
+            raise rules.invalid(
                 name,
                 f'is sealed with key {known}, which this host does not have '
                 f'(it has: {ours}); see {_OPTION}',
@@ -140,7 +138,7 @@ class WireSecrets:
                 self._keys[key_id], sealed, f'{owner}/{path}'
             )
         except (sealing.CannotOpen, binascii.Error, ValueError):
-            raise _refused(
+            raise rules.invalid(
                 name,
                 f'cannot be opened with key {key_id}: it was sealed with '
                 'another key of that name, or for another request',
@@ -199,10 +197,6 @@ def _secret_fields(name: Any) -> set[str]:
         for field, kind in classes[name][0].fields.items()
         if isinstance(kind, fields.SecretField)
     }
-
-
-def _refused(name: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=name, rule=rule)
 
 
 def _misconfigured(reason: str) -> exception.ConfigurationError:

@@ -18,6 +18,7 @@ from oslo_versionedobjects import exception as ovo_exception
 from attachworker import exception
 from attachworker import objects
 from attachworker.objects import base
+from attachworker.objects import rules
 from attachworker.rpc.secrets import WireSecrets
 
 _Object = TypeVar('_Object', bound=base.AttachWorkerObject)
@@ -95,24 +96,20 @@ def from_wire(
         that this side does not know. No value is quoted.
     """
     if not isinstance(primitive, dict) or _NAME_KEY not in primitive:
-        raise _invalid(name, f'must be a serialised {expected.__name__}')
+        raise rules.invalid(name, f'must be a serialised {expected.__name__}')
     try:
         opened = primitive if secrets is None else secrets.open(primitive)
         decoded = base.AttachWorkerObject.obj_from_primitive(opened)
     except RecursionError:
-        raise _invalid(name, 'is nested too deeply') from None
+        raise rules.invalid(name, 'is nested too deeply') from None
     except ovo_exception.VersionedObjectsException as error:
         # No "from error": its text may quote what was sent.
-        raise _invalid(
+        raise rules.invalid(
             name, f'cannot be decoded ({type(error).__name__})'
         ) from None
     if not isinstance(decoded, expected):
-        raise _invalid(name, f'must be a serialised {expected.__name__}')
+        raise rules.invalid(name, f'must be a serialised {expected.__name__}')
     return decoded
-
-
-def _invalid(name: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=name, rule=rule)
 
 
 def _each(entity: Any, convert: Any) -> Any:

@@ -48,6 +48,13 @@ ALLOWED_REMOTE_EXMODS = (
 #: pooled connection that has broken is never opened again.
 PUBLISH_RETRIES = 1
 
+#: What says that the broker cannot be reached, of three libraries.
+UNREACHABLE = (
+    messaging.MessageDeliveryFailure,
+    amqp.AMQPError,
+    kombu_exceptions.OperationalError,
+)
+
 #: A message nobody would receive is an error at once, not a time-out.
 TRANSPORT_OPTIONS = messaging.TransportOptions(at_least_once=True)
 
@@ -89,16 +96,9 @@ class BusConnection(impl_rabbit.Connection):
         of durability. A caller with another one could then never start its
         server again after the broker has lost the exchange.
         """
-        exchange = impl_rabbit.kombu.entity.Exchange(
-            name=exchange_name,
-            type='topic',
-            durable=self.durable,
-            auto_delete=self.amqp_auto_delete,
-            passive=exchange_name != EXCHANGE,
-        )
         self._ensure_publishing(
             self._publish,
-            exchange,
+            self._exchange(exchange_name, passive=exchange_name != EXCHANGE),
             msg,
             routing_key=topic,
             timeout=timeout,
@@ -113,12 +113,7 @@ class BusConnection(impl_rabbit.Connection):
             as it is configured here. The stock methods go on without
             durability then, or try for ever.
         """
-        exchange = impl_rabbit.kombu.entity.Exchange(
-            name=EXCHANGE,
-            type='topic',
-            durable=self.durable,
-            auto_delete=self.amqp_auto_delete,
-        )
+        exchange = self._exchange(EXCHANGE)
         queue = impl_rabbit.kombu.entity.Queue(
             name=name,
             durable=self.durable,
@@ -152,6 +147,15 @@ class BusConnection(impl_rabbit.Connection):
                 'broker once it is empty, and start again',
             )
         return found[-1]
+
+    def _exchange(self, name: str, passive: bool = False) -> Any:
+        return impl_rabbit.kombu.entity.Exchange(
+            name=name,
+            type='topic',
+            durable=self.durable,
+            auto_delete=self.amqp_auto_delete,
+            passive=passive,
+        )
 
     def notify_send(
         self,
@@ -275,11 +279,7 @@ def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
         ) as connection:
             consumers: int = connection.declare_worker_queue(f'{TOPIC}.{host}')
             return consumers
-    except (
-        messaging.MessageDeliveryFailure,
-        amqp.AMQPError,
-        kombu_exceptions.OperationalError,
-    ) as error:
+    except UNREACHABLE as error:
         raise exception.BusUnavailable(reason=str(error)) from error
 
 
