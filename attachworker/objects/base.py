@@ -3,7 +3,6 @@
 
 """Base of everything that travels over the bus."""
 
-from collections.abc import Iterator
 import copy
 import datetime
 import hashlib
@@ -14,8 +13,8 @@ from typing import Self
 from oslo_versionedobjects import base
 from oslo_versionedobjects import fields as ovo_fields
 
-from attachworker import exception
 from attachworker.objects import fields
+from attachworker.objects import rules
 
 _NO_DEFAULT = ovo_fields.UnspecifiedDefault
 
@@ -80,8 +79,8 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
             ValueError,
         ):
             # No "from": texts of the library quote values.
-            raise exception.InvalidConnectionInfo(
-                key=_name(primitive), rule='is not a well-formed object'
+            raise rules.invalid(
+                _name(primitive), 'is not a well-formed object'
             ) from None
         # The library leaves the sender's version here. It is an object of
         # this version now, and goes out as one.
@@ -99,20 +98,17 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
         return super().obj_attr_is_set(attrname)
 
     def validate(self) -> None:
-        """Check the object and all objects in it.
-
-        Whoever takes an object from the bus calls this before using it. What
-        each value alone must keep was checked when it was assigned.
+        """Check the object and all objects in it, before it is used.
 
         :raises: InvalidConnectionInfo naming the field and the rule
         """
         for name in self.fields:
             if not self.obj_attr_is_set(name):
-                raise exception.InvalidConnectionInfo(
-                    key=name, rule='is required'
-                )
-            for child in _objects(getattr(self, name)):
-                child.validate()
+                raise rules.invalid(name, 'is required')
+            value = getattr(self, name)
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, AttachWorkerObject):
+                    child.validate()
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: plain values, secrets as '***', times in UTC."""
@@ -128,11 +124,10 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
     def content_digest(self) -> str:
         """A fingerprint of what a valid object asks for, for comparison.
 
-        Secrets and IGNORED_IN_DIGEST do not count. Neither do fields that have
-        their default, so that the digest of a journaled request stays the
-        same when a later version adds a field.
-
-        :returns: a SHA-256 in hexadecimal digits
+        A SHA-256 in hexadecimal digits. Secrets and IGNORED_IN_DIGEST do not
+        count. Neither do fields that have their default, so that the digest
+        of a journaled request stays the same when a later version adds a
+        field.
         """
         text = json.dumps(_content(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -143,12 +138,6 @@ def _name(primitive: Any) -> str:
     name = primitive.get(key) if isinstance(primitive, dict) else None
     known = AttachWorkerObjectRegistry.obj_classes()
     return name if isinstance(name, str) and name in known else 'object'
-
-
-def _objects(value: Any) -> Iterator[AttachWorkerObject]:
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, AttachWorkerObject):
-            yield item
 
 
 def _plain(value: Any) -> Any:

@@ -158,7 +158,26 @@ class ConnectionInfo(base.AttachWorkerObject):
         :raises: InvalidConnectionInfo naming the key and the rule,
             UnsupportedProtocol naming the reason. Neither quotes a value.
         """
-        volume_type, data = _open(connection_info)
+        if not isinstance(connection_info, Mapping):
+            raise rules.invalid(
+                'connection_info', 'must be an object with keys'
+            )
+        volume_type = connection_info.get('driver_volume_type')
+        if volume_type is None:
+            raise rules.invalid('driver_volume_type', 'is required')
+        volume_type = rules.check(
+            'driver_volume_type', rules.text, volume_type
+        ).lower()
+        if volume_type not in CLASSES:
+            # It is quoted in messages and logs: only if it looks like a type.
+            plain = re.fullmatch('[a-z0-9][a-z0-9_-]{0,31}', volume_type)
+            raise exception.UnsupportedProtocol(
+                protocol=volume_type if plain else 'unknown',
+                reason=REASONS.get(volume_type, 'the type is not known'),
+            )
+        data = connection_info.get('data', connection_info)
+        if not isinstance(data, Mapping):
+            raise rules.invalid('data', 'must be an object with keys')
         known = base.AttachWorkerObjectRegistry.obj_classes()
         chosen = cast(type[ConnectionInfo], known[CLASSES[volume_type]][0])
         info = chosen._from_data(volume_type, data)
@@ -222,26 +241,3 @@ class ConnectionInfo(base.AttachWorkerObject):
         how = 'multipath' if multipath else 'single'
         targets = sorted({target.canonical for target in self.targets})
         return ' '.join([self.protocol, how, *map(str, targets)])
-
-
-def _open(
-    connection_info: Mapping[str, Any],
-) -> tuple[str, Mapping[str, Any]]:
-    if not isinstance(connection_info, Mapping):
-        raise rules.invalid('connection_info', 'must be an object with keys')
-    volume_type = connection_info.get('driver_volume_type')
-    if volume_type is None:
-        raise rules.invalid('driver_volume_type', 'is required')
-    volume_type = rules.check('driver_volume_type', rules.text, volume_type)
-    volume_type = volume_type.lower()
-    if volume_type not in CLASSES:
-        # It is quoted in messages and logs, so only if it looks like a type.
-        plain = re.fullmatch('[a-z0-9][a-z0-9_-]{0,31}', volume_type)
-        raise exception.UnsupportedProtocol(
-            protocol=volume_type if plain else 'unknown',
-            reason=REASONS.get(volume_type, 'the type is not known'),
-        )
-    data = connection_info.get('data', connection_info)
-    if not isinstance(data, Mapping):
-        raise rules.invalid('data', 'must be an object with keys')
-    return volume_type, data
