@@ -3,16 +3,14 @@
 
 """Objects to primitives and back, on both sides of the bus.
 
-Every object that leaves a process passes :meth:`ObjectSerializer.to_wire`,
-every one that enters passes :func:`from_wire`: whatever has to happen to
-secrets on the wire happens in these two.
+Whatever has to happen to secrets on the wire happens in
+:meth:`ObjectSerializer.serialize_entity` and :func:`from_wire`.
 """
 
-from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
 
-import oslo_messaging as messaging
+from oslo_versionedobjects import base as ovo_base
 from oslo_versionedobjects import exception as ovo_exception
 
 from attachworker import exception
@@ -25,7 +23,7 @@ _Object = TypeVar('_Object', bound=base.AttachWorkerObject)
 _NAME_KEY = f'{base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.name'
 
 
-class ObjectSerializer(messaging.NoOpSerializer):
+class ObjectSerializer(ovo_base.VersionedObjectSerializer):
     """The caller's side: sends objects and gets objects.
 
     :param secrets: seals those that leave
@@ -45,28 +43,17 @@ class ObjectSerializer(messaging.NoOpSerializer):
             )
         self._versions = objects.HISTORY[level] if level else {}
 
-    def serialize_entity(self, ctxt: Any, entity: Any) -> Any:
+    def serialize_entity(self, context: Any, entity: Any) -> Any:
         """Turn objects into primitives, also within lists and dicts."""
-        if isinstance(entity, base.AttachWorkerObject):
-            return self.to_wire(ctxt, entity)
-        return _each(entity, lambda item: self.serialize_entity(ctxt, item))
-
-    def deserialize_entity(self, ctxt: Any, entity: Any) -> Any:
-        """Turn primitives into objects, also within lists and dicts."""
-        if isinstance(entity, dict) and _NAME_KEY in entity:
-            return from_wire(entity, base.AttachWorkerObject, 'result')
-        return _each(entity, lambda item: self.deserialize_entity(ctxt, item))
-
-    def to_wire(self, ctxt: Any, entity: base.AttachWorkerObject) -> Any:
-        """Return the primitive that travels for one object."""
+        if not isinstance(entity, base.AttachWorkerObject):
+            return super().serialize_entity(context, entity)
         version = self._versions.get(entity.obj_name())
         return self._secrets.seal(
-            entity.obj_to_primitive(
-                target_version=version, version_manifest=self._versions
-            )
-            if version
-            else entity.obj_to_primitive()
+            entity.obj_to_primitive(version, self._versions)
         )
+
+    def _process_object(self, context: Any, objprim: Any) -> Any:
+        return from_wire(objprim, base.AttachWorkerObject, 'result')
 
 
 class WorkerSerializer(ObjectSerializer):
@@ -110,11 +97,3 @@ def from_wire(
     if not isinstance(decoded, expected):
         raise rules.invalid(name, f'must be a serialised {expected.__name__}')
     return decoded
-
-
-def _each(entity: Any, convert: Any) -> Any:
-    if isinstance(entity, Mapping):
-        return {key: convert(value) for key, value in entity.items()}
-    if isinstance(entity, (list, tuple, set, frozenset)):
-        return [convert(value) for value in entity]
-    return entity
