@@ -33,15 +33,14 @@ class AttachWorkerClient:
             result = node.attach_volume(connection_info)
             print(result.device.path)
 
-    A request that gets no answer, because the worker or the broker went
-    away, is sent again with the same request_id, until its deadline has
-    passed and the worker has had its time to answer. The worker recognises
-    it: nothing is done twice.
+    A request that gets no answer is sent again with the same request_id,
+    until its deadline has passed and the worker has had its time to answer.
+    The worker recognises it: nothing is done twice.
 
     :param transport_url: as of oslo.messaging; rabbit://...
     :param host: name of the host, as its worker is configured.
-    :param conf: configuration with more settings of oslo.messaging (TLS);
-        by default nothing is read.
+    :param conf: with more settings of oslo.messaging (TLS); by default
+        nothing is read.
     :param timeout: seconds for methods that only look.
     :param key_file: with the keys that seal passwords on the bus, as the
         worker has them; by default passwords travel in the clear.
@@ -205,9 +204,8 @@ class AttachWorkerClient:
         :raises InvalidConnectionInfo: before anything is sent.
         """
         request.validate()
-        result = self._until_answered(
-            method, request, timeout or rpcapi.answer_time(request)
-        )
+        until = time.monotonic() + (timeout or rpcapi.answer_time(request))
+        result = self._until_answered(method, request, until)
         if raise_on_failure and result.status == 'failed':
             error = result.as_dict()['error'] or {}
             raise OperationFailed(
@@ -221,17 +219,16 @@ class AttachWorkerClient:
         self,
         method: Callable[..., objects.OperationResult],
         request: Any,
-        timeout: float,
+        until: float,
     ) -> objects.OperationResult:
-        until = time.monotonic() + timeout
         pause = _PAUSE_FIRST
         while True:
+            remaining = max(1.0, until - time.monotonic())
             try:
-                remaining = max(1.0, until - time.monotonic())
                 return method({}, self.host, request, timeout=remaining)
             except (messaging.MessagingTimeout, exception.BusUnavailable):
-                remaining = until - time.monotonic()
-                if remaining <= pause or self._closed.wait(pause):
+                left = until - time.monotonic()
+                if left <= pause or self._closed.wait(pause):
                     raise
                 pause = min(pause * 2, _PAUSE_MAX)
 

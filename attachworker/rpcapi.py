@@ -41,9 +41,9 @@ class AttachWorkerAPI:
     """Calls the worker of a host.
 
     Every method takes a context (a dict, may be empty) and the name of the
-    host. A method blocks until the worker has answered; a ``cast_`` method
-    returns as soon as the broker has the request, and the result comes to
-    the ``reply_to`` of the request or is fetched by :meth:`get_result`.
+    host, and blocks until the worker has answered. A ``cast_`` method returns
+    as soon as the broker has the request, and the result comes to the
+    ``reply_to`` of the request or is fetched by :meth:`get_result`.
 
     Raised by every method, beside what the worker raises:
 

@@ -1,11 +1,7 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The transport: which buses are accepted, and the settings they get.
-
-Everything that both sides of the bus must agree on is here: exchange, topic,
-version, durability. A process may have several transports at a time.
-"""
+"""What both sides of the bus must agree on, and the transports they get."""
 
 from typing import Any
 
@@ -62,6 +58,7 @@ _GROUP = 'oslo_messaging_rabbit'
 
 #: Seconds between two looks of a consumer on the bus in one process.
 _MEMORY_POLLING = 0.005
+
 # Our defaults for options of oslo.messaging. They hold for our transports
 # only: other transports of the process keep theirs.
 _DEFAULTS = {
@@ -92,9 +89,9 @@ class BusConnection(impl_rabbit.Connection):
     ) -> None:
         """Publish; only our own exchange is declared on the way.
 
-        The stock method declares the exchange of a caller with our notion
-        of durability. A caller with another one could then never start its
-        server again after the broker has lost the exchange.
+        The stock method declares a caller's exchange, too, with our notion of
+        durability. A caller with another one could then never start its server
+        again after the broker has lost the exchange.
         """
         self._ensure_publishing(
             self._publish,
@@ -109,9 +106,8 @@ class BusConnection(impl_rabbit.Connection):
     def declare_worker_queue(self, name: str) -> int:
         """Declare a worker's queue; return how many consume from it.
 
-        :raises ConfigurationError: the queue or the exchange exists, but not
-            as it is configured here. The stock methods go on without
-            durability then, or try for ever.
+        :raises ConfigurationError: queue or exchange exist, but otherwise. The
+            stock methods go on without durability then, or try for ever.
         """
         exchange = self._exchange(EXCHANGE)
         queue = impl_rabbit.kombu.entity.Queue(
@@ -227,9 +223,9 @@ def get_transport(
 ) -> oslo_transport.RPCTransport:
     """Return a transport for RPC; nothing is connected yet.
 
-    :param conf: the configuration; its ``transport_url`` serves when there
-        is no ``url``, and its group ``oslo_messaging_rabbit`` sets what
-        this module leaves open (TLS, quorum queues, ...).
+    :param conf: its ``transport_url`` serves when there is no ``url``, and
+        its group ``oslo_messaging_rabbit`` sets what is left open here (TLS,
+        quorum queues, ...).
     :param url: ``rabbit://user:password@host:port/vhost`` or
         ``kombu+memory://``; options of the driver may follow as a query.
     :param driver_class: the worker's own driver.
@@ -242,7 +238,7 @@ def get_transport(
 def get_notification_transport(
     conf: cfg.ConfigOpts, url: str | None = None
 ) -> oslo_transport.NotificationTransport:
-    """Return a transport for notifications, on the same exchange."""
+    """Return a transport for notifications; see :func:`get_transport`."""
     return oslo_transport.NotificationTransport(_driver(conf, url, BusDriver))
 
 
@@ -252,10 +248,7 @@ def is_heard(transport: oslo_transport.NotificationTransport) -> bool:
 
 
 def is_in_process(conf: cfg.ConfigOpts, url: str | None = None) -> bool:
-    """Whether a URL (or the configured one) means the bus in one process.
-
-    :raises ConfigurationError: as of :func:`get_transport`.
-    """
+    """Whether a URL (or the configured one) means the bus in one process."""
     return bool(_parse(conf, url).transport == 'kombu+memory')
 
 
@@ -267,9 +260,8 @@ def get_target(host: str | None = None) -> messaging.Target:
 
 
 def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
-    """Declare the queue of a host's worker as it is configured.
+    """Declare the queue of a host's worker; return how many consume from it.
 
-    :returns: how many workers consume from it
     :raises ConfigurationError: it exists with other properties
     :raises BusUnavailable: the broker cannot be reached
     """
