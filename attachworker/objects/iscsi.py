@@ -88,14 +88,9 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
     }
 
     IGNORED_IN_DIGEST = frozenset(
-        {
-            'auth_method',
-            'auth_username',
-            'auth_username_in',
-            'discovery_auth_method',
-            'discovery_auth_username',
-            'discovery_auth_username_in',
-        }
+        f'{prefix}auth_{name}'
+        for prefix in ('', 'discovery_')
+        for name in ('method', 'username', 'username_in')
     )
 
     DERIVED = frozenset({'target_list', 'may_discover'})
@@ -105,9 +100,9 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
     @classmethod
     def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
         data = dict(data)
+        # An empty method is one more way to say that there is none.
         for key in ('auth_method', 'discovery_auth_method'):
             if data.get(key) == '':
-                # One more spelling of "without authentication".
                 del data[key]
         if volume_type == 'iser' and data.get('transport_iface') is None:
             data['transport_iface'] = 'iser'

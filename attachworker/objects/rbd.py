@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 import functools
+import re
 from typing import Any
 from typing import Self
 
@@ -20,6 +21,12 @@ MAX_MONITORS = 31
 
 #: Port of a monitor that speaks the first version of the protocol.
 MONITOR_PORT = 6789
+
+_NAME = re.compile(
+    r'(?P<pool>[^/@]*)/((?P<namespace>[^/@]*)/)?(?P<image>[^/@]*)'
+    r'(@(?P<snapshot>.*))?',
+    re.DOTALL,
+)
 
 
 class ImageTarget(connection_info.Target):
@@ -85,8 +92,17 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
     def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
         info = super()._from_data(volume_type, data)
         info.monitors = _monitors(data)
-        for field, value in _parts(data.get('name')).items():
-            setattr(info, field, rules.check('name', rules.ceph_name, value))
+        if data.get('name') is None:
+            raise rules.invalid('name', 'is required')
+        match = _NAME.fullmatch(rules.check('name', rules.text, data['name']))
+        if match is None:
+            raise rules.invalid(
+                'name', 'must be pool/image or pool/namespace/image'
+            )
+        for field, value in match.groupdict().items():
+            if value is not None:
+                value = rules.check('name', rules.ceph_name, value)
+                setattr(info, field, value)
         return info
 
     def validate(self) -> None:
@@ -138,24 +154,6 @@ class RBDMonitor(base.AttachWorkerObject):
         #: 'address:port', see rules.endpoint.
         'portal': fields.TextField(rules.portal),
     }
-
-
-def _parts(name: object) -> dict[str, str]:
-    """What a name says: ``pool[/namespace]/image[@snapshot]``."""
-    if name is None:
-        raise rules.invalid('name', 'is required')
-    where, at, snapshot = rules.check('name', rules.text, name).partition('@')
-    parts = where.split('/')
-    if len(parts) not in (2, 3):
-        raise rules.invalid(
-            'name', 'must be pool/image or pool/namespace/image'
-        )
-    found = {'pool': parts[0], 'image': parts[-1]}
-    if len(parts) == 3:
-        found['namespace'] = parts[1]
-    if at:
-        found['snapshot'] = snapshot
-    return found
 
 
 def _monitors(data: Mapping[str, Any]) -> list[RBDMonitor]:

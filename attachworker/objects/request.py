@@ -79,13 +79,10 @@ class Request(base.AttachWorkerObject):
     )
 
     def __init__(self, context: Any = None, **kwargs: Any) -> None:
-        given = kwargs.get('connection_info')
-        if given is not None and not isinstance(
-            given, base.AttachWorkerObject
-        ):
-            kwargs['connection_info'] = (
-                connection_info.ConnectionInfo.from_dict(given)
-            )
+        info = kwargs.get('connection_info')
+        if not isinstance(info, base.AttachWorkerObject | None):
+            info = connection_info.ConnectionInfo.from_dict(info)
+            kwargs['connection_info'] = info
         for name, cls in (('encryption', Encryption), ('reply_to', ReplyTo)):
             if isinstance(kwargs.get(name), Mapping):
                 kwargs[name] = cls(**kwargs[name])

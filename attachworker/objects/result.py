@@ -62,14 +62,12 @@ class DeviceInfo(base.AttachWorkerObject):
     }
 
     def to_brick(self) -> dict[str, Any]:
-        """The device_info of os-brick: scsi_wwn for SCSI only, and
-        multipath_id for a map only.
-        """
-        info = {'type': self.type, 'path': self.path}
-        for name in ('scsi_wwn', 'multipath_id'):
-            if getattr(self, name) is not None:
-                info[name] = getattr(self, name)
-        return info
+        """The device_info of os-brick, with the keys that have a value."""
+        return {
+            name: getattr(self, name)
+            for name in ('type', 'path', 'scsi_wwn', 'multipath_id')
+            if getattr(self, name) is not None
+        }
 
 
 @base.AttachWorkerObjectRegistry.register

@@ -16,6 +16,8 @@ import re
 from typing import Any
 from typing import TypeVar
 
+from oslo_utils import netutils
+
 from attachworker import exception
 
 T = TypeVar('T')
@@ -336,12 +338,7 @@ def ceph_name(value: object) -> str:
 
 def is_ip_portal(portal: str) -> bool:
     """Whether a canonical portal has an IP address, and no host name."""
-    address = portal.rpartition(':')[0]
-    try:
-        ipaddress.ip_address(address.strip('[]'))
-    except ValueError:
-        return False
-    return True
+    return netutils.is_valid_ip(portal.rpartition(':')[0].strip('[]'))
 
 
 def wwn(value: object) -> str:
