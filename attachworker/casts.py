@@ -68,9 +68,8 @@ class Casts:
         The same after a restart: the broker keeps a queue for each.
     :param pause: seconds without a result before a request is sent again;
         they double each time, up to a minute.
-    :param secrets: seals passwords; by default they travel in the clear.
-    :param level: version of the RPC interface that the worker knows; by
-        default that of this release.
+    :param secrets: as of AttachWorkerAPI.
+    :param level: as of AttachWorkerAPI.
     """
 
     def __init__(

@@ -44,8 +44,7 @@ class AttachWorkerClient:
     :param timeout: seconds for methods that only look.
     :param key_file: with the keys that seal passwords on the bus, as the
         worker has them; by default passwords travel in the clear.
-    :param level: version of the RPC interface that the worker knows; by
-        default that of this release.
+    :param level: as of AttachWorkerAPI.
     :raises ConfigurationError: the URL or the file makes no sense.
     """
 

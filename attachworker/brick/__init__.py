@@ -6,8 +6,7 @@
 Code that was written for os-brick runs with this in place of
 ``os_brick.initiator.connector``, and with ``attachworker.exception`` in place
 of ``os_brick.exception``. The same dicts go in and come out; what goes in is
-never changed. Nothing is done in the calling process: a connector sends
-requests to the worker of its host, and needs no privilege.
+never changed. A connector needs no privilege: the worker does it all.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,8 @@
 """What travels over the bus.
 
 Read :mod:`.request` first, then :mod:`.connection_info` and :mod:`.iscsi`
-for where a volume is, then :mod:`.result`.
+for where a volume is, then :mod:`.result`. All that is imported here is part
+of the interface.
 """
 
 from attachworker.objects.base import AttachWorkerObject
@@ -33,36 +34,6 @@ from attachworker.objects.result import OperationError
 from attachworker.objects.result import OperationResult
 from attachworker.objects.result import PathInfo
 from attachworker.objects.rules import normalise_wwn
-
-__all__ = [
-    'HISTORY',
-    'AttachRequest',
-    'AttachWorkerObject',
-    'Attachment',
-    'AuditFinding',
-    'AuditReport',
-    'AuditedAttachment',
-    'ConnectionInfo',
-    'DetachRequest',
-    'DeviceInfo',
-    'Encryption',
-    'ExtendRequest',
-    'ISCSIConnectionInfo',
-    'ISCSITarget',
-    'ImageTarget',
-    'LocalConnectionInfo',
-    'NVMeOFConnectionInfo',
-    'NVMeOFPortal',
-    'NotificationPayload',
-    'OperationError',
-    'OperationResult',
-    'PathInfo',
-    'RBDConnectionInfo',
-    'RBDMonitor',
-    'ReplyTo',
-    'Target',
-    'normalise_wwn',
-]
 
 #: The versions of all objects at each version of the RPC interface: what to
 #: give to ``obj_to_primitive(target_version, version_manifest)`` for a peer

@@ -188,18 +188,12 @@ class ConnectionInfo(base.AttachWorkerObject):
     def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
         """Make the object of a driver's data; validate() comes after.
 
-        A key with the name of a field is that field's value. Null counts as
-        absent.
+        A key with the name of a field is that field's value.
 
         :param volume_type: driver_volume_type in lower case
         """
-        return cls(
-            **{
-                name: data[name]
-                for name in cls.fields
-                if name not in cls.DERIVED and data.get(name) is not None
-            }
-        )
+        names = cls.fields.keys() - cls.DERIVED
+        return cls(**{name: data.get(name) for name in names})
 
     def as_dict(self) -> dict[str, Any]:
         return {'protocol': self.protocol} | super().as_dict()

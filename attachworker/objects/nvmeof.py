@@ -50,7 +50,6 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
     fields = {
         #: 1 to 64 ways to the subsystem.
         'portal_list': ovo_fields.ListOfObjectsField('NVMeOFPortal'),
-        #: The subsystem.
         'target_nqn': fields.TextField(rules.nqn),
         #: UUID of the namespace, 32 digits; null: it is not said.
         'vol_uuid': fields.TextField(rules.namespace_id, nullable=True),

@@ -61,8 +61,7 @@ class Request(base.AttachWorkerObject):
     """
 
     fields = {
-        #: Chosen by the caller, a new one for each operation; the same again
-        #: means the same operation.
+        #: Chosen by the caller; the same again means the same operation.
         'request_id': fields.TextField(rules.identifier),
         #: Seconds from acceptance to the end; null: the worker's default.
         'deadline_seconds': fields.BoundedIntegerField(
@@ -97,9 +96,8 @@ class AttachRequest(Request):
     VERSION = '1.0'
 
     fields = {
-        #: Chosen by the caller; names what comes of it in later requests.
+        #: Chosen by the caller; names the attachment in later requests.
         'attachment_id': fields.TextField(rules.identifier),
-        #: Where the volume is.
         'connection_info': ovo_fields.ObjectField(
             'ConnectionInfo', subclasses=True
         ),
@@ -184,7 +182,6 @@ class ExtendRequest(Request):
     VERSION = '1.0'
 
     fields = {
-        #: The attachment.
         'attachment_id': fields.TextField(rules.identifier),
         #: Size that the device must have then, in bytes; null: any.
         'expected_size': fields.BoundedIntegerField(

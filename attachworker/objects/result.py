@@ -31,7 +31,6 @@ class PathInfo(base.AttachWorkerObject):
         #: Number at the target; null where a protocol has none.
         'lun': fields.IntegerField(rules.lun, nullable=True),
         'state': fields.ChoiceField('connected', 'connecting', 'failed'),
-        #: Error code of a failed path.
         'error': fields.ChoiceField(*fields.ERROR_CODES, nullable=True),
     }
 
@@ -116,19 +115,16 @@ class OperationResult(base.AttachWorkerObject):
     VERSION = '1.0'
 
     fields = {
-        #: Of the request.
         'request_id': fields.TextField(rules.identifier),
         #: Of the request; null: it named none.
         'attachment_id': fields.TextField(rules.identifier, nullable=True),
         'operation': fields.ChoiceField('attach', 'detach', 'extend'),
         'status': fields.ChoiceField(*fields.STATUSES),
-        #: What was attached or extended.
         'device': ovo_fields.ObjectField('DeviceInfo', nullable=True),
         #: Bytes before an extend.
         'old_size': fields.BoundedIntegerField(
             0, request.MAX_SIZE, nullable=True
         ),
-        #: Why it failed; null: it did not.
         'error': ovo_fields.ObjectField('OperationError', nullable=True),
         #: What the caller ought to know, for people.
         'warnings': ovo_fields.ListOfStringsField(default=[]),
@@ -147,7 +143,6 @@ class Attachment(base.AttachWorkerObject):
     VERSION = '1.0'
 
     fields = {
-        #: Chosen by the caller of the attach.
         'attachment_id': fields.TextField(rules.identifier),
         #: Id in the caller's world; null: it was not said.
         'volume_id': fields.TextField(rules.identifier, nullable=True),
@@ -222,7 +217,6 @@ class AuditFinding(base.AttachWorkerObject):
         'kind': fields.ChoiceField('orphan', 'stale', 'foreign'),
         #: 'session 3', 'device sda', 'map dm-0', 'attachment …'.
         'what': fields.TextField(rules.text),
-        #: For people.
         'detail': fields.TextField(rules.text, default=''),
     }
 
