@@ -72,6 +72,8 @@ class Casts:
     :param level: as of AttachWorkerAPI.
     """
 
+    target = messaging.Target(version='1.0')
+
     def __init__(
         self,
         transport: Any,
@@ -99,7 +101,7 @@ class Casts:
         self._server = messaging.get_rpc_server(
             transport,
             messaging.Target(**self._reply_to),
-            [_Receiver(self._take)],
+            [self],
             serializer=serializer.ObjectSerializer(),
             access_policy=messaging.ExplicitRPCAccessPolicy,
         )
@@ -209,7 +211,11 @@ class Casts:
         cast.due = min(time.monotonic() + cast.pause, cast.expires)
         cast.pause = min(cast.pause * 2, _PAUSE_MAX)
 
-    def _take(self, result: objects.OperationResult) -> None:
+    @messaging.expose
+    def operation_finished(
+        self, ctxt: Any, result: objects.OperationResult
+    ) -> None:
+        """Take a result; the worker calls this."""
         error = result.as_dict()['error']
         if error is None or error['code'] != exception.WorkerBusy.code:
             self._end(result.request_id, result)
@@ -227,14 +233,3 @@ class Casts:
             cast.future.set_exception(outcome)
         else:
             cast.future.set_result(outcome)
-
-
-class _Receiver:
-    target = messaging.Target(version='1.0')
-
-    def __init__(self, take: Any) -> None:
-        self._take = take
-
-    @messaging.expose
-    def operation_finished(self, ctxt: Any, result: Any) -> None:
-        self._take(result)

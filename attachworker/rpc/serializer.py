@@ -82,18 +82,18 @@ def from_wire(
     :raises InvalidConnectionInfo: it is no such object, or of a version
         that this side does not know. No value is quoted.
     """
-    if not isinstance(primitive, dict) or _NAME_KEY not in primitive:
-        raise rules.invalid(name, f'must be a serialised {expected.__name__}')
-    try:
-        opened = primitive if secrets is None else secrets.open(primitive)
-        decoded = base.AttachWorkerObject.obj_from_primitive(opened)
-    except RecursionError:
-        raise rules.invalid(name, 'is nested too deeply') from None
-    except ovo_exception.VersionedObjectsException as error:
-        # No "from error": its text may quote what was sent.
-        raise rules.invalid(
-            name, f'cannot be decoded ({type(error).__name__})'
-        ) from None
+    decoded = None
+    if isinstance(primitive, dict) and _NAME_KEY in primitive:
+        try:
+            opened = primitive if secrets is None else secrets.open(primitive)
+            decoded = base.AttachWorkerObject.obj_from_primitive(opened)
+        except RecursionError:
+            raise rules.invalid(name, 'is nested too deeply') from None
+        except ovo_exception.VersionedObjectsException as error:
+            # No "from error": its text may quote what was sent.
+            raise rules.invalid(
+                name, f'cannot be decoded ({type(error).__name__})'
+            ) from None
     if not isinstance(decoded, expected):
         raise rules.invalid(name, f'must be a serialised {expected.__name__}')
     return decoded

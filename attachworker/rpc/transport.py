@@ -55,6 +55,7 @@ UNREACHABLE = (
 TRANSPORT_OPTIONS = messaging.TransportOptions(at_least_once=True)
 
 _GROUP = 'oslo_messaging_rabbit'
+_OPT_DEFAULT = cfg.Locations.opt_default
 
 #: Seconds between two looks of a consumer on the bus in one process.
 _MEMORY_POLLING = 0.005
@@ -278,12 +279,20 @@ def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
 def _driver(
     conf: cfg.ConfigOpts, url: str | None, driver_class: type[BusDriver]
 ) -> BusDriver:
-    _register_private_options(conf)
+    # oslo.messaging 18.3 reads these two groups from whatever configuration a
+    # transport has, but registers them with the global one only.
+    conf.register_opts(
+        tracing.oslo_messaging_tracing, group='oslo_messaging_tracing'
+    )
+    conf.register_opts(
+        metrics.oslo_messaging_metrics, group='oslo_messaging_metrics'
+    )
     parsed = _parse(conf, url)
     conf.register_opts(driver_amqp.amqp_opts, group=_GROUP)
     conf.register_opts(impl_rabbit.rabbit_opts, group=_GROUP)
     for name, value in _DEFAULTS.items():
-        if _is_default(conf, name):
+        location = conf.get_location(name, _GROUP)
+        if location is None or location.location is _OPT_DEFAULT:
             parsed.query.setdefault(name, value)
     # Not a default: both sides declare the exchange, and a side that
     # declares it otherwise spoils it for all. Quorum queues are durable.
@@ -319,19 +328,3 @@ def _parse(conf: cfg.ConfigOpts, url: str | None) -> messaging.TransportURL:
             f'supported, only {":// and ".join(SCHEMES)}://',
         )
     return parsed
-
-
-def _is_default(conf: cfg.ConfigOpts, name: str) -> bool:
-    location = conf.get_location(name, _GROUP)
-    return location is None or location.location is cfg.Locations.opt_default
-
-
-def _register_private_options(conf: cfg.ConfigOpts) -> None:
-    # oslo.messaging 18.3 reads these groups from whatever configuration a
-    # transport has, but registers them with the global one only.
-    conf.register_opts(
-        tracing.oslo_messaging_tracing, group='oslo_messaging_tracing'
-    )
-    conf.register_opts(
-        metrics.oslo_messaging_metrics, group='oslo_messaging_metrics'
-    )
