@@ -11,8 +11,7 @@ it takes and sends a result until that is confirmed. This is the other end.
 from collections.abc import Callable
 import concurrent.futures
 import dataclasses
-import heapq
-import itertools
+import operator
 import threading
 import time
 from typing import Any
@@ -42,7 +41,10 @@ Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
 class _Cast:
     request: Request
     future: 'concurrent.futures.Future[objects.OperationResult]'
+    #: Of time.monotonic(): when it is sent next, and when it is given up.
+    due: float
     expires: float
+    #: Seconds from this sending to the next.
     pause: float
 
 
@@ -55,23 +57,22 @@ class Casts:
 
     A request is sent again, with the same request_id, until its result is
     there or its deadline has passed and the worker has had its time to
-    answer. A result that comes twice counts once. ``busy`` is no result:
-    the request is sent again later.
+    answer. ``busy`` is no result: the request is sent again later.
 
-    Nothing is kept for the time after this process. Who is started again
-    sends the same requests again, and gets the same results.
+    Nothing outlives this process. A caller that is started again sends the
+    same requests again, and gets the same results.
 
     :param transport: from :func:`attachworker.rpc.transport.get_transport`.
     :param host: name of the host, as its worker is configured.
     :param name: of the caller on the bus, unlike that of any other caller.
         The same after a restart: the broker keeps a queue for each.
-    :param pause: seconds without a result before a request is sent again.
-        Every further pause is twice as long as the one before, up to a
-        minute.
-    :param secrets: seals passwords; by default they travel in the clear.
-    :param level: version of the RPC interface that the worker knows; by
-        default that of this release.
+    :param pause: seconds without a result before a request is sent again;
+        they double each time, up to a minute.
+    :param secrets: as of AttachWorkerAPI.
+    :param level: as of AttachWorkerAPI.
     """
+
+    target = messaging.Target(version='1.0')
 
     def __init__(
         self,
@@ -92,25 +93,20 @@ class Casts:
             objects.DetachRequest: self._api.cast_detach_volume,
             objects.ExtendRequest: self._api.cast_extend_volume,
         }
-        target = messaging.Target(
-            exchange=bus.EXCHANGE, topic=TOPIC, server=name
-        )
         self._reply_to = {
-            'exchange': target.exchange,
-            'topic': target.topic,
-            'server': target.server,
+            'exchange': bus.EXCHANGE,
+            'topic': TOPIC,
+            'server': name,
         }
         self._server = messaging.get_rpc_server(
             transport,
-            target,
-            [_Receiver(self._take)],
+            messaging.Target(**self._reply_to),
+            [self],
             serializer=serializer.ObjectSerializer(),
             access_policy=messaging.ExplicitRPCAccessPolicy,
         )
         self._changed = threading.Condition()
         self._casts: dict[str, _Cast] = {}
-        self._due: list[tuple[float, int, _Cast]] = []
-        self._order = itertools.count()
         self._listening = False
         self._closed = False
         self._thread = threading.Thread(
@@ -129,10 +125,10 @@ class Casts:
     ) -> 'concurrent.futures.Future[objects.OperationResult]':
         """Have a request done; returns at once.
 
-        The future gets the result, or one of these errors: HostNotFound,
-        MessagingTimeout if the deadline has passed without a result.
+        The future gets the result, or HostNotFound, or MessagingTimeout if
+        the deadline has passed without a result.
 
-        :param request: its reply_to becomes ours. One that is under way
+        :param request: its reply_to becomes ours; one that is under way
             already has the same future.
         :raises InvalidConnectionInfo: before anything is sent.
         """
@@ -145,11 +141,12 @@ class Casts:
                 cast = _Cast(
                     request,
                     concurrent.futures.Future(),
-                    now + rpcapi.answer_time(request),
-                    self._pause,
+                    due=now,
+                    expires=now + rpcapi.answer_time(request),
+                    pause=self._pause,
                 )
                 self._casts[request.request_id] = cast
-                self._push(now, cast)
+                self._changed.notify()
             return cast.future
 
     def close(self) -> None:
@@ -169,10 +166,6 @@ class Casts:
             self._server.stop()
             self._server.wait()
 
-    def _push(self, due: float, cast: _Cast) -> None:
-        heapq.heappush(self._due, (due, next(self._order), cast))
-        self._changed.notify()
-
     def _run(self) -> None:
         # Here, because it blocks while the broker is away. Nothing is sent
         # before there is a queue for the result.
@@ -188,18 +181,17 @@ class Casts:
         """Wait for the next request that is to be sent; None: closed."""
         with self._changed:
             while not self._closed:
-                if not self._due:
+                if not self._casts:
                     self._changed.wait()
                     continue
-                due, _order, cast = self._due[0]
-                if cast.future.done():
-                    heapq.heappop(self._due)
-                    if cast.future.cancelled():
-                        self._casts.pop(cast.request.request_id, None)
-                elif (remaining := due - time.monotonic()) > 0:
+                cast = min(
+                    self._casts.values(), key=operator.attrgetter('due')
+                )
+                if cast.future.cancelled():
+                    del self._casts[cast.request.request_id]
+                elif (remaining := cast.due - time.monotonic()) > 0:
                     self._changed.wait(remaining)
                 else:
-                    heapq.heappop(self._due)
                     return cast
         return None
 
@@ -216,12 +208,14 @@ class Casts:
         except Exception as error:
             self._end(cast.request.request_id, error)
             return
-        due = min(time.monotonic() + cast.pause, cast.expires)
+        cast.due = min(time.monotonic() + cast.pause, cast.expires)
         cast.pause = min(cast.pause * 2, _PAUSE_MAX)
-        with self._changed:
-            self._push(due, cast)
 
-    def _take(self, result: objects.OperationResult) -> None:
+    @messaging.expose
+    def operation_finished(
+        self, ctxt: Any, result: objects.OperationResult
+    ) -> None:
+        """Take a result; the worker calls this."""
         error = result.as_dict()['error']
         if error is None or error['code'] != exception.WorkerBusy.code:
             self._end(result.request_id, result)
@@ -239,14 +233,3 @@ class Casts:
             cast.future.set_exception(outcome)
         else:
             cast.future.set_result(outcome)
-
-
-class _Receiver:
-    target = messaging.Target(version='1.0')
-
-    def __init__(self, take: Any) -> None:
-        self._take = take
-
-    @messaging.expose
-    def operation_finished(self, ctxt: Any, result: Any) -> None:
-        self._take(result)

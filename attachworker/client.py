@@ -33,20 +33,18 @@ class AttachWorkerClient:
             result = node.attach_volume(connection_info)
             print(result.device.path)
 
-    A request that gets no answer, because the worker or the broker went
-    away, is sent again with the same request_id, until its deadline has
-    passed and the worker has had its time to answer. The worker recognises
-    it: nothing is done twice.
+    A request that gets no answer is sent again with the same request_id,
+    until its deadline has passed and the worker has had its time to answer.
+    The worker recognises it: nothing is done twice.
 
     :param transport_url: as of oslo.messaging; rabbit://...
     :param host: name of the host, as its worker is configured.
-    :param conf: configuration with more settings of oslo.messaging (TLS);
-        by default nothing is read.
+    :param conf: with more settings of oslo.messaging (TLS); by default
+        nothing is read.
     :param timeout: seconds for methods that only look.
     :param key_file: with the keys that seal passwords on the bus, as the
         worker has them; by default passwords travel in the clear.
-    :param level: version of the RPC interface that the worker knows; by
-        default that of this release.
+    :param level: as of AttachWorkerAPI.
     :raises ConfigurationError: the URL or the file makes no sense.
     """
 
@@ -94,32 +92,26 @@ class AttachWorkerClient:
         connection_info: Mapping[str, Any] | objects.ConnectionInfo,
         *,
         attachment_id: str | None = None,
-        request_id: str | None = None,
-        raise_on_failure: bool = False,
-        timeout: float | None = None,
-        **fields: Any,
+        **options: Any,
     ) -> objects.OperationResult:
         """Attach a volume and return the result.
 
         :param connection_info: as Cinder sends it; it is not changed.
         :param attachment_id: by default a new one; it is in the result.
+        :param request_id: by default a new one.
         :param raise_on_failure: raise OperationFailed instead of returning
             a result that is a failure.
         :param timeout: seconds to go on trying; by default the deadline of
             the request and the worker's grace.
-        :param fields: other fields of AttachRequest.
+        :param options: these, and other fields of AttachRequest.
         :raises InvalidConnectionInfo: before anything is sent.
         """
-        if not isinstance(connection_info, objects.ConnectionInfo):
-            connection_info = objects.ConnectionInfo.from_dict(connection_info)
-        request = objects.AttachRequest(
-            request_id=request_id or _new_id(),
+        return self._operate(
+            self.api.attach_volume,
+            objects.AttachRequest,
             attachment_id=attachment_id or _new_id(),
             connection_info=connection_info,
-            **fields,
-        )
-        return self.send(
-            self.api.attach_volume, request, timeout, raise_on_failure
+            **options,
         )
 
     def detach_volume(
@@ -129,50 +121,46 @@ class AttachWorkerClient:
         connection_info: Mapping[str, Any]
         | objects.ConnectionInfo
         | None = None,
-        request_id: str | None = None,
-        raise_on_failure: bool = False,
-        timeout: float | None = None,
-        **fields: Any,
+        **options: Any,
     ) -> objects.OperationResult:
         """Detach a volume: an attachment, or what somebody else attached.
 
-        Parameters as in :meth:`attach_volume`; ``fields`` are others of
-        DetachRequest.
+        Options as of :meth:`attach_volume`, and fields of DetachRequest.
         """
-        if isinstance(connection_info, Mapping):
-            connection_info = objects.ConnectionInfo.from_dict(connection_info)
-        request = objects.DetachRequest(
-            request_id=request_id or _new_id(),
+        return self._operate(
+            self.api.detach_volume,
+            objects.DetachRequest,
             attachment_id=attachment_id,
             connection_info=connection_info,
-            **fields,
-        )
-        return self.send(
-            self.api.detach_volume, request, timeout, raise_on_failure
+            **options,
         )
 
     def extend_volume(
+        self, attachment_id: str, **options: Any
+    ) -> objects.OperationResult:
+        """Take over the new size of a volume; bytes are in the result.
+
+        Options as of :meth:`attach_volume`, and fields of ExtendRequest.
+        """
+        return self._operate(
+            self.api.extend_volume,
+            objects.ExtendRequest,
+            attachment_id=attachment_id,
+            **options,
+        )
+
+    def _operate(
         self,
-        attachment_id: str,
+        method: Callable[..., objects.OperationResult],
+        kind: Callable[..., Any],
         *,
         request_id: str | None = None,
         raise_on_failure: bool = False,
         timeout: float | None = None,
         **fields: Any,
     ) -> objects.OperationResult:
-        """Take over the new size of a volume; bytes are in the result.
-
-        Parameters as in :meth:`attach_volume`; ``fields`` are others of
-        ExtendRequest.
-        """
-        request = objects.ExtendRequest(
-            request_id=request_id or _new_id(),
-            attachment_id=attachment_id,
-            **fields,
-        )
-        return self.send(
-            self.api.extend_volume, request, timeout, raise_on_failure
-        )
+        request = kind(request_id=request_id or _new_id(), **fields)
+        return self.send(method, request, timeout, raise_on_failure)
 
     def get_connector_properties(self, **options: Any) -> dict[str, Any]:
         """Return what the storage has to know about the host."""
@@ -215,9 +203,8 @@ class AttachWorkerClient:
         :raises InvalidConnectionInfo: before anything is sent.
         """
         request.validate()
-        result = self._until_answered(
-            method, request, timeout or rpcapi.answer_time(request)
-        )
+        until = time.monotonic() + (timeout or rpcapi.answer_time(request))
+        result = self._until_answered(method, request, until)
         if raise_on_failure and result.status == 'failed':
             error = result.as_dict()['error'] or {}
             raise OperationFailed(
@@ -231,21 +218,16 @@ class AttachWorkerClient:
         self,
         method: Callable[..., objects.OperationResult],
         request: Any,
-        timeout: float,
+        until: float,
     ) -> objects.OperationResult:
-        until = time.monotonic() + timeout
         pause = _PAUSE_FIRST
         while True:
+            remaining = max(1.0, until - time.monotonic())
             try:
-                return method(
-                    {},
-                    self.host,
-                    request,
-                    timeout=max(1.0, until - time.monotonic()),
-                )
+                return method({}, self.host, request, timeout=remaining)
             except (messaging.MessagingTimeout, exception.BusUnavailable):
-                remaining = until - time.monotonic()
-                if remaining <= pause or self._closed.wait(pause):
+                left = until - time.monotonic()
+                if left <= pause or self._closed.wait(pause):
                     raise
                 pause = min(pause * 2, _PAUSE_MAX)
 

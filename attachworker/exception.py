@@ -28,6 +28,12 @@ class AttachWorkerError(Exception):
         super().__init__(message or self.msg_fmt % kwargs)
 
 
+class RetryableError(AttachWorkerError):
+    """Base of those after which the same request may succeed later."""
+
+    retryable = True
+
+
 class InvalidConnectionInfo(AttachWorkerError):
     """A value of a request breaks a rule; secrets are never quoted."""
 
@@ -40,16 +46,15 @@ class UnsupportedProtocol(AttachWorkerError):
     msg_fmt = 'Volumes of type %(protocol)s cannot be attached: %(reason)s.'
 
 
-class TargetUnreachable(AttachWorkerError):
+class TargetUnreachable(RetryableError):
     code = 'target_unreachable'
     msg_fmt = (
         'Portal %(portal)s does not answer (%(reason)s); check the '
         'network between this host and the storage.'
     )
-    retryable = True
 
 
-class TargetQuarantined(AttachWorkerError):
+class TargetQuarantined(RetryableError):
     """A verb that cannot be stopped still acts on what a request needs."""
 
     code = 'target_unreachable'
@@ -60,16 +65,14 @@ class TargetQuarantined(AttachWorkerError):
         'they end once the storage answers, at the latest with a reboot. '
         'Then send the request again.'
     )
-    retryable = True
 
 
-class LoginFailed(AttachWorkerError):
+class LoginFailed(RetryableError):
     code = 'login_failed'
     msg_fmt = (
         'Login to %(target)s at %(portal)s failed (%(reason)s); check '
         'that the target exists and admits this initiator.'
     )
-    retryable = True
 
 
 class AuthFailed(AttachWorkerError):
@@ -80,13 +83,12 @@ class AuthFailed(AttachWorkerError):
     )
 
 
-class DeviceNotFound(AttachWorkerError):
+class DeviceNotFound(RetryableError):
     code = 'device_not_found'
     msg_fmt = (
         '%(volume)s did not appear; check '
         'that the volume is mapped to this initiator.'
     )
-    retryable = True
 
 
 class WwnNotFound(AttachWorkerError):
@@ -110,34 +112,30 @@ class MultipathFailed(AttachWorkerError):
     msg_fmt = 'No usable multipath map: %(reason)s.'
 
 
-class NotEnoughPaths(AttachWorkerError):
+class NotEnoughPaths(RetryableError):
     code = 'not_enough_paths'
     msg_fmt = 'Only %(found)s of the %(wanted)s wanted paths are usable.'
-    retryable = True
 
 
-class DeviceInUse(AttachWorkerError):
+class DeviceInUse(RetryableError):
     code = 'in_use'
     msg_fmt = (
         'Device %(device)s is in use by %(users)s; stop its users '
         'first, or force the detach.'
     )
-    retryable = True
 
 
-class FlushFailed(AttachWorkerError):
+class FlushFailed(RetryableError):
     code = 'flush_failed'
     msg_fmt = (
         'Device %(device)s could not be flushed (%(reason)s); nothing '
         'was removed. Mend its paths, or force the detach.'
     )
-    retryable = True
 
 
-class ExtendFailed(AttachWorkerError):
+class ExtendFailed(RetryableError):
     code = 'extend_failed'
     msg_fmt = 'Device %(device)s could not be extended: %(reason)s.'
-    retryable = True
 
 
 class EncryptionFailed(AttachWorkerError):
@@ -145,16 +143,14 @@ class EncryptionFailed(AttachWorkerError):
     msg_fmt = 'Encryption of %(device)s failed: %(reason)s.'
 
 
-class DeadlineExceeded(AttachWorkerError):
+class DeadlineExceeded(RetryableError):
     code = 'deadline_exceeded'
     msg_fmt = 'The deadline of the request passed in step %(step)s.'
-    retryable = True
 
 
-class OperationCancelled(AttachWorkerError):
+class OperationCancelled(RetryableError):
     code = 'cancelled'
     msg_fmt = 'The request was cancelled before %(step)s.'
-    retryable = True
 
 
 class AttachmentConflict(AttachWorkerError):
@@ -167,10 +163,9 @@ class AttachmentNotFound(AttachWorkerError):
     msg_fmt = 'Attachment %(attachment_id)s is not known on this host.'
 
 
-class WorkerBusy(AttachWorkerError):
+class WorkerBusy(RetryableError):
     code = 'busy'
     msg_fmt = 'The queue of this host is full; send the request again later.'
-    retryable = True
 
 
 class HostToolMissing(AttachWorkerError):
@@ -178,10 +173,9 @@ class HostToolMissing(AttachWorkerError):
     msg_fmt = '%(tool)s is not available on this host: %(reason)s.'
 
 
-class HostToolFailed(AttachWorkerError):
+class HostToolFailed(RetryableError):
     code = 'host_tool_failed'
     msg_fmt = '%(tool)s failed: %(reason)s.'
-    retryable = True
 
     @classmethod
     def from_os_error(cls, error: OSError, what: str) -> 'HostToolFailed':
@@ -202,22 +196,20 @@ class WorkerRestarted(AttachWorkerError):
     )
 
 
-class UndoFailed(AttachWorkerError):
+class UndoFailed(RetryableError):
     code = 'host_tool_failed'
     msg_fmt = (
         'The worker was started again during the attach, and what had been '
         'done could not be put back at once; send a new request when '
         'nothing is left over any more.'
     )
-    retryable = True
 
 
-class SecretsLost(AttachWorkerError):
+class SecretsLost(RetryableError):
     msg_fmt = (
         'The worker or its host was started again during the attach, which '
         'was undone: its passwords were not kept. Send a new request.'
     )
-    retryable = True
 
 
 class RequestNotFound(AttachWorkerError):
@@ -261,24 +253,22 @@ class IllegalStateChange(AttachWorkerError):
     msg_fmt = 'Attachment %(attachment_id)s: %(before)s before %(after)s.'
 
 
-class HostNotFound(AttachWorkerError):
+class HostNotFound(RetryableError):
     """Raised to the caller: no worker has ever listened under this name."""
 
     msg_fmt = (
         'No attachworker serves host %(host)s: check the name, and '
         'that the worker of that host has been started.'
     )
-    retryable = True
 
 
-class BusUnavailable(AttachWorkerError):
+class BusUnavailable(RetryableError):
     """Raised to the caller: the request did not reach the broker."""
 
     msg_fmt = (
         'The message bus cannot be reached (%(reason)s); check '
         'transport_url and the broker.'
     )
-    retryable = True
 
 
 class OperationFailed(AttachWorkerError):

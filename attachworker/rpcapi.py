@@ -10,8 +10,6 @@ from collections.abc import Iterator
 import contextlib
 from typing import Any
 
-import amqp
-from kombu import exceptions as kombu_exceptions
 import oslo_messaging as messaging
 
 from attachworker import exception
@@ -43,9 +41,9 @@ class AttachWorkerAPI:
     """Calls the worker of a host.
 
     Every method takes a context (a dict, may be empty) and the name of the
-    host. A method blocks until the worker has answered; a ``cast_`` method
-    returns as soon as the broker has the request, and the result comes to
-    the ``reply_to`` of the request or is fetched by :meth:`get_result`.
+    host, and blocks until the worker has answered. A ``cast_`` method returns
+    as soon as the broker has the request, and the result comes to the
+    ``reply_to`` of the request or is fetched by :meth:`get_result`.
 
     Raised by every method, beside what the worker raises:
 
@@ -79,11 +77,11 @@ class AttachWorkerAPI:
         secrets: WireSecrets | None = None,
         level: str | None = None,
     ) -> None:
+        self._timeout = timeout
         self._call_monitor_timeout = call_monitor_timeout
         self._client = messaging.get_rpc_client(
             transport,
             bus.get_target(),
-            timeout=timeout,
             version_cap=level or self.VERSION,
             serializer=serializer.ObjectSerializer(secrets, level),
             retry=bus.PUBLISH_RETRIES,
@@ -101,14 +99,15 @@ class AttachWorkerAPI:
 
         :param multipath: whether maps are wanted; None: what the host can.
         """
-        properties: dict[str, Any] = self._call(
-            ctxt,
-            host,
-            'get_connector_properties',
-            multipath=multipath,
-            enforce_multipath=enforce_multipath,
+        return dict(
+            self._call(
+                ctxt,
+                host,
+                'get_connector_properties',
+                multipath=multipath,
+                enforce_multipath=enforce_multipath,
+            )
         )
-        return properties
 
     def attach_volume(
         self,
@@ -178,10 +177,7 @@ class AttachWorkerAPI:
         self, ctxt: Context, host: str
     ) -> list[objects.Attachment]:
         """Return all attachments of the host."""
-        attachments: list[objects.Attachment] = self._call(
-            ctxt, host, 'list_attachments'
-        )
-        return attachments
+        return list(self._call(ctxt, host, 'list_attachments'))
 
     def get_result(
         self, ctxt: Context, host: str, request_id: str
@@ -200,10 +196,11 @@ class AttachWorkerAPI:
         self, ctxt: Context, host: str, connection_info: objects.ConnectionInfo
     ) -> list[str]:
         """Return the paths of the devices of a volume on the host."""
-        paths: list[str] = self._call(
-            ctxt, host, 'get_volume_paths', connection_info=connection_info
+        return list(
+            self._call(
+                ctxt, host, 'get_volume_paths', connection_info=connection_info
+            )
         )
-        return paths
 
     def cancel(self, ctxt: Context, host: str, request_id: str) -> bool:
         """Stop an attach at its next step and have it rolled back.
@@ -222,8 +219,7 @@ class AttachWorkerAPI:
 
     def ping(self, ctxt: Context, host: str) -> dict[str, Any]:
         """Return ``{version, host, ready}`` of the worker."""
-        answer: dict[str, Any] = self._call(ctxt, host, 'ping')
-        return answer
+        return dict(self._call(ctxt, host, 'ping'))
 
     def _operate(
         self,
@@ -233,13 +229,11 @@ class AttachWorkerAPI:
         request: Any,
         timeout: float | None,
     ) -> objects.OperationResult:
-        if timeout is None:
-            timeout = answer_time(request)
         result: objects.OperationResult = self._call(
             ctxt,
             host,
             method,
-            timeout=timeout,
+            timeout=answer_time(request) if timeout is None else timeout,
             monitored=True,
             request=request,
         )
@@ -255,15 +249,13 @@ class AttachWorkerAPI:
         monitored: bool = False,
         **arguments: Any,
     ) -> Any:
-        options: dict[str, Any] = {'server': host}
-        if timeout is not None:
-            options['timeout'] = timeout
-        if monitored:
-            options['call_monitor_timeout'] = self._call_monitor_timeout
+        monitor_timeout = self._call_monitor_timeout if monitored else None
         with _clear_errors(host):
-            return self._client.prepare(**options).call(
-                ctxt, method, **arguments
-            )
+            return self._client.prepare(
+                server=host,
+                timeout=self._timeout if timeout is None else timeout,
+                call_monitor_timeout=monitor_timeout,
+            ).call(ctxt, method, **arguments)
 
     def _cast(
         self, ctxt: Context, host: str, method: str, request: Any
@@ -276,15 +268,11 @@ class AttachWorkerAPI:
 
 @contextlib.contextmanager
 def _clear_errors(host: str) -> Iterator[None]:
-    """Name what is wrong; three libraries report it in as many ways."""
+    """Name what is wrong in the words of this project."""
     try:
         yield
     except messaging.MessageUndeliverable:
         # No "from": the exception carries the whole message.
         raise exception.HostNotFound(host=host) from None
-    except (
-        messaging.MessageDeliveryFailure,
-        amqp.AMQPError,
-        kombu_exceptions.OperationalError,
-    ) as error:
+    except bus.UNREACHABLE as error:
         raise exception.BusUnavailable(reason=str(error)) from error

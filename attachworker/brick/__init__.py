@@ -6,8 +6,7 @@
 Code that was written for os-brick runs with this in place of
 ``os_brick.initiator.connector``, and with ``attachworker.exception`` in place
 of ``os_brick.exception``. The same dicts go in and come out; what goes in is
-never changed. Nothing is done in the calling process: a connector sends
-requests to the worker of its host, and needs no privilege.
+never changed. A connector needs no privilege: the worker does it all.
 """
 
 from collections.abc import Mapping
@@ -41,11 +40,8 @@ class RemoteConnector:
     """Connects and disconnects the volumes of a host, by its worker.
 
     A method blocks until the worker has answered, for at most the worker's
-    ``default_deadline`` and ``rollback_grace``. A request that gets no answer
-    is sent again with the same request_id.
-
-    Connectors of one process that talk to the same worker share their
-    connections to the bus.
+    ``default_deadline`` and ``rollback_grace``. Connectors of one process that
+    talk to the same worker share their connections to the bus.
 
     :param transport_url: as of oslo.messaging; None: of the configuration
         files (``/etc/attachworker/attachworker.conf``) or the environment
@@ -55,8 +51,8 @@ class RemoteConnector:
     :param use_multipath: whether a multipath map is wanted.
     :param transport: open-iscsi iface to go through; None or 'default': TCP.
         ``transport_iface`` of the connection properties goes first.
-    :param device_scan_attempts: accepted and ignored, as everything else
-        that os-brick's connectors take: the worker is configured.
+    :param ignored: what else os-brick's connectors take: the worker is
+        configured.
     :raises InvalidConnectorProtocol: volumes of this type are not served.
     :raises BrickException: the configuration makes no sense.
     """
@@ -69,7 +65,6 @@ class RemoteConnector:
         protocol: str = 'iscsi',
         use_multipath: bool = False,
         transport: str | None = None,
-        device_scan_attempts: int | None = None,
         **ignored: Any,
     ) -> None:
         try:
@@ -85,9 +80,7 @@ class RemoteConnector:
     def connect_volume(
         self, connection_properties: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Make a volume usable on the host.
-
-        To connect what is connected already returns the same device.
+        """Make a volume usable on the host; again is the same device.
 
         :param connection_properties: the ``data`` of a connection_info; the
             flat and the nested form of the whole are taken, too.
@@ -110,9 +103,8 @@ class RemoteConnector:
                 attachment_id=self._attachment_id(info),
                 multipath=self.use_multipath,
             )
-        device = self._succeeded(result, info, _path(connection_properties))
-        brick: dict[str, Any] = device.to_brick()
-        return brick
+        device = self._device(result, info, _path(connection_properties))
+        return dict(device.to_brick())
 
     def disconnect_volume(
         self,
@@ -125,8 +117,8 @@ class RemoteConnector:
 
         A volume that was connected by os-brick is found by its targets.
 
-        :param device_info: from connect_volume. It only helps to name the
-            device: the worker knows what belongs to the volume.
+        :param device_info: from connect_volume; it names the device in
+            errors only.
         :param force: go on if the volume is in use or cannot be flushed.
         :param ignore_errors: with force: only log what could not be removed.
         :raises VolumePathNotRemoved: without force: in use, not flushed, or
@@ -143,7 +135,7 @@ class RemoteConnector:
         for warning in result.warnings:
             LOG.warning('Disconnecting %s: %s', info.volume_id, warning)
         try:
-            self._succeeded(
+            self._device(
                 result, info, _path(connection_properties, device_info)
             )
         except exception.BrickException as error:
@@ -165,16 +157,13 @@ class RemoteConnector:
         info = self._read(connection_properties)
         with errors.translated():
             result = self._worker.extend_volume(self._attachment_id(info))
-        device = self._succeeded(result, info, _path(connection_properties))
+        device = self._device(result, info, _path(connection_properties))
         return int(device.size)
 
     def get_volume_paths(
         self, connection_properties: Mapping[str, Any]
     ) -> list[str]:
-        """Return the device paths that a volume has on the host.
-
-        :raises BrickException: as of connect_volume.
-        """
+        """Return the device paths that a volume has on the host."""
         info = self._read(connection_properties)
         with errors.translated():
             return self._worker.api.get_volume_paths(
@@ -182,10 +171,7 @@ class RemoteConnector:
             )
 
     def check_valid_device(self, path: str, run_as_root: bool = True) -> bool:
-        """Whether a path is a device that a connected volume has.
-
-        The worker has read from it when it connected the volume.
-        """
+        """Whether a path is a device that a connected volume has."""
         with errors.translated():
             attachments = self._worker.list_attachments()
         return any(
@@ -216,16 +202,13 @@ class RemoteConnector:
         words = [self._worker.host, info.protocol, *map(str, targets)]
         return str(uuid.uuid5(_NAMESPACE, ' '.join(words)))
 
-    def _succeeded(
-        self,
-        result: objects.OperationResult,
-        info: objects.ConnectionInfo,
-        path: str,
+    def _device(
+        self, result: Any, info: objects.ConnectionInfo, path: str
     ) -> Any:
         """Return the device of a result, or raise what os-brick would."""
-        if result.status != 'failed':
-            return result.device
-        raise errors.made_of(result, info, path, self.use_multipath)
+        if result.status == 'failed':
+            raise errors.made_of(result, info, path, self.use_multipath)
+        return result.device
 
 
 class InitiatorConnector:

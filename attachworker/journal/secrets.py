@@ -26,7 +26,7 @@ def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
     it would need the secret.
     """
     primitive: dict[str, Any] = thing.obj_to_primitive()
-    for path, _holder, _name in sealing.secrets_of(thing):
+    for path, _secret in sealing.secrets_of(thing):
         *parents, name = path.split('.')
         fields = primitive[_DATA]
         for parent in parents:

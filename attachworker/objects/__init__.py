@@ -4,19 +4,16 @@
 """What travels over the bus.
 
 Read :mod:`.request` first, then :mod:`.connection_info` and :mod:`.iscsi`
-for where a volume is, then :mod:`.result`.
+for where a volume is, then :mod:`.result`. All that is imported here is part
+of the interface.
 """
 
-from attachworker.objects.audit import AuditedAttachment
-from attachworker.objects.audit import AuditFinding
-from attachworker.objects.audit import AuditReport
 from attachworker.objects.base import AttachWorkerObject
 from attachworker.objects.connection_info import ConnectionInfo
 from attachworker.objects.connection_info import Target
 from attachworker.objects.iscsi import ISCSIConnectionInfo
 from attachworker.objects.iscsi import ISCSITarget
 from attachworker.objects.local import LocalConnectionInfo
-from attachworker.objects.notification import NotificationPayload
 from attachworker.objects.nvmeof import NVMeOFConnectionInfo
 from attachworker.objects.nvmeof import NVMeOFPortal
 from attachworker.objects.rbd import ImageTarget
@@ -28,42 +25,15 @@ from attachworker.objects.request import Encryption
 from attachworker.objects.request import ExtendRequest
 from attachworker.objects.request import ReplyTo
 from attachworker.objects.result import Attachment
+from attachworker.objects.result import AuditedAttachment
+from attachworker.objects.result import AuditFinding
+from attachworker.objects.result import AuditReport
 from attachworker.objects.result import DeviceInfo
+from attachworker.objects.result import NotificationPayload
 from attachworker.objects.result import OperationError
 from attachworker.objects.result import OperationResult
 from attachworker.objects.result import PathInfo
 from attachworker.objects.rules import normalise_wwn
-
-__all__ = [
-    'HISTORY',
-    'AttachRequest',
-    'AttachWorkerObject',
-    'Attachment',
-    'AuditFinding',
-    'AuditReport',
-    'AuditedAttachment',
-    'ConnectionInfo',
-    'DetachRequest',
-    'DeviceInfo',
-    'Encryption',
-    'ExtendRequest',
-    'ISCSIConnectionInfo',
-    'ISCSITarget',
-    'ImageTarget',
-    'LocalConnectionInfo',
-    'NVMeOFConnectionInfo',
-    'NVMeOFPortal',
-    'NotificationPayload',
-    'OperationError',
-    'OperationResult',
-    'PathInfo',
-    'RBDConnectionInfo',
-    'RBDMonitor',
-    'ReplyTo',
-    'Target',
-    'normalise_wwn',
-    'register_all',
-]
 
 #: The versions of all objects at each version of the RPC interface: what to
 #: give to ``obj_to_primitive(target_version, version_manifest)`` for a peer
@@ -95,11 +65,3 @@ HISTORY = {
         'ReplyTo': '1.0',
     },
 }
-
-
-def register_all() -> None:
-    """Make every class known to the registry.
-
-    The imports above have done it; a program calls this to say that it
-    needs the classes by name only.
-    """

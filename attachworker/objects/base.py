@@ -3,9 +3,8 @@
 
 """Base of everything that travels over the bus."""
 
-from collections.abc import Iterator
+import copy
 import datetime
-import functools
 import hashlib
 import json
 from typing import Any
@@ -14,8 +13,10 @@ from typing import Self
 from oslo_versionedobjects import base
 from oslo_versionedobjects import fields as ovo_fields
 
-from attachworker import exception
 from attachworker.objects import fields
+from attachworker.objects import rules
+
+_NO_DEFAULT = ovo_fields.UnspecifiedDefault
 
 
 class AttachWorkerObjectRegistry(base.VersionedObjectRegistry):
@@ -41,19 +42,18 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
 
     #: Fields that say who asks and how, not what is asked for: two objects
     #: that differ in these alone have the same content.
-    NOT_CONTENT: frozenset[str] = frozenset()
+    IGNORED_IN_DIGEST: frozenset[str] = frozenset()
 
     def __init__(self, context: Any = None, **kwargs: Any) -> None:
         if unknown := kwargs.keys() - self.fields.keys():
             raise TypeError(f'{self.obj_name()} has no {min(unknown)}')
         super().__init__(context)
-        cls: Any = type(self)
-        values, collections = _defaults(cls)
-        vars(self).update(values)
-        for given in collections, kwargs:
-            for name, value in given.items():
-                if value is not None:
-                    setattr(self, name, value)
+        for name, field in self.fields.items():
+            value = kwargs.get(name)
+            if value is None and field.default is not _NO_DEFAULT:
+                value = copy.copy(field.default)
+            if value is not None or field.nullable:
+                setattr(self, name, value)
 
     @classmethod
     def obj_from_primitive(
@@ -79,8 +79,8 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
             ValueError,
         ):
             # No "from": texts of the library quote values.
-            raise exception.InvalidConnectionInfo(
-                key=_name(primitive), rule='is not a well-formed object'
+            raise rules.invalid(
+                _name(primitive), 'is not a well-formed object'
             ) from None
         return found
 
@@ -116,43 +116,18 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
             return f'_obj_{attrname}' in vars(self)
         return super().obj_attr_is_set(attrname)
 
-    def obj_to_primitive(
-        self,
-        target_version: str | None = None,
-        version_manifest: dict[str, str] | None = None,
-    ) -> dict[str, Any]:
-        if target_version is not None or version_manifest is not None:
-            return super().obj_to_primitive(target_version, version_manifest)
-        # The same for this version, without what is done for others.
-        values = vars(self)
-        return {
-            f'{self.OBJ_SERIAL_NAMESPACE}.name': self.obj_name(),
-            f'{self.OBJ_SERIAL_NAMESPACE}.namespace': (
-                self.OBJ_PROJECT_NAMESPACE
-            ),
-            f'{self.OBJ_SERIAL_NAMESPACE}.version': self.VERSION,
-            f'{self.OBJ_SERIAL_NAMESPACE}.data': {
-                name: field.to_primitive(self, name, values[f'_obj_{name}'])
-                for name, field in self.fields.items()
-                if f'_obj_{name}' in values
-            },
-        }
-
     def validate(self) -> None:
-        """Check the object and all objects in it.
-
-        Whoever takes an object from the bus calls this before using it. What
-        each value alone must keep was checked when it was assigned.
+        """Check the object and all objects in it, before it is used.
 
         :raises: InvalidConnectionInfo naming the field and the rule
         """
         for name in self.fields:
             if not self.obj_attr_is_set(name):
-                raise exception.InvalidConnectionInfo(
-                    key=name, rule='is required'
-                )
-            for child in _objects(getattr(self, name)):
-                child.validate()
+                raise rules.invalid(name, 'is required')
+            value = getattr(self, name)
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, AttachWorkerObject):
+                    child.validate()
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: plain values, secrets as '***', times in UTC."""
@@ -168,34 +143,13 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
     def content_digest(self) -> str:
         """A fingerprint of what a valid object asks for, for comparison.
 
-        Secrets and NOT_CONTENT do not count. Neither do fields that have
-        their default, so that the digest of a journaled request stays the
-        same when a later version adds a field.
-
-        :returns: a SHA-256 in hexadecimal digits
+        A SHA-256 in hexadecimal digits. Secrets and IGNORED_IN_DIGEST do not
+        count. Neither do fields that have their default, so that the digest
+        of a journaled request stays the same when a later version adds a
+        field.
         """
         text = json.dumps(_content(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-@functools.cache
-def _defaults(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the fields of a class have before a value is given.
-
-    :returns: the storage of all but the collections, which objects share,
-        and the collections, which each object needs for itself
-    """
-    values: dict[str, Any] = {}
-    collections: dict[str, Any] = {}
-    for name, field in cls.fields.items():
-        if field.default is ovo_fields.UnspecifiedDefault:
-            if field.nullable:
-                values[f'_obj_{name}'] = None
-        elif isinstance(field.default, list | dict):
-            collections[name] = field.default
-        else:
-            values[f'_obj_{name}'] = field.coerce(None, name, field.default)
-    return values, collections
 
 
 def _name(primitive: Any) -> str:
@@ -203,12 +157,6 @@ def _name(primitive: Any) -> str:
     name = primitive.get(key) if isinstance(primitive, dict) else None
     known = AttachWorkerObjectRegistry.obj_classes()
     return name if isinstance(name, str) and name in known else 'object'
-
-
-def _objects(value: Any) -> Iterator[AttachWorkerObject]:
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, AttachWorkerObject):
-            yield item
 
 
 def _plain(value: Any) -> Any:
@@ -231,12 +179,8 @@ def _content(value: Any) -> Any:
     content = {
         name: _content(getattr(value, name))
         for name, field in value.fields.items()
-        if name not in value.NOT_CONTENT
+        if name not in value.IGNORED_IN_DIGEST
         and not isinstance(field, fields.SecretField)
-        and not _is_default(field, getattr(value, name))
+        and getattr(value, name) != (None if field.nullable else field.default)
     }
     return {'object': value.obj_name(), 'content': content}
-
-
-def _is_default(field: ovo_fields.Field[Any], value: Any) -> bool:
-    return value is None if field.nullable else bool(value == field.default)

@@ -112,14 +112,9 @@ class Target(NamedTuple):
         """The path that has this key."""
         if key.startswith('/'):
             return cls('', key, 0)
-        portal, name, lun = _split_key(key)
+        # Ceph's monitors have commas between them; nothing else has any.
+        portal, name, lun = key.rsplit(',', 2)
         return cls(portal, name, int(lun) if lun.isdigit() else lun)
-
-
-def _split_key(key: str) -> tuple[str, str, str]:
-    """Ceph's monitors have commas between them; nothing else has any."""
-    portal, name, lun = key.rsplit(',', 2)
-    return portal, name, lun
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -134,12 +129,12 @@ class ConnectionInfo(base.AttachWorkerObject):
 
     fields = {
         #: Id of the volume in the caller's world; null if it is not said.
-        'volume_id': fields.IdentifierField(nullable=True),
+        'volume_id': fields.TextField(rules.identifier, nullable=True),
         #: Identity that the device must have, as normalise_wwn() gives it;
         #: null: any.
-        'wwn': fields.WwnField(nullable=True),
+        'wwn': fields.TextField(rules.wwn, nullable=True),
         #: 'rw', or 'ro' for a device that must not be written to.
-        'access_mode': fields.AccessModeField(default='rw'),
+        'access_mode': fields.ChoiceField('rw', 'ro', default='rw'),
         #: Whether what is stored there is encrypted by the caller's side.
         'encrypted': fields.FlagField(default=False),
         #: Whether no multipath map is a failure where one is asked for.
@@ -150,7 +145,7 @@ class ConnectionInfo(base.AttachWorkerObject):
     protocol = 'unknown'
 
     #: Fields that _from_data() makes of other keys of the data.
-    MADE: frozenset[str] = frozenset()
+    DERIVED: frozenset[str] = frozenset()
 
     @staticmethod
     def from_dict(connection_info: Mapping[str, Any]) -> 'ConnectionInfo':
@@ -163,7 +158,26 @@ class ConnectionInfo(base.AttachWorkerObject):
         :raises: InvalidConnectionInfo naming the key and the rule,
             UnsupportedProtocol naming the reason. Neither quotes a value.
         """
-        volume_type, data = _open(connection_info)
+        if not isinstance(connection_info, Mapping):
+            raise rules.invalid(
+                'connection_info', 'must be an object with keys'
+            )
+        volume_type = connection_info.get('driver_volume_type')
+        if volume_type is None:
+            raise rules.invalid('driver_volume_type', 'is required')
+        volume_type = rules.check(
+            'driver_volume_type', rules.text, volume_type
+        ).lower()
+        if volume_type not in CLASSES:
+            # It is quoted in messages and logs: only if it looks like a type.
+            plain = re.fullmatch('[a-z0-9][a-z0-9_-]{0,31}', volume_type)
+            raise exception.UnsupportedProtocol(
+                protocol=volume_type if plain else 'unknown',
+                reason=REASONS.get(volume_type, 'the type is not known'),
+            )
+        data = connection_info.get('data', connection_info)
+        if not isinstance(data, Mapping):
+            raise rules.invalid('data', 'must be an object with keys')
         known = base.AttachWorkerObjectRegistry.obj_classes()
         chosen = cast(type[ConnectionInfo], known[CLASSES[volume_type]][0])
         info = chosen._from_data(volume_type, data)
@@ -174,18 +188,12 @@ class ConnectionInfo(base.AttachWorkerObject):
     def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
         """Make the object of a driver's data; validate() comes after.
 
-        A key with the name of a field is that field's value. Null counts as
-        absent.
+        A key with the name of a field is that field's value.
 
         :param volume_type: driver_volume_type in lower case
         """
-        return cls(
-            **{
-                name: data[name]
-                for name in cls.fields
-                if name not in cls.MADE and data.get(name) is not None
-            }
-        )
+        names = cls.fields.keys() - cls.DERIVED
+        return cls(**{name: data.get(name) for name in names})
 
     def as_dict(self) -> dict[str, Any]:
         return {'protocol': self.protocol} | super().as_dict()
@@ -203,8 +211,16 @@ class ConnectionInfo(base.AttachWorkerObject):
         raise NotImplementedError
 
     def is_complete(self, multipath: bool) -> bool:
-        """Whether ``targets`` says all that there is to connect to."""
-        return True
+        """Whether ``targets`` says all that there is to connect to.
+
+        It does not if a host name has to be looked up.
+        """
+        return all(
+            rules.is_ip_portal(portal)
+            for target in self.targets
+            for portal in target.portal.split(',')
+            if portal
+        )
 
     def with_targets(self, targets: list[Target]) -> Self:
         """The same volume, at the targets that were found for it."""
@@ -219,30 +235,3 @@ class ConnectionInfo(base.AttachWorkerObject):
         how = 'multipath' if multipath else 'single'
         targets = sorted({target.canonical for target in self.targets})
         return ' '.join([self.protocol, how, *map(str, targets)])
-
-
-def _open(
-    connection_info: Mapping[str, Any],
-) -> tuple[str, Mapping[str, Any]]:
-    if not isinstance(connection_info, Mapping):
-        raise _invalid('connection_info', 'must be an object with keys')
-    volume_type = connection_info.get('driver_volume_type')
-    if volume_type is None:
-        raise _invalid('driver_volume_type', 'is required')
-    volume_type = rules.check('driver_volume_type', rules.text, volume_type)
-    volume_type = volume_type.lower()
-    if volume_type not in CLASSES:
-        # It is quoted in messages and logs, so only if it looks like a type.
-        plain = re.fullmatch('[a-z0-9][a-z0-9_-]{0,31}', volume_type)
-        raise exception.UnsupportedProtocol(
-            protocol=volume_type if plain else 'unknown',
-            reason=REASONS.get(volume_type, 'the type is not known'),
-        )
-    data = connection_info.get('data', connection_info)
-    if not isinstance(data, Mapping):
-        raise _invalid('data', 'must be an object with keys')
-    return volume_type, data
-
-
-def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=key, rule=rule)

@@ -9,16 +9,15 @@ with the name of the field. Since every assignment passes here, an object that
 was made from a primitive has kept the same rules as one made at home.
 """
 
+from collections.abc import Callable
 import datetime
 from typing import Any
 
 from oslo_versionedobjects import fields
 
-from attachworker import exception
 from attachworker.objects import rules
 
 STATUSES = ('attached', 'detached', 'extended', 'failed')
-OPERATIONS = ('attach', 'detach', 'extend')
 ATTACHMENT_STATES = (
     'attaching',
     'attached',
@@ -27,14 +26,7 @@ ATTACHMENT_STATES = (
     'missing',
     'failed',
 )
-AUDIT_STATES = ('ok', 'degraded', 'missing')
-FINDING_KINDS = ('orphan', 'stale', 'foreign')
-PATH_STATES = ('connected', 'connecting', 'failed')
 PROTOCOLS = ('iscsi', 'nvmeof', 'rbd', 'local')
-ACCESS_MODES = ('rw', 'ro')
-DEVICE_TYPES = ('block', 'local')
-AUTH_METHODS = ('CHAP',)
-ENCRYPTION_PROVIDERS = ('luks', 'luks2', 'plain')
 #: Codes of the errors in a result; attachworker.exception has their meaning.
 ERROR_CODES = (
     'invalid_connection_info',
@@ -64,135 +56,50 @@ ERROR_CODES = (
 #: What is printed in place of a secret.
 MASK = '***'
 
+#: Rules that the fingerprints of objects spell in another way.
+_SPELLING = {
+    'iscsi_name': 'ISCSIName',
+    'nqn': 'NQN',
+    'nvme_transport': 'NVMeTransport',
+}
 
-class RuledString(fields.String):
-    """A string that keeps one of the rules."""
 
-    def rule(self, value: object) -> str:
-        return rules.text(value)
+class _Ruled:
+    def __init__(self, rule: Callable[[object], Any]) -> None:
+        self.rule = rule
 
-    def coerce(self, obj: Any, attr: str, value: Any) -> str:
+    def coerce(self, obj: Any, attr: str, value: Any) -> Any:
         return rules.check(attr, self.rule, value)
 
 
-class Text(RuledString):
+class _Text(_Ruled, fields.String):
     pass
 
 
-class Identifier(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.identifier(value)
-
-
-class AbsolutePath(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.absolute_path(value)
-
-
-class UserName(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.user_name(value)
-
-
-class TransportIface(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.transport_iface(value)
-
-
-class ISCSIName(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.iscsi_name(value)
-
-
-class Portal(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.portal(value)
-
-
-class NQN(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.nqn(value)
-
-
-class CephName(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.ceph_name(value)
-
-
-class NamespaceId(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.namespace_id(value)
-
-
-class NVMeTransport(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.nvme_transport(value)
-
-
-class Wwn(RuledString):
-    def rule(self, value: object) -> str:
-        return rules.wwn(value)
-
-
-class Secret(RuledString):
+class _Secret(_Text):
     """A string that is never printed.
 
     SensitiveString of oslo.versionedobjects masks only what looks like
     'password=...' inside of a text.
     """
 
-    def rule(self, value: object) -> str:
-        return rules.secret(value)
-
     def stringify(self, value: str) -> str:
         return f"'{MASK}'"
 
 
-class SecretLine(Secret):
-    def rule(self, value: object) -> str:
-        return rules.secret_line(value)
+class _Integer(_Ruled, fields.Integer):
+    pass
 
 
-class Flag(fields.Boolean):
-    def coerce(self, obj: Any, attr: str, value: Any) -> bool:
-        return rules.check(attr, rules.flag, value)
-
-
-class Lun(fields.Integer):
-    def coerce(self, obj: Any, attr: str, value: Any) -> int:
-        return rules.check(attr, rules.lun, value)
-
-
-class NamespaceNumber(fields.Integer):
-    def coerce(self, obj: Any, attr: str, value: Any) -> int:
-        return rules.check(attr, rules.namespace_number, value)
-
-
-class BoundedInteger(fields.Integer):
-    def __init__(self, minimum: int, maximum: int) -> None:
-        self.minimum = minimum
-        self.maximum = maximum
-        super().__init__()
-
-    def coerce(self, obj: Any, attr: str, value: Any) -> int:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int)
-            or not self.minimum <= value <= self.maximum
-        ):
-            raise exception.InvalidConnectionInfo(
-                key=attr,
-                rule=f'must be an integer from {self.minimum} to '
-                f'{self.maximum}',
-            )
-        return value
+class _Flag(_Ruled, fields.Boolean):
+    pass
 
 
 class Choice(fields.Enum):
     def coerce(self, obj: Any, attr: str, value: Any) -> str:
         if not isinstance(value, str) or value not in self.valid_values:
-            raise exception.InvalidConnectionInfo(
-                key=attr, rule='must be ' + ' or '.join(self.valid_values)
+            raise rules.invalid(
+                attr, 'must be ' + ' or '.join(self.valid_values)
             )
         return value
 
@@ -205,141 +112,68 @@ class UTCDateTime(fields.DateTime):
         return moment.astimezone(datetime.UTC).replace(microsecond=0)
 
 
-class TextField(fields.AutoTypedField[str]):
-    AUTO_TYPE = Text()
+class _RuledField(fields.AutoTypedField[Any]):
+    """A field whose values keep one of the rules."""
+
+    TYPE: type[_Ruled]
+
+    def __init__(self, rule: Callable[[object], Any], **kwargs: Any) -> None:
+        self.AUTO_TYPE: Any = self.TYPE(rule)
+        super().__init__(**kwargs)
+
+    def __repr__(self) -> str:
+        # The fingerprint of an object is made of this.
+        rule = self.AUTO_TYPE.rule.__name__
+        name = _SPELLING.get(rule) or rule.title().replace('_', '')
+        return f'{name}(default={self._default},nullable={self._nullable})'
 
 
-class IdentifierField(fields.AutoTypedField[str]):
-    AUTO_TYPE = Identifier()
+# The second bases tell mypy what the values are.
+class TextField(_RuledField, fields.AutoTypedField[str]):
+    TYPE = _Text
 
 
-class AbsolutePathField(fields.AutoTypedField[str]):
-    AUTO_TYPE = AbsolutePath()
+class SecretField(_RuledField, fields.AutoTypedField[str]):
+    TYPE = _Secret
+
+    def __init__(
+        self, rule: Callable[[object], str] = rules.secret_line, **kwargs: Any
+    ) -> None:
+        super().__init__(rule, **kwargs)
 
 
-class UserNameField(fields.AutoTypedField[str]):
-    AUTO_TYPE = UserName()
+class FlagField(_RuledField, fields.AutoTypedField[bool]):
+    TYPE = _Flag
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(rules.flag, **kwargs)
 
 
-class TransportIfaceField(fields.AutoTypedField[str]):
-    AUTO_TYPE = TransportIface()
+class IntegerField(_RuledField, fields.AutoTypedField[int]):
+    TYPE = _Integer
 
 
-class ISCSINameField(fields.AutoTypedField[str]):
-    AUTO_TYPE = ISCSIName()
+class BoundedIntegerField(IntegerField):
+    def __init__(self, minimum: int, maximum: int, **kwargs: Any) -> None:
+        self._bounds = f'minimum={minimum},maximum={maximum}'
+        super().__init__(rules.bounded(minimum, maximum), **kwargs)
+
+    def __repr__(self) -> str:
+        return (
+            f'BoundedInteger(default={self._default},'
+            f'nullable={self._nullable},{self._bounds})'
+        )
 
 
-class PortalField(fields.AutoTypedField[str]):
-    AUTO_TYPE = Portal()
-
-
-class NQNField(fields.AutoTypedField[str]):
-    AUTO_TYPE = NQN()
-
-
-class CephNameField(fields.AutoTypedField[str]):
-    AUTO_TYPE = CephName()
-
-
-class NamespaceIdField(fields.AutoTypedField[str]):
-    AUTO_TYPE = NamespaceId()
-
-
-class NamespaceNumberField(fields.AutoTypedField[int]):
-    AUTO_TYPE = NamespaceNumber()
-
-
-class NVMeTransportField(fields.AutoTypedField[str]):
-    AUTO_TYPE = NVMeTransport()
-
-
-class WwnField(fields.AutoTypedField[str]):
-    AUTO_TYPE = Wwn()
-
-
-class SecretField(fields.AutoTypedField[str]):
-    AUTO_TYPE = Secret()
-
-
-class SecretLineField(SecretField):
-    AUTO_TYPE = SecretLine()
-
-
-class FlagField(fields.AutoTypedField[bool]):
-    AUTO_TYPE = Flag()
-
-
-class LunField(fields.AutoTypedField[int]):
-    AUTO_TYPE = Lun()
+class ChoiceField(fields.BaseEnumField):
+    def __init__(self, *values: str, **kwargs: Any) -> None:
+        self.AUTO_TYPE = Choice(values)
+        super().__init__(**kwargs)
 
 
 class UTCDateTimeField(fields.AutoTypedField[datetime.datetime]):
     AUTO_TYPE = UTCDateTime()
 
 
-class BoundedIntegerField(fields.AutoTypedField[int]):
-    def __init__(self, minimum: int, maximum: int, **kwargs: Any) -> None:
-        self.AUTO_TYPE = BoundedInteger(minimum, maximum)
-        self._bounds = (minimum, maximum)
-        super().__init__(**kwargs)
-
-    def __repr__(self) -> str:
-        # The fingerprint of an object is made of this.
-        return '{}(default={},nullable={},minimum={},maximum={})'.format(
-            type(self._type).__name__,
-            self._default,
-            self._nullable,
-            *self._bounds,
-        )
-
-
 class DictOfFloatsField(fields.AutoTypedField[dict[str, float]]):
     AUTO_TYPE = fields.Dict(fields.Float())
-
-
-class StatusField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(STATUSES)
-
-
-class OperationField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(OPERATIONS)
-
-
-class AttachmentStateField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(ATTACHMENT_STATES)
-
-
-class AuditStateField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(AUDIT_STATES)
-
-
-class FindingKindField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(FINDING_KINDS)
-
-
-class PathStateField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(PATH_STATES)
-
-
-class ProtocolField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(PROTOCOLS)
-
-
-class AccessModeField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(ACCESS_MODES)
-
-
-class DeviceTypeField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(DEVICE_TYPES)
-
-
-class AuthMethodField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(AUTH_METHODS)
-
-
-class EncryptionProviderField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(ENCRYPTION_PROVIDERS)
-
-
-class ErrorCodeField(fields.BaseEnumField):
-    AUTO_TYPE = Choice(ERROR_CODES)

@@ -10,7 +10,6 @@ from typing import Self
 
 from oslo_versionedobjects import fields as ovo_fields
 
-from attachworker import exception
 from attachworker.objects import base
 from attachworker.objects import connection_info
 from attachworker.objects import fields
@@ -18,6 +17,13 @@ from attachworker.objects import rules
 
 #: More ways to one volume than this make no sense.
 MAX_TARGETS = 64
+
+#: Keys of the lists in the data; those of the single values have no "s".
+_RULES: dict[str, Callable[[object], Any]] = {
+    'target_portals': rules.portal,
+    'target_iqns': rules.iscsi_name,
+    'target_luns': rules.lun,
+}
 
 # The top two bits of a two-byte LUN choose the addressing method; 01b is
 # "flat space" (SAM-5, 4.7.7), which leaves 14 bits for the number.
@@ -35,11 +41,11 @@ class ISCSITarget(base.AttachWorkerObject):
 
     fields = {
         #: 'address:port', see rules.portal.
-        'portal': fields.PortalField(),
+        'portal': fields.TextField(rules.portal),
         #: iqn., eui. or naa. name, as the target spells it.
-        'name': fields.ISCSINameField(),
+        'name': fields.TextField(rules.iscsi_name),
         #: Number as it goes over the wire, addressing_mode applied.
-        'lun': fields.LunField(),
+        'lun': fields.IntegerField(rules.lun),
     }
 
 
@@ -58,44 +64,45 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
         #: multipath attach may find more by SendTargets discovery.
         'may_discover': fields.FlagField(default=False),
         #: How to log in: 'CHAP'; null: without authentication.
-        'auth_method': fields.AuthMethodField(nullable=True),
+        'auth_method': fields.ChoiceField('CHAP', nullable=True),
         #: Name and secret that this host shows to the target.
-        'auth_username': fields.UserNameField(nullable=True),
-        'auth_password': fields.SecretLineField(nullable=True),
+        'auth_username': fields.TextField(rules.user_name, nullable=True),
+        'auth_password': fields.SecretField(nullable=True),
         #: Name and secret that the target shows to this host (mutual CHAP).
-        'auth_username_in': fields.UserNameField(nullable=True),
-        'auth_password_in': fields.SecretLineField(nullable=True),
+        'auth_username_in': fields.TextField(rules.user_name, nullable=True),
+        'auth_password_in': fields.SecretField(nullable=True),
         #: The same for SendTargets discovery, where a target asks for it.
-        'discovery_auth_method': fields.AuthMethodField(nullable=True),
-        'discovery_auth_username': fields.UserNameField(nullable=True),
-        'discovery_auth_password': fields.SecretLineField(nullable=True),
-        'discovery_auth_username_in': fields.UserNameField(nullable=True),
-        'discovery_auth_password_in': fields.SecretLineField(nullable=True),
+        'discovery_auth_method': fields.ChoiceField('CHAP', nullable=True),
+        'discovery_auth_username': fields.TextField(
+            rules.user_name, nullable=True
+        ),
+        'discovery_auth_password': fields.SecretField(nullable=True),
+        'discovery_auth_username_in': fields.TextField(
+            rules.user_name, nullable=True
+        ),
+        'discovery_auth_password_in': fields.SecretField(nullable=True),
         #: Name of the open-iscsi iface to go through; null: 'default' (TCP).
-        'transport_iface': fields.TransportIfaceField(nullable=True),
+        'transport_iface': fields.TextField(
+            rules.transport_iface, nullable=True
+        ),
     }
 
-    NOT_CONTENT = frozenset(
-        {
-            'auth_method',
-            'auth_username',
-            'auth_username_in',
-            'discovery_auth_method',
-            'discovery_auth_username',
-            'discovery_auth_username_in',
-        }
+    IGNORED_IN_DIGEST = frozenset(
+        f'{prefix}auth_{name}'
+        for prefix in ('', 'discovery_')
+        for name in ('method', 'username', 'username_in')
     )
 
-    MADE = frozenset({'target_list', 'may_discover'})
+    DERIVED = frozenset({'target_list', 'may_discover'})
 
     protocol = 'iscsi'
 
     @classmethod
     def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
         data = dict(data)
+        # An empty method is one more way to say that there is none.
         for key in ('auth_method', 'discovery_auth_method'):
             if data.get(key) == '':
-                # One more spelling of "without authentication".
                 del data[key]
         if volume_type == 'iser' and data.get('transport_iface') is None:
             data['transport_iface'] = 'iser'
@@ -109,11 +116,7 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
         unique: dict[connection_info.Target, ISCSITarget] = {}
         for each in self.target_list:
             unique.setdefault(_target(each).canonical, each)
-        if not 1 <= len(unique) <= MAX_TARGETS:
-            raise _invalid(
-                'target_list', f'must have 1 to {MAX_TARGETS} entries'
-            )
-        self.target_list = list(unique.values())
+        self.target_list = rules.distinct('target_list', unique, MAX_TARGETS)
         self._check_auth('')
         self._check_auth('discovery_')
 
@@ -132,17 +135,18 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
                 setattr(self, name, None)
         for name in needed:
             if getattr(self, name) is None:
-                raise _invalid(name, 'is required by the other auth settings')
+                raise rules.invalid(
+                    name, 'is required by the other auth settings'
+                )
 
     @property
     def targets(self) -> list[connection_info.Target]:
         return [_target(each) for each in self.target_list]
 
     def is_complete(self, multipath: bool) -> bool:
-        """Without discovery, and without a host name to look up."""
         if multipath and self.may_discover:
             return False
-        return all(rules.is_ip_portal(each.portal) for each in self.targets)
+        return super().is_complete(multipath)
 
     def with_targets(self, targets: list[connection_info.Target]) -> Self:
         info = self.obj_clone()
@@ -165,59 +169,42 @@ def _targets(data: Mapping[str, Any]) -> list[ISCSITarget]:
     single value stands for each entry.
     """
     lists = {
-        key: _list(data, key, rule)
-        for key, rule in (
-            ('target_portals', rules.portal),
-            ('target_iqns', rules.iscsi_name),
-            ('target_luns', rules.lun),
-        )
+        key: [
+            rules.check(f'{key}[{index}]', rule, value)
+            for index, value in enumerate(
+                rules.entries(data, key, MAX_TARGETS)
+            )
+        ]
+        for key, rule in _RULES.items()
     }
     singles = {
-        'target_portals': _single(data, 'target_portal', rules.portal),
-        'target_iqns': _single(data, 'target_iqn', rules.iscsi_name),
-        'target_luns': _single(data, 'target_lun', rules.lun) or [0],
+        key: rules.check(key[:-1], rule, data[key[:-1]])
+        for key, rule in _RULES.items()
+        if data.get(key[:-1]) is not None
     }
+    singles.setdefault('target_luns', 0)
     given = [key for key, values in lists.items() if values]
     count = len(lists[given[0]]) if given else 1
     for key in given:
         if len(lists[key]) != count:
-            raise _invalid(key, f'must have as many entries as {given[0]}')
-    columns = [lists[key] or singles[key] * count for key in lists]
-    for key, column in zip(lists, columns, strict=True):
-        if not column:
-            raise _invalid(key if given else key[:-1], 'is required')
+            raise rules.invalid(
+                key, f'must have as many entries as {given[0]}'
+            )
+    for key in lists:
+        if key not in given and key not in singles:
+            raise rules.invalid(key if given else key[:-1], 'is required')
+    portals, names, luns = (
+        lists[key] or [singles[key]] * count for key in lists
+    )
     luns = _wire_luns(
-        columns[2],
+        luns,
         data.get('addressing_mode'),
         'target_luns' if 'target_luns' in given else 'target_lun',
     )
     return [
         ISCSITarget(portal=portal, name=name, lun=lun)
-        for portal, name, lun in zip(columns[0], columns[1], luns, strict=True)
+        for portal, name, lun in zip(portals, names, luns, strict=True)
     ]
-
-
-def _list(
-    data: Mapping[str, Any], key: str, rule: Callable[[object], Any]
-) -> list[Any]:
-    values = data.get(key)
-    if values is None:
-        return []
-    if not isinstance(values, list | tuple):
-        raise _invalid(key, 'must be a list')
-    if len(values) > MAX_TARGETS:
-        raise _invalid(key, f'must have at most {MAX_TARGETS} entries')
-    return [
-        rules.check(f'{key}[{index}]', rule, value)
-        for index, value in enumerate(values)
-    ]
-
-
-def _single(
-    data: Mapping[str, Any], key: str, rule: Callable[[object], Any]
-) -> list[Any]:
-    value = data.get(key)
-    return [] if value is None else [rules.check(key, rule, value)]
 
 
 def _wire_luns(luns: list[int], mode: object, key: str) -> list[int]:
@@ -230,18 +217,14 @@ def _wire_luns(luns: list[int], mode: object, key: str) -> list[int]:
     if mode is None or mode in ('transparent', 'SAM'):
         return luns
     if mode not in ('SAM2', 'SAM3-flat'):
-        raise _invalid(
+        raise rules.invalid(
             'addressing_mode', 'must be transparent, SAM, SAM2 or SAM3-flat'
         )
     if any(lun >= _FLAT_SPACE for lun in luns):
-        raise _invalid(
+        raise rules.invalid(
             key, f'must be below {_FLAT_SPACE} with this addressing_mode'
         )
     return [
         lun + _FLAT_SPACE if lun >= _PERIPHERAL or mode == 'SAM3-flat' else lun
         for lun in luns
     ]
-
-
-def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=key, rule=rule)

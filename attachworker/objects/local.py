@@ -8,6 +8,7 @@ from typing import Self
 from attachworker.objects import base
 from attachworker.objects import connection_info
 from attachworker.objects import fields
+from attachworker.objects import rules
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -20,7 +21,7 @@ class LocalConnectionInfo(connection_info.ConnectionInfo):
     fields = {
         #: Absolute path of the device or file, below one of the worker's
         #: ``local_roots``.
-        'device_path': fields.AbsolutePathField(),
+        'device_path': fields.TextField(rules.absolute_path),
     }
 
     protocol = 'local'

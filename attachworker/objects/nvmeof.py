@@ -20,9 +20,6 @@ MAX_PORTALS = 64
 #: Port of NVMe over Fabrics at the IANA.
 NVME_PORT = 4420
 
-#: Keys of the old form, and what the new form calls them.
-_OLD_KEYS = {'nqn': 'target_nqn'}
-
 
 @base.AttachWorkerObjectRegistry.register
 class NVMeOFPortal(base.AttachWorkerObject):
@@ -33,9 +30,9 @@ class NVMeOFPortal(base.AttachWorkerObject):
 
     fields = {
         #: 'address:port', see rules.portal.
-        'portal': fields.PortalField(),
+        'portal': fields.TextField(rules.portal),
         #: 'tcp' or 'rdma'.
-        'transport': fields.NVMeTransportField(),
+        'transport': fields.TextField(rules.nvme_transport),
     }
 
 
@@ -53,23 +50,22 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
     fields = {
         #: 1 to 64 ways to the subsystem.
         'portal_list': ovo_fields.ListOfObjectsField('NVMeOFPortal'),
-        #: The subsystem.
-        'target_nqn': fields.NQNField(),
+        'target_nqn': fields.TextField(rules.nqn),
         #: UUID of the namespace, 32 digits; null: it is not said.
-        'vol_uuid': fields.NamespaceIdField(nullable=True),
+        'vol_uuid': fields.TextField(rules.namespace_id, nullable=True),
         #: NGUID of the namespace, 32 digits; null: it is not said.
-        'volume_nguid': fields.NamespaceIdField(nullable=True),
+        'volume_nguid': fields.TextField(rules.namespace_id, nullable=True),
         #: Number of the namespace; null: it is not said.
-        'ns_id': fields.NamespaceNumberField(nullable=True),
+        'ns_id': fields.IntegerField(rules.namespace_number, nullable=True),
         #: The name that this host logs in by; null: its own.
-        'host_nqn': fields.NQNField(nullable=True),
+        'host_nqn': fields.TextField(rules.nqn, nullable=True),
         #: DH-HMAC-CHAP keys (``DHHC-1:…``) of this host, and of the
         #: subsystem; null: without.
-        'dhchap_secret': fields.SecretLineField(nullable=True),
-        'dhchap_ctrl_secret': fields.SecretLineField(nullable=True),
+        'dhchap_secret': fields.SecretField(nullable=True),
+        'dhchap_ctrl_secret': fields.SecretField(nullable=True),
     }
 
-    MADE = frozenset({'portal_list'})
+    DERIVED = frozenset({'portal_list'})
 
     protocol = 'nvmeof'
 
@@ -82,9 +78,8 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
                     reason='md replicas are not supported; have the storage '
                     'replicate',
                 )
-        given = {
-            new: data[old] for old, new in _OLD_KEYS.items() if data.get(old)
-        }
+        # The key of the old form.
+        given = {'target_nqn': data['nqn']} if data.get('nqn') else {}
         info = super()._from_data(volume_type, given | dict(data))
         info.portal_list = _portals(data)
         return info
@@ -92,17 +87,17 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
     def validate(self) -> None:
         super().validate()
         unique = {each.portal: each for each in self.portal_list}
-        if not 1 <= len(unique) <= MAX_PORTALS:
-            raise _invalid('portals', f'must have 1 to {MAX_PORTALS} entries')
-        self.portal_list = list(unique.values())
+        self.portal_list = rules.distinct('portals', unique, MAX_PORTALS)
         if not self.namespace and self.ns_id is None:
-            raise _invalid(
+            raise rules.invalid(
                 'vol_uuid',
                 'is required, or volume_nguid, or ns_id: a namespace is not '
                 'taken by guess',
             )
         if self.dhchap_ctrl_secret and not self.dhchap_secret:
-            raise _invalid('dhchap_secret', 'is required by the other one')
+            raise rules.invalid(
+                'dhchap_secret', 'is required by the other one'
+            )
         if self.wwn is None and self.namespace:
             self.wwn = self.vol_uuid or self.volume_nguid
 
@@ -122,10 +117,6 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
             for each in self.portal_list
         ]
 
-    def is_complete(self, multipath: bool) -> bool:
-        """Without a host name to look up."""
-        return all(rules.is_ip_portal(each.portal) for each in self.targets)
-
     def transport_of(self, target: connection_info.Target) -> str:
         """'tcp' or 'rdma'."""
         known = {each.portal: each.transport for each in self.portal_list}
@@ -142,20 +133,15 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
 
 def _portals(data: Mapping[str, Any]) -> list[NVMeOFPortal]:
     """The portals of the new form, or the one of the old form."""
-    given = data.get('portals')
-    if given is None:
+    if data.get('portals') is None:
         address, port = data.get('target_portal'), data.get('target_port')
         if address is None:
-            raise _invalid('portals', 'is required')
+            raise rules.invalid('portals', 'is required')
         return [_portal('target_', address, port, data.get('transport_type'))]
-    if not isinstance(given, list | tuple):
-        raise _invalid('portals', 'must be a list')
-    if len(given) > MAX_PORTALS:
-        raise _invalid('portals', f'must have at most {MAX_PORTALS} entries')
     found = []
-    for index, entry in enumerate(given):
+    for index, entry in enumerate(rules.entries(data, 'portals', MAX_PORTALS)):
         if not isinstance(entry, list | tuple) or len(entry) != 3:
-            raise _invalid(
+            raise rules.invalid(
                 f'portals[{index}]', 'must have address, port and transport'
             )
         found.append(_portal(f'portals[{index}].', *entry))
@@ -179,7 +165,3 @@ def _portal(
             f'{key}transport', rules.nvme_transport, transport
         ),
     )
-
-
-def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=key, rule=rule)

@@ -4,12 +4,13 @@
 """Ceph RBD images."""
 
 from collections.abc import Mapping
+import functools
+import re
 from typing import Any
 from typing import Self
 
 from oslo_versionedobjects import fields as ovo_fields
 
-from attachworker import exception
 from attachworker.objects import base
 from attachworker.objects import connection_info
 from attachworker.objects import fields
@@ -20,6 +21,12 @@ MAX_MONITORS = 31
 
 #: Port of a monitor that speaks the first version of the protocol.
 MONITOR_PORT = 6789
+
+_NAME = re.compile(
+    r'(?P<pool>[^/@]*)/((?P<namespace>[^/@]*)/)?(?P<image>[^/@]*)'
+    r'(@(?P<snapshot>.*))?',
+    re.DOTALL,
+)
 
 
 class ImageTarget(connection_info.Target):
@@ -58,23 +65,23 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
     fields = {
         #: 1 to 31 monitors of the cluster: 'address:port', sorted.
         'monitors': ovo_fields.ListOfObjectsField('RBDMonitor'),
-        'pool': fields.CephNameField(),
+        'pool': fields.TextField(rules.ceph_name),
         #: Namespace of the pool; null: the one without a name.
-        'namespace': fields.CephNameField(nullable=True),
-        'image': fields.CephNameField(),
+        'namespace': fields.TextField(rules.ceph_name, nullable=True),
+        'image': fields.TextField(rules.ceph_name),
         #: Snapshot of the image, which is read-only; null: the image itself.
-        'snapshot': fields.CephNameField(nullable=True),
+        'snapshot': fields.TextField(rules.ceph_name, nullable=True),
         #: Names the files in /etc/ceph.
-        'cluster_name': fields.CephNameField(default='ceph'),
+        'cluster_name': fields.TextField(rules.ceph_name, default='ceph'),
         #: Whether the cluster wants to know who this host is (cephx).
         'auth_enabled': fields.FlagField(default=False),
         #: Without 'client.'.
-        'auth_username': fields.CephNameField(default='admin'),
+        'auth_username': fields.TextField(rules.ceph_name, default='admin'),
         #: Text of a keyring with the user's key; null: the host has one.
-        'keyring': fields.SecretField(nullable=True),
+        'keyring': fields.SecretField(rules.secret, nullable=True),
     }
 
-    MADE = frozenset({'monitors', 'pool', 'namespace', 'image', 'snapshot'})
+    DERIVED = frozenset({'monitors', 'pool', 'namespace', 'image', 'snapshot'})
 
     protocol = 'rbd'
 
@@ -85,16 +92,25 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
     def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
         info = super()._from_data(volume_type, data)
         info.monitors = _monitors(data)
-        for field, value in _parts(data.get('name')).items():
-            setattr(info, field, rules.check('name', rules.ceph_name, value))
+        if data.get('name') is None:
+            raise rules.invalid('name', 'is required')
+        match = _NAME.fullmatch(rules.check('name', rules.text, data['name']))
+        if match is None:
+            raise rules.invalid(
+                'name', 'must be pool/image or pool/namespace/image'
+            )
+        for field, value in match.groupdict().items():
+            if value is not None:
+                value = rules.check('name', rules.ceph_name, value)
+                setattr(info, field, value)
         return info
 
     def validate(self) -> None:
         super().validate()
         unique = {each.portal: each for each in self.monitors}
-        if not 1 <= len(unique) <= MAX_MONITORS:
-            raise _invalid('hosts', f'must have 1 to {MAX_MONITORS} entries')
-        self.monitors = [unique[portal] for portal in sorted(unique)]
+        self.monitors = rules.distinct(
+            'hosts', dict(sorted(unique.items())), MAX_MONITORS
+        )
 
     @property
     def read_only(self) -> bool:
@@ -118,10 +134,6 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
         portal = ','.join(each.portal for each in self.monitors)
         return [ImageTarget(portal, self.TARGET_NAME, self.spec)]
 
-    def is_complete(self, multipath: bool) -> bool:
-        """Without a host name to look up."""
-        return all(rules.is_ip_portal(each.portal) for each in self.monitors)
-
     def with_targets(self, targets: list[connection_info.Target]) -> Self:
         info = self.obj_clone()
         info.monitors = [
@@ -140,50 +152,31 @@ class RBDMonitor(base.AttachWorkerObject):
 
     fields = {
         #: 'address:port', see rules.endpoint.
-        'portal': fields.PortalField(),
+        'portal': fields.TextField(rules.portal),
     }
-
-
-def _parts(name: object) -> dict[str, str]:
-    """What a name says: ``pool[/namespace]/image[@snapshot]``."""
-    if name is None:
-        raise _invalid('name', 'is required')
-    where, at, snapshot = rules.check('name', rules.text, name).partition('@')
-    parts = where.split('/')
-    if len(parts) not in (2, 3):
-        raise _invalid('name', 'must be pool/image or pool/namespace/image')
-    found = {'pool': parts[0], 'image': parts[-1]}
-    if len(parts) == 3:
-        found['namespace'] = parts[1]
-    if at:
-        found['snapshot'] = snapshot
-    return found
 
 
 def _monitors(data: Mapping[str, Any]) -> list[RBDMonitor]:
     """The hosts of a cluster with their ports, which go in pairs."""
-    hosts, ports = data.get('hosts'), data.get('ports')
-    if hosts is None:
-        raise _invalid('hosts', 'is required')
-    if not isinstance(hosts, list | tuple):
-        raise _invalid('hosts', 'must be a list')
-    if len(hosts) > MAX_MONITORS:
-        raise _invalid('hosts', f'must have at most {MAX_MONITORS} entries')
+    if data.get('hosts') is None:
+        raise rules.invalid('hosts', 'is required')
+    hosts = rules.entries(data, 'hosts', MAX_MONITORS)
+    ports = data.get('ports')
     if ports is None:
         ports = [None] * len(hosts)
     if not isinstance(ports, list | tuple) or len(ports) != len(hosts):
-        raise _invalid('ports', 'must be a list with a port for each host')
+        raise rules.invalid(
+            'ports', 'must be a list with a port for each host'
+        )
     return [
-        RBDMonitor(portal=_portal(f'hosts[{index}]', host, port))
+        RBDMonitor(
+            portal=rules.check(
+                f'hosts[{index}]',
+                functools.partial(
+                    rules.endpoint, port=port, default_port=MONITOR_PORT
+                ),
+                host,
+            )
+        )
         for index, (host, port) in enumerate(zip(hosts, ports, strict=True))
     ]
-
-
-def _portal(key: str, host: object, port: object) -> str:
-    return rules.check(
-        key, lambda value: rules.endpoint(value, port, MONITOR_PORT), host
-    )
-
-
-def _invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=key, rule=rule)

@@ -8,10 +8,10 @@ from typing import Any
 
 from oslo_versionedobjects import fields as ovo_fields
 
-from attachworker import exception
 from attachworker.objects import base
 from attachworker.objects import connection_info
 from attachworker.objects import fields
+from attachworker.objects import rules
 
 #: Longest time that a request may be given; seconds.
 MAX_DEADLINE = 86400
@@ -30,9 +30,9 @@ class ReplyTo(base.AttachWorkerObject):
 
     fields = {
         #: Names on the bus, as oslo.messaging has them.
-        'exchange': fields.IdentifierField(),
-        'topic': fields.IdentifierField(),
-        'server': fields.IdentifierField(),
+        'exchange': fields.TextField(rules.identifier),
+        'topic': fields.TextField(rules.identifier),
+        'server': fields.TextField(rules.identifier),
     }
 
 
@@ -45,9 +45,9 @@ class Encryption(base.AttachWorkerObject):
 
     fields = {
         #: Format: 'luks' (version 1), 'luks2' or 'plain' dm-crypt.
-        'provider': fields.EncryptionProviderField(),
+        'provider': fields.ChoiceField('luks', 'luks2', 'plain'),
         #: The passphrase.
-        'key': fields.SecretField(),
+        'key': fields.SecretField(rules.secret),
         #: Whether an empty volume may be formatted.
         'may_format': fields.FlagField(default=False),
     }
@@ -60,18 +60,28 @@ class Request(base.AttachWorkerObject):
     driver for connection_info, the fields for the others.
     """
 
+    fields = {
+        #: Chosen by the caller; the same again means the same operation.
+        'request_id': fields.TextField(rules.identifier),
+        #: Seconds from acceptance to the end; null: the worker's default.
+        'deadline_seconds': fields.BoundedIntegerField(
+            1, MAX_DEADLINE, nullable=True
+        ),
+        #: Who is told the result of a cast; null: nobody.
+        'reply_to': ovo_fields.ObjectField('ReplyTo', nullable=True),
+    }
+
     #: A request that is sent again joins the first one, even if it is to be
     #: answered to somebody else or with less patience.
-    NOT_CONTENT = frozenset({'request_id', 'reply_to', 'deadline_seconds'})
+    IGNORED_IN_DIGEST = frozenset(
+        {'request_id', 'reply_to', 'deadline_seconds'}
+    )
 
     def __init__(self, context: Any = None, **kwargs: Any) -> None:
-        given = kwargs.get('connection_info')
-        if given is not None and not isinstance(
-            given, base.AttachWorkerObject
-        ):
-            kwargs['connection_info'] = (
-                connection_info.ConnectionInfo.from_dict(given)
-            )
+        info = kwargs.get('connection_info')
+        if not isinstance(info, base.AttachWorkerObject | None):
+            info = connection_info.ConnectionInfo.from_dict(info)
+            kwargs['connection_info'] = info
         for name, cls in (('encryption', Encryption), ('reply_to', ReplyTo)):
             if isinstance(kwargs.get(name), Mapping):
                 kwargs[name] = cls(**kwargs[name])
@@ -86,34 +96,24 @@ class AttachRequest(Request):
     VERSION = '1.0'
 
     fields = {
-        #: Chosen by the caller, a new one for each operation; the same again
-        #: means the same operation.
-        'request_id': fields.IdentifierField(),
-        #: Chosen by the caller; names what comes of it in later requests.
-        'attachment_id': fields.IdentifierField(),
-        #: Where the volume is.
+        #: Chosen by the caller; names the attachment in later requests.
+        'attachment_id': fields.TextField(rules.identifier),
         'connection_info': ovo_fields.ObjectField(
             'ConnectionInfo', subclasses=True
         ),
         #: Id in the caller's world; null: that of connection_info.
-        'volume_id': fields.IdentifierField(nullable=True),
+        'volume_id': fields.TextField(rules.identifier, nullable=True),
         #: Whether all paths are wanted, under a multipath map.
         'multipath': fields.FlagField(default=False),
         #: Whether no map is a failure; null: as connection_info says.
         'enforce_multipath': fields.FlagField(nullable=True),
         #: Identity that the device must have, as normalise_wwn() gives it;
         #: null: that of connection_info, if any.
-        'expected_wwn': fields.WwnField(nullable=True),
+        'expected_wwn': fields.TextField(rules.wwn, nullable=True),
         #: Paths that must be usable for success.
         'min_paths': fields.BoundedIntegerField(1, MAX_PATHS, default=1),
-        #: Seconds from acceptance to the end; null: the worker's default.
-        'deadline_seconds': fields.BoundedIntegerField(
-            1, MAX_DEADLINE, nullable=True
-        ),
         #: How to open the volume; null: the device as it is.
         'encryption': ovo_fields.ObjectField('Encryption', nullable=True),
-        #: Who is told the result of a cast; null: nobody.
-        'reply_to': ovo_fields.ObjectField('ReplyTo', nullable=True),
     }
 
     def validate(self) -> None:
@@ -154,10 +154,8 @@ class DetachRequest(Request):
     VERSION = '1.0'
 
     fields = {
-        #: As for AttachRequest.
-        'request_id': fields.IdentifierField(),
         #: The attachment; null: what connection_info says.
-        'attachment_id': fields.IdentifierField(nullable=True),
+        'attachment_id': fields.TextField(rules.identifier, nullable=True),
         #: Where the volume is; null: as the attachment was made.
         'connection_info': ovo_fields.ObjectField(
             'ConnectionInfo', subclasses=True, nullable=True
@@ -165,20 +163,14 @@ class DetachRequest(Request):
         #: Whether to go on, and lose data, if the device is in use or cannot
         #: be flushed.
         'force': fields.FlagField(default=False),
-        #: As for AttachRequest; seconds.
-        'deadline_seconds': fields.BoundedIntegerField(
-            1, MAX_DEADLINE, nullable=True
-        ),
-        #: As for AttachRequest.
-        'reply_to': ovo_fields.ObjectField('ReplyTo', nullable=True),
     }
 
     def validate(self) -> None:
         super().validate()
         if self.attachment_id is None and self.connection_info is None:
-            raise exception.InvalidConnectionInfo(
-                key='attachment_id',
-                rule='is required where there is no connection_info',
+            raise rules.invalid(
+                'attachment_id',
+                'is required where there is no connection_info',
             )
 
 
@@ -190,20 +182,11 @@ class ExtendRequest(Request):
     VERSION = '1.0'
 
     fields = {
-        #: As for AttachRequest.
-        'request_id': fields.IdentifierField(),
-        #: The attachment.
-        'attachment_id': fields.IdentifierField(),
+        'attachment_id': fields.TextField(rules.identifier),
         #: Size that the device must have then, in bytes; null: any.
         'expected_size': fields.BoundedIntegerField(
             1, MAX_SIZE, nullable=True
         ),
         #: How the volume was opened, where resizing needs the key (LUKS2).
         'encryption': ovo_fields.ObjectField('Encryption', nullable=True),
-        #: As for AttachRequest; seconds.
-        'deadline_seconds': fields.BoundedIntegerField(
-            1, MAX_DEADLINE, nullable=True
-        ),
-        #: As for AttachRequest.
-        'reply_to': ovo_fields.ObjectField('ReplyTo', nullable=True),
     }

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What comes of requests, and what is attached."""
+"""What the worker tells: results, attachments, notifications, audits."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from attachworker import exception
 from attachworker.objects import base
 from attachworker.objects import fields
 from attachworker.objects import request
+from attachworker.objects import rules
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -22,17 +23,15 @@ class PathInfo(base.AttachWorkerObject):
 
     fields = {
         #: Kernel name of its block device ('sda'); null: there is none.
-        'device': fields.TextField(nullable=True),
+        'device': fields.TextField(rules.text, nullable=True),
         #: 'address:port'; null where a protocol has none.
-        'portal': fields.TextField(nullable=True),
+        'portal': fields.TextField(rules.text, nullable=True),
         #: Name of the target; null where a protocol has none.
-        'target': fields.TextField(nullable=True),
+        'target': fields.TextField(rules.text, nullable=True),
         #: Number at the target; null where a protocol has none.
-        'lun': fields.LunField(nullable=True),
-        #: 'connected', 'connecting' or 'failed'.
-        'state': fields.PathStateField(),
-        #: Error code of a failed path.
-        'error': fields.ErrorCodeField(nullable=True),
+        'lun': fields.IntegerField(rules.lun, nullable=True),
+        'state': fields.ChoiceField('connected', 'connecting', 'failed'),
+        'error': fields.ChoiceField(*fields.ERROR_CODES, nullable=True),
     }
 
 
@@ -45,14 +44,14 @@ class DeviceInfo(base.AttachWorkerObject):
 
     fields = {
         #: 'block'; 'local' if nothing was connected for it.
-        'type': fields.DeviceTypeField(default='block'),
+        'type': fields.ChoiceField('block', 'local', default='block'),
         #: Device file: '/dev/sda', '/dev/dm-0' of a map; of a volume that is
         #: opened with a key '/dev/mapper/attachworker-…'.
-        'path': fields.TextField(),
+        'path': fields.TextField(rules.text),
         #: Identity as multipath prints it ('3600…'); null: not a SCSI disk.
-        'scsi_wwn': fields.TextField(nullable=True),
+        'scsi_wwn': fields.TextField(rules.text, nullable=True),
         #: WWID of the multipath map; null: a single path.
-        'multipath_id': fields.TextField(nullable=True),
+        'multipath_id': fields.TextField(rules.text, nullable=True),
         #: Bytes of that; a header (LUKS) does not count.
         'size': fields.BoundedIntegerField(0, request.MAX_SIZE),
         #: Whether it works with less than was asked for.
@@ -62,14 +61,12 @@ class DeviceInfo(base.AttachWorkerObject):
     }
 
     def to_brick(self) -> dict[str, Any]:
-        """The device_info of os-brick: scsi_wwn for SCSI only, and
-        multipath_id for a map only.
-        """
-        info = {'type': self.type, 'path': self.path}
-        for name in ('scsi_wwn', 'multipath_id'):
-            if getattr(self, name) is not None:
-                info[name] = getattr(self, name)
-        return info
+        """The device_info of os-brick, with the keys that have a value."""
+        return {
+            name: getattr(self, name)
+            for name in ('type', 'path', 'scsi_wwn', 'multipath_id')
+            if getattr(self, name) is not None
+        }
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -80,12 +77,11 @@ class OperationError(base.AttachWorkerObject):
     VERSION = '1.0'
 
     fields = {
-        #: One of fields.ERROR_CODES.
-        'code': fields.ErrorCodeField(),
+        'code': fields.ChoiceField(*fields.ERROR_CODES),
         #: Atom of the first cause ('ConnectTarget:…'); null: before any.
-        'step': fields.TextField(nullable=True),
+        'step': fields.TextField(rules.text, nullable=True),
         #: For people: what is wrong and what to do.
-        'message': fields.TextField(),
+        'message': fields.TextField(rules.text),
         #: Whether the same request may succeed later, unchanged.
         'retryable': fields.FlagField(default=False),
     }
@@ -119,21 +115,16 @@ class OperationResult(base.AttachWorkerObject):
     VERSION = '1.0'
 
     fields = {
-        #: Of the request.
-        'request_id': fields.IdentifierField(),
+        'request_id': fields.TextField(rules.identifier),
         #: Of the request; null: it named none.
-        'attachment_id': fields.IdentifierField(nullable=True),
-        #: 'attach', 'detach' or 'extend'.
-        'operation': fields.OperationField(),
-        #: 'attached', 'detached', 'extended' or 'failed'.
-        'status': fields.StatusField(),
-        #: What was attached or extended.
+        'attachment_id': fields.TextField(rules.identifier, nullable=True),
+        'operation': fields.ChoiceField('attach', 'detach', 'extend'),
+        'status': fields.ChoiceField(*fields.STATUSES),
         'device': ovo_fields.ObjectField('DeviceInfo', nullable=True),
         #: Bytes before an extend.
         'old_size': fields.BoundedIntegerField(
             0, request.MAX_SIZE, nullable=True
         ),
-        #: Why it failed; null: it did not.
         'error': ovo_fields.ObjectField('OperationError', nullable=True),
         #: What the caller ought to know, for people.
         'warnings': ovo_fields.ListOfStringsField(default=[]),
@@ -152,15 +143,11 @@ class Attachment(base.AttachWorkerObject):
     VERSION = '1.0'
 
     fields = {
-        #: Chosen by the caller of the attach.
-        'attachment_id': fields.IdentifierField(),
+        'attachment_id': fields.TextField(rules.identifier),
         #: Id in the caller's world; null: it was not said.
-        'volume_id': fields.IdentifierField(nullable=True),
-        #: 'iscsi', 'nvmeof', 'rbd' or 'local'.
-        'protocol': fields.ProtocolField(),
-        #: 'attaching', 'attached', 'degraded', 'detaching', 'missing' or
-        #: 'failed'.
-        'state': fields.AttachmentStateField(),
+        'volume_id': fields.TextField(rules.identifier, nullable=True),
+        'protocol': fields.ChoiceField(*fields.PROTOCOLS),
+        'state': fields.ChoiceField(*fields.ATTACHMENT_STATES),
         #: The device, as of the last operation; null: none yet.
         'device': ovo_fields.ObjectField('DeviceInfo', nullable=True),
         #: Result of the last operation; null: none has ended yet.
@@ -170,4 +157,81 @@ class Attachment(base.AttachWorkerObject):
         #: When the attach was accepted, and when the record changed last.
         'created_at': fields.UTCDateTimeField(),
         'updated_at': fields.UTCDateTimeField(),
+    }
+
+
+@base.AttachWorkerObjectRegistry.register
+class NotificationPayload(base.AttachWorkerObject):
+    """The payload of all notifications; it travels as a plain dict.
+
+    Fields are added, never taken away: a consumer leaves out what it does
+    not know.
+    """
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        'request_id': fields.TextField(rules.identifier),
+        #: None: a detach by its connection_info has none.
+        'attachment_id': fields.TextField(rules.identifier, nullable=True),
+        #: The worker's name on the bus.
+        'host': fields.TextField(rules.text),
+        #: The step that has ended, or the one that has failed.
+        'step': fields.TextField(rules.text, nullable=True),
+        #: Seconds: of the step, or since the operation was accepted.
+        'elapsed': ovo_fields.FloatField(),
+        #: Of the result; None before there is one.
+        'status': fields.ChoiceField(*fields.STATUSES, nullable=True),
+        'error': fields.ChoiceField(*fields.ERROR_CODES, nullable=True),
+    }
+
+
+@base.AttachWorkerObjectRegistry.register
+class AuditedAttachment(base.AttachWorkerObject):
+    """How one attachment is."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        'attachment_id': fields.TextField(rules.identifier),
+        #: 'ok'; 'degraded': there, but a path is not, or is dead; 'missing':
+        #: its device is not there.
+        'state': fields.ChoiceField('ok', 'degraded', 'missing'),
+        #: For people; empty if it is ok.
+        'detail': fields.TextField(rules.text, default=''),
+    }
+
+
+@base.AttachWorkerObjectRegistry.register
+class AuditFinding(base.AttachWorkerObject):
+    """Something on the host that ought not to be there, or is not ours."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: 'orphan': ours, and no attachment has it; 'stale': of an
+        #: attachment, and dead or of another boot; 'foreign': not ours.
+        'kind': fields.ChoiceField('orphan', 'stale', 'foreign'),
+        #: 'session 3', 'device sda', 'map dm-0', 'attachment …'.
+        'what': fields.TextField(rules.text),
+        'detail': fields.TextField(rules.text, default=''),
+    }
+
+
+@base.AttachWorkerObjectRegistry.register
+class AuditReport(base.AttachWorkerObject):
+    """The answer to an audit."""
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        #: All that no request is working on, oldest first.
+        'attachments': ovo_fields.ListOfObjectsField(
+            'AuditedAttachment', default=[]
+        ),
+        'findings': ovo_fields.ListOfObjectsField('AuditFinding', default=[]),
     }

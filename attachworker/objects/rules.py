@@ -10,9 +10,13 @@ secret, or very long, or meant to forge a line of a log.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import ipaddress
 import re
+from typing import Any
 from typing import TypeVar
+
+from oslo_utils import netutils
 
 from attachworker import exception
 
@@ -34,7 +38,7 @@ MAX_LUN = 2**64 - 1
 # Above the longest host name with brackets, port and tag.
 _MAX_PORTAL = 300
 
-_IDENTIFIER = re.compile(r'(?!-)[!-.0-~]{1,255}')
+_IDENTIFIER = re.compile(r'(?!-|\.\.?\Z)[!-.0-~]{1,255}')
 _IFACE = re.compile(r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}')
 _ISCSI_NAME = re.compile(
     r'iqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[a-z0-9-]+(?:\.[a-z0-9-]+)*'
@@ -43,7 +47,7 @@ _ISCSI_NAME = re.compile(
     r'|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?',
     re.IGNORECASE | re.ASCII,
 )
-_CEPH_NAME = re.compile(r'(?!-)[!-+.0-?A-~-]{1,255}')
+_CEPH_NAME = re.compile(r'(?!-|\.\.?\Z)[!-+.0-?A-~-]{1,255}')
 _NQN = re.compile(r'nqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[!-+.-~-]+')
 _BRACKETS = re.compile(r'\[([0-9A-Fa-f:.]+)\](?::([0-9]+))?')
 _BARE_IPV6 = re.compile(r'[0-9A-Fa-f:.]+')
@@ -51,6 +55,7 @@ _LABEL = re.compile(r'[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?')
 # The resolver takes '127.1' and 'x.0x7f' for addresses, not for names.
 _NUMBER_LABEL = re.compile(r'[0-9]+|0x[0-9a-f]*')
 _HEX = re.compile(r'[0-9a-f]+')
+_NAMESPACE_ID = re.compile(r'[0-9a-f]{32}')
 _WWN_PREFIX = re.compile(
     r'(?:mpath-|scsi-|wwn-|naa\.|eui\.|nguid\.|uuid\.|0x)+'
 )
@@ -72,7 +77,54 @@ def check(key: str, rule: Callable[[object], T], value: object) -> T:
     except RuleBroken as broken:
         text = str(broken)
     # Outside the handler: the error carries no context with the value.
-    raise exception.InvalidConnectionInfo(key=key, rule=text)
+    raise invalid(key, text)
+
+
+def invalid(key: str, rule: str) -> exception.InvalidConnectionInfo:
+    """The error for a value that breaks a rule."""
+    return exception.InvalidConnectionInfo(key=key, rule=rule)
+
+
+def entries(
+    data: Mapping[str, Any], key: str, most: int
+) -> list[Any] | tuple[Any, ...]:
+    """A list in the data; empty if there is none.
+
+    :raises InvalidConnectionInfo: it is no list, or longer than ``most``
+    """
+    values = data.get(key)
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple):
+        raise invalid(key, 'must be a list')
+    if len(values) > most:
+        raise invalid(key, f'must have at most {most} entries')
+    return values
+
+
+def distinct(key: str, values: Mapping[Any, T], most: int) -> list[T]:
+    """The values of a list without repetitions.
+
+    :raises InvalidConnectionInfo: there are none, or more than ``most``
+    """
+    if not 1 <= len(values) <= most:
+        raise invalid(key, f'must have 1 to {most} entries')
+    return list(values.values())
+
+
+def bounded(minimum: int, maximum: int) -> Callable[[object], int]:
+    """The rule for an integer from ``minimum`` to ``maximum``."""
+
+    def rule(value: object) -> int:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or not minimum <= value <= maximum
+        ):
+            raise RuleBroken(f'must be an integer from {minimum} to {maximum}')
+        return value
+
+    return rule
 
 
 def flag(value: object) -> bool:
@@ -146,24 +198,22 @@ def user_name(value: object) -> str:
 
 def identifier(value: object) -> str:
     """The id of a request, an attachment or a volume, a name on the bus."""
-    value = text(value)
-    if not _IDENTIFIER.fullmatch(value) or value in ('.', '..'):
-        raise RuleBroken(
-            'must be 1 to 255 printable ASCII characters without white space '
-            'or "/", and must not begin with "-"'
-        )
-    return value
+    return _match(
+        value,
+        _IDENTIFIER,
+        'must be 1 to 255 printable ASCII characters without white space '
+        'or "/", and must not begin with "-"',
+    )
 
 
 def transport_iface(value: object) -> str:
     """The name of an iface record of open-iscsi, a file name there."""
-    value = text(value)
-    if not _IFACE.fullmatch(value):
-        raise RuleBroken(
-            'must be 1 to 64 letters, digits, ".", "_", ":" or "-", and must '
-            'begin with a letter or digit'
-        )
-    return value
+    return _match(
+        value,
+        _IFACE,
+        'must be 1 to 64 letters, digits, ".", "_", ":" or "-", and must '
+        'begin with a letter or digit',
+    )
 
 
 def iscsi_name(value: object) -> str:
@@ -202,10 +252,7 @@ def portal(value: object) -> str:
     are lower case, the port is always there, a portal group tag (',1') is
     not.
     """
-    value = text(value)
-    if len(value) > _MAX_PORTAL:
-        raise RuleBroken(f'must have at most {_MAX_PORTAL} characters')
-    endpoint, comma, tag = value.partition(',')
+    endpoint, comma, tag = _address(value).partition(',')
     if comma and not re.fullmatch('[0-9]{1,5}', tag):
         raise RuleBroken('must have a number as portal group tag')
     if match := _BRACKETS.fullmatch(endpoint):
@@ -223,9 +270,7 @@ def endpoint(value: object, port: object, default_port: int) -> str:
 
     :param port: an integer or decimal digits; None: the default
     """
-    address = text(value)
-    if len(address) > _MAX_PORTAL:
-        raise RuleBroken(f'must have at most {_MAX_PORTAL} characters')
+    address = _address(value)
     bare = address.removeprefix('[').removesuffix(']')
     host = _ipv6(bare) if ':' in bare else _host(address)
     if port is None:
@@ -252,20 +297,21 @@ def nqn(value: object) -> str:
     value = text(value)
     if len(value.encode()) > MAX_NQN:
         raise RuleBroken(f'must have at most {MAX_NQN} bytes')
-    if not _NQN.fullmatch(value):
-        raise RuleBroken(
-            'must be an NVMe name: nqn.yyyy-mm.reversed.domain:name without '
-            'white space or ","'
-        )
-    return value
+    return _match(
+        value,
+        _NQN,
+        'must be an NVMe name: nqn.yyyy-mm.reversed.domain:name without '
+        'white space or ","',
+    )
 
 
 def namespace_id(value: object) -> str:
     """A UUID or an NGUID as 32 hexadecimal digits in lower case."""
-    value = normalise_wwn(text(value)) if isinstance(value, str) else value
-    if not re.fullmatch('[0-9a-f]{32}', text(value)):
-        raise RuleBroken('must have 32 hexadecimal digits')
-    return text(value)
+    return _match(
+        normalise_wwn(text(value)),
+        _NAMESPACE_ID,
+        'must have 32 hexadecimal digits',
+    )
 
 
 def namespace_number(value: object) -> int:
@@ -282,23 +328,17 @@ def ceph_name(value: object) -> str:
     It ends up in a line for the kernel whose parts white space, commas,
     "/" and "@" divide, and in the name of a file.
     """
-    value = text(value)
-    if not _CEPH_NAME.fullmatch(value) or value in ('.', '..'):
-        raise RuleBroken(
-            'must have names of 1 to 255 printable ASCII characters without '
-            'white space, ",", "/" or "@", and none that begins with "-"'
-        )
-    return value
+    return _match(
+        value,
+        _CEPH_NAME,
+        'must have names of 1 to 255 printable ASCII characters without '
+        'white space, ",", "/" or "@", and none that begins with "-"',
+    )
 
 
 def is_ip_portal(portal: str) -> bool:
     """Whether a canonical portal has an IP address, and no host name."""
-    address = portal.rpartition(':')[0]
-    try:
-        ipaddress.ip_address(address.strip('[]'))
-    except ValueError:
-        return False
-    return True
+    return netutils.is_valid_ip(portal.rpartition(':')[0].strip('[]'))
 
 
 def wwn(value: object) -> str:
@@ -332,6 +372,20 @@ def normalise_wwn(wwn: str) -> str:
     ):
         digits = digits[1:]
     return digits
+
+
+def _match(value: object, pattern: re.Pattern[str], rule: str) -> str:
+    value = text(value)
+    if not pattern.fullmatch(value):
+        raise RuleBroken(rule)
+    return value
+
+
+def _address(value: object) -> str:
+    value = text(value)
+    if len(value) > _MAX_PORTAL:
+        raise RuleBroken(f'must have at most {_MAX_PORTAL} characters')
+    return value
 
 
 def _port(digits: str) -> int:

@@ -8,6 +8,7 @@ one, it is refused.
 """
 
 from collections.abc import Iterator
+import functools
 import json
 import os
 
@@ -55,18 +56,12 @@ def unseal(key: bytes, sealed: bytes, owner: str) -> str:
 
 def secrets_of(
     thing: base.AttachWorkerObject, prefix: str = ''
-) -> Iterator[tuple[str, base.AttachWorkerObject, str]]:
-    """Each secret field: its path with dots, who holds it, its name.
-
-    Fields without a value are left out.
-    """
+) -> Iterator[tuple[str, str]]:
+    """The path of each field that holds a secret, with dots, and its value."""
     for name, field in thing.fields.items():
-        if not thing.obj_attr_is_set(name):
-            continue
-        value = getattr(thing, name)
-        if isinstance(field, fields.SecretField):
-            if value is not None:
-                yield f'{prefix}{name}', thing, name
+        value = getattr(thing, name) if thing.obj_attr_is_set(name) else None
+        if value is not None and isinstance(field, fields.SecretField):
+            yield f'{prefix}{name}', value
         elif isinstance(value, base.AttachWorkerObject):
             yield from secrets_of(value, f'{prefix}{name}.')
 
@@ -75,9 +70,7 @@ def seal_secrets(
     key: bytes, thing: base.AttachWorkerObject, owner: str
 ) -> bytes | None:
     """All secrets of an object in one; None if it has none."""
-    found = {
-        path: getattr(holder, name) for path, holder, name in secrets_of(thing)
-    }
+    found = dict(secrets_of(thing))
     return seal(key, json.dumps(found), owner) if found else None
 
 
@@ -90,7 +83,4 @@ def restore_secrets(
     """
     for path, value in json.loads(unseal(key, sealed, owner)).items():
         *parents, name = path.split('.')
-        holder = thing
-        for parent in parents:
-            holder = getattr(holder, parent)
-        setattr(holder, name, value)
+        setattr(functools.reduce(getattr, parents, thing), name, value)

@@ -8,7 +8,6 @@ open it refuses it and never takes it for a password.
 """
 
 import base64
-import binascii
 from collections.abc import Callable
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 from attachworker import exception
 from attachworker.objects import base
 from attachworker.objects import fields
+from attachworker.objects import rules
 from attachworker.objects import sealing
 
 _PREFIX = '\0sealed:1:'
@@ -93,14 +93,12 @@ class WireSecrets:
         if not self._keys:
             return primitive
         key_id, key = next(iter(self._keys.items()))
-        owner = _owner(primitive)
 
-        def change(value: str, path: str) -> str:
-            sealed = sealing.seal(key, value, f'{owner}/{path}')
-            text = base64.b64encode(sealed).decode()
+        def change(value: str, place: str) -> str:
+            text = base64.b64encode(sealing.seal(key, value, place)).decode()
             return f'{_PREFIX}{key_id}:{text}'
 
-        return _changed(primitive, '', change)
+        return _changed(primitive, _owner(primitive), change)
 
     def open(self, primitive: Any) -> Any:
         """A primitive of whomever with its secrets plain.
@@ -108,39 +106,32 @@ class WireSecrets:
         :raises InvalidConnectionInfo: one cannot be opened, or is plain and
             must not be
         """
-        owner = _owner(primitive)
+        return _changed(primitive, _owner(primitive), self._plain)
 
-        def change(value: str, path: str) -> str:
-            return self._plain(value, owner, path)
-
-        return _changed(primitive, '', change)
-
-    def _plain(self, value: str, owner: str, path: str) -> str:
-        name = path.rpartition('.')[2]
+    def _plain(self, value: str, place: str) -> str:
+        name = place.rpartition('.')[2]
         ours = ', '.join(self._keys) or 'none'
         if not value.startswith(_PREFIX):
             if self._required:
-                raise _refused(
+                raise rules.invalid(
                     name,
                     'must be sealed for this host: give the caller the '
                     f'{_OPTION} (keys of this host: {ours})',
                 )
             return value
         key_id, _, text = value.removeprefix(_PREFIX).partition(':')
-        if not _KEY_ID.fullmatch(key_id) or key_id not in self._keys:
+        if key_id not in self._keys:
             known = key_id if _KEY_ID.fullmatch(key_id) else 'another one'
-            raise _refused(
+            raise rules.invalid(
                 name,
                 f'is sealed with key {known}, which this host does not have '
                 f'(it has: {ours}); see {_OPTION}',
             )
         try:
             sealed = base64.b64decode(text, validate=True)
-            return sealing.unseal(
-                self._keys[key_id], sealed, f'{owner}/{path}'
-            )
-        except (sealing.CannotOpen, binascii.Error, ValueError):
-            raise _refused(
+            return sealing.unseal(self._keys[key_id], sealed, place)
+        except (sealing.CannotOpen, ValueError):
+            raise rules.invalid(
                 name,
                 f'cannot be opened with key {key_id}: it was sealed with '
                 'another key of that name, or for another request',
@@ -162,29 +153,29 @@ def _key(line: str, where: str) -> tuple[str, bytes]:
 
 
 def _owner(primitive: Any) -> str:
-    """The request that secrets are bound to; none for a mere volume."""
+    """The request that secrets are bound to; "/" for a mere volume."""
     data = primitive.get(_DATA) if isinstance(primitive, dict) else None
     found = data.get('request_id') if isinstance(data, dict) else None
-    return found if isinstance(found, str) else ''
+    return f'{found}/' if isinstance(found, str) else '/'
 
 
-def _changed(value: Any, path: str, change: _Change) -> Any:
+def _changed(value: Any, place: str, change: _Change) -> Any:
     """A copy in which each secret of each object is changed.
 
-    :param path: of the value, with dots
+    :param place: the owner of the value, and its path with dots
     """
     if isinstance(value, list):
         return [
-            _changed(item, f'{path}.{number}', change)
+            _changed(item, f'{place}.{number}', change)
             for number, item in enumerate(value)
         ]
     if not isinstance(value, dict) or not isinstance(value.get(_DATA), dict):
         return value
     secret = _secret_fields(value.get(_NAME))
     data = {
-        name: change(item, f'{path}.{name}')
+        name: change(item, f'{place}.{name}')
         if name in secret and isinstance(item, str)
-        else _changed(item, f'{path}.{name}', change)
+        else _changed(item, f'{place}.{name}', change)
         for name, item in value[_DATA].items()
     }
     return value | {_DATA: data}
@@ -199,10 +190,6 @@ def _secret_fields(name: Any) -> set[str]:
         for field, kind in classes[name][0].fields.items()
         if isinstance(kind, fields.SecretField)
     }
-
-
-def _refused(name: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=name, rule=rule)
 
 
 def _misconfigured(reason: str) -> exception.ConfigurationError:

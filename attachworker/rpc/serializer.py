@@ -3,28 +3,27 @@
 
 """Objects to primitives and back, on both sides of the bus.
 
-Every object that leaves a process passes :meth:`ObjectSerializer.to_wire`,
-every one that enters passes :func:`from_wire`: whatever has to happen to
-secrets on the wire happens in these two.
+Whatever has to happen to secrets on the wire happens in
+:meth:`ObjectSerializer.serialize_entity` and :func:`from_wire`.
 """
 
-from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
 
-import oslo_messaging as messaging
+from oslo_versionedobjects import base as ovo_base
 from oslo_versionedobjects import exception as ovo_exception
 
 from attachworker import exception
 from attachworker import objects
 from attachworker.objects import base
+from attachworker.objects import rules
 from attachworker.rpc.secrets import WireSecrets
 
 _Object = TypeVar('_Object', bound=base.AttachWorkerObject)
 _NAME_KEY = f'{base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.name'
 
 
-class ObjectSerializer(messaging.NoOpSerializer):
+class ObjectSerializer(ovo_base.VersionedObjectSerializer):
     """The caller's side: sends objects and gets objects.
 
     :param secrets: seals those that leave
@@ -44,7 +43,7 @@ class ObjectSerializer(messaging.NoOpSerializer):
             )
         self._versions = objects.HISTORY[level] if level else {}
 
-    def serialize_entity(self, ctxt: Any, entity: Any) -> Any:
+    def serialize_entity(self, context: Any, entity: Any) -> Any:
         """Turn objects into primitives, also within lists and dicts.
 
         What is a primitive already is made an object again only for a peer
@@ -54,26 +53,15 @@ class ObjectSerializer(messaging.NoOpSerializer):
             if not self._versions:
                 return self._secrets.seal(entity)
             entity = from_wire(entity, base.AttachWorkerObject, 'answer')
-        if isinstance(entity, base.AttachWorkerObject):
-            return self.to_wire(ctxt, entity)
-        return _each(entity, lambda item: self.serialize_entity(ctxt, item))
-
-    def deserialize_entity(self, ctxt: Any, entity: Any) -> Any:
-        """Turn primitives into objects, also within lists and dicts."""
-        if isinstance(entity, dict) and _NAME_KEY in entity:
-            return from_wire(entity, base.AttachWorkerObject, 'result')
-        return _each(entity, lambda item: self.deserialize_entity(ctxt, item))
-
-    def to_wire(self, ctxt: Any, entity: base.AttachWorkerObject) -> Any:
-        """Return the primitive that travels for one object."""
+        if not isinstance(entity, base.AttachWorkerObject):
+            return super().serialize_entity(context, entity)
         version = self._versions.get(entity.obj_name())
         return self._secrets.seal(
-            entity.obj_to_primitive(
-                target_version=version, version_manifest=self._versions
-            )
-            if version
-            else entity.obj_to_primitive()
+            entity.obj_to_primitive(version, self._versions)
         )
+
+    def _process_object(self, context: Any, objprim: Any) -> Any:
+        return from_wire(objprim, base.AttachWorkerObject, 'result')
 
 
 class WorkerSerializer(ObjectSerializer):
@@ -102,30 +90,18 @@ def from_wire(
     :raises InvalidConnectionInfo: it is no such object, or of a version
         that this side does not know. No value is quoted.
     """
-    if not isinstance(primitive, dict) or _NAME_KEY not in primitive:
-        raise _invalid(name, f'must be a serialised {expected.__name__}')
-    try:
-        opened = primitive if secrets is None else secrets.open(primitive)
-        decoded = base.AttachWorkerObject.obj_from_primitive(opened)
-    except RecursionError:
-        raise _invalid(name, 'is nested too deeply') from None
-    except ovo_exception.VersionedObjectsException as error:
-        # No "from error": its text may quote what was sent.
-        raise _invalid(
-            name, f'cannot be decoded ({type(error).__name__})'
-        ) from None
+    decoded = None
+    if isinstance(primitive, dict) and _NAME_KEY in primitive:
+        try:
+            opened = primitive if secrets is None else secrets.open(primitive)
+            decoded = base.AttachWorkerObject.obj_from_primitive(opened)
+        except RecursionError:
+            raise rules.invalid(name, 'is nested too deeply') from None
+        except ovo_exception.VersionedObjectsException as error:
+            # No "from error": its text may quote what was sent.
+            raise rules.invalid(
+                name, f'cannot be decoded ({type(error).__name__})'
+            ) from None
     if not isinstance(decoded, expected):
-        raise _invalid(name, f'must be a serialised {expected.__name__}')
+        raise rules.invalid(name, f'must be a serialised {expected.__name__}')
     return decoded
-
-
-def _invalid(name: str, rule: str) -> exception.InvalidConnectionInfo:
-    return exception.InvalidConnectionInfo(key=name, rule=rule)
-
-
-def _each(entity: Any, convert: Any) -> Any:
-    if isinstance(entity, Mapping):
-        return {key: convert(value) for key, value in entity.items()}
-    if isinstance(entity, (list, tuple, set, frozenset)):
-        return [convert(value) for value in entity]
-    return entity

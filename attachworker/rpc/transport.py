@@ -1,11 +1,7 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The transport: which buses are accepted, and the settings they get.
-
-Everything that both sides of the bus must agree on is here: exchange, topic,
-version, durability. A process may have several transports at a time.
-"""
+"""What both sides of the bus must agree on, and the transports they get."""
 
 from typing import Any
 
@@ -48,13 +44,22 @@ ALLOWED_REMOTE_EXMODS = (
 #: pooled connection that has broken is never opened again.
 PUBLISH_RETRIES = 1
 
+#: What says that the broker cannot be reached, of three libraries.
+UNREACHABLE = (
+    messaging.MessageDeliveryFailure,
+    amqp.AMQPError,
+    kombu_exceptions.OperationalError,
+)
+
 #: A message nobody would receive is an error at once, not a time-out.
 TRANSPORT_OPTIONS = messaging.TransportOptions(at_least_once=True)
 
 _GROUP = 'oslo_messaging_rabbit'
+_OPT_DEFAULT = cfg.Locations.opt_default
 
 #: Seconds between two looks of a consumer on the bus in one process.
 _MEMORY_POLLING = 0.005
+
 # Our defaults for options of oslo.messaging. They hold for our transports
 # only: other transports of the process keep theirs.
 _DEFAULTS = {
@@ -85,20 +90,13 @@ class BusConnection(impl_rabbit.Connection):
     ) -> None:
         """Publish; only our own exchange is declared on the way.
 
-        The stock method declares the exchange of a caller with our notion
-        of durability. A caller with another one could then never start its
-        server again after the broker has lost the exchange.
+        The stock method declares a caller's exchange, too, with our notion of
+        durability. A caller with another one could then never start its server
+        again after the broker has lost the exchange.
         """
-        exchange = impl_rabbit.kombu.entity.Exchange(
-            name=exchange_name,
-            type='topic',
-            durable=self.durable,
-            auto_delete=self.amqp_auto_delete,
-            passive=exchange_name != EXCHANGE,
-        )
         self._ensure_publishing(
             self._publish,
-            exchange,
+            self._exchange(exchange_name, passive=exchange_name != EXCHANGE),
             msg,
             routing_key=topic,
             timeout=timeout,
@@ -109,16 +107,10 @@ class BusConnection(impl_rabbit.Connection):
     def declare_worker_queue(self, name: str) -> int:
         """Declare a worker's queue; return how many consume from it.
 
-        :raises ConfigurationError: the queue or the exchange exists, but not
-            as it is configured here. The stock methods go on without
-            durability then, or try for ever.
+        :raises ConfigurationError: queue or exchange exist, but otherwise. The
+            stock methods go on without durability then, or try for ever.
         """
-        exchange = impl_rabbit.kombu.entity.Exchange(
-            name=EXCHANGE,
-            type='topic',
-            durable=self.durable,
-            auto_delete=self.amqp_auto_delete,
-        )
+        exchange = self._exchange(EXCHANGE)
         queue = impl_rabbit.kombu.entity.Queue(
             name=name,
             durable=self.durable,
@@ -152,6 +144,15 @@ class BusConnection(impl_rabbit.Connection):
                 'broker once it is empty, and start again',
             )
         return found[-1]
+
+    def _exchange(self, name: str, passive: bool = False) -> Any:
+        return impl_rabbit.kombu.entity.Exchange(
+            name=name,
+            type='topic',
+            durable=self.durable,
+            auto_delete=self.amqp_auto_delete,
+            passive=passive,
+        )
 
     def notify_send(
         self,
@@ -223,9 +224,9 @@ def get_transport(
 ) -> oslo_transport.RPCTransport:
     """Return a transport for RPC; nothing is connected yet.
 
-    :param conf: the configuration; its ``transport_url`` serves when there
-        is no ``url``, and its group ``oslo_messaging_rabbit`` sets what
-        this module leaves open (TLS, quorum queues, ...).
+    :param conf: its ``transport_url`` serves when there is no ``url``, and
+        its group ``oslo_messaging_rabbit`` sets what is left open here (TLS,
+        quorum queues, ...).
     :param url: ``rabbit://user:password@host:port/vhost`` or
         ``kombu+memory://``; options of the driver may follow as a query.
     :param driver_class: the worker's own driver.
@@ -238,7 +239,7 @@ def get_transport(
 def get_notification_transport(
     conf: cfg.ConfigOpts, url: str | None = None
 ) -> oslo_transport.NotificationTransport:
-    """Return a transport for notifications, on the same exchange."""
+    """Return a transport for notifications; see :func:`get_transport`."""
     return oslo_transport.NotificationTransport(_driver(conf, url, BusDriver))
 
 
@@ -248,10 +249,7 @@ def is_heard(transport: oslo_transport.NotificationTransport) -> bool:
 
 
 def is_in_process(conf: cfg.ConfigOpts, url: str | None = None) -> bool:
-    """Whether a URL (or the configured one) means the bus in one process.
-
-    :raises ConfigurationError: as of :func:`get_transport`.
-    """
+    """Whether a URL (or the configured one) means the bus in one process."""
     return bool(_parse(conf, url).transport == 'kombu+memory')
 
 
@@ -263,9 +261,8 @@ def get_target(host: str | None = None) -> messaging.Target:
 
 
 def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
-    """Declare the queue of a host's worker as it is configured.
+    """Declare the queue of a host's worker; return how many consume from it.
 
-    :returns: how many workers consume from it
     :raises ConfigurationError: it exists with other properties
     :raises BusUnavailable: the broker cannot be reached
     """
@@ -275,23 +272,27 @@ def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
         ) as connection:
             consumers: int = connection.declare_worker_queue(f'{TOPIC}.{host}')
             return consumers
-    except (
-        messaging.MessageDeliveryFailure,
-        amqp.AMQPError,
-        kombu_exceptions.OperationalError,
-    ) as error:
+    except UNREACHABLE as error:
         raise exception.BusUnavailable(reason=str(error)) from error
 
 
 def _driver(
     conf: cfg.ConfigOpts, url: str | None, driver_class: type[BusDriver]
 ) -> BusDriver:
-    _register_private_options(conf)
+    # oslo.messaging 18.3 reads these two groups from whatever configuration a
+    # transport has, but registers them with the global one only.
+    conf.register_opts(
+        tracing.oslo_messaging_tracing, group='oslo_messaging_tracing'
+    )
+    conf.register_opts(
+        metrics.oslo_messaging_metrics, group='oslo_messaging_metrics'
+    )
     parsed = _parse(conf, url)
     conf.register_opts(driver_amqp.amqp_opts, group=_GROUP)
     conf.register_opts(impl_rabbit.rabbit_opts, group=_GROUP)
     for name, value in _DEFAULTS.items():
-        if _is_default(conf, name):
+        location = conf.get_location(name, _GROUP)
+        if location is None or location.location is _OPT_DEFAULT:
             parsed.query.setdefault(name, value)
     # Not a default: both sides declare the exchange, and a side that
     # declares it otherwise spoils it for all. Quorum queues are durable.
@@ -327,19 +328,3 @@ def _parse(conf: cfg.ConfigOpts, url: str | None) -> messaging.TransportURL:
             f'supported, only {":// and ".join(SCHEMES)}://',
         )
     return parsed
-
-
-def _is_default(conf: cfg.ConfigOpts, name: str) -> bool:
-    location = conf.get_location(name, _GROUP)
-    return location is None or location.location is cfg.Locations.opt_default
-
-
-def _register_private_options(conf: cfg.ConfigOpts) -> None:
-    # oslo.messaging 18.3 reads these groups from whatever configuration a
-    # transport has, but registers them with the global one only.
-    conf.register_opts(
-        tracing.oslo_messaging_tracing, group='oslo_messaging_tracing'
-    )
-    conf.register_opts(
-        metrics.oslo_messaging_metrics, group='oslo_messaging_metrics'
-    )

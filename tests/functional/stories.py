@@ -6,6 +6,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import oslo_messaging as messaging
+
 from attachworker import casts
 from attachworker import objects
 from tests import harness
@@ -24,9 +26,12 @@ class Watched(casts.Casts):
         self.came: list[objects.OperationResult] = []
         super().__init__(*arguments, **options)
 
-    def _take(self, result: objects.OperationResult) -> None:
+    @messaging.expose
+    def operation_finished(
+        self, ctxt: Any, result: objects.OperationResult
+    ) -> None:
         self.came.append(result)
-        super()._take(result)
+        super().operation_finished(ctxt, result)
 
     def has(self, results: int) -> bool:
         return len({each.request_id for each in self.came}) >= results

@@ -37,7 +37,9 @@ def test_what_an_older_program_sends_and_expects(
     """Both ways: what comes in, goes out to that program in its own form."""
     received = base.AttachWorkerObject.obj_from_primitive(primitive)
     received.obj_clone().validate()
-    sent = serializer.ObjectSerializer(level=version).to_wire({}, received)
+    sent = serializer.ObjectSerializer(level=version).serialize_entity(
+        {}, received
+    )
     assert sent == primitive
 
 
@@ -153,7 +155,9 @@ def test_what_is_newer_than_the_level_is_left_out(
     reply_to = objects.ReplyTo(exchange='e', topic='t', server='s')
     # Then the older form is sent where somebody is older
     for level, version in ((None, '1.1'), ('1.1', '1.1'), ('1.0', '1.0')):
-        wire = serializer.ObjectSerializer(level=level).to_wire({}, reply_to)
+        wire = serializer.ObjectSerializer(level=level).serialize_entity(
+            {}, reply_to
+        )
         assert wire['versioned_object.version'] == version
     assert asked == ['1.1', '1.0']
 

@@ -35,7 +35,7 @@ def sent(secrets: WireSecrets, request_id: str = 'r') -> Any:
     """As it arrives."""
     return json.loads(
         json.dumps(
-            serializer.ObjectSerializer(secrets).to_wire(
+            serializer.ObjectSerializer(secrets).serialize_entity(
                 {}, request(request_id)
             )
         )
