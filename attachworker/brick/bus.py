@@ -51,13 +51,9 @@ def close() -> None:
 
 
 def _read_configuration() -> cfg.ConfigOpts:
-    # Not the global one: that is the caller's, with a bus of its own.
-    conf = cfg.ConfigOpts()
-    options.register(conf)
     try:
-        conf([], project='attachworker', prog='attachworker')
+        return options.read()
     except cfg.Error as error:
         raise exception.ConfigurationError(
             option='of attachworker', reason=str(error)
         ) from error
-    return conf

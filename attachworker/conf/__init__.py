@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The options of the worker, a group a file."""
+"""The options of the worker."""
 
-import copy
+from typing import Any
 
 from oslo_config import cfg
 
@@ -17,6 +17,23 @@ def register(conf: cfg.ConfigOpts) -> None:
     names in the global configuration.
     """
     for group, options in opts.list_opts():
-        # oslo.config lets all that register one object share what is set in
-        # it.
-        conf.register_opts(options, group=copy.deepcopy(group))
+        conf.register_opts(options, group=group)
+
+
+def read(files: list[str] | None = None) -> cfg.ConfigOpts:
+    """Read the configuration into an object of its own.
+
+    The global one may be that of a worker, or caller, in this process.
+
+    :param files: None: those of /etc/attachworker
+    :raises cfg.Error: it makes no sense
+    """
+    conf = cfg.ConfigOpts()
+    register(conf)
+    where: dict[str, Any] = (
+        {'default_config_files': files, 'default_config_dirs': []}
+        if files
+        else {}
+    )
+    conf([], project='attachworker', prog='attachworker', **where)
+    return conf

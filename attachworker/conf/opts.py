@@ -1,28 +1,274 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
+"""All options of the worker but those of the connectors."""
 
-"""All options, for the sample file and the documentation."""
-
+import socket
 from typing import Any
 
-from attachworker.conf import metrics
-from attachworker.conf import multipath
-from attachworker.conf import rpc
-from attachworker.conf import secrets
-from attachworker.conf import tracing
-from attachworker.conf import upgrade_levels
-from attachworker.conf import worker
+from oslo_config import cfg
+
+_WORKER = [
+    cfg.HostAddressOpt(
+        'host',
+        default=socket.gethostname(),
+        sample_default='<host name>',
+        help='The name of this host on the bus: callers address the worker '
+        'by it.',
+    ),
+    cfg.HostAddressOpt(
+        'my_ip',
+        default='127.0.0.1',
+        sample_default='<address of this host>',
+        help='The address that storage is told this host has.',
+    ),
+    cfg.StrOpt(
+        'state_path',
+        default='/var/lib/attachworker',
+        help='Directory of the journal. It must outlive restarts of the '
+        'worker and belong to one worker alone.',
+    ),
+    cfg.StrOpt(
+        'runtime_path',
+        default='/run/attachworker',
+        help='Directory, in memory, of the key that seals the secrets of '
+        'unfinished requests in the journal. A reboot takes it away, and an '
+        'unfinished attach that needs a secret fails then.',
+    ),
+    cfg.StrOpt(
+        'user',
+        help='User that the worker becomes once its privileged helper is '
+        'running, if it was started as root. Unset: it stays root.',
+    ),
+    cfg.IntOpt(
+        'max_running',
+        default=16,
+        min=1,
+        max=256,
+        help='How many operations run at the same time.',
+    ),
+    cfg.IntOpt(
+        'max_running_per_backend',
+        default=8,
+        min=1,
+        max=256,
+        help='How many operations on one storage backend (the address of '
+        'its first portal) run at the same time, so that a dead one cannot '
+        'take all places.',
+    ),
+    cfg.IntOpt(
+        'max_queued',
+        default=256,
+        min=1,
+        max=10000,
+        help='How many operations may wait; one more is refused as busy.',
+    ),
+    cfg.IntOpt(
+        'default_deadline',
+        default=300,
+        min=1,
+        max=86400,
+        help='Seconds that an operation may take if its request does not '
+        'say, the time in the queue included.',
+    ),
+    cfg.IntOpt(
+        'rollback_grace',
+        default=30,
+        min=1,
+        max=3600,
+        help='Seconds beyond the deadline for putting things back. What is '
+        'not put back by then is listed in the result.',
+    ),
+    cfg.IntOpt(
+        'forced_flush_timeout',
+        default=30,
+        min=1,
+        max=3600,
+        help='Seconds that a forced detach waits for the device to write '
+        'back what the kernel holds. After that it goes on without.',
+    ),
+    cfg.IntOpt(
+        'stop_timeout',
+        default=60,
+        min=1,
+        max=3600,
+        help='Seconds that running operations get when the worker is '
+        'stopped. What is not finished then is finished, or undone, at the '
+        'next start.',
+    ),
+    cfg.IntOpt(
+        'recovery_attempts',
+        default=3,
+        min=0,
+        max=100,
+        help='How often an operation is gone on with after the worker was '
+        'started again. Then it fails: it may be what stops the worker.',
+    ),
+    cfg.BoolOpt(
+        'reattach_after_reboot',
+        default=False,
+        help='Whether the worker attaches again, when it starts, what was '
+        'attached before a reboot. Where that needs a secret the '
+        'attachment stays missing, because none is kept.',
+    ),
+    cfg.IntOpt(
+        'result_retention',
+        default=7 * 86400,
+        min=60,
+        max=365 * 86400,
+        help='Seconds that results are kept for get_result, and that the '
+        'delivery of a result is tried.',
+    ),
+    cfg.FloatOpt(
+        'event_fallback_interval',
+        default=1.0,
+        min=0.05,
+        max=60.0,
+        help='Seconds after which a wait for a kernel event looks again '
+        'without one, should it have been lost.',
+    ),
+]
+
+_RPC = [
+    cfg.FloatOpt(
+        'reply_timeout',
+        default=10.0,
+        min=1.0,
+        max=600.0,
+        help='Seconds that the receiver of a result may take to confirm it. '
+        'After that the result is sent again.',
+    ),
+    cfg.FloatOpt(
+        'reply_retry_first',
+        default=1.0,
+        min=0.1,
+        max=60.0,
+        help='Seconds between the first attempt to deliver a result and the '
+        'second. Every further pause is twice as long as the one '
+        'before.',
+    ),
+    cfg.FloatOpt(
+        'reply_retry_max',
+        default=300.0,
+        min=1.0,
+        max=86400.0,
+        help='Seconds that a pause between two attempts to deliver a result '
+        'does not exceed.',
+    ),
+    cfg.IntOpt(
+        'reply_threads',
+        default=4,
+        min=1,
+        max=64,
+        help='How many results may be on their way to receivers at a time. '
+        'A receiver that does not answer holds one of them for '
+        'reply_timeout.',
+    ),
+]
+
+_MULTIPATH = [
+    cfg.FloatOpt(
+        'path_grace',
+        default=0.5,
+        min=0.0,
+        max=60.0,
+        help='Seconds that further paths get, once enough are connected, '
+        'before a map is made. Later ones join it in the background.',
+    ),
+    cfg.IntOpt(
+        'map_timeout',
+        default=30,
+        min=1,
+        max=600,
+        help='Seconds that multipathd may take to make or to remove a map.',
+    ),
+]
+
+_METRICS = [
+    cfg.PortOpt(
+        'port',
+        min=1,
+        help='Port at which the worker shows its metrics, under /metrics. '
+        'Unset: it shows none.',
+    ),
+    cfg.HostAddressOpt(
+        'address',
+        default='127.0.0.1',
+        help='Address for that. Anybody who reaches it can read how many '
+        'operations there were and how they ended, but no identifier and no '
+        'secret.',
+    ),
+]
+
+_SECRETS = [
+    cfg.StrOpt(
+        'key_file',
+        help='File with the keys that seal secrets on the bus, the same for '
+        'the worker and its callers: lines of "key-id base64key", 32 bytes '
+        'a key. The first one seals, all open. Nobody else may be able to '
+        'read it (mode 0600). Unset: secrets travel in the clear, and the '
+        'broker writes them to its disk.',
+    ),
+    cfg.BoolOpt(
+        'required',
+        sample_default='<true where key_file is set>',
+        help='Whether the worker refuses secrets that are not sealed. False '
+        'while callers are being given the key.',
+    ),
+]
+
+_TRACING = [
+    cfg.URIOpt(
+        'otlp_endpoint',
+        schemes=['http', 'https'],
+        help='Collector that gets a trace of each operation, with a span for '
+        'each of its steps, over OTLP and HTTP; for example '
+        'http://127.0.0.1:4318. Needs attachworker[tracing] to be installed. '
+        'Unset: there are no traces.',
+    ),
+]
+
+_UPGRADE_LEVELS = [
+    cfg.StrOpt(
+        'attachworker',
+        help='Version of the RPC interface that the oldest program on the '
+        'bus knows, for example 1.0. What is newer is left out of messages. '
+        'Unset: all are of this release.',
+    ),
+]
 
 
 def list_opts() -> list[tuple[Any, list[Any]]]:
-    """Groups with their options, as oslo.config.opts wants them."""
+    """Groups with their options, as oslo.config.opts wants them.
+
+    The groups are new each time: oslo.config lets all that register the same
+    one share what is set in it.
+    """
     return [
-        (None, worker.OPTIONS),
-        (rpc.GROUP, rpc.OPTIONS),
-        (multipath.GROUP, multipath.OPTIONS),
-        (metrics.GROUP, metrics.OPTIONS),
-        (secrets.GROUP, secrets.OPTIONS),
-        (tracing.GROUP, tracing.OPTIONS),
-        (upgrade_levels.GROUP, upgrade_levels.OPTIONS),
+        (None, _WORKER),
+        (
+            cfg.OptGroup(
+                'rpc',
+                title='Delivery of results',
+                help='How the worker delivers the result of a request that '
+                'came as a cast and names a reply_to: it calls '
+                'operation_finished there until that returns, or until '
+                'result_retention has passed.',
+            ),
+            _RPC,
+        ),
+        (cfg.OptGroup('multipath', title='Multipath maps'), _MULTIPATH),
+        (cfg.OptGroup('metrics', title='Metrics for Prometheus'), _METRICS),
+        (cfg.OptGroup('secrets', title='Secrets on the bus'), _SECRETS),
+        (cfg.OptGroup('tracing', title='Traces of OpenTelemetry'), _TRACING),
+        (
+            cfg.OptGroup(
+                'upgrade_levels',
+                title='Upgrade levels',
+                help='While workers and callers of two releases are on one '
+                'bus, the newer ones are told here what the older ones '
+                'understand.',
+            ),
+            _UPGRADE_LEVELS,
+        ),
     ]
