@@ -5,6 +5,7 @@
 
 import argparse
 from typing import Any
+import uuid
 
 import shtab
 
@@ -59,7 +60,6 @@ def parser() -> argparse.ArgumentParser:
     add('connector', 'show what the storage has to know about the host')
     _add_attach_options(add('attach', 'attach a volume'))
     detach = add('detach', 'detach a volume')
-    detach.add_argument('id', metavar='ID', help='the attachment')
     detach.add_argument(
         '--force',
         action='store_true',
@@ -67,7 +67,6 @@ def parser() -> argparse.ArgumentParser:
         'be lost',
     )
     extend = add('extend', 'take over the new size of a volume')
-    extend.add_argument('id', metavar='ID', help='the attachment')
     extend.add_argument(
         '--expected-size',
         type=int,
@@ -75,24 +74,49 @@ def parser() -> argparse.ArgumentParser:
         help='fail unless the device has at least so many bytes then',
     )
     add('list', 'list the attachments of the host')
-    add('show', 'show an attachment').add_argument(
-        'id', metavar='ID', help='the attachment'
-    )
-    add('result', 'show the result of a request').add_argument(
-        'request', metavar='REQUEST', help='the request_id'
-    )
-    add(
-        'cancel', 'stop an attach that is not decided yet, and undo it'
-    ).add_argument('request', metavar='REQUEST', help='the request_id')
+    show = add('show', 'show an attachment')
+    for command in (detach, extend, show):
+        command.add_argument(
+            'attachment_id', metavar='ID', help='the attachment'
+        )
+    for command in (
+        add('result', 'show the result of a request'),
+        add('cancel', 'stop an attach that is not decided yet, and undo it'),
+    ):
+        command.add_argument(
+            'request_id', metavar='REQUEST', help='the request_id'
+        )
     add('audit', 'compare what is recorded with what is on the host')
     add('ping', 'see whether the worker is there')
-    add(
+    watch = add(
         'watch',
         'show what the worker does, live, for --timeout seconds or for ever',
-    ).add_argument(
+    )
+    watch.add_argument(
         '--all', action='store_true', help='of all hosts, not just one'
     )
     return root
+
+
+def add_config_file(options: Any, default: Any = None) -> None:
+    """Add --config-file to a parser or a group of one."""
+    options.add_argument(
+        '--config-file',
+        metavar='FILE',
+        action='append',
+        default=default,
+        help='read FILE instead of /etc/attachworker/attachworker.conf',
+    )
+
+
+def add_format(options: Any, default: Any = None) -> None:
+    """Add --format to a parser or a group of one."""
+    options.add_argument(
+        '--format',
+        choices=('table', 'json'),
+        default=default or 'table',
+        help='default: table',
+    )
 
 
 def _common(default: Any = None) -> argparse.ArgumentParser:
@@ -112,13 +136,7 @@ def _common(default: Any = None) -> argparse.ArgumentParser:
         default=default,
         help='the host; default: of the configuration, or this one',
     )
-    options.add_argument(
-        '--config-file',
-        metavar='FILE',
-        action='append',
-        default=default,
-        help='read FILE instead of /etc/attachworker/attachworker.conf',
-    )
+    add_config_file(options, default)
     options.add_argument(
         '--timeout',
         metavar='SECONDS',
@@ -127,12 +145,7 @@ def _common(default: Any = None) -> argparse.ArgumentParser:
         help='how long to wait for the answer; default: 10, and for attach '
         'and detach as long as the worker may take',
     )
-    options.add_argument(
-        '--format',
-        choices=('table', 'json'),
-        default=default or 'table',
-        help='default: table',
-    )
+    add_format(options, default)
     return parent
 
 
@@ -152,10 +165,14 @@ def _add_attach_options(attach: argparse.ArgumentParser) -> None:
     attach.add_argument(
         '--enforce-multipath',
         action='store_true',
+        default=None,
         help='fail if there is no map',
     )
     attach.add_argument(
-        '--attachment-id', metavar='ID', help='default: a new one'
+        '--attachment-id',
+        metavar='ID',
+        default=str(uuid.uuid4()),
+        help='default: a new one',
     )
     attach.add_argument(
         '--volume-id', metavar='ID', help='default: of the connection_info'
@@ -174,6 +191,7 @@ def _add_attach_options(attach: argparse.ArgumentParser) -> None:
     )
     attach.add_argument(
         '--deadline',
+        dest='deadline_seconds',
         metavar='SECONDS',
         type=int,
         help='how long the attach may take; default: as the worker says',

@@ -3,7 +3,7 @@
 
 """attachctl: asks the worker of a host, over the bus."""
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ import warnings
 from oslo_config import cfg
 import oslo_messaging as messaging
 
-from attachworker import client as worker_client
 from attachworker import conf as options
 from attachworker import exception
 from attachworker import objects
+from attachworker.client import AttachWorkerClient
 from attachworker.cmd import arguments
 from attachworker.cmd import steps
 from attachworker.cmd import tables
@@ -38,8 +38,14 @@ EXIT_INTERRUPTED = 130
 #: Seconds for questions that a worker answers at once.
 LOOK_TIMEOUT = 10.0
 
-#: What the worker of a host is asked, and its exit code.
-Work = Callable[[worker_client.AttachWorkerClient], int]
+_REQUESTS: dict[str, Any] = {
+    'attach': objects.AttachRequest,
+    'detach': objects.DetachRequest,
+    'extend': objects.ExtendRequest,
+}
+
+#: Returns the exit code.
+Command = Callable[[Namespace, AttachWorkerClient], int]
 
 
 class BadInput(Exception):
@@ -57,11 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # --help, or a usage error with its text
         return error.code if isinstance(error.code, int) else EXIT_BAD_INPUT
     if argv is None:
-        _be_quiet()
+        # What libraries log about the bus is said better, in one line, at
+        # the end; their deprecations are no business of who types a command.
+        logging.getLogger().addHandler(logging.NullHandler())
+        warnings.simplefilter('ignore')
     try:
-        # Two steps: bad input must not get as far as the bus.
-        work = COMMANDS[args.command](args)
-        return _work(args, work, in_process=argv is not None)
+        # Bad input must not get as far as the bus.
+        args.request = _request(args)
+        return _run(args, in_process=argv is not None)
     except (
         BadInput,
         exception.InvalidConnectionInfo,
@@ -80,15 +89,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def _work(args: argparse.Namespace, work: Work, in_process: bool) -> int:
-    conf = _read_configuration(args)
+def _request(args: Namespace) -> Any:
+    """What the command sends; None if it only asks."""
+    if args.command not in _REQUESTS:
+        return None
+    request_class = _REQUESTS[args.command]
+    values = {
+        name: value
+        for name, value in vars(args).items()
+        if name in request_class.fields
+    }
+    if args.command == 'attach':
+        values['connection_info'] = objects.ConnectionInfo.from_dict(
+            _read_json(args.file)
+        )
+    request = request_class(request_id=str(uuid.uuid4()), **values)
+    request.validate()
+    return request
+
+
+def _run(args: Namespace, in_process: bool) -> int:
+    try:
+        conf = options.read(args.config_file)
+    except (cfg.Error, OSError, ValueError) as error:
+        raise BadInput(f'configuration: {error}') from None
     host = args.host or conf.host
     if bus.is_in_process(conf, args.transport_url) and not in_process:
         raise BadInput(
             'kombu+memory:// does not leave its process, so no '
             'worker can be reached by it; use rabbit://'
         )
-    client = worker_client.AttachWorkerClient(
+    client = AttachWorkerClient(
         args.transport_url,
         host,
         conf=conf,
@@ -97,46 +128,23 @@ def _work(args: argparse.Namespace, work: Work, in_process: bool) -> int:
         level=conf.upgrade_levels.attachworker,
     )
     try:
-        return work(client)
+        with client:
+            return COMMANDS[args.command](args, client)
     except (exception.HostNotFound, exception.BusUnavailable) as error:
         return _say(error, EXIT_NO_WORKER)
     except messaging.MessagingTimeout:
         return _say(
             f'the worker of host {host} did not answer in time', EXIT_NO_WORKER
         )
-    except exception.AttachWorkerError as error:
-        return _say(error, EXIT_FAILED)
     except messaging.RemoteError as error:
         return _say(
             f'the worker failed: {error.exc_type}: {error.value}', EXIT_FAILED
         )
-    except messaging.MessagingException as error:
+    except (
+        exception.AttachWorkerError,
+        messaging.MessagingException,
+    ) as error:
         return _say(error, EXIT_FAILED)
-    finally:
-        client.close()
-
-
-def _read_configuration(args: argparse.Namespace) -> cfg.ConfigOpts:
-    # Not the global one: it may be that of a worker in this process.
-    conf = cfg.ConfigOpts()
-    options.register(conf)
-    files = (
-        {'default_config_files': args.config_file, 'default_config_dirs': []}
-        if args.config_file
-        else {}
-    )
-    try:
-        conf([], project='attachworker', prog='attachworker', **files)
-    except (cfg.Error, OSError, ValueError) as error:
-        raise BadInput(f'configuration: {error}') from None
-    return conf
-
-
-def _be_quiet() -> None:
-    # What libraries log about the bus is said better, in one line, at the
-    # end; their deprecations are no business of who types a command.
-    logging.getLogger().addHandler(logging.NullHandler())
-    warnings.simplefilter('ignore')
 
 
 def _say(what: object, code: int) -> int:
@@ -148,90 +156,25 @@ def _say(what: object, code: int) -> int:
     return code
 
 
-def _show(args: argparse.Namespace, value: Any, table: str) -> None:
+def _show(args: Namespace, value: Any, table: str | None = None) -> int:
     if args.format == 'json':
         print(json.dumps(value, indent=2, sort_keys=True))
     else:
-        tables.show(table)
+        tables.show(tables.details(value) if table is None else table)
+    return EXIT_DONE
 
 
 def _show_result(
-    args: argparse.Namespace, result: objects.OperationResult | None
+    args: Namespace, result: objects.OperationResult | None
 ) -> int:
     if result is None:
-        _show(args, None, 'still under way')
-        return EXIT_DONE
-    values = result.as_dict()
-    _show(args, values, tables.details(values))
+        return _show(args, None, 'still under way')
+    _show(args, result.as_dict())
     return EXIT_FAILED if result.status == 'failed' else EXIT_DONE
 
 
-def _attach(args: argparse.Namespace) -> Work:
-    request = objects.AttachRequest(
-        request_id=_new_id(),
-        attachment_id=_new_id()
-        if args.attachment_id is None
-        else args.attachment_id,
-        connection_info=objects.ConnectionInfo.from_dict(
-            _read_json(args.file)
-        ),
-        volume_id=args.volume_id,
-        multipath=args.multipath,
-        enforce_multipath=args.enforce_multipath or None,
-        expected_wwn=args.expected_wwn,
-        min_paths=args.min_paths,
-        deadline_seconds=args.deadline,
-    )
-    request.validate()
-
-    def work(client: worker_client.AttachWorkerClient) -> int:
-        if args.cast:
-            client.api.cast_attach_volume({}, client.host, request)
-            sent = {
-                'request_id': request.request_id,
-                'attachment_id': request.attachment_id,
-            }
-            _show(args, sent, tables.details(sent))
-            return EXIT_DONE
-        return _show_result(
-            args, _operate(args, client, client.api.attach_volume, request)
-        )
-
-    return work
-
-
-def _new_id() -> str:
-    return str(uuid.uuid4())
-
-
-def _detach(args: argparse.Namespace) -> Work:
-    request = objects.DetachRequest(
-        request_id=_new_id(), attachment_id=args.id, force=args.force
-    )
-    request.validate()
-    return lambda client: _show_result(
-        args, _operate(args, client, client.api.detach_volume, request)
-    )
-
-
-def _extend(args: argparse.Namespace) -> Work:
-    request = objects.ExtendRequest(
-        request_id=_new_id(),
-        attachment_id=args.id,
-        expected_size=args.expected_size,
-    )
-    request.validate()
-    return lambda client: _show_result(
-        args, _operate(args, client, client.api.extend_volume, request)
-    )
-
-
-def _operate(
-    args: argparse.Namespace,
-    client: worker_client.AttachWorkerClient,
-    method: Callable[..., objects.OperationResult],
-    request: Any,
-) -> objects.OperationResult:
+def _operate(args: Namespace, client: AttachWorkerClient) -> int:
+    request = args.request
     # A request to a worker that is down waits in its queue; whoever types a
     # command wants to know at once.
     client.ping()
@@ -247,26 +190,42 @@ def _operate(
             if live
             else contextlib.nullcontext()
         ):
-            return client.send(method, request, timeout=args.timeout)
+            result = client.send(
+                getattr(client.api, f'{args.command}_volume'),
+                request,
+                timeout=args.timeout,
+            )
     except messaging.MessagingTimeout:
         raise exception.BusUnavailable(
             f'no answer to request {request.request_id}; it may still be '
             'carried out, see "attachctl result"'
         ) from None
+    return _show_result(args, result)
 
 
-def _watch(args: argparse.Namespace) -> Work:
-    def work(client: worker_client.AttachWorkerClient) -> int:
-        with contextlib.suppress(KeyboardInterrupt):
-            steps.watch(
-                client.transport,
-                None if args.all else client.host,
-                args.format == 'json',
-                args.timeout,
-            )
-        return EXIT_DONE
+def _attach(args: Namespace, client: AttachWorkerClient) -> int:
+    if not args.cast:
+        return _operate(args, client)
+    request = args.request
+    client.api.cast_attach_volume({}, client.host, request)
+    return _show(
+        args,
+        {
+            'request_id': request.request_id,
+            'attachment_id': request.attachment_id,
+        },
+    )
 
-    return work
+
+def _watch(args: Namespace, client: AttachWorkerClient) -> int:
+    with contextlib.suppress(KeyboardInterrupt):
+        steps.watch(
+            client.transport,
+            None if args.all else client.host,
+            args.format == 'json',
+            args.timeout,
+        )
+    return EXIT_DONE
 
 
 def _read_json(path: str) -> Any:
@@ -290,95 +249,59 @@ def _read_json(path: str) -> Any:
         raise BadInput(f'{name} is not JSON{where}') from None
 
 
-def _details(
-    ask: Callable[[worker_client.AttachWorkerClient, argparse.Namespace], Any],
-) -> Callable[[argparse.Namespace], Work]:
-    """A command that shows one answer."""
-
-    def command(args: argparse.Namespace) -> Work:
-        def work(client: worker_client.AttachWorkerClient) -> int:
-            answer = ask(client, args)
-            _show(args, answer, tables.details(answer))
-            return EXIT_DONE
-
-        return work
-
-    return command
+def _list(args: Namespace, client: AttachWorkerClient) -> int:
+    rows = [each.as_dict() for each in client.list_attachments()]
+    table = tables.listing(
+        ('attachment_id', 'protocol', 'state', 'device'),
+        [
+            row | {'device': (row.get('device') or {}).get('path')}
+            for row in rows
+        ],
+    )
+    return _show(args, rows, table)
 
 
-def _list(args: argparse.Namespace) -> Work:
-    def work(client: worker_client.AttachWorkerClient) -> int:
-        rows = [each.as_dict() for each in client.list_attachments()]
-        _show(
-            args,
-            rows,
-            tables.listing(
-                ('attachment_id', 'protocol', 'state', 'device'),
-                [
-                    row | {'device': (row.get('device') or {}).get('path')}
-                    for row in rows
-                ],
-            ),
-        )
-        return EXIT_DONE
-
-    return work
+def _cancel(args: Namespace, client: AttachWorkerClient) -> int:
+    done = client.cancel(args.request_id)
+    _show(
+        args,
+        done,
+        'it is being undone'
+        if done
+        else 'there is no such attach, or it is decided already',
+    )
+    return EXIT_DONE if done else EXIT_FAILED
 
 
-def _result(args: argparse.Namespace) -> Work:
-    return lambda client: _show_result(args, client.get_result(args.request))
+def _audit(args: Namespace, client: AttachWorkerClient) -> int:
+    report = client.audit().as_dict()
+    parts = (
+        ('attachments', ('attachment_id', 'state', 'detail')),
+        ('findings', ('kind', 'what', 'detail')),
+    )
+    table = '\n'.join(
+        tables.listing(columns, report[name]) for name, columns in parts
+    )
+    return _show(args, report, table)
 
 
-def _cancel(args: argparse.Namespace) -> Work:
-    def work(client: worker_client.AttachWorkerClient) -> int:
-        done = client.cancel(args.request)
-        _show(
-            args,
-            done,
-            'it is being undone'
-            if done
-            else 'there is no such attach, or it is decided already',
-        )
-        return EXIT_DONE if done else EXIT_FAILED
-
-    return work
-
-
-def _audit(args: argparse.Namespace) -> Work:
-    def work(client: worker_client.AttachWorkerClient) -> int:
-        report = client.audit().as_dict()
-        parts = (
-            ('attachments', ('attachment_id', 'state', 'detail')),
-            ('findings', ('kind', 'what', 'detail')),
-        )
-        _show(
-            args,
-            report,
-            '\n'.join(
-                tables.listing(columns, report[name])
-                for name, columns in parts
-            ),
-        )
-        return EXIT_DONE
-
-    return work
-
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], Work]] = {
-    'connector': _details(
-        lambda client, args: client.get_connector_properties()
+COMMANDS: dict[str, Command] = {
+    'connector': lambda args, client: _show(
+        args, client.get_connector_properties()
     ),
     'attach': _attach,
-    'detach': _detach,
-    'extend': _extend,
+    'detach': _operate,
+    'extend': _operate,
     'list': _list,
-    'show': _details(
-        lambda client, args: client.get_attachment(args.id).as_dict()
+    'show': lambda args, client: _show(
+        args, client.get_attachment(args.attachment_id).as_dict()
     ),
-    'result': _result,
+    'result': lambda args, client: _show_result(
+        args, client.get_result(args.request_id)
+    ),
     'audit': _audit,
     'cancel': _cancel,
-    'ping': _details(lambda client, args: client.ping()),
+    'ping': lambda args, client: _show(args, client.ping()),
     'watch': _watch,
 }
 

@@ -6,7 +6,6 @@
 from collections.abc import Iterator
 import dataclasses
 import os
-import pathlib
 
 from oslo_config import cfg
 import oslo_messaging as messaging
@@ -53,17 +52,33 @@ def findings(conf: cfg.ConfigOpts, host: Host) -> list[Finding]:
         *_protocols(conf, host),
         *_daemons(host),
         *_settings(host),
-        _encryption(host),
-        _state_path(conf),
+        _finding(
+            'LUKS',
+            None
+            if host.tool('cryptsetup')
+            else 'cryptsetup is not installed, and no encrypted volume can be '
+            'attached; apt-get install cryptsetup-bin',
+        ),
+        _finding(
+            'state_path',
+            None
+            if os.path.isdir(conf.state_path)
+            else f'there is no directory {conf.state_path}; install -d '
+            f'-m 0700 -o {conf.user or "root"} {conf.state_path}',
+        ),
         _bus(conf),
     ]
 
 
+def _finding(check: str, wrong: str | None) -> Finding:
+    """A warning, or that all is well where nothing is wrong."""
+    return Finding(check, WARNING if wrong else OK, wrong or '')
+
+
 def _privilege() -> Iterator[Finding]:
     if os.geteuid() != 0:
-        yield Finding(
+        yield _finding(
             'privilege',
-            WARNING,
             'what only root may read is taken to be missing; sudo '
             'attachworker-status check',
         )
@@ -72,8 +87,7 @@ def _privilege() -> Iterator[Finding]:
 def _protocols(conf: cfg.ConfigOpts, host: Host) -> Iterator[Finding]:
     reasons = Connectors(host, conf).availability()
     for name, reason in sorted(reasons.items()):
-        state = OK if reason is None else WARNING
-        yield Finding(f'protocol {name}', state, reason or '')
+        yield _finding(f'protocol {name}', reason)
     if None not in reasons.values():
         yield Finding(
             'protocols', FAILURE, 'none can be used; mend one of the above'
@@ -81,27 +95,37 @@ def _protocols(conf: cfg.ConfigOpts, host: Host) -> Iterator[Finding]:
 
 
 def _daemons(host: Host) -> Iterator[Finding]:
-    for name, socket, lost in (
-        ('iscsid', _ISCSID, 'no iSCSI volume can be attached'),
-        ('multipathd', _MULTIPATHD, 'an attach with multipath gets no map'),
+    try:
+        sockets = (host.root / 'proc/net/unix').read_text(encoding='utf-8')
+    except OSError:
+        sockets = ''
+    listening = {line.rpartition(' ')[2] for line in sockets.splitlines()}
+    for name, unit, socket, lost in (
+        (
+            'iscsid',
+            'iscsid.socket',
+            _ISCSID,
+            'no iSCSI volume can be attached',
+        ),
+        (
+            'multipathd',
+            'multipathd',
+            _MULTIPATHD,
+            'an attach with multipath gets no map',
+        ),
     ):
-        unit = 'iscsid.socket' if name == 'iscsid' else 'multipathd'
+        wrong = None
         if _is_replaced(host, name):
-            yield Finding(
-                name,
-                WARNING,
+            wrong = (
                 'its program was replaced since it was started, and may not '
-                f'understand the tools any more; systemctl restart {name}',
+                f'understand the tools any more; systemctl restart {name}'
             )
-        elif socket in _sockets(host):
-            yield Finding(name, OK)
-        else:
-            yield Finding(
-                name,
-                WARNING,
+        elif socket not in listening:
+            wrong = (
                 f'it does not listen, and {lost}; '
-                f'systemctl enable --now {unit}',
+                f'systemctl enable --now {unit}'
             )
+        yield _finding(name, wrong)
 
 
 def _is_replaced(host: Host, name: str) -> bool:
@@ -117,27 +141,15 @@ def _is_replaced(host: Host, name: str) -> bool:
     return False
 
 
-def _sockets(host: Host) -> set[str]:
-    try:
-        text = (host.root / 'proc/net/unix').read_text(encoding='utf-8')
-    except OSError:
-        return set()
-    return {line.rpartition(' ')[2] for line in text.splitlines()}
-
-
 def _settings(host: Host) -> Iterator[Finding]:
     for name, tool, look in (
         ('initiator name', 'iscsiadm', settings.of_initiator),
         ('multipath.conf', 'multipathd', settings.of_multipath),
         ('LVM', 'lvm', settings.of_lvm),
     ):
-        if host.tool(tool) is None:
-            continue
-        wrong = list(look(host.root))
-        for detail in wrong:
-            yield Finding(name, WARNING, detail)
-        if not wrong:
-            yield Finding(name, OK)
+        if host.tool(tool) is not None:
+            for wrong in list(look(host.root)) or ['']:
+                yield _finding(name, wrong)
 
 
 def _bus(conf: cfg.ConfigOpts) -> Finding:
@@ -149,9 +161,8 @@ def _bus(conf: cfg.ConfigOpts) -> Finding:
     except exception.HostNotFound:
         return Finding('bus', OK, 'no worker has started yet')
     except messaging.MessagingTimeout:
-        return Finding(
+        return _finding(
             'bus',
-            WARNING,
             'the worker of this host does not answer; systemctl status '
             'attachworker',
         )
@@ -159,30 +170,7 @@ def _bus(conf: cfg.ConfigOpts) -> Finding:
         exception.AttachWorkerError,
         messaging.MessagingException,
     ) as error:
-        return Finding(
-            'bus', WARNING, f'{error}; see transport_url in the configuration'
+        return _finding(
+            'bus', f'{error}; see transport_url in the configuration'
         )
     return Finding('bus', OK, f'worker {answer["version"]}')
-
-
-def _encryption(host: Host) -> Finding:
-    if host.tool('cryptsetup') is not None:
-        return Finding('LUKS', OK)
-    return Finding(
-        'LUKS',
-        WARNING,
-        'cryptsetup is not installed, and no encrypted volume can be '
-        'attached; apt-get install cryptsetup-bin',
-    )
-
-
-def _state_path(conf: cfg.ConfigOpts) -> Finding:
-    path = pathlib.Path(conf.state_path)
-    if path.is_dir():
-        return Finding('state_path', OK)
-    return Finding(
-        'state_path',
-        WARNING,
-        f'there is no directory {path}; install -d -m 0700 '
-        f'-o {conf.user or "root"} {path}',
-    )

@@ -4,6 +4,7 @@
 
 import argparse
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -15,6 +16,7 @@ from oslo_config import cfg
 from attachworker import conf as options
 from attachworker import exception
 from attachworker import objects
+from attachworker.cmd import arguments
 from attachworker.cmd import check
 from attachworker.cmd import tables
 from attachworker.cmd import upgrade
@@ -29,6 +31,7 @@ EXIT_FINE = 0
 EXIT_WARNING = 1
 EXIT_FAILURE = 2
 
+#: The columns of each part of the journal.
 _TABLES = {
     'unfinished': (
         'request_id',
@@ -56,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # --help, or a usage error with its text
         return error.code if isinstance(error.code, int) else EXIT_FAILURE
     try:
-        return int(args.run(args))
+        return int(args.run(args, options.read(args.config_file)))
     except (exception.AttachWorkerError, cfg.Error) as error:
         print(
             f'attachworker-status: {tables.one_line(error)}', file=sys.stderr
@@ -82,7 +85,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog='Exit codes: 0 all is finished and sent, 1 something is not, '
         '2 the journal cannot be read.',
     )
-    journal.set_defaults(run=_journal)
     host = commands.add_parser(
         'check',
         help='show what this host lacks to attach volumes',
@@ -93,7 +95,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog='Exit codes: 0 all is there, 1 something is not and costs '
         'what it says, 2 nothing can be attached.',
     )
-    host.set_defaults(run=_check)
     new = commands.add_parser(
         'upgrade',
         help='show whether this host is ready for this release',
@@ -103,42 +104,17 @@ def _parser() -> argparse.ArgumentParser:
         'start it.',
     )
     new.add_argument('action', choices=('check',))
-    new.set_defaults(run=_upgrade)
-    for command in (journal, host, new):
-        command.add_argument(
-            '--config-file',
-            metavar='FILE',
-            action='append',
-            help='read FILE instead of /etc/attachworker/attachworker.conf',
-        )
-    for command in (journal, host):
-        command.add_argument(
-            '--format',
-            choices=('table', 'json'),
-            default='table',
-            help='default: table',
-        )
+    for command, run in ((journal, _journal), (host, _check), (new, _upgrade)):
+        command.set_defaults(run=run)
+        arguments.add_config_file(command)
+        if command is not new:
+            arguments.add_format(command)
     return root
 
 
-def _read_configuration(args: argparse.Namespace) -> cfg.ConfigOpts:
-    conf = cfg.ConfigOpts()
-    options.register(conf)
-    files = (
-        {'default_config_files': args.config_file, 'default_config_dirs': []}
-        if args.config_file
-        else {}
-    )
-    conf([], project='attachworker', **files)
-    return conf
-
-
-def _check(args: argparse.Namespace) -> int:
-    host = Host.real()
-    try:
-        found = check.findings(_read_configuration(args), host)
-    finally:
-        host.close()
+def _check(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
+    with contextlib.closing(Host.real()) as host:
+        found = check.findings(conf, host)
     rows = [dataclasses.asdict(one) for one in found]
     if args.format == 'json':
         print(json.dumps(rows, indent=2))
@@ -150,17 +126,14 @@ def _check(args: argparse.Namespace) -> int:
     return EXIT_WARNING if check.WARNING in states else EXIT_FINE
 
 
-def _upgrade(args: argparse.Namespace) -> int:
-    return int(upgrade.Checks(_read_configuration(args)).check())
+def _upgrade(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
+    return int(upgrade.Checks(conf).check())
 
 
-def _journal(args: argparse.Namespace) -> int:
-    conf = _read_configuration(args)
+def _journal(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
     reader = Reader(pathlib.Path(conf.state_path))
-    try:
+    with contextlib.closing(reader):
         found = _contents(Records(reader))
-    finally:
-        reader.close()
     if args.format == 'json':
         print(json.dumps(found, indent=2, sort_keys=True))
     else:

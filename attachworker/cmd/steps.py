@@ -121,10 +121,24 @@ class StepWatcher:
 
     def _run(self) -> None:
         try:
+            consumer = impl_rabbit.Consumer(
+                exchange_name=bus.EXCHANGE,
+                queue_name=f'attachctl_{uuid.uuid4()}',
+                # All priorities.
+                routing_key=f'{bus.NOTIFICATION_TOPIC}.*',
+                type='topic',
+                durable=True,
+                exchange_auto_delete=False,
+                queue_auto_delete=True,
+                rabbit_queue_ttl=_QUEUE_EXPIRES,
+                callback=self._receive,
+            )
             with self._driver._get_connection(
                 driver_common.PURPOSE_LISTEN
             ) as connection:
-                connection.declare_consumer(self._consumer())
+                connection.declare_consumer(consumer)
+                # The queue exists: nothing is missed from here on.
+                self._ready.set()
                 self._consume(connection)
         except Exception as error:  # no steps is no reason to fail
             LOG.debug('No live steps.', exc_info=True)
@@ -132,23 +146,7 @@ class StepWatcher:
         finally:
             self._ready.set()
 
-    def _consumer(self) -> impl_rabbit.Consumer:
-        return impl_rabbit.Consumer(
-            exchange_name=bus.EXCHANGE,
-            queue_name=f'attachctl_{uuid.uuid4()}',
-            # All priorities.
-            routing_key=f'{bus.NOTIFICATION_TOPIC}.*',
-            type='topic',
-            durable=True,
-            exchange_auto_delete=False,
-            queue_auto_delete=True,
-            rabbit_queue_ttl=_QUEUE_EXPIRES,
-            callback=self._receive,
-        )
-
     def _consume(self, connection: Any) -> None:
-        # The queue exists: nothing is missed from here on.
-        self._ready.set()
         stopping = False
         while True:
             try:
@@ -156,8 +154,7 @@ class StepWatcher:
             except driver_common.Timeout:
                 if stopping:
                     return
-                # One more turn after the end: the last steps may be on
-                # their way.
+                # One more turn: the last steps may be on their way.
                 stopping = self._stop.is_set()
 
     def _receive(self, message: Any) -> None:

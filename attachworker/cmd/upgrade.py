@@ -3,6 +3,7 @@
 
 """Whether this host is ready for the worker of this release."""
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Any
@@ -54,17 +55,12 @@ class Checks(upgradecheck.UpgradeCommands):
         return _Result(_Code.SUCCESS)
 
     def _unfinished(self) -> Any:
-        path = pathlib.Path(self.conf.state_path)
         try:
-            if reader.version(path) != reader.SCHEMA_VERSION:
-                return _Result(_Code.SUCCESS, 'Not looked at.')
-            found = Reader(path)
+            found = Reader(pathlib.Path(self.conf.state_path))
         except exception.JournalUnavailable:
             return _Result(_Code.SUCCESS, 'Not looked at.')
-        try:
+        with contextlib.closing(found):
             count = len(Records(found).unfinished())
-        finally:
-            found.close()
         if not count:
             return _Result(_Code.SUCCESS)
         return _Result(
