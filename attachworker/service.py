@@ -4,6 +4,7 @@
 
 """The worker: makes all parts from the configuration and starts them."""
 
+import functools
 from importlib import metadata
 import pathlib
 import threading
@@ -46,8 +47,11 @@ from attachworker.rpc import serializer
 from attachworker.rpc import transport as bus
 from attachworker.rpc.secrets import WireSecrets
 from attachworker.tasks.run import Run
+from attachworker.telemetry import metrics
+from attachworker.telemetry import notifications
+from attachworker.telemetry import progress
 from attachworker.telemetry import report
-from attachworker.telemetry.telemetry import Telemetry
+from attachworker.telemetry import tracing
 
 LOG = logging.getLogger(__name__)
 
@@ -125,21 +129,7 @@ class Worker:
             conf.max_running, conf.max_running_per_backend, conf.max_queued
         )
         self._connectors = Connectors(host, conf)
-        self._telemetry = Telemetry(
-            conf.host,
-            metadata.version('attachworker'),
-            messaging.Notifier(
-                self._notification_transport,
-                publisher_id=f'attachworker.{conf.host}',
-                driver='messagingv2',
-                topics=[bus.NOTIFICATION_TOPIC],
-                retry=bus.PUBLISH_RETRIES,
-            ),
-            lambda: bus.is_heard(self._notification_transport),
-            self._connectors.availability(),
-            lambda: self._census.gauges(),
-            conf.tracing.otlp_endpoint,
-        )
+        self._listeners: list[progress.Listener] = []
         self._make_operations(run_class)
         self._make_server()
 
@@ -158,7 +148,7 @@ class Worker:
                 'flush_timeout': conf.forced_flush_timeout,
             },
             grace=conf.rollback_grace,
-            observe=self._telemetry.observe,
+            observe=functools.partial(progress.Progress, self._listeners),
             clean_later=lambda name: self._cleanup.later(name),
             run_class=run_class,
         )
@@ -191,6 +181,7 @@ class Worker:
             self._cleanup,
             self.ready.is_set,
         )
+        self._make_listeners()
         api = endpoint.Endpoint(
             Inventory(self._records),
             self.connector_properties,
@@ -228,6 +219,34 @@ class Worker:
             self._acceptance,
         )
 
+    def _make_listeners(self) -> None:
+        conf = self._conf
+        version = metadata.version('attachworker')
+        self._listeners += [
+            metrics.Metrics(
+                version,
+                self._connectors.availability(),
+                self._census.gauges,
+                conf.metrics.address,
+                conf.metrics.port,
+            ),
+            notifications.Notifications(
+                messaging.Notifier(
+                    self._notification_transport,
+                    publisher_id=f'attachworker.{conf.host}',
+                    driver='messagingv2',
+                    topics=[bus.NOTIFICATION_TOPIC],
+                    retry=bus.PUBLISH_RETRIES,
+                ),
+                conf.host,
+                functools.partial(bus.is_heard, self._notification_transport),
+            ),
+        ]
+        if conf.tracing.otlp_endpoint:
+            self._listeners.append(
+                tracing.Tracing(conf.tracing.otlp_endpoint, conf.host, version)
+            )
+
     def start(self) -> None:
         """Finish what is unfinished, then take requests.
 
@@ -246,8 +265,8 @@ class Worker:
         self._host.succession.begin(
             pathlib.Path(self._conf.state_path), _HELPER_TIMEOUT
         )
-        options = self._conf.metrics
-        self._telemetry.start(options.address, options.port)
+        for each in self._listeners:
+            each.start()
         self._replies.start()
         self._dispatcher.start()
         recovery.run(
@@ -297,7 +316,8 @@ class Worker:
             if all_told:
                 self._server.wait()
         self._replies.stop()
-        self._telemetry.stop()
+        for each in self._listeners:
+            each.stop()
         self._transport.cleanup()
         self._notification_transport.cleanup()
         self._host.close()
@@ -354,7 +374,7 @@ class Worker:
         ]
 
     def _finished(self, operation: Operation) -> None:
-        self._telemetry.tell_end(operation)
+        progress.tell_end(self._listeners, operation)
         for reply_to in operation.reply_to:
             self._replies.deliver(
                 operation.request.request_id, reply_to, operation.result

@@ -3,8 +3,8 @@
 
 """Base of everything that travels over the bus."""
 
-import copy
 import datetime
+import functools
 import hashlib
 import json
 from typing import Any
@@ -15,8 +15,6 @@ from oslo_versionedobjects import fields as ovo_fields
 
 from attachworker.objects import fields
 from attachworker.objects import rules
-
-_NO_DEFAULT = ovo_fields.UnspecifiedDefault
 
 
 class AttachWorkerObjectRegistry(base.VersionedObjectRegistry):
@@ -48,12 +46,13 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
         if unknown := kwargs.keys() - self.fields.keys():
             raise TypeError(f'{self.obj_name()} has no {min(unknown)}')
         super().__init__(context)
-        for name, field in self.fields.items():
-            value = kwargs.get(name)
-            if value is None and field.default is not _NO_DEFAULT:
-                value = copy.copy(field.default)
-            if value is not None or field.nullable:
-                setattr(self, name, value)
+        cls: Any = type(self)
+        values, collections = _defaults(cls)
+        vars(self).update(values)
+        for given in collections, kwargs:
+            for name, value in given.items():
+                if value is not None:
+                    setattr(self, name, value)
 
     @classmethod
     def obj_from_primitive(
@@ -116,6 +115,28 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
             return f'_obj_{attrname}' in vars(self)
         return super().obj_attr_is_set(attrname)
 
+    def obj_to_primitive(
+        self,
+        target_version: str | None = None,
+        version_manifest: dict[str, str] | None = None,
+    ) -> dict[str, Any]:
+        if target_version is not None or version_manifest:
+            return super().obj_to_primitive(target_version, version_manifest)
+        # The same for this version, without what is done for others.
+        values = vars(self)
+        return {
+            f'{self.OBJ_SERIAL_NAMESPACE}.name': self.obj_name(),
+            f'{self.OBJ_SERIAL_NAMESPACE}.namespace': (
+                self.OBJ_PROJECT_NAMESPACE
+            ),
+            f'{self.OBJ_SERIAL_NAMESPACE}.version': self.VERSION,
+            f'{self.OBJ_SERIAL_NAMESPACE}.data': {
+                name: field.to_primitive(self, name, values[f'_obj_{name}'])
+                for name, field in self.fields.items()
+                if f'_obj_{name}' in values
+            },
+        }
+
     def validate(self) -> None:
         """Check the object and all objects in it, before it is used.
 
@@ -150,6 +171,26 @@ class AttachWorkerObject(base.ComparableVersionedObject, base.VersionedObject):
         """
         text = json.dumps(_content(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def _defaults(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the fields of a class have before a value is given.
+
+    :returns: the storage of all but the collections, which objects share,
+        and the collections, which each object needs for itself
+    """
+    values: dict[str, Any] = {}
+    collections: dict[str, Any] = {}
+    for name, field in cls.fields.items():
+        if field.default is ovo_fields.UnspecifiedDefault:
+            if field.nullable:
+                values[f'_obj_{name}'] = None
+        elif isinstance(field.default, list | dict):
+            collections[name] = field.default
+        else:
+            values[f'_obj_{name}'] = field.coerce(None, name, field.default)
+    return values, collections
 
 
 def _name(primitive: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from oslo_log import log as logging
+from prometheus_client.core import GaugeMetricFamily
 
 from attachworker import deadline as deadlines
 from attachworker import exception
@@ -20,7 +21,6 @@ from attachworker.journal import Database
 from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.operations.cleanup import Cleanup
-from attachworker.telemetry.metrics import Gauge
 
 LOG = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ class Census:
         self._cleanup = cleanup
         self._ready = ready
 
-    def gauges(self) -> Iterator[Gauge]:
+    def gauges(self) -> Iterator[GaugeMetricFamily]:
         for part in (self._work, self._journal, self._kernel):
             try:
                 yield from part()
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Some metrics are left out: %s', error)
 
-    def _work(self) -> Iterator[Gauge]:
+    def _work(self) -> Iterator[GaugeMetricFamily]:
         yield _one(
             'attachworker_ready',
             '1 while requests are taken.',
@@ -75,7 +75,7 @@ class Census:
             len(self._host.verbs.stuck()),
         )
 
-    def _journal(self) -> Iterator[Gauge]:
+    def _journal(self) -> Iterator[GaugeMetricFamily]:
         yield _one(
             'attachworker_journal_bytes',
             'Size of the journal.',
@@ -96,7 +96,7 @@ class Census:
             ),
         )
 
-    def _kernel(self) -> Iterator[Gauge]:
+    def _kernel(self) -> Iterator[GaugeMetricFamily]:
         multipath = self._host.multipath
         yield _by(
             'attachworker_maps',
@@ -163,8 +163,8 @@ def _describe(job: Any) -> str:
     )
 
 
-def _one(name: str, text: str, value: float) -> Gauge:
-    return Gauge(name, text, (), {(): float(value)})
+def _one(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, float(value))
 
 
 def _by(
@@ -173,8 +173,10 @@ def _by(
     labels: tuple[str, ...],
     found: Iterable[tuple[str, ...]],
     always: Iterable[tuple[str, ...]] = (),
-) -> Gauge:
+) -> GaugeMetricFamily:
     """:param always: what is told even if there is none"""
-    counts = collections.Counter(found)
-    values = dict.fromkeys(always, 0.0)
-    return Gauge(name, text, labels, values | counts)
+    family = GaugeMetricFamily(name, text, labels=labels)
+    counts = dict.fromkeys(always, 0) | collections.Counter(found)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family

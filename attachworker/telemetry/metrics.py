@@ -5,8 +5,6 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
-import dataclasses
 from typing import Any
 
 import prometheus_client
@@ -22,34 +20,27 @@ _BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _OPERATIONS = ('attach', 'detach', 'extend')
 
 
-@dataclasses.dataclass(frozen=True)
-class Gauge:
-    """One thing that is counted when somebody asks.
-
-    :ivar labels: names
-    :ivar values: by the values of the labels
-    """
-
-    name: str
-    help: str
-    labels: tuple[str, ...]
-    values: dict[tuple[str, ...], float]
-
-
-class Metrics:
+class Metrics(registry.Collector):
     """Counts what happens; what is, is looked at when somebody asks.
 
     :param version: of the worker
     :param protocols: that it knows
     :param look: what is; asked for each answer, from any thread
+    :param address: where the metrics can be had
+    :param port: None: nowhere
     """
 
     def __init__(
         self,
         version: str,
         protocols: Iterable[str],
-        look: Callable[[], Iterable[Gauge]],
+        look: Callable[[], Iterable[core.Metric]],
+        address: str,
+        port: int | None,
     ) -> None:
+        self._look = look
+        self._address = address
+        self._port = port
         self.registry = prometheus_client.CollectorRegistry()
         self._operations = prometheus_client.Counter(
             'attachworker_operations',
@@ -84,7 +75,7 @@ class Metrics:
             registry=self.registry,
         ).info({'version': version})
         prometheus_client.ProcessCollector(registry=self.registry)
-        self.registry.register(_Looker(look))
+        self.registry.register(self)
         self._server: Any = None
 
     def _histogram(
@@ -94,22 +85,25 @@ class Metrics:
             name, text, labels, buckets=_BUCKETS, registry=self.registry
         )
 
-    def start(self, address: str, port: int | None) -> None:
-        """Answer at a port, if there is one.
+    def collect(self) -> Iterable[core.Metric]:
+        return self._look()
+
+    def start(self) -> None:
+        """Answer at the port, if there is one.
 
         :raises ConfigurationError: it cannot be had
         """
-        if port is None:
+        if self._port is None:
             return
         try:
             self._server, _ = prometheus_client.start_http_server(
-                port, address, self.registry
+                self._port, self._address, self.registry
             )
         except OSError as error:
             raise exception.ConfigurationError(
                 option='port of group metrics',
-                reason=f'{address}:{port}: {error.strerror or error}; choose '
-                'another one',
+                reason=f'{self._address}:{self._port}: '
+                f'{error.strerror or error}; choose another one',
             ) from error
 
     def stop(self) -> None:
@@ -142,21 +136,3 @@ class Metrics:
         self._seconds.labels(operation.kind, operation.protocol).observe(
             elapsed
         )
-
-
-class _Looker(registry.Collector):
-    def __init__(self, look: Callable[[], Iterable[Gauge]]) -> None:
-        self._look = look
-
-    def describe(self) -> list[core.Metric]:
-        """None: there may be nothing to look at yet."""
-        return []
-
-    def collect(self) -> Iterator[core.Metric]:
-        for gauge in self._look():
-            family = core.GaugeMetricFamily(
-                gauge.name, gauge.help, labels=gauge.labels
-            )
-            for values, count in gauge.values.items():
-                family.add_metric(values, count)
-            yield family

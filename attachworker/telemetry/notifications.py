@@ -55,7 +55,7 @@ class Notifications:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout: float) -> None:
+    def stop(self, timeout: float = 1.0) -> None:
         """Send what waits, for so many seconds at most."""
         with self._changed:
             self._stopped = True

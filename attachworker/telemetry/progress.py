@@ -35,6 +35,10 @@ class Operation(Protocol):
 class Listener(Protocol):
     """Is told from any thread, and must not block."""
 
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
     def began(self, operation: Operation, waited: float) -> None:
         """It comes to its first step.
 
@@ -73,9 +77,10 @@ class Progress:
         self, step: str, elapsed: float, error: BaseException | None
     ) -> None:
         code = None
-        if error is not None:
-            known = isinstance(error, exception.AttachWorkerError)
-            code = error.code if known else 'internal'  # type: ignore[attr-defined]
+        if isinstance(error, exception.AttachWorkerError):
+            code = error.code
+        elif error is not None:
+            code = 'internal'
         LOG.debug(
             '%s: %s took %.3f s%s',
             self._operation.attachment_id,
@@ -83,14 +88,8 @@ class Progress:
             elapsed,
             f', {code}' if code else '',
         )
-        _tell(
-            self._listeners,
-            'step_ended',
-            self._operation,
-            step,
-            elapsed,
-            code,
-        )
+        args = (self._operation, step, elapsed, code)
+        _tell(self._listeners, 'step_ended', *args)
 
 
 def tell_end(listeners: Iterable[Listener], operation: Operation) -> None:

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from importlib import metadata
+import types
 from typing import Any
 
 from oslo_reports import guru_meditation_report
@@ -15,18 +16,11 @@ from oslo_reports.models import with_default_views
 Sections = Mapping[str, Callable[[], Mapping[str, Any]]]
 
 
-class _Version:
-    @staticmethod
-    def vendor_string() -> str:
-        return 'OpenStack'
-
-    @staticmethod
-    def product_string() -> str:
-        return 'attachworker'
-
-    @staticmethod
-    def version_string_with_package() -> str:
-        return metadata.version('attachworker')
+_VERSION = types.SimpleNamespace(
+    vendor_string=lambda: 'OpenStack',
+    product_string=lambda: 'attachworker',
+    version_string_with_package=lambda: metadata.version('attachworker'),
+)
 
 
 def write(sections: Sections, directory: str | None) -> None:
@@ -41,7 +35,7 @@ def write(sections: Sections, directory: str | None) -> None:
             (title, _generator(look)) for title, look in sections.items()
         ]
 
-    Report.handle_signal(_Version, 'attachworker', directory, None)
+    Report.handle_signal(_VERSION, 'attachworker', directory, None)
 
 
 def _generator(look: Callable[[], Mapping[str, Any]]) -> Callable[[], Any]:

@@ -3,7 +3,6 @@
 
 """Operations as traces of OpenTelemetry, a span a step."""
 
-import threading
 import time
 from typing import Any
 
@@ -16,34 +15,26 @@ _NANOSECONDS = 1_000_000_000
 class Tracing:
     """Exports spans over OTLP, from a thread of the library.
 
-    :param tracer: of opentelemetry.trace
-    :param provider: of that; ended with this
+    :param endpoint: http://host:4318, of a collector's OTLP receiver for HTTP
+    :param host: the worker's name on the bus
+    :param version: of the worker
+    :raises ConfigurationError: the libraries are not installed
     """
 
-    def __init__(self, tracer: Any, provider: Any) -> None:
-        self._tracer = tracer
-        self._provider = provider
-        self._lock = threading.Lock()
-        self._spans: dict[str, Any] = {}
-
-    @classmethod
-    def to(cls, endpoint: str, host: str, version: str) -> 'Tracing':
-        """Export to a collector.
-
-        :param endpoint: http://host:4318, of its OTLP receiver for HTTP
-        :raises ConfigurationError: the libraries are not installed
-        """
+    def __init__(self, endpoint: str, host: str, version: str) -> None:
         try:
+            from opentelemetry import trace
             from opentelemetry.exporter.otlp.proto.http import trace_exporter
             from opentelemetry.sdk import resources
-            from opentelemetry.sdk import trace
+            from opentelemetry.sdk import trace as sdk
             from opentelemetry.sdk.trace import export
         except ImportError as error:
             raise exception.ConfigurationError(
                 option='otlp_endpoint of group tracing',
                 reason=f'{error}; pip install attachworker[tracing]',
             ) from error
-        provider = trace.TracerProvider(
+        self._trace: Any = trace
+        self._provider = sdk.TracerProvider(
             resource=resources.Resource.create(
                 {
                     'service.name': 'attachworker',
@@ -54,14 +45,16 @@ class Tracing:
             # It would end with the interpreter, which never ends: see cmd.
             shutdown_on_exit=False,
         )
-        provider.add_span_processor(
-            export.BatchSpanProcessor(
-                trace_exporter.OTLPSpanExporter(
-                    f'{endpoint.rstrip("/")}/v1/traces'
-                )
-            )
+        url = f'{endpoint.rstrip("/")}/v1/traces'
+        self._provider.add_span_processor(
+            export.BatchSpanProcessor(trace_exporter.OTLPSpanExporter(url))
         )
-        return cls(provider.get_tracer('attachworker', version), provider)
+        self._tracer = self._provider.get_tracer('attachworker', version)
+        #: By request; single operations of a dictionary need no lock.
+        self._spans: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """The library has begun by itself."""
 
     def stop(self) -> None:
         """Export what is left; bounded by the library."""
@@ -78,8 +71,7 @@ class Tracing:
                 'attachworker.queue_wait': waited,
             },
         )
-        with self._lock:
-            self._spans[operation.request.request_id] = span
+        self._spans[operation.request.request_id] = span
 
     def step_ended(
         self,
@@ -88,33 +80,27 @@ class Tracing:
         elapsed: float,
         code: str | None,
     ) -> None:
-        from opentelemetry import trace
-
-        with self._lock:
-            parent = self._spans.get(operation.request.request_id)
+        parent = self._spans.get(operation.request.request_id)
+        context = self._trace.set_span_in_context(parent) if parent else None
         now = time.time_ns()
         span = self._tracer.start_span(
             step.partition(':')[0],
-            context=trace.set_span_in_context(parent) if parent else None,
+            context=context,
             start_time=now - int(elapsed * _NANOSECONDS),
             attributes={'attachworker.step': step},
         )
-        _end(span, code, now)
+        self._end(span, code, now)
 
     def ended(self, operation: progress.Operation, elapsed: float) -> None:
-        with self._lock:
-            span = self._spans.pop(operation.request.request_id, None)
+        span = self._spans.pop(operation.request.request_id, None)
         if span is None:
             return  # refused, or over before its first step
         error = operation.result.error
         span.set_attribute('attachworker.status', operation.result.status)
-        _end(span, error.code if error else None, time.time_ns())
+        self._end(span, error.code if error else None, time.time_ns())
 
-
-def _end(span: Any, code: str | None, when: int) -> None:
-    from opentelemetry import trace
-
-    if code is not None:
-        span.set_attribute('attachworker.code', code)
-        span.set_status(trace.StatusCode.ERROR, code)
-    span.end(when)
+    def _end(self, span: Any, code: str | None, when: int) -> None:
+        if code is not None:
+            span.set_attribute('attachworker.code', code)
+            span.set_status(self._trace.StatusCode.ERROR, code)
+        span.end(when)

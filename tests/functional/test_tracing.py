@@ -144,4 +144,4 @@ def test_the_libraries_are_not_installed(
 ) -> None:
     monkeypatch.setitem(sys.modules, 'opentelemetry.sdk', None)
     with pytest.raises(exception.ConfigurationError, match=r'\[tracing\]'):
-        tracing.Tracing.to('http://127.0.0.1:1', 'host', '1.0')
+        tracing.Tracing('http://127.0.0.1:1', 'host', '1.0')

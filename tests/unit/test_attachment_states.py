@@ -32,7 +32,7 @@ def gauge(running: harness.Harness, name: str) -> float:
     [found] = [
         one for one in running.worker._census.gauges() if one.name == name
     ]
-    return sum(found.values.values())
+    return sum(sample.value for sample in found.samples)
 
 
 def test_the_last_result_is_that_of_a_detach_that_failed(
