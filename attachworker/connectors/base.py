@@ -6,16 +6,28 @@
 
 import abc
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import enum
+import errno
+import functools
 import threading
 from typing import Any
+
+from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import host as host_layer
 from attachworker import objects
+from attachworker.host import block
+from attachworker.host import locks
+from attachworker.host import uevents
 from attachworker.journal import holdings as journal
+
+LOG = logging.getLogger(__name__)
 
 #: One way to a volume: portal, name and LUN; its text identifies it.
 Target = objects.Target
@@ -52,6 +64,15 @@ class PathOutcome:
     error: exception.AttachWorkerError | None = None
 
 
+#: How the kernel fails to reach a portal.
+UNREACHABLE = frozenset(
+    (
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ETIMEDOUT,
+    )
+)
 #: The state of a device that takes I/O.
 RUNNING = 'running'
 
@@ -71,8 +92,8 @@ class LinkedDevice:
     lun: Any
     disk: str | None
     address: str
-    state: str
-    wwn: str | None
+    state: str = RUNNING
+    wwn: str | None = None
     identifiers: tuple[str, ...] = ()
 
 
@@ -81,75 +102,59 @@ class Link:
     """A connection of this host to storage, whoever made it.
 
     :ivar name: for people: ``session 3``
+    :ivar portals: one, or two if the target has redirected the login
     :ivar number: grows with each new one until the next boot; None: it is
         not logged in to, and belongs to who uses its devices
-    :ivar portals: one, or two if the target has redirected the login
     :ivar works: whether it takes I/O
     :ivar state: as the kernel says
     """
 
     name: str
-    number: int | None
     target: str
     portals: frozenset[str]
-    works: bool
-    state: str
     devices: tuple[LinkedDevice, ...]
+    number: int | None = None
+    works: bool = True
+    state: str = RUNNING
 
 
 class Interest:
     """Whether somebody still wants what an attempt to connect may bring.
 
+    Its methods raise OperationCancelled once nobody wants the path any more.
+
     :param take_turn: blocks until the device may come to this host
     :ivar several: whether other paths stand in for one that is lost
+    :ivar lost: whether nobody wants it any more
+    :ivar committed: whether the host may have been changed
     """
 
     def __init__(
         self,
-        take_turn: Callable[[str], None] | None = None,
+        take_turn: Callable[[str], None] = lambda step: None,
         several: bool = False,
     ) -> None:
         self._take_turn = take_turn
         self.several = several
         self._lock = threading.Lock()
-        self._lost = False
-        self._committed = False
-
-    @property
-    def lost(self) -> bool:
-        return self._lost
-
-    @property
-    def committed(self) -> bool:
-        """Whether the host may have been changed."""
-        return self._committed
+        self.lost = False
+        self.committed = False
 
     def commit(self, step: str) -> None:
-        """To be called before the first change of the host.
-
-        :raises OperationCancelled: nobody wants the path any more
-        """
-        self.check(step)
+        """To be called before the first change of the host."""
         with self._lock:
-            self._committed = not self._lost
-        self.check(step)
+            self.check(step)
+            self.committed = True
 
     def check(self, step: str) -> None:
-        """To be called between changes.
-
-        :raises OperationCancelled: nobody wants the path any more
-        """
-        if self._lost:
+        """To be called between changes."""
+        if self.lost:
             raise exception.OperationCancelled(step=step)
 
     def take_turn(self, step: str) -> None:
-        """To be called before the device is brought to this host.
-
-        :raises OperationCancelled: nobody wants the path any more
-        """
+        """To be called before the device is brought to this host."""
         self.check(step)
-        if self._take_turn is not None:
-            self._take_turn(step)
+        self._take_turn(step)
 
     def lose(self) -> bool:
         """Give up the path.
@@ -157,8 +162,8 @@ class Interest:
         :returns: True if nothing was changed for it, and nothing will be
         """
         with self._lock:
-            self._lost = True
-            return not self._committed
+            self.lost = True
+            return not self.committed
 
 
 #: Asked by a connector, under its lock, right before it removes a device:
@@ -198,6 +203,8 @@ class Connector(abc.ABC):
     def __init__(self, host: host_layer.Host, settings: Any) -> None:
         self._host = host
         self._settings = settings
+        #: By whatever stands for a device, or a link, of the protocol.
+        self._locks = locks.NamedLocks()
 
     @classmethod
     @abc.abstractmethod
@@ -208,9 +215,9 @@ class Connector(abc.ABC):
     def unavailable(self) -> str | None:
         """Why this host cannot use the protocol, and what to do."""
 
-    @abc.abstractmethod
     def properties(self) -> dict[str, Any]:
         """What storage has to know of this host, os-brick's keys."""
+        return {}
 
     def cannot_assemble(self) -> str | None:
         """Why several paths would not become one device; None if they do."""
@@ -312,3 +319,85 @@ class Connector(abc.ABC):
         :raises WwnNotFound: the volume has none
         :raises DeviceNotFound: the device does not answer
         """
+
+    # -- for the connectors themselves
+
+    def _unreturned(self, about: str) -> list[str]:
+        """The verbs that still act on something, as leftovers."""
+        return [
+            f'{name} of {about} has not returned'
+            for name in self._host.verbs.unfinished(about)
+        ]
+
+    def _scan_until(
+        self,
+        target: Target,
+        scan: Callable[[], None],
+        look: Callable[[], Any],
+        relevant: Callable[[uevents.Uevent], bool],
+        deadline: deadlines.Deadline,
+    ) -> None:
+        """Return once the kernel has what a target shows.
+
+        :param look: None if it has not; its disk may follow later
+        :raises DeviceNotFound: it has not after ``scan_attempts``, a second
+            each
+        """
+        for _ in range(self._settings.scan_attempts):
+            scan()
+            soon = deadline.sooner(1.0)
+            if self._host.uevents.wait_for(look, relevant, soon) is not None:
+                return
+        raise not_found(target)
+
+
+def not_found(target: Target) -> exception.DeviceNotFound:
+    return exception.DeviceNotFound(volume=target.label)
+
+
+@contextlib.contextmanager
+def answering(target: Target) -> Iterator[None]:
+    """A block that asks the device of a target.
+
+    :raises DeviceNotFound: it does not answer
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in block.NO_ANSWER:
+            raise
+        raise not_found(target) from error
+
+
+def remove(what: str, attempt: Callable[[], bool]) -> list[str]:
+    """Remove something.
+
+    :param attempt: whether it is gone then
+    :returns: it, if it is left
+    """
+    try:
+        gone = attempt()
+    except (exception.AttachWorkerError, OSError) as error:
+        LOG.warning('Removal of %s: %s', what, error)
+        gone = False
+    return [] if gone else [what]
+
+
+def remove_devices(
+    paths: Iterable[Path],
+    may_remove: MayRemove,
+    attempt: Callable[[Path], bool],
+) -> list[str]:
+    """Remove the devices of those paths that may go.
+
+    :param attempt: whether one is gone then
+    :returns: what is left, and what keeps it
+    """
+    leftovers = []
+    for path in paths:
+        goes, reasons = may_remove(path)
+        leftovers += reasons
+        if goes:
+            name = f'device {path.disk or path.address}'
+            leftovers += remove(name, functools.partial(attempt, path))
+    return leftovers

@@ -10,17 +10,12 @@ import stat
 from typing import Any
 
 from oslo_config import cfg
-from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.host import block
-from attachworker.host import locks
 from attachworker.host import sysfs
-
-LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +42,6 @@ class LocalConnector(base.Connector):
     device_type = 'local'
     assembler = base.Assembler.NONE
 
-    def __init__(self, host: Any, settings: Any) -> None:
-        super().__init__(host, settings)
-        self._locks = locks.NamedLocks()
-
     @classmethod
     def options(cls) -> list[Any]:
         return [
@@ -70,9 +61,6 @@ class LocalConnector(base.Connector):
         if self._host.tool('losetup') is None:
             return 'losetup is not installed; install the package mount'
         return None
-
-    def properties(self) -> dict[str, Any]:
-        return {}
 
     def connect(
         self,
@@ -95,7 +83,7 @@ class LocalConnector(base.Connector):
                 self._make_loop_device(info, place, holdings, deadline)
             paths = self.paths(target)
         if not paths:
-            raise exception.DeviceNotFound(volume=target.label)
+            raise base.not_found(target)
         return paths[0]
 
     def disconnect(
@@ -106,17 +94,14 @@ class LocalConnector(base.Connector):
         may_remove: base.MayRemove,
     ) -> list[str]:
         place = self._place(target)
-        leftovers = [
-            f'{name} of {place.path} has not returned'
-            for name in self._host.verbs.unfinished(place.path)
-        ]
+        leftovers = self._unreturned(place.path)
         with self._locks.hold(place.path, deadline):
             if holdings.made_device(target):
-                for path in self.paths(target):
-                    goes, reasons = may_remove(path)
-                    leftovers += reasons
-                    if goes:
-                        leftovers += self._remove(path.disk, deadline)
+                leftovers += base.remove_devices(
+                    self.paths(target),
+                    may_remove,
+                    lambda path: self._host.loop.detach(path.disk, deadline),
+                )
             if not leftovers:
                 holdings.release(target)
         return leftovers
@@ -143,17 +128,10 @@ class LocalConnector(base.Connector):
         ]
         return [
             base.Link(
-                name=path.disk,
-                number=None,
-                target=target.name,
-                portals=frozenset({''}),
-                works=True,
-                state=base.RUNNING,
-                devices=(
-                    base.LinkedDevice(
-                        0, path.disk, path.disk, base.RUNNING, path.wwn
-                    ),
-                ),
+                path.disk,
+                target.name,
+                frozenset({''}),
+                (base.LinkedDevice(0, path.disk, path.disk, wwn=path.wwn),),
             )
             for target in targets
             for path in self.paths(target)
@@ -165,14 +143,8 @@ class LocalConnector(base.Connector):
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         if path.disk in self._host.loop.backing_files():
-            try:
+            with base.answering(path.target):
                 inode = self._host.loop.inode(path.disk, deadline)
-            except OSError as error:
-                if error.errno not in block.NO_ANSWER:
-                    raise
-                raise exception.DeviceNotFound(
-                    volume=path.target.label
-                ) from error
             return f'inode-{inode}'
         found = self._host.block.identifier(path.disk)
         if found is None:
@@ -199,9 +171,7 @@ class LocalConnector(base.Connector):
             mode = os.stat(self._inside(place.path)).st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
             if allowed:
-                raise exception.DeviceNotFound(
-                    volume=place.target.label
-                ) from error
+                raise base.not_found(place.target) from error
             mode = 0
         if not allowed or not (place.disk or stat.S_ISREG(mode)):
             raise exception.InvalidConnectionInfo(
@@ -272,11 +242,3 @@ class LocalConnector(base.Connector):
                 found=f'inode-{found}, which has lost its name; detach it',
                 expected=f'inode-{now}',
             )
-
-    def _remove(self, device: str, deadline: deadlines.Deadline) -> list[str]:
-        try:
-            gone = self._host.loop.detach(device, deadline)
-        except (exception.AttachWorkerError, OSError) as error:
-            LOG.warning('Removal of %s: %s', device, error)
-            gone = False
-        return [] if gone else [f'device {device}']
