@@ -7,19 +7,14 @@ import errno
 from typing import Any
 
 from oslo_config import cfg
-from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.host import block
-from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import rbd
 from attachworker.host import verbs
-
-LOG = logging.getLogger(__name__)
 
 
 class RBDConnector(base.Connector):
@@ -30,10 +25,6 @@ class RBDConnector(base.Connector):
 
     assembler = base.Assembler.NONE
     target_class = objects.ImageTarget
-
-    def __init__(self, host: Any, settings: Any) -> None:
-        super().__init__(host, settings)
-        self._locks = locks.NamedLocks()
 
     @classmethod
     def options(cls) -> list[Any]:
@@ -66,9 +57,6 @@ class RBDConnector(base.Connector):
         if not self._host.rbd.available():
             return 'the kernel has no /sys/bus/rbd; load the module rbd'
         return None
-
-    def properties(self) -> dict[str, Any]:
-        return {}
 
     def discover(
         self,
@@ -123,7 +111,7 @@ class RBDConnector(base.Connector):
                 deadline.sooner(self._settings.device_timeout),
             )
         if found is None:
-            raise exception.DeviceNotFound(volume=target.label)
+            raise base.not_found(target)
         return _path(target, found)
 
     def disconnect(
@@ -137,16 +125,19 @@ class RBDConnector(base.Connector):
             self._host.verbs.check(str(target), patience=verbs.MOMENT)
         except exception.TargetQuarantined as error:
             return [f'{target}: {error}']
-        leftovers = [
-            f'{name} of {target} has not returned'
-            for name in self._host.verbs.unfinished(str(target))
-        ]
+        leftovers = self._unreturned(str(target))
         with self._locks.hold(target.volume_name, deadline):
-            for one in self._mappings(target):
-                goes, reasons = may_remove(_path(target, one))
-                leftovers += reasons
-                if goes:
-                    leftovers += self._unmap(one, deadline)
+            mappings = {
+                _path(target, one): one for one in self._mappings(target)
+            }
+            leftovers += base.remove_devices(
+                mappings,
+                may_remove,
+                lambda path: self._host.rbd.remove(
+                    mappings[path],
+                    deadline.sooner(self._settings.device_timeout),
+                ),
+            )
             if not leftovers:
                 holdings.release(target)
         return leftovers
@@ -173,15 +164,11 @@ class RBDConnector(base.Connector):
         # Of an image that was deleted, the kernel still knows all that there
         # was to know; the cluster does not.
         found = self._host.rbd.find(path.disk)
-        try:
-            if found is not None and found.spec == path.target.lun:
+        if found is not None and found.spec == path.target.lun:
+            with base.answering(path.target):
                 found = self._host.rbd.refresh(found, deadline)
-        except OSError as error:
-            if error.errno not in block.NO_ANSWER:
-                raise
-            raise exception.DeviceNotFound(volume=path.target.label) from error
         if found is None or found.spec != path.target.lun:
-            raise exception.DeviceNotFound(volume=path.target.label)
+            raise base.not_found(path.target)
         return found.identifier
 
     # -- mappings
@@ -228,17 +215,6 @@ class RBDConnector(base.Connector):
         except OSError as error:
             raise _refusal(error, info, target) from error
 
-    def _unmap(
-        self, mapping: rbd.Mapping, deadline: deadlines.Deadline
-    ) -> list[str]:
-        within = deadline.sooner(self._settings.device_timeout)
-        try:
-            gone = self._host.rbd.remove(mapping, within)
-        except (exception.AttachWorkerError, OSError) as error:
-            LOG.warning('Removal of %s: %s', mapping.disk, error)
-            gone = False
-        return [] if gone else [f'device {mapping.disk}']
-
     def _link(self, mapping: rbd.Mapping, claimed: list[str]) -> base.Link:
         monitors = self._host.rbd.monitors(mapping)
         mapped = objects.ImageTarget(
@@ -251,22 +227,14 @@ class RBDConnector(base.Connector):
             for key in claimed
             if key.endswith(mapping.spec) and mapped.leads_to_device_of(key)
         }
+        device = base.LinkedDevice(
+            mapping.spec, mapping.disk, mapping.disk, wwn=mapping.identifier
+        )
         return base.Link(
-            name=f'mapping {mapping.disk}',
-            number=None,
-            target=objects.RBDConnectionInfo.TARGET_NAME,
-            portals=frozenset(portals or {mapped.portal}),
-            works=True,
-            state=base.RUNNING,
-            devices=(
-                base.LinkedDevice(
-                    mapping.spec,
-                    mapping.disk,
-                    mapping.disk,
-                    base.RUNNING,
-                    mapping.identifier,
-                ),
-            ),
+            f'mapping {mapping.disk}',
+            mapped.name,
+            frozenset(portals or {mapped.portal}),
+            (device,),
         )
 
 
@@ -279,17 +247,12 @@ def _refusal(
 ) -> exception.AttachWorkerError:
     reason = error.strerror or str(error)
     if error.errno == errno.ENOENT:
-        return exception.DeviceNotFound(volume=target.label)
+        return base.not_found(target)
     if error.errno in (errno.EPERM, errno.EACCES, errno.ENOKEY):
         return exception.AuthFailed(
             target=f'client.{info.auth_username}', portal=target.portal
         )
-    if error.errno in (
-        errno.ECONNREFUSED,
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.ETIMEDOUT,
-    ):
+    if error.errno in base.UNREACHABLE:
         return exception.TargetUnreachable(portal=target.portal, reason=reason)
     if error.errno == errno.ENXIO:
         reason = (
