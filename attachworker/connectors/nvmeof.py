@@ -3,25 +3,26 @@
 
 """NVMe over Fabrics: a controller per subsystem and portal."""
 
+import contextlib
 import errno
-import functools
 from typing import Any
 
+from oslo_config import cfg
 from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import nvmeof_controllers
-from attachworker.connectors import nvmeof_options
-from attachworker.host import block
-from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import nvme
 from attachworker.host import verbs
 
 LOG = logging.getLogger(__name__)
+
+#: Numbers of controllers are used again: one that was not there when we meant
+#: to make it is ours, whatever its number.
+_BEFORE_ALL = -1
 
 
 class NVMeOFConnector(base.Connector):
@@ -33,15 +34,64 @@ class NVMeOFConnector(base.Connector):
 
     assembler = base.Assembler.KERNEL
 
-    def __init__(self, host: Any, settings: Any) -> None:
-        super().__init__(host, settings)
-        self._controllers = nvmeof_controllers.Controllers(host, settings)
-        self._controller_locks = locks.NamedLocks()
-        self._device_locks = locks.NamedLocks()
-
     @classmethod
     def options(cls) -> list[Any]:
-        return nvmeof_options.options()
+        return [
+            cfg.IntOpt(
+                'connect_timeout',
+                default=15,
+                min=1,
+                max=600,
+                help='Seconds that a portal may take to answer, and again '
+                'that a controller may take to be live.',
+            ),
+            cfg.IntOpt(
+                'scan_attempts',
+                default=3,
+                min=1,
+                max=100,
+                help='How often a namespace is looked for before it counts as '
+                'not mapped; some arrays need a moment after mapping. '
+                'Attempts are one second apart.',
+            ),
+            cfg.IntOpt(
+                'device_timeout',
+                default=30,
+                min=1,
+                max=600,
+                help='Seconds that the kernel may take to make the block '
+                'device of a namespace, or to end a controller.',
+            ),
+            cfg.IntOpt(
+                'ctrl_loss_tmo',
+                default=-1,
+                min=-1,
+                help='Seconds after which the kernel gives up a controller '
+                'whose connection is lost, and the data that was not written '
+                'yet. -1: never; the detach ends it.',
+            ),
+            cfg.IntOpt(
+                'reconnect_delay',
+                default=10,
+                min=1,
+                max=600,
+                help='Seconds between two attempts of the kernel to connect '
+                'again.',
+            ),
+            cfg.BoolOpt(
+                'tls',
+                default=False,
+                help='Whether connections over TCP are encrypted. The kernel '
+                'must be able to (Linux 6.7 and newer), tlshd must run, and '
+                "the keys must be in the kernel's keyring .nvme (nvme "
+                'gen-tls-key --insert).',
+            ),
+            cfg.HostAddressOpt(
+                'host_traddr',
+                help='Address of this host that connections come from. Unset: '
+                'as the routes say.',
+            ),
+        ]
 
     def unavailable(self) -> str | None:
         if not self._host.nvme.available():
@@ -60,7 +110,7 @@ class NVMeOFConnector(base.Connector):
         )
 
     def properties(self) -> dict[str, Any]:
-        self._controllers.ensure_host_identity()
+        self._ensure_host_identity()
         return {
             'nqn': self._host.nvme.host_nqn(),
             'nvme_hostid': self._host.nvme.host_id(),
@@ -90,19 +140,17 @@ class NVMeOFConnector(base.Connector):
     ) -> base.Path:
         assert isinstance(info, objects.NVMeOFConnectionInfo)
         self._check(target)
-        found = self._host.nvme.at(target.name, target.portal)
-        if not found and info.transport_of(target) == 'tcp':
-            network.probe(
-                *network.split(target.portal),
-                self._controllers.timeout(deadline).remaining(),
-            )
-        with self._device_locks.hold(target.key, deadline):
-            with self._controller_locks.hold(target.link_key, deadline):
+        if (
+            not self._controllers(target)
+            and info.transport_of(target) == 'tcp'
+        ):
+            within = deadline.sooner(self._settings.connect_timeout)
+            network.probe(*network.split(target.portal), within.remaining())
+        with self._locks.hold(target.key, deadline):
+            with self._locks.hold(target.link_key, deadline):
                 interest.commit(f'connection to {target}')
                 holdings.take(target)
-                controller = self._controllers.connected(
-                    info, target, holdings, deadline
-                )
+                controller = self._connected(info, target, holdings, deadline)
             interest.take_turn(f'scan of {target}')
             namespace = self._namespace(controller, target, deadline)
         return _path(target, controller, namespace)
@@ -118,43 +166,20 @@ class NVMeOFConnector(base.Connector):
             self._check(target, verbs.MOMENT)
         except exception.TargetQuarantined as error:
             return [f'{target}: {error}']
-        leftovers = [
-            f'{name} of {target.link_key} has not returned'
-            for name in self._host.verbs.unfinished(target.link_key)
-        ]
+        leftovers = self._unreturned(target.link_key)
         with (
-            self._device_locks.hold(target.key, deadline),
-            self._controller_locks.hold(target.link_key, deadline),
+            self._locks.hold(target.key, deadline),
+            self._locks.hold(target.link_key, deadline),
         ):
-            for one in self._host.nvme.at(target.name, target.portal):
-                leftovers += self._controllers.leave(
-                    one,
-                    target,
-                    holdings,
-                    deadline,
-                    functools.partial(
-                        self._may_lose, one, target, may_remove, deadline
-                    ),
+            for one in self._controllers(target):
+                leftovers += self._leave(
+                    one, target, holdings, deadline, may_remove
                 )
             if not leftovers:
-                if not self._host.nvme.at(target.name, target.portal):
+                if not self._controllers(target):
                     holdings.forget_links(target)
                 holdings.release(target)
         return leftovers
-
-    def _may_lose(
-        self,
-        controller: nvme.Controller,
-        target: base.Target,
-        may_remove: base.MayRemove,
-        deadline: deadlines.Deadline,
-        namespace: nvme.Namespace,
-    ) -> tuple[bool, list[str]]:
-        """Whether a namespace may lose its last path with a controller."""
-        if _is(namespace, target):
-            return may_remove(_path(target, controller, namespace))
-        users = self._host.users.of([namespace.disk], deadline)
-        return not users[namespace.disk], []
 
     def _check(self, target: base.Target, patience: float = 0.0) -> None:
         """Refuse what could not be done with the controllers of a target now.
@@ -162,17 +187,13 @@ class NVMeOFConnector(base.Connector):
         :param patience: seconds that what is stuck there gets to return
         :raises TargetQuarantined: it has not
         """
-        found = self._host.nvme.at(target.name, target.portal)
-        self._host.verbs.check(
-            target.link_key,
-            *(one.name for one in found),
-            patience=patience,
-        )
+        names = [one.name for one in self._controllers(target)]
+        self._host.verbs.check(target.link_key, *names, patience=patience)
 
     def paths(self, target: base.Target) -> list[base.Path]:
         return [
             _path(target, controller, namespace)
-            for controller in self._host.nvme.at(target.name, target.portal)
+            for controller in self._controllers(target)
             for namespace in self._host.nvme.namespaces(controller.name)
             if _is(namespace, target)
         ]
@@ -180,23 +201,22 @@ class NVMeOFConnector(base.Connector):
     def links(self, claimed: list[str]) -> list[base.Link]:
         return [
             base.Link(
-                name=f'controller {one.name}',
-                number=one.number,
-                target=one.nqn,
-                portals=frozenset({one.portal}),
-                works=one.state == nvme.LIVE,
-                state=one.state,
-                devices=tuple(
+                f'controller {one.name}',
+                one.nqn,
+                frozenset({one.portal}),
+                tuple(
                     base.LinkedDevice(
                         each.nsid,
                         each.disk,
                         each.disk,
-                        base.RUNNING,
-                        next(iter(each.identifiers), None),
-                        each.identifiers,
+                        wwn=next(iter(each.identifiers), None),
+                        identifiers=each.identifiers,
                     )
                     for each in self._host.nvme.namespaces(one.name)
                 ),
+                one.number,
+                one.state == nvme.LIVE,
+                one.state,
             )
             for one in self._host.nvme.controllers()
         ]
@@ -212,17 +232,133 @@ class NVMeOFConnector(base.Connector):
             )
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
-        try:
+        with base.answering(path.target):
             found = self._host.nvme.identifiers(
                 path.address, self._nsid(path), deadline
             )
-        except OSError as error:
-            if error.errno not in block.NO_ANSWER:
-                raise
-            raise exception.DeviceNotFound(volume=path.target.label) from error
         if not found:
             raise exception.WwnNotFound(device=path.disk)
         return _chosen(found, path.target)
+
+    # -- controllers
+
+    def _controllers(self, target: base.Target) -> list[nvme.Controller]:
+        return list(self._host.nvme.at(target.name, target.portal))
+
+    def _connected(
+        self,
+        info: objects.NVMeOFConnectionInfo,
+        target: base.Target,
+        holdings: base.Holdings,
+        deadline: deadlines.Deadline,
+    ) -> nvme.Controller:
+        host = self._host.nvme
+        if not self._controllers(target):
+            holdings.intend_link(target, _BEFORE_ALL)
+            self._make(info, target, deadline)
+        live: nvme.Controller | None = host.wait_until_live(
+            target.name,
+            target.portal,
+            deadline.sooner(self._settings.connect_timeout),
+        )
+        if live is None:
+            raise exception.TargetUnreachable(
+                portal=target.portal, reason='its controller is not live'
+            )
+        if holdings.intends_link(target):
+            holdings.confirm_link(target, live.number)
+        return live
+
+    def _make(
+        self,
+        info: objects.NVMeOFConnectionInfo,
+        target: base.Target,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        self._ensure_host_identity()
+        address, port = network.split(target.portal)
+        settings, host = self._settings, self._host.nvme
+        options = {
+            'nqn': target.name,
+            'transport': info.transport_of(target),
+            'traddr': address,
+            'trsvcid': str(port),
+            'hostnqn': info.host_nqn or host.host_nqn(),
+            'hostid': host.host_id(),
+            'host_traddr': settings.host_traddr,
+            'ctrl_loss_tmo': str(settings.ctrl_loss_tmo),
+            'reconnect_delay': str(settings.reconnect_delay),
+            # The kernel finds the key in its keyring .nvme.
+            'tls': 'on' if settings.tls else '',
+            'dhchap_secret': info.dhchap_secret,
+            'dhchap_ctrl_secret': info.dhchap_ctrl_secret,
+        }
+        given = {name: value for name, value in options.items() if value}
+        try:
+            host.connect(
+                given,
+                target.link_key,
+                deadline.sooner(settings.connect_timeout),
+            )
+        except OSError as error:
+            if error.errno != errno.EALREADY:
+                raise _refusal(error, target) from error
+
+    def _leave(
+        self,
+        controller: nvme.Controller,
+        target: base.Target,
+        holdings: base.Holdings,
+        deadline: deadlines.Deadline,
+        may_remove: base.MayRemove,
+    ) -> list[str]:
+        """End a controller that is ours and nobody needs any more.
+
+        Of one that stays, the namespaces are looked at again: what the
+        storage has unmapped goes.
+        """
+        host = self._host.nvme
+        if not holdings.owns_link(
+            target, controller.number
+        ) or holdings.link_holders(target):
+            with contextlib.suppress(OSError):
+                host.rescan(controller.name, deadline)
+            return []
+        shown_by_others = {
+            namespace.disk
+            for one in host.controllers()
+            if one.name != controller.name
+            for namespace in host.namespaces(one.name)
+        }
+        for namespace in host.namespaces(controller.name):
+            if namespace.disk in shown_by_others:
+                continue
+            if _is(namespace, target):
+                goes, reasons = may_remove(
+                    _path(target, controller, namespace)
+                )
+            else:
+                users = self._host.users.of([namespace.disk], deadline)
+                goes, reasons = not users[namespace.disk], []
+            if not goes:
+                LOG.info('%s stays with %s', controller.name, namespace.disk)
+                return reasons
+        return base.remove(
+            f'controller {controller.name}',
+            lambda: host.delete(
+                controller.name,
+                target.link_key,
+                deadline.sooner(self._settings.device_timeout),
+            ),
+        )
+
+    def _ensure_host_identity(self) -> None:
+        host = self._host.nvme
+        if host.host_nqn() is None or host.host_id() is None:
+            try:
+                host.create_host_identity()
+            except OSError as error:
+                LOG.error('No name for this host in /etc/nvme: %s', error)
 
     # -- namespaces
 
@@ -232,43 +368,27 @@ class NVMeOFConnector(base.Connector):
         target: base.Target,
         deadline: deadlines.Deadline,
     ) -> nvme.Namespace:
+        def scan() -> None:
+            with base.answering(target):
+                self._host.nvme.rescan(controller.name, deadline)
+
         if not self._shown(controller, target):
             # one that was mapped after the controller was connected
-            self._scan(controller, target, deadline)
+            self._scan_until(
+                target,
+                scan,
+                lambda: self._shown(controller, target) or None,
+                lambda event: '/nvme' in event['DEVPATH'],
+                deadline,
+            )
         found = self._host.nvme.wait_for_namespace(
             controller.name,
             lambda one: _is(one, target),
             deadline.sooner(self._settings.device_timeout),
         )
         if found is None:
-            raise _not_found(target)
+            raise base.not_found(target)
         return found
-
-    def _scan(
-        self,
-        controller: nvme.Controller,
-        target: base.Target,
-        deadline: deadlines.Deadline,
-    ) -> None:
-        """Return when the kernel has the namespace; its disk may follow."""
-
-        def look() -> bool | None:
-            return True if self._shown(controller, target) else None
-
-        for _ in range(self._settings.scan_attempts):
-            try:
-                self._host.nvme.rescan(controller.name, deadline)
-            except OSError as error:
-                if error.errno not in block.NO_ANSWER:
-                    raise
-                raise _not_found(target) from error
-            if self._host.uevents.wait_for(
-                look,
-                lambda event: '/nvme' in event['DEVPATH'],
-                deadline.sooner(1.0),
-            ):
-                return
-        raise _not_found(target)
 
     def _shown(self, controller: nvme.Controller, target: base.Target) -> bool:
         found = self._host.nvme.namespaces(controller.name)
@@ -305,5 +425,14 @@ def _path(
     return base.Path(target, namespace.disk, controller.name, wwn, True)
 
 
-def _not_found(target: base.Target) -> exception.DeviceNotFound:
-    return exception.DeviceNotFound(volume=target.label)
+def _refusal(
+    error: OSError, target: base.Target
+) -> exception.AttachWorkerError:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.EKEYREJECTED, errno.EACCES):
+        return exception.AuthFailed(target=target.name, portal=target.portal)
+    if error.errno in base.UNREACHABLE | {errno.ECONNRESET}:
+        return exception.TargetUnreachable(portal=target.portal, reason=reason)
+    return exception.LoginFailed(
+        target=target.name, portal=target.portal, reason=reason
+    )
