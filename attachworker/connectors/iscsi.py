@@ -8,6 +8,8 @@ import contextlib
 import errno
 from typing import Any
 
+from oslo_config import cfg
+from oslo_config import types
 from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
@@ -15,7 +17,6 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import iscsi_discovery
-from attachworker.connectors import iscsi_options
 from attachworker.connectors import iscsi_record
 from attachworker.connectors import iscsi_sessions
 from attachworker.host import block
@@ -30,6 +31,11 @@ LOG = logging.getLogger(__name__)
 #: Name of the lock file of os-brick's connectors, all protocols alike.
 OS_BRICK_LOCK = 'os-brick-connect_volume'
 
+_DIGESTS = ['None', 'CRC32C', 'CRC32C,None', 'None,CRC32C']
+_DIGEST_HELP = (
+    ' The first that the target can do is used. Unset: as iscsid.conf says.'
+)
+
 
 class ISCSIConnector(base.Connector):
     """Serves ``driver_volume_type`` iscsi and iser."""
@@ -37,17 +43,84 @@ class ISCSIConnector(base.Connector):
     def __init__(self, host: Any, settings: Any) -> None:
         super().__init__(host, settings)
         self._sessions = iscsi_sessions.Sessions(host, settings)
-        self._session_locks = locks.NamedLocks()
         # What os-brick in other processes holds while it attaches or detaches.
         self._os_brick = locks.FileLocks(
             OS_BRICK_LOCK, settings.os_brick_lock_paths
         )
-        # Who looks whether a device is shared, and who makes it so.
-        self._device_locks = locks.NamedLocks()
 
     @classmethod
     def options(cls) -> list[Any]:
-        return iscsi_options.options()
+        return [
+            cfg.IntOpt(
+                'login_timeout',
+                default=15,
+                min=1,
+                max=600,
+                help='Seconds that a portal may take to answer, and again '
+                'that a login may take.',
+            ),
+            cfg.IntOpt(
+                'scan_attempts',
+                default=3,
+                min=1,
+                max=100,
+                help='How often a LUN is looked for before it counts as not '
+                'mapped; some arrays need a moment after mapping. Attempts '
+                'are one second apart.',
+            ),
+            cfg.IntOpt(
+                'device_timeout',
+                default=30,
+                min=1,
+                max=600,
+                help='Seconds that the kernel may take to make, or to '
+                'remove, the block device of a LUN.',
+            ),
+            cfg.ListOpt(
+                'chap_algorithms',
+                item_type=types.String(
+                    choices=['MD5', 'SHA1', 'SHA256', 'SHA3-256']
+                ),
+                default=[],
+                help='Digest algorithms that are offered for CHAP, of a '
+                'session and of a discovery, the preferred one first. Empty: '
+                'as iscsid.conf says.',
+            ),
+            cfg.StrOpt(
+                'header_digest',
+                choices=_DIGESTS,
+                help='Checksum over the headers of iSCSI.' + _DIGEST_HELP,
+            ),
+            cfg.StrOpt(
+                'data_digest',
+                choices=_DIGESTS,
+                help='Checksum over the data of iSCSI.' + _DIGEST_HELP,
+            ),
+            cfg.IntOpt(
+                'replacement_timeout',
+                default=5,
+                min=0,
+                max=86400,
+                help='Seconds after which a session that has lost its '
+                'connection fails what waits for it, where the attach asked '
+                'for multipath: another path can do it then. The default is '
+                'what multipathd sets by itself (its fast_io_fail_tmo). A '
+                'volume with a single path waits as long as iscsid.conf says.',
+            ),
+            cfg.ListOpt(
+                'os_brick_lock_paths',
+                default=[],
+                help='Directories, each the lock_path of a service on this '
+                'host that uses os-brick (option lock_path of its group '
+                "os_brick or oslo_concurrency). The worker takes os-brick's "
+                'lock file os-brick-connect_volume there from a login until '
+                'the device is visible, and from the last look for users of a '
+                'session until its logout, so that neither ends a session '
+                'that the other is about to use. An attach that is stuck lets '
+                'go of it after 10 s. The user of the worker has to be '
+                'allowed to write to that file. Empty: no lock is taken.',
+            ),
+        ]
 
     def unavailable(self) -> str | None:
         if self._host.iscsi.initiator_name() is None:
@@ -96,10 +169,10 @@ class ISCSIConnector(base.Connector):
                 self._sessions.login_timeout(deadline),
             )
         with (
-            self._device_locks.hold(target.key, deadline),
+            self._locks.hold(target.key, deadline),
             contextlib.ExitStack() as until_visible,
         ):
-            with self._session_locks.hold(target.link_key, deadline):
+            with self._locks.hold(target.link_key, deadline):
                 until_visible.enter_context(self._os_brick.hold(deadline))
                 interest.commit(f'login to {target}')
                 holdings.take(target)
@@ -120,7 +193,7 @@ class ISCSIConnector(base.Connector):
     ) -> list[str]:
         leftovers = []
         for place in self._sessions.by_address(target, deadline):
-            with self._device_locks.hold(place.key, deadline):
+            with self._locks.hold(place.key, deadline):
                 leftovers += self._disconnect(
                     place, holdings, deadline, may_remove
                 )
@@ -133,7 +206,7 @@ class ISCSIConnector(base.Connector):
         deadline: deadlines.Deadline,
         may_remove: base.MayRemove,
     ) -> list[str]:
-        leftovers = []
+        leftovers: list[str] = []
         known = self._known(target, unnamed=True)
         ours = known or holdings.made_device(target)
         if ours or not holdings.shares_link(target):
@@ -142,18 +215,17 @@ class ISCSIConnector(base.Connector):
                 self._check(target, verbs.MOMENT)
             except exception.TargetQuarantined as error:
                 return [f'{target}: {error}']
-            leftovers = [
-                f'{name} of {target.link_key} has not returned'
-                for name in self._host.verbs.unfinished(target.link_key)
-            ]
-        for path in known:
-            goes, reasons = may_remove(path)
-            leftovers += reasons
-            if goes:
-                leftovers += self._remove_device(path, deadline)
+            leftovers = self._unreturned(target.link_key)
+        leftovers += base.remove_devices(
+            known, may_remove, lambda path: self._remove(path, deadline)
+        )
         with (
-            self._session_locks.hold(target.link_key, deadline),
-            self._against_os_brick(target, holdings, deadline),
+            self._locks.hold(target.link_key, deadline),
+            # Whoever has begun to use the session would lose it. What is not
+            # ours to end needs no lock, and no waiting for one.
+            self._os_brick.hold(deadline, lasting=True)
+            if self._sessions.ours(target, holdings)
+            else contextlib.nullcontext(),
         ):
             awaited = self._sessions.may_come(target, holdings)
             leftovers += self._sessions.log_out(target, holdings, deadline)
@@ -186,19 +258,6 @@ class ISCSIConnector(base.Connector):
             *(f'host{session.host}' for session in sessions),
             patience=patience,
         )
-
-    def _against_os_brick(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-    ) -> contextlib.AbstractContextManager[None]:
-        """What is not ours to end needs no lock, and no waiting for one."""
-        for session in self._sessions.of(target):
-            if holdings.owns_link(target, session.sid):
-                # Whoever has begun to use the session would lose it.
-                return self._os_brick.hold(deadline, lasting=True)
-        return contextlib.nullcontext()
 
     def paths(self, target: base.Target) -> list[base.Path]:
         deadline = deadlines.Deadline.after(self._settings.login_timeout)
@@ -241,13 +300,9 @@ class ISCSIConnector(base.Connector):
         self._host.scsi.rescan(path.address, deadline)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
-        try:
-            device = host_scsi.ScsiDevice(path.address, path.disk)
+        device = host_scsi.ScsiDevice(path.address, path.disk)
+        with base.answering(path.target):
             wwn = self._host.scsi.wwn(device, deadline)
-        except OSError as error:
-            if error.errno not in block.NO_ANSWER:
-                raise
-            raise _not_found(path.target) from error
         if wwn is None:
             raise exception.WwnNotFound(device=path.disk)
         return wwn
@@ -261,7 +316,12 @@ class ISCSIConnector(base.Connector):
         holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> host_scsi.ScsiDevice:
-        found = self._host.scsi.find(session.directory, target.lun)
+        scsi = self._host.scsi
+
+        def look() -> host_scsi.ScsiDevice | None:
+            return scsi.find(session.directory, target.lun)
+
+        found = look()
         if found is not None and self._stale(
             found, target, holdings, deadline
         ):
@@ -269,41 +329,25 @@ class ISCSIConnector(base.Connector):
             found = None
         if found is None:
             holdings.intend_device(target)
-            self._scan(session, target, deadline)
-        device = self._host.scsi.wait_for_disk(
+            self._scan_until(
+                target,
+                lambda: scsi.scan(
+                    session.host, session.target_id, target.lun, deadline
+                ),
+                look,
+                lambda event: (
+                    f'/{session.directory.name}/' in event['DEVPATH']
+                ),
+                deadline,
+            )
+        device = scsi.wait_for_disk(
             session.directory,
             target.lun,
             deadline.sooner(self._settings.device_timeout),
         )
         if device is None:
-            raise _not_found(target)
+            raise base.not_found(target)
         return device
-
-    def _scan(
-        self,
-        session: host_iscsi.Session,
-        target: base.Target,
-        deadline: deadlines.Deadline,
-    ) -> None:
-        """Return when the kernel has the LUN; its disk may follow later."""
-
-        def look() -> host_scsi.ScsiDevice | None:
-            return self._host.scsi.find(session.directory, target.lun)
-
-        for _ in range(self._settings.scan_attempts):
-            self._host.scsi.scan(
-                session.host, session.target_id, target.lun, deadline
-            )
-            if look() is not None:
-                return
-            self._host.uevents.wait_for(
-                look,
-                lambda event: (
-                    f'/{session.directory.name}/' in event['DEVPATH']
-                ),
-                deadline.sooner(1.0),
-            )
-        raise _not_found(target)
 
     def _stale(
         self,
@@ -325,7 +369,7 @@ class ISCSIConnector(base.Connector):
                 raise
             moved = error.errno == errno.ESTALE
             if moved or holdings.made_device(target):
-                raise _not_found(target) from error
+                raise base.not_found(target) from error
             return True
         return wwn != self._host.scsi.cached_wwn(device.hctl)
 
@@ -359,22 +403,12 @@ class ISCSIConnector(base.Connector):
             device.hctl, deadline.sooner(self._settings.device_timeout)
         )
 
-    def _remove_device(
-        self, path: base.Path, deadline: deadlines.Deadline
-    ) -> list[str]:
-        try:
-            if path.disk:
-                self._host.multipath.release(path.disk, path.wwn, deadline)
-            gone = self._host.scsi.remove(
-                path.address, deadline.sooner(self._settings.device_timeout)
-            )
-            if path.wwn is not None:
-                self._host.multipath.forget_unused(path.wwn, deadline)
-        except (exception.AttachWorkerError, OSError) as error:
-            LOG.warning('Removal of %s: %s', path.address, error)
-            gone = False
-        return [] if gone else [f'device {path.disk or path.address}']
-
-
-def _not_found(target: base.Target) -> exception.DeviceNotFound:
-    return exception.DeviceNotFound(volume=target.label)
+    def _remove(self, path: base.Path, deadline: deadlines.Deadline) -> bool:
+        if path.disk:
+            self._host.multipath.release(path.disk, path.wwn, deadline)
+        gone = self._host.scsi.remove(
+            path.address, deadline.sooner(self._settings.device_timeout)
+        )
+        if path.wwn is not None:
+            self._host.multipath.forget_unused(path.wwn, deadline)
+        return gone

@@ -6,6 +6,7 @@
 
 from collections.abc import Sequence
 import concurrent.futures
+import functools
 
 from oslo_log import log as logging
 
@@ -80,21 +81,13 @@ class Discovery:
         if not names:
             return targets
         with concurrent.futures.ThreadPoolExecutor(len(names)) as lookups:
-            known = dict(
-                zip(
-                    names,
-                    lookups.map(
-                        lambda one: self._lookup(one, deadline), names
-                    ),
-                    strict=True,
-                )
-            )
-        return list(
-            dict.fromkeys(
-                target._replace(portal=known.get(target.portal, target.portal))
-                for target in targets
-            )
+            look_up = functools.partial(self._lookup, deadline=deadline)
+            known = dict(zip(names, lookups.map(look_up, names), strict=True))
+        found = (
+            target._replace(portal=known.get(target.portal, target.portal))
+            for target in targets
         )
+        return list(dict.fromkeys(found))
 
     def _lookup(self, portal: str, deadline: deadlines.Deadline) -> str:
         address, port = network.split(portal)
@@ -151,17 +144,12 @@ def settings(
     :param timeout: seconds
     """
     found = {'iface': iscsi_record.interface(info)}
-    if info.discovery_auth_method and algorithms:
-        found[f'{_SENDTARGETS}auth.chap_algs'] = ','.join(algorithms)
     if info.discovery_auth_method:
         found[f'{_SENDTARGETS}timeo.login_timeout'] = str(timeout)
         found[f'{_SENDTARGETS}reopen_max'] = '0'
-        found[f'{_SENDTARGETS}auth.authmethod'] = info.discovery_auth_method
-        for key in ('username', 'password', 'username_in', 'password_in'):
-            value = getattr(info, f'discovery_auth_{key}')
-            if value:
-                found[f'{_SENDTARGETS}auth.{key}'] = value
-    return found
+    return found | iscsi_record.authentication(
+        info, 'discovery_auth_', f'{_SENDTARGETS}auth.', algorithms
+    )
 
 
 def _chosen(

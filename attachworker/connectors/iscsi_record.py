@@ -4,6 +4,7 @@
 
 """The settings that a session is made with, in open-iscsi's names."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from attachworker import objects
@@ -11,8 +12,6 @@ from attachworker.connectors import base
 
 #: The iface of whoever has not made one: TCP, the host's own name.
 DEFAULT = 'default'
-
-_AUTH = 'node.session.auth.'
 
 
 def interface(info: objects.ISCSIConnectionInfo) -> str:
@@ -59,22 +58,34 @@ def build(
         'node.session.initial_login_retry_max': '1',
         'node.conn[0].timeo.login_timeout': str(login_timeout),
     }
-    for key, value in (
-        ('HeaderDigest', settings.header_digest),
-        ('DataDigest', settings.data_digest),
-    ):
-        if value is not None:
-            record[f'node.conn[0].iscsi.{key}'] = value
-    if several:
-        record['node.session.timeo.replacement_timeout'] = str(
-            settings.replacement_timeout
-        )
-    if info.auth_method and settings.chap_algorithms:
-        record[f'{_AUTH}chap_algs'] = ','.join(settings.chap_algorithms)
-    if info.auth_method:
-        record[f'{_AUTH}authmethod'] = info.auth_method
-        for key in ('username', 'password', 'username_in', 'password_in'):
-            value = getattr(info, f'auth_{key}')
-            if value:
-                record[f'{_AUTH}{key}'] = value
-    return record
+    optional = {
+        'node.conn[0].iscsi.HeaderDigest': settings.header_digest,
+        'node.conn[0].iscsi.DataDigest': settings.data_digest,
+        'node.session.timeo.replacement_timeout': several
+        and str(settings.replacement_timeout),
+    }
+    record |= {name: value for name, value in optional.items() if value}
+    return record | authentication(
+        info, 'auth_', 'node.session.auth.', settings.chap_algorithms
+    )
+
+
+def authentication(
+    info: objects.ISCSIConnectionInfo,
+    field: str,
+    name: str,
+    algorithms: Sequence[str],
+) -> dict[str, str]:
+    """The settings of CHAP; none where it is not asked for.
+
+    :param field: what the fields of ``info`` begin with
+    :param name: what the names of the settings begin with
+    :param algorithms: the best first; none: as iscsid.conf says
+    """
+    method = getattr(info, f'{field}method')
+    if not method:
+        return {}
+    values = {'chap_algs': ','.join(algorithms), 'authmethod': method}
+    for key in ('username', 'password', 'username_in', 'password_in'):
+        values[key] = getattr(info, f'{field}{key}')
+    return {f'{name}{key}': value for key, value in values.items() if value}

@@ -48,6 +48,16 @@ class Sessions:
             target.name, *network.split(target.portal)
         )
 
+    def ours(
+        self, target: base.Target, holdings: base.Holdings
+    ) -> list[host_iscsi.Session]:
+        """Those of them that we have made."""
+        return [
+            session
+            for session in self.of(target)
+            if holdings.owns_link(target, session.sid)
+        ]
+
     def usable(
         self, info: objects.ISCSIConnectionInfo, target: base.Target
     ) -> list[host_iscsi.Session]:
@@ -160,7 +170,7 @@ class Sessions:
         """Whether a login of ours may end yet, that nobody waits for."""
         if holdings.cut_short or not holdings.intends_link(target):
             return False
-        if any(holdings.owns_link(target, one.sid) for one in self.of(target)):
+        if self.ours(target, holdings):
             return False  # this is it
         patience = 2 * self._settings.login_timeout + _IPC_MARGIN
         return self._host.iscsi.late.possible(target.link_key, patience)
@@ -227,14 +237,11 @@ class Sessions:
         :returns: what could not be ended
         """
         leftovers = []
-        for session in self.of(target):
-            if (
-                holdings.shares_link(target)
-                or not holdings.owns_link(target, session.sid)
-                or not self._host.scsi.is_empty(session.directory)
-            ):
-                continue
-            if not self._log_out(session, deadline):
+        for session in self.ours(target, holdings):
+            needed = holdings.shares_link(
+                target
+            ) or not self._host.scsi.is_empty(session.directory)
+            if not needed and not self._log_out(session, deadline):
                 leftovers.append(f'session {session.sid} ({target})')
         return leftovers
 
@@ -277,22 +284,22 @@ class Sessions:
         """All sessions, with what is behind them."""
         return [
             base.Link(
-                name=f'session {session.sid}',
-                number=session.sid,
-                target=session.target_name,
-                portals=frozenset(network.join(*one) for one in portals),
-                works=session.state == _LOGGED_IN,
-                state=session.state,
-                devices=tuple(
+                f'session {session.sid}',
+                session.target_name,
+                frozenset(network.join(*one) for one in portals),
+                tuple(
                     base.LinkedDevice(
-                        lun=device.lun,
-                        disk=device.disk,
-                        address=device.hctl,
-                        state=self._host.scsi.state(device.hctl),
-                        wwn=self._host.scsi.cached_wwn(device.hctl),
+                        device.lun,
+                        device.disk,
+                        device.hctl,
+                        self._host.scsi.state(device.hctl),
+                        self._host.scsi.cached_wwn(device.hctl),
                     )
                     for device in self._host.scsi.devices(session.directory)
                 ),
+                session.sid,
+                session.state == _LOGGED_IN,
+                session.state,
             )
             for session, portals in self._host.iscsi.everything()
         ]

@@ -320,7 +320,7 @@ class NVMeOFConnector(base.Connector):
         host = self._host.nvme
         if not holdings.owns_link(
             target, controller.number
-        ) or holdings.link_holders(target):
+        ) or holdings.shares_link(target):
             with contextlib.suppress(OSError):
                 host.rescan(controller.name, deadline)
             return []

@@ -15,7 +15,6 @@ from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import iscsi
-from attachworker.connectors import iscsi_options
 from attachworker.journal import Database
 from attachworker.journal import Holdings
 from tests import harness
@@ -263,7 +262,9 @@ def test_digests_timers_and_algorithms(
     # Given a connector with options
     volume = bed.create_volume(chap=OURS)
     before = bed.snapshot()
-    settings = {each.dest: each.default for each in iscsi_options.options()}
+    settings = {
+        each.dest: each.default for each in iscsi.ISCSIConnector.options()
+    }
     settings |= {
         'header_digest': 'CRC32C',
         'data_digest': 'None,CRC32C',

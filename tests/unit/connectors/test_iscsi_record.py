@@ -10,12 +10,12 @@ from oslo_config import cfg
 import pytest
 
 from attachworker import objects
-from attachworker.connectors import iscsi_options
+from attachworker.connectors import iscsi
 from attachworker.connectors import iscsi_record
 from attachworker.privileged import iscsi as privileged
 from tests.unit.objects import shapes
 
-DEFAULTS = {each.dest: each.default for each in iscsi_options.options()}
+DEFAULTS = {each.dest: each.default for each in iscsi.ISCSIConnector.options()}
 
 
 def record(
@@ -149,7 +149,7 @@ def test_only_one_of_several_paths_gives_up_early() -> None:
 )
 def test_options_that_are_refused(option: str, value: str) -> None:
     conf = cfg.ConfigOpts()
-    conf.register_opts(iscsi_options.options())
+    conf.register_opts(iscsi.ISCSIConnector.options())
     with pytest.raises(ValueError, match='(Valid values|Should be)'):
         conf.set_override(option, value)
 
