@@ -3,7 +3,6 @@
 
 """local: a block device or a file that this host has already."""
 
-import dataclasses
 import os
 import pathlib
 import stat
@@ -16,21 +15,6 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.host import sysfs
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a volume is.
-
-    :ivar path: without symbolic links
-    :ivar parent: the directory that was named, without symbolic links
-    :ivar disk: kernel name, if it is a block device
-    """
-
-    target: base.Target
-    path: str
-    parent: str
-    disk: str | None
 
 
 class LocalConnector(base.Connector):
@@ -70,17 +54,15 @@ class LocalConnector(base.Connector):
         deadline: deadlines.Deadline,
         interest: base.Interest,
     ) -> base.Path:
-        place = self._place(target)
-        self._check(place)
-        self._host.verbs.check(
-            place.path, *(path.disk for path in self.paths(target))
-        )
-        with self._locks.hold(place.path, deadline):
+        path, disk = self._place(target)
+        self._check(target, path, disk)
+        self._host.verbs.check(path, *(one.disk for one in self.paths(target)))
+        with self._locks.hold(path, deadline):
             interest.commit(f'use of {target}')
             holdings.take(target)
-            if place.disk is None:
+            if disk is None:
                 interest.take_turn(f'loop device of {target}')
-                self._make_loop_device(info, place, holdings, deadline)
+                self._make_loop_device(info, target, path, holdings, deadline)
             paths = self.paths(target)
         if not paths:
             raise base.not_found(target)
@@ -93,9 +75,9 @@ class LocalConnector(base.Connector):
         deadline: deadlines.Deadline,
         may_remove: base.MayRemove,
     ) -> list[str]:
-        place = self._place(target)
-        leftovers = self._unreturned(place.path)
-        with self._locks.hold(place.path, deadline):
+        file, _ = self._place(target)
+        leftovers = self._unreturned(file)
+        with self._locks.hold(file, deadline):
             if holdings.made_device(target):
                 leftovers += base.remove_devices(
                     self.paths(target),
@@ -107,20 +89,20 @@ class LocalConnector(base.Connector):
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:
-        place = self._place(target)
-        if place.disk is not None:
-            wwn = self._host.block.identifier(place.disk)
-            return [base.Path(target, place.disk, place.disk, wwn, True)]
+        path, disk = self._place(target)
+        if disk is not None:
+            wwn = self._host.block.identifier(disk)
+            return [base.Path(target, disk, disk, wwn, True)]
         return [
             base.Path(target, device, device)
-            for device in self._host.loop.devices(place.path)
+            for device in self._host.loop.devices(path)
         ]
 
     def links(self, claimed: list[str]) -> list[base.Link]:
         targets = [
             base.Target.from_key(key) for key in claimed if key[0] == '/'
         ]
-        known = {self._place(target).path for target in targets}
+        known = {self._place(target)[0] for target in targets}
         targets += [
             base.Target('', path, 0)
             for path in sorted(set(self._host.loop.backing_files().values()))
@@ -153,27 +135,30 @@ class LocalConnector(base.Connector):
 
     # -- where it is
 
-    def _place(self, target: base.Target) -> Place:
-        given = pathlib.PurePath(target.name)
-        path, parent = self._real(given), self._real(given.parent)
-        device = self._host.block.of_node(path)
-        return Place(target, path, parent, device)
+    def _place(self, target: base.Target) -> tuple[str, str | None]:
+        """Its path without symbolic links, and its kernel name.
 
-    def _check(self, place: Place) -> None:
+        The name is None if it is no block device.
+        """
+        path = self._real(pathlib.PurePath(target.name))
+        return path, self._host.block.of_node(path)
+
+    def _check(self, target: base.Target, path: str, disk: str | None) -> None:
         """Refuse what is not there, and what the operator has not allowed.
 
         :raises DeviceNotFound: there is nothing
         :raises InvalidConnectionInfo: it may not be used
         """
         # The links in /dev/vg1 or /dev/disk lead to nodes outside of it.
-        allowed = self._allowed(place.parent if place.disk else place.path)
+        parent = self._real(pathlib.PurePath(target.name).parent)
+        allowed = self._allowed(parent if disk else path)
         try:
-            mode = os.stat(self._inside(place.path)).st_mode
+            mode = os.stat(self._inside(path)).st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
             if allowed:
-                raise base.not_found(place.target) from error
+                raise base.not_found(target) from error
             mode = 0
-        if not allowed or not (place.disk or stat.S_ISREG(mode)):
+        if not allowed or not (disk or stat.S_ISREG(mode)):
             raise exception.InvalidConnectionInfo(
                 key='device_path',
                 rule='must be a block device or a file below one of the '
@@ -202,40 +187,40 @@ class LocalConnector(base.Connector):
     def _make_loop_device(
         self,
         info: objects.ConnectionInfo,
-        place: Place,
+        target: base.Target,
+        path: str,
         holdings: base.Holdings,
         deadline: deadlines.Deadline,
     ) -> None:
-        found = self._host.loop.devices(place.path)
+        found = self._host.loop.devices(path)
         for device in found:
-            self._check_same_file(device, place, deadline)
+            self._check_same_file(device, path, deadline)
         if not found:
-            holdings.intend_device(place.target)
+            holdings.intend_device(target)
             try:
                 self._host.loop.attach(
-                    place.path, info.access_mode == 'ro', deadline
+                    path, info.access_mode == 'ro', deadline
                 )
             except OSError as error:
                 raise exception.HostToolFailed(
                     tool='losetup', reason=error.strerror or str(error)
                 ) from error
-        elif not holdings.made_device(
-            place.target
-        ) and not holdings.path_holders(place.target):
+        elif not (
+            holdings.made_device(target) or holdings.path_holders(target)
+        ):
             raise exception.DeviceInUse(
-                device=place.path,
-                users=f'{found[0]}, which somebody else has made',
+                device=path, users=f'{found[0]}, which somebody else has made'
             )
 
     def _check_same_file(
-        self, device: str, place: Place, deadline: deadlines.Deadline
+        self, device: str, path: str, deadline: deadlines.Deadline
     ) -> None:
         """A file may have been made anew under the name of an older one.
 
         :raises IdentityMismatch: the device is that of the older one
         """
         found = self._host.loop.inode(device, deadline)
-        now = os.stat(self._inside(place.path)).st_ino
+        now = os.stat(self._inside(path)).st_ino
         if found != now:
             raise exception.IdentityMismatch(
                 device=device,
