@@ -25,24 +25,18 @@ class Connectors:
     def __init__(self, host: host_layer.Host, conf: cfg.ConfigOpts) -> None:
         self._connectors: dict[str, base.Connector] = {}
         self._broken: dict[str, str] = {}
-        manager = extension.ExtensionManager(
-            NAMESPACE,
-            invoke_on_load=False,
-            on_load_failure_callback=self._failed,
-        )
-        for found in manager:
+        for found in extension.ExtensionManager(
+            NAMESPACE, on_load_failure_callback=self._failed
+        ):
             try:
-                self._load(found, host, conf)
+                conf.register_opts(
+                    found.plugin.options(), group=_group(found.name)
+                )
+                connector = found.plugin(host, conf[found.name])
             except Exception as error:
-                self._failed(manager, found, error)
-
-    def _load(
-        self, found: Any, host: host_layer.Host, conf: cfg.ConfigOpts
-    ) -> None:
-        group = _group(found.name)
-        conf.register_group(group)
-        conf.register_opts(found.plugin.options(), group=group)
-        self._connectors[found.name] = found.plugin(host, conf[found.name])
+                self._failed(None, found, error)
+            else:
+                self._connectors[found.name] = connector
 
     def get(self, protocol: str) -> base.Connector:
         """The connector for a protocol, fit for use on this host.
@@ -103,10 +97,10 @@ class Connectors:
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[Any]]]:
     """The options of all connectors, as oslo.config.opts wants them."""
-    manager: extension.ExtensionManager[Any] = extension.ExtensionManager(
-        NAMESPACE, invoke_on_load=False
+    found: extension.ExtensionManager[Any] = extension.ExtensionManager(
+        NAMESPACE
     )
-    return [(_group(found.name), found.plugin.options()) for found in manager]
+    return [(_group(one.name), one.plugin.options()) for one in found]
 
 
 def _reason(connector: base.Connector) -> str | None:
