@@ -61,8 +61,8 @@ class Dispatcher:
     """A bounded pool of threads with a bounded queue.
 
     The oldest job that may run is next: one whose keys are free and whose
-    backend has a place. The last quarter of the places is for backends that
-    have none, so however many are dead, the others come to their turn.
+    backend has a place. Up to a quarter of all places is only for backends
+    that have none, so that a few dead ones delay only their own volumes.
 
     :param max_running: how many jobs run at once
     :param max_running_per_backend: of these, for one backend
