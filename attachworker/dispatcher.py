@@ -61,7 +61,8 @@ class Dispatcher:
     """A bounded pool of threads with a bounded queue.
 
     The oldest job that may run is next: one whose keys are free and whose
-    backend has a place. So a dead backend delays only its own volumes.
+    backend has a place. Up to a quarter of all places is only for backends
+    that have none, so that a few dead ones delay only their own volumes.
 
     :param max_running: how many jobs run at once
     :param max_running_per_backend: of these, for one backend
@@ -74,6 +75,10 @@ class Dispatcher:
         self._max_running = max_running
         self._max_running_per_backend = max_running_per_backend
         self._max_queued = max_queued
+        # One backend alone may have as many as it may have beside others.
+        self._reserved = min(
+            max_running // 4, max(0, max_running - max_running_per_backend)
+        )
         self._lock = threading.RLock()
         self._running = False
         #: Set once no more jobs are begun, for good.
@@ -218,9 +223,8 @@ class Dispatcher:
             if len(self._places) >= self._max_running:
                 break
             # Who comes later does not overtake, whatever hinders this one.
-            if (
-                taken.isdisjoint(job.keys)
-                and backends[job.backend] < self._max_running_per_backend
+            if taken.isdisjoint(job.keys) and self._has_place(
+                backends[job.backend]
             ):
                 self._queue.remove(job)
                 self._jobs.append(job)
@@ -229,6 +233,13 @@ class Dispatcher:
                 self._ready.append((job, deadlines.now()))
             taken.update(job.keys)
         self._find_threads(threads)
+
+    def _has_place(self, running: int) -> bool:
+        """Whether a backend may have a place more than it has."""
+        if running >= self._max_running_per_backend:
+            return False
+        reserved = self._reserved if running else 0
+        return len(self._places) < self._max_running - reserved
 
     def _forget(self, job: Job) -> None:
         self._jobs.remove(job)

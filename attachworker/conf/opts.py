@@ -54,7 +54,8 @@ _WORKER = [
         max=256,
         help='How many operations on one storage backend (the address of '
         'its first portal) run at the same time, so that a dead one cannot '
-        'take all places.',
+        'take all places. If it is below max_running, up to a quarter of all '
+        'places is kept for backends of which none runs.',
     ),
     cfg.IntOpt(
         'max_queued',

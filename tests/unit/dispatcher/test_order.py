@@ -86,6 +86,37 @@ def test_a_dead_backend_does_not_take_all_places(make: Make) -> None:
         job.end()
 
 
+def test_several_dead_backends_do_not_take_all_places(make: Make) -> None:
+    # Given two backends whose operations hang, and more of them than places
+    dispatcher = make(running=8, per_backend=4)
+    dead = [Job(f'{of}{n}', of) for n in range(5) for of in ('one', 'two')]
+    add(dispatcher, *dead)
+    for job in dead[:6]:
+        job.begun()
+    # When others are used, then they are not delayed
+    others = [Job(name, name) for name in ('three', 'four')]
+    add(dispatcher, *others)
+    for job in others:
+        job.begun()
+    assert all(job.waits for job in dead[6:])
+    for job in (*others, *dead):
+        job.begun()
+        job.end()
+
+
+def test_one_backend_alone_has_all_places_that_it_may_have(
+    make: Make,
+) -> None:
+    for per_backend in (3, 4):
+        dispatcher = make(running=4, per_backend=per_backend)
+        jobs = [Job(f'{per_backend}{name}') for name in range(per_backend)]
+        add(dispatcher, *jobs)
+        for job in jobs:
+            job.begun()
+        for job in jobs:
+            job.end()
+
+
 def test_a_job_that_raises_harms_nobody(make: Make) -> None:
     # Given one place, and a job that breaks down
     dispatcher = make(running=1, per_backend=1)
