@@ -332,8 +332,6 @@ class ProtocolNotSupported(BrickException):
 
 
 class CommandExecutionFailed(BrickException):
-    """A tool of the host is missing or failed."""
-
     message = '%(cmd)s failed.'
 
 
@@ -354,8 +352,6 @@ class TargetPortalNotFound(VolumeDeviceNotFound):
 
 
 class TargetPortalsNotFound(TargetPortalNotFound):
-    """No login to any of several portals."""
-
     message = 'None of the target portals %(target_portals)s was found.'
 
 
