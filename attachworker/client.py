@@ -175,7 +175,7 @@ class AttachWorkerClient:
         return self.api.get_attachment({}, self.host, attachment_id)
 
     def get_result(self, request_id: str) -> objects.OperationResult | None:
-        """Return a result, None while it is under way, RequestNotFound."""
+        """Return a result, None under way, or raise RequestNotFound."""
         return self.api.get_result({}, self.host, request_id)
 
     def cancel(self, request_id: str) -> bool:

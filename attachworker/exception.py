@@ -333,8 +333,6 @@ class ProtocolNotSupported(BrickException):
 
 
 class CommandExecutionFailed(BrickException):
-    """A tool of the host is missing or failed."""
-
     message = '%(cmd)s failed.'
 
 
@@ -355,8 +353,6 @@ class TargetPortalNotFound(VolumeDeviceNotFound):
 
 
 class TargetPortalsNotFound(TargetPortalNotFound):
-    """No login to any of several portals."""
-
     message = 'None of the target portals %(target_portals)s was found.'
 
 
