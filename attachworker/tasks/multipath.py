@@ -9,6 +9,10 @@ from attachworker.tasks import attach
 from attachworker.tasks import base
 
 
+#: Seconds that a map gets until all paths are in it that are connected.
+_JOINING = 3.0
+
+
 class MapMultipath(base.Task):
     """Have multipathd put the paths under a map, if one is wanted.
 
@@ -49,12 +53,8 @@ class MapMultipath(base.Task):
         run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
         paths, _ = attach.verified(run, connector, run.attempts.paths(), wwn)
         self._grow(connector, paths, wwn)
-        found = run.host.multipath.wait_for(
-            wwn,
-            [path.disk for path in paths],
-            run.min_paths,
-            run.info.access_mode == 'rw',
-            run.deadline.sooner(run.map_timeout),
+        found = self._wait(wwn, paths, len(paths), _JOINING) or self._wait(
+            wwn, paths, run.min_paths, run.map_timeout
         )
         if found is not None:
             attach.check_members(run, found, paths, wwn)
@@ -71,6 +71,22 @@ class MapMultipath(base.Task):
             'blacklist of multipath.conf'
         )
         return None
+
+    def _wait(
+        self,
+        wwn: str,
+        paths: list[connectors.Path],
+        wanted: int,
+        seconds: float,
+    ) -> Map | None:
+        run = self.run
+        return run.host.multipath.wait_for(
+            wwn,
+            [path.disk for path in paths],
+            wanted,
+            run.info.access_mode == 'rw',
+            run.deadline.sooner(seconds),
+        )
 
     def _grow(
         self,

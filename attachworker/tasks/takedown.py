@@ -287,15 +287,20 @@ class Takedown:
             self._holdings.hand_over(target, self.heirs[0])
             return []
         disks = [path.disk for path in self._connector.paths(target)]
-        disks += [beside] if disks and beside else []
-        maps = filter(None, map(self._host.multipath.of, disks))
-        wwids = {one.wwid for one in maps}
+        wwids = self._wwids_of_maps(disks)
         left = self._connector.disconnect(
             target, self._holdings, self._deadline, self._may_remove
         )
+        if disks and beside is not None:
+            # It may have come meanwhile.
+            wwids |= self._wwids_of_maps([beside])
         for wwid in wwids:
             self._remove_unwanted(wwid, beside)
         return left
+
+    def _wwids_of_maps(self, disks: list[str]) -> set[str]:
+        maps = map(self._host.multipath.of, disks)
+        return {one.wwid for one in maps if one is not None}
 
     def _remove_unwanted(self, wwid: str, beside: str | None) -> None:
         """Remove a map if its last disk is one that was given away as it is.
