@@ -449,6 +449,67 @@ def test_an_undo_waits_for_whoever_only_looks_at_a_new_device(
     assert bed.snapshot() == before
 
 
+def test_clean_up_leaves_what_another_attachment_has_taken(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attach that was undone, and left a device that was in use
+    volume = bed.create_volume()
+    known = disks(bed)
+    request_id = str(uuid.uuid4())
+    with contextlib.ExitStack() as users:
+
+        def meanwhile() -> None:
+            (new,) = disks(bed) - known
+            users.enter_context(bed.opened(f'/dev/{new}'))
+            worker.api.cancel({}, worker.name, request_id)
+
+        InterruptedRun.hooks['first', 'before VerifyDevice'] = meanwhile
+        result = worker.attach(volume, 'first', request_id=request_id)
+        assert 'in use by' in ' '.join(result.leftovers)
+        # When the volume is attached once more, and then nobody uses it
+        second = attached(worker, volume, 'second')
+    # Then the clean-up of the first has nothing to do with that device
+    assert actors.until(lambda: worker.attachments() == ['second attached'])
+    assert holds(bed, second, volume)
+    detached(worker, 'second')
+
+
+def test_the_last_path_of_a_map_stays_when_an_attach_is_undone(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attach that adds a path to the map of another attachment
+    volume = bed.create_volume()
+    other = bed.export_volume(volume, bed.create_volume())
+    first = attached(worker, volume, 'first', multipath=True)
+    request_id = str(uuid.uuid4())
+    name = first.path.removeprefix('/dev/')
+
+    def working() -> int:
+        states = bed.verbs.multipath.map_paths(name)
+        return [state for _, state in states].count('active')
+
+    def meanwhile() -> None:
+        assert actors.until(lambda: working() == 2)
+        bed.kill_path(volume, volume.portals[0])
+        assert actors.until(lambda: working() == 1)
+        worker.api.cancel({}, worker.name, request_id)
+
+    # When the path that was there dies, and the attach is cancelled
+    InterruptedRun.hooks['second', 'before VerifyDevice'] = meanwhile
+    result = worker.attach(
+        other, 'second', multipath=True, request_id=request_id
+    )
+    # Then the path that works stays
+    assert result.error.code == 'cancelled', result.as_dict()
+    assert f'the last path of {name}' in ' '.join(result.leftovers)
+    assert holds(bed, first, volume)
+    # And all goes with the other attachment
+    bed.restore_path(volume, volume.portals[0])
+    assert actors.until(lambda: working() == 2)
+    detached(worker, 'first')
+    assert actors.until(lambda: worker.attachments() == [])
+
+
 @pytest.mark.parametrize('step', ['VerifyDevice', 'OpenEncryption'])
 def test_a_name_that_goes_to_another_device_before_the_answer(
     bed: beds.Bed, worker: harness.Harness, step: str
