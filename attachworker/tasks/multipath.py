@@ -8,7 +8,6 @@ from attachworker.host.multipath import Map
 from attachworker.tasks import attach
 from attachworker.tasks import base
 
-
 #: Seconds that a map gets until all paths are in it that are connected.
 _JOINING = 3.0
 

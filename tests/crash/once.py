@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Something that goes wrong once, at a chosen time."""
+"""Something that goes wrong once, or for a while, at a chosen time."""
 
 from collections.abc import Iterator
 import contextlib
@@ -15,11 +15,13 @@ from attachworker.journal import Database
 class Once:
     """Counts what is passed, and has one of that go wrong.
 
+    :param times: how many one after another go wrong, from that one on
     :ivar passed: names, in their order, since it was armed
     """
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         self._lock = threading.Lock()
+        self._times = times
         self._number: int | None = None
         self._armed = False
         self.passed: list[str] = []
@@ -39,7 +41,11 @@ class Once:
             if not self._armed:
                 return False
             self.passed.append(name)
-            return len(self.passed) == self._number
+            number = self._number
+            return (
+                number is not None
+                and 0 <= len(self.passed) - number < self._times
+            )
 
     @property
     def has_struck(self) -> bool:
@@ -50,9 +56,9 @@ class Once:
 
 
 @contextlib.contextmanager
-def writes() -> Iterator[Once]:
+def writes(times: int = 1) -> Iterator[Once]:
     """A write of the journal that fails, of whichever journal there is."""
-    once = Once()
+    once = Once(times)
     original = Database.transaction
 
     @contextlib.contextmanager

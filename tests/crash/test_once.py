@@ -11,6 +11,7 @@ works. A story is told once to count, and then once for each that is to fail.
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import functools
 import pathlib
 import time
 from typing import Any
@@ -32,7 +33,12 @@ from tests.unit.earlier import Earlier
 pytestmark = pytest.mark.timeout(900)
 
 PATIENCE = 30.0
-_FAULTS = {'write': faulty.writes, 'thread': faulty.threads}
+_FAULTS = {
+    'write': faulty.writes,
+    # a disk that is full for a while
+    'writes': functools.partial(faulty.writes, 3),
+    'thread': faulty.threads,
+}
 
 FailingRun = faults.failing(faults.Mode.RAISES_AFTER)
 
@@ -67,8 +73,8 @@ def start(
 
 
 def started(bed: SimulatedBed, state: pathlib.Path) -> harness.Harness:
-    """What starts a worker starts it again if it could not start."""
-    for _ in range(2):
+    """What starts a worker starts it again while it cannot start."""
+    for _ in range(4):
         running = None
         try:
             running = start(bed, state)
