@@ -237,11 +237,14 @@ class Operations:
     def _deadline(self, record: RequestRecord) -> deadlines.Deadline:
         if record.boot_id == self._boot_id:
             return deadlines.Deadline(record.deadline)
-        # It counts from a boot that is over; all that is left is the clock.
+        # It counts from a boot that is over; all that is left is the clock,
+        # which may not be set yet: nobody gets more than was granted.
         accepted = datetime.datetime.fromisoformat(record.created_at)
         age = datetime.datetime.now(datetime.UTC) - accepted
         seconds = record.deadline - record.accepted
-        return deadlines.Deadline.after(seconds - age.total_seconds())
+        return deadlines.Deadline.after(
+            seconds - max(0.0, age.total_seconds())
+        )
 
     def _accept(
         self, kind: str, request: Request, call: Call | None
