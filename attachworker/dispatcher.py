@@ -53,7 +53,7 @@ class Job(Protocol):
     def expire(self) -> None:
         """Its time was over before it was its turn."""
 
-    def hurry(self) -> None:
+    def wrap_up(self) -> None:
         """Somebody waits for the end of this job: do only what must be."""
 
 
@@ -130,7 +130,7 @@ class Dispatcher:
             if job in self._queue:
                 self._wake_timer(job.expires)
         for one in before:
-            one.hurry()
+            one.wrap_up()
 
     def add_later(self, job: Job, pause: float) -> None:
         """Queue a job in so many seconds."""
@@ -152,7 +152,8 @@ class Dispatcher:
     def give_up_place(self, job: Job) -> None:
         """What a job still does takes no place, but keeps its keys.
 
-        Where many do so, the first one of the backend with most is hurried.
+        Where many do so, the first one of the backend with most is asked to
+        wrap up.
         """
         with self._lock:
             if job not in self._places:
@@ -168,7 +169,7 @@ class Dispatcher:
             most > self._max_running_per_backend
             or len(more) > _MORE * self._max_running
         ):
-            first.hurry()
+            first.wrap_up()
 
     def jobs(self) -> tuple[list[Job], list[Job]]:
         """Those that wait, and those that run."""
@@ -191,7 +192,7 @@ class Dispatcher:
             self._timetable.notify_all()
             running = list(self._jobs)
         for job in running:
-            job.hurry()
+            job.wrap_up()
         with self._lock:
             return self._ended.wait_for(lambda: not self._jobs, timeout)
 

@@ -175,7 +175,7 @@ class HostToolMissing(AttachWorkerError):
 
 class HostToolFailed(RetryableError):
     code = 'host_tool_failed'
-    msg_fmt = '%(tool)s failed: %(reason)s.'
+    msg_fmt = '%(what)s failed: %(reason)s.'
 
     @classmethod
     def from_os_error(cls, error: OSError, what: str) -> 'HostToolFailed':
@@ -185,7 +185,7 @@ class HostToolFailed(RetryableError):
         """
         if error.filename is not None:
             what = f'Reading {error.filename}'
-        return cls(tool=what, reason=error.strerror or str(error))
+        return cls(what=what, reason=error.strerror or str(error))
 
 
 class WorkerRestarted(AttachWorkerError):

@@ -136,7 +136,7 @@ def run(
             operation.kind,
             operation.attachment_id,
             operation.request.request_id,
-            operation.abandoned or 'it is gone on with',
+            operation.abandoned or 'it is resumed',
         )
         resume(operation)
     unsent = records.undelivered()

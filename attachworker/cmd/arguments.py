@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     shtab.add_argument_to(
         root,
         '--print-completion',
-        help='print what completes commands in a shell, and end: '
+        help='print a completion script for a shell, and exit: '
         'attachctl --print-completion bash '
         '>/etc/bash_completion.d/attachctl',
     )

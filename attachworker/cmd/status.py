@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         'journal',
         help='show what is in the journal of the worker',
         description='Show the journal of the worker: unfinished requests, '
-        'those that were gone on with after a restart, results that nobody '
+        'those that were resumed after a restart, results that nobody '
         'has confirmed, attachments. It is only read, '
         'also while a worker runs.',
         epilog='Exit codes: 0 all is finished and sent, 1 something is not, '

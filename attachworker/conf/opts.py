@@ -102,7 +102,7 @@ _WORKER = [
         default=3,
         min=0,
         max=100,
-        help='How often an operation is gone on with after the worker was '
+        help='How often an operation is resumed after the worker was '
         'started again. Then it fails: it may be what stops the worker.',
     ),
     cfg.BoolOpt(

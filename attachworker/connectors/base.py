@@ -125,7 +125,7 @@ class Interest:
 
     :param take_turn: blocks until the device may come to this host
     :ivar several: whether other paths stand in for one that is lost
-    :ivar lost: whether nobody wants it any more
+    :ivar withdrawn: whether nobody wants it any more
     :ivar committed: whether the host may have been changed
     """
 
@@ -137,7 +137,7 @@ class Interest:
         self._take_turn = take_turn
         self.several = several
         self._lock = threading.Lock()
-        self.lost = False
+        self.withdrawn = False
         self.committed = False
 
     def commit(self, step: str) -> None:
@@ -148,7 +148,7 @@ class Interest:
 
     def check(self, step: str) -> None:
         """To be called between changes."""
-        if self.lost:
+        if self.withdrawn:
             raise exception.OperationCancelled(step=step)
 
     def take_turn(self, step: str) -> None:
@@ -156,13 +156,13 @@ class Interest:
         self.check(step)
         self._take_turn(step)
 
-    def lose(self) -> bool:
+    def withdraw(self) -> bool:
         """Give up the path.
 
         :returns: True if nothing was changed for it, and nothing will be
         """
         with self._lock:
-            self.lost = True
+            self.withdrawn = True
             return not self.committed
 
 

@@ -212,7 +212,7 @@ class ISCSIConnector(base.Connector):
         if ours or not holdings.shares_link(target):
             # Otherwise whatever goes on there is another attachment's.
             try:
-                self._check(target, verbs.MOMENT)
+                self._check(target, verbs.SLOW_RETURN)
             except exception.TargetQuarantined as error:
                 return [f'{target}: {error}']
             leftovers = self._unreturned(target.link_key)
@@ -227,7 +227,7 @@ class ISCSIConnector(base.Connector):
             if self._sessions.ours(target, holdings)
             else contextlib.nullcontext(),
         ):
-            awaited = self._sessions.may_come(target, holdings)
+            awaited = self._sessions.is_login_pending(target, holdings)
             leftovers += self._sessions.log_out(target, holdings, deadline)
             if (
                 not leftovers

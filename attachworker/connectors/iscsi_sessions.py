@@ -166,7 +166,9 @@ class Sessions:
         holdings.withdraw_link(target)
         self._host.iscsi.late.forget(target.link_key)
 
-    def may_come(self, target: base.Target, holdings: base.Holdings) -> bool:
+    def is_login_pending(
+        self, target: base.Target, holdings: base.Holdings
+    ) -> bool:
         """Whether a login of ours may end yet, that nobody waits for."""
         if holdings.cut_short or not holdings.intends_link(target):
             return False

@@ -203,7 +203,7 @@ class LocalConnector(base.Connector):
                 )
             except OSError as error:
                 raise exception.HostToolFailed(
-                    tool='losetup', reason=error.strerror or str(error)
+                    what='losetup', reason=error.strerror or str(error)
                 ) from error
         elif not (
             holdings.made_device(target) or holdings.path_holders(target)

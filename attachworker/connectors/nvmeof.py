@@ -163,7 +163,7 @@ class NVMeOFConnector(base.Connector):
         may_remove: base.MayRemove,
     ) -> list[str]:
         try:
-            self._check(target, verbs.MOMENT)
+            self._check(target, verbs.SLOW_RETURN)
         except exception.TargetQuarantined as error:
             return [f'{target}: {error}']
         leftovers = self._unreturned(target.link_key)

@@ -122,7 +122,7 @@ class RBDConnector(base.Connector):
         may_remove: base.MayRemove,
     ) -> list[str]:
         try:
-            self._host.verbs.check(str(target), patience=verbs.MOMENT)
+            self._host.verbs.check(str(target), patience=verbs.SLOW_RETURN)
         except exception.TargetQuarantined as error:
             return [f'{target}: {error}']
         leftovers = self._unreturned(str(target))
@@ -179,7 +179,7 @@ class RBDConnector(base.Connector):
             return list(self._host.rbd.at(target.portal, target.lun))
         except OSError as error:
             raise exception.HostToolFailed(
-                tool='Reading the monitors of an image',
+                what='Reading the monitors of an image',
                 reason=error.strerror or str(error),
             ) from error
 
@@ -260,5 +260,5 @@ def _refusal(
             'disable them with "rbd feature disable"'
         )
     return exception.HostToolFailed(
-        tool=f'Mapping {target.lun}', reason=reason
+        what=f'Mapping {target.lun}', reason=reason
     )

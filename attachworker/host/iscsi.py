@@ -161,7 +161,7 @@ class ISCSI:
                 return self._privileged.login(*arguments)
             except TimeoutError:
                 # iscsiadm was killed; maybe its caller has left before
-                self.late.lose(about)
+                self.late.expect(about)
                 raise
 
         try:
@@ -193,7 +193,7 @@ class ISCSI:
             )
         if code == _NO_DAEMON:
             raise exception.HostToolFailed(
-                tool='iscsiadm', reason='iscsid is not running; start it'
+                what='iscsiadm', reason='iscsid is not running; start it'
             )
         if code == _NOT_IN_TIME:
             message = 'no login in time; the target may not exist there'
@@ -245,7 +245,7 @@ class ISCSI:
                 portal=portal, reason=_UNREACHABLE[code]
             )
         raise exception.HostToolFailed(
-            tool=f'iscsiadm (discovery at {portal})',
+            what=f'iscsiadm (discovery at {portal})',
             reason=f'exit code {code}: {_last_line(message)}',
         )
 
@@ -266,7 +266,7 @@ class ISCSI:
         )
         if code != _OK and sysfs.exists(session.directory):
             raise exception.HostToolFailed(
-                tool='iscsiadm (logout)',
+                what='iscsiadm (logout)',
                 reason=f'exit code {code}: {_last_line(message)}',
             )
 

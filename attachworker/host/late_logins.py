@@ -29,7 +29,7 @@ class LateLogins:
         with self._lock:
             self._told.add(key)
 
-    def lose(self, key: str) -> None:
+    def expect(self, key: str) -> None:
         """Nobody waits for it any more, and it may go on."""
         with self._lock:
             self._told.discard(key)

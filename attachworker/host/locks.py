@@ -244,7 +244,7 @@ def _opened(path: str) -> int:
                 os.fchown(descriptor, user, owner.st_gid)
     except OSError as error:
         raise exception.HostToolFailed(
-            tool=f'Lock file {path}', reason=error.strerror or str(error)
+            what=f'Lock file {path}', reason=error.strerror or str(error)
         ) from error
     return descriptor
 

@@ -132,7 +132,7 @@ class RBD:
 
         :raises OSError: they cannot be read
         """
-        deadline = deadlines.Deadline.after(verbs.MOMENT)
+        deadline = deadlines.Deadline.after(verbs.SLOW_RETURN)
         try:
             found = self._call(
                 'monitors', mapping.number, about='', deadline=deadline

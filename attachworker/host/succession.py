@@ -121,7 +121,7 @@ def _written_down(call: verbs.Call, directory: pathlib.Path) -> Iterator[None]:
             path.write_text(json.dumps([call.name, call.about, call.since]))
         except OSError as error:
             raise exception.HostToolFailed(
-                tool=f'Writing down {call.name} of {call.about}',
+                what=f'Writing down {call.name} of {call.about}',
                 reason=error.strerror or str(error),
             ) from error
         yield

@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds in which a verb that is merely slow returns after all: what undoes
 #: an operation comes right after its deadline.
-MOMENT = 1.0
+SLOW_RETURN = 1.0
 #: Of the helper's threads, so many for one storage, and so many that only
 #: those get who have none.
 _SHARE = 32
@@ -112,7 +112,7 @@ class Verbs:
         if about:
             self._refuse(
                 lambda call: (call.name, call.about) == (name, about),
-                deadline.sooner(MOMENT),
+                deadline.sooner(SLOW_RETURN),
             )
         outcome: list[Any] = []
         error: list[BaseException] = []
@@ -133,7 +133,7 @@ class Verbs:
         except (RuntimeError, MemoryError) as no_thread:
             self._returned(call)
             raise exception.HostToolFailed(
-                tool=f'{name} of {about}', reason=str(no_thread)
+                what=f'{name} of {about}', reason=str(no_thread)
             ) from no_thread
         # A cancel that comes now starts nothing new, and is no reason to
         # leave what runs.

@@ -212,7 +212,7 @@ class AttachHandler(handler.BaseHandler):
 
         The attachment's next operation waits for this.
         """
-        operation.when_hurried(run.attempts.hurry)
+        operation.when_to_wrap_up(run.attempts.wrap_up)
         run.undo_deadline = deadlines.Deadline.after(run.grace)
         if device.multipath_id is None and not (
             run.multipath and run.connector.puts_together()

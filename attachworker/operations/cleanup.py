@@ -30,7 +30,7 @@ class _Job:
     def expire(self) -> None:
         """It has no deadline."""
 
-    def hurry(self) -> None:
+    def wrap_up(self) -> None:
         """It waits for nothing that it could leave out."""
 
 

@@ -43,7 +43,7 @@ class Operations:
     :param default_deadline: seconds
     :param on_finish: is told of each operation that has its final result
     :param retention: seconds that results are kept
-    :param max_attempts: how often a request is gone on with by a worker that
+    :param max_attempts: how often a request is resumed by a worker that
         was started again
     """
 

@@ -102,7 +102,7 @@ def _joins(
         1,
         False,
         run.deadline.sooner(run.map_timeout),
-        give_up=run.attempts.hurried,
+        give_up=run.attempts.wrapping_up,
     )
     LOG.info(
         '%s: %s of %s %s',

@@ -71,7 +71,7 @@ class Operation:
     :ivar started: seconds since boot, when it was accepted here
     :ivar deadline: counted from the acceptance
     :ivar abandoned: why an operation that an earlier worker began, or that
-        was cancelled, is not gone on with; None otherwise
+        was cancelled, is not resumed; None otherwise
     :ivar resumed: whether an earlier worker began it
     :ivar reply_to: everybody who is to be told the result of a cast: a
         request may be sent again from elsewhere
@@ -112,8 +112,8 @@ class Operation:
         self._finished = threading.Event()
         self._ending = threading.Lock()
         self._on_end: list[Callable[[], None]] = []
-        self._hurried = threading.Event()
-        self._on_hurry: Callable[[], None] = self._hurried.set
+        self._wrapping_up = threading.Event()
+        self._on_wrap_up: Callable[[], None] = self._wrapping_up.set
         self._on_cancel: Callable[[], None] = self._cancelled.set
         #: Called as one begins that an earlier worker began.
         self.when_begun: Callable[[], None] = lambda: None
@@ -234,15 +234,15 @@ class Operation:
         if reply_to.as_dict() not in known:
             self.reply_to.append(reply_to)
 
-    def hurry(self) -> None:
+    def wrap_up(self) -> None:
         """Somebody waits for the end of this operation."""
-        self._hurried.set()
-        self._on_hurry()
+        self._wrapping_up.set()
+        self._on_wrap_up()
 
-    def when_hurried(self, act: Callable[[], None]) -> None:
+    def when_to_wrap_up(self, act: Callable[[], None]) -> None:
         """Call ``act`` once somebody waits for the end of it."""
-        self._on_hurry = act
-        if self._hurried.is_set():
+        self._on_wrap_up = act
+        if self._wrapping_up.is_set():
             act()
 
     def finish(self, result: objects.OperationResult) -> None:

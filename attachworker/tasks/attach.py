@@ -216,7 +216,7 @@ class VerifyDevice(base.Task):
             run.host.block.read_first_block(device, run.deadline)
         except OSError as error:
             raise exception.HostToolFailed(
-                tool=f'Reading {disk}', reason=str(error)
+                what=f'Reading {disk}', reason=str(error)
             ) from error
         if run.info.access_mode == 'rw' and run.host.block.read_only(disk):
             run.warnings.append(f'{disk} is read-only on the storage')

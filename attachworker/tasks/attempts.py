@@ -40,7 +40,7 @@ class Attempts:
         self._changed = threading.Condition()
         self._outcomes: dict[base.Target, base.PathOutcome] = {}
         self._interests: dict[base.Target, base.Interest] = {}
-        self._hurried = False
+        self._wrapping_up = False
         self._stopped = False
 
     def start(
@@ -70,7 +70,7 @@ class Attempts:
                 outcome = base.PathOutcome(target, error=error)
             except OSError as error:
                 failure = exception.HostToolFailed(
-                    tool=f'Connecting {target}', reason=str(error)
+                    what=f'Connecting {target}', reason=str(error)
                 )
                 outcome = base.PathOutcome(target, error=failure)
             except BaseException:
@@ -84,7 +84,7 @@ class Attempts:
             ).start()
         except (RuntimeError, MemoryError) as no_thread:
             failure = exception.HostToolFailed(
-                tool=f'Connecting {target}', reason=str(no_thread)
+                what=f'Connecting {target}', reason=str(no_thread)
             )
             self._end(base.PathOutcome(target, error=failure))
 
@@ -123,21 +123,21 @@ class Attempts:
     def settle(
         self, target: base.Target, deadline: deadlines.Deadline
     ) -> base.PathOutcome:
-        """The outcome of one attempt, unless somebody is in a hurry."""
+        """The outcome of one attempt, unless it is to be wrapped up."""
         with self._changed:
             self._changed.wait_for(
-                lambda: target in self._outcomes or self._hurried,
+                lambda: target in self._outcomes or self._wrapping_up,
                 deadline.remaining(),
             )
             return self._outcomes.get(target, base.PathOutcome(target))
 
-    def hurried(self) -> bool:
-        return self._hurried
+    def wrapping_up(self) -> bool:
+        return self._wrapping_up
 
-    def hurry(self) -> None:
+    def wrap_up(self) -> None:
         """End every :meth:`settle`."""
         with self._changed:
-            self._hurried = True
+            self._wrapping_up = True
             self._changed.notify_all()
 
     def stop_waiting(self) -> None:
@@ -161,7 +161,7 @@ class Attempts:
     ) -> bool:
         """Stop an attempt; True once nothing of it goes on."""
         interest = self._interests.get(target)
-        if interest is None or interest.lose():
+        if interest is None or interest.withdraw():
             return True
         with self._changed:
             self._changed.notify_all()  # it may be waiting for its turn
@@ -207,7 +207,7 @@ class Attempts:
         interest = self._interests[target]
         with self._changed:
             while True:
-                if self._enough() or interest.lost or self._stopped:
+                if self._enough() or interest.withdrawn or self._stopped:
                     raise exception.OperationCancelled(step=step)
                 left = self._turn_ends - deadlines.now()
                 if self._turn is None or left <= 0:

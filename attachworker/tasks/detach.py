@@ -33,7 +33,8 @@ class FindPaths(base.Task):
         found = [
             path
             for target in run.targets
-            if not run.takedown.heirs and not run.holdings.path_holders(target)
+            if not run.takedown.other_attachments
+            and not run.holdings.path_holders(target)
             for path in connector.paths(target)
             if self._is_ours(path)
         ]
@@ -79,9 +80,10 @@ class CheckUnused(base.Task):
             raise exception.DeviceInUse(
                 device=', '.join(disks), users=f'this host: {", ".join(own)}'
             )
-        if run.takedown.tenants and not run.force:
+        if run.takedown.local_attachments and not run.force:
             raise exception.DeviceInUse(
-                device=', '.join(disks), users=', '.join(run.takedown.tenants)
+                device=', '.join(disks),
+                users=', '.join(run.takedown.local_attachments),
             )
         told: set[str] = set()
         for disk, found in self.run.takedown.users(disks).items():
@@ -198,5 +200,5 @@ class VerifyGone(base.Task):
         run.leftovers += [one for one in left if one not in run.leftovers]
         if run.leftovers:
             raise exception.HostToolFailed(
-                tool='The detach', reason='; '.join(run.leftovers)
+                what='The detach', reason='; '.join(run.leftovers)
             )

@@ -45,5 +45,5 @@ class DiscoverTargets(base.Task):
             return connector.discover(run.info, run.multipath, run.deadline)
         except OSError as error:
             raise exception.HostToolFailed(
-                tool='Discovery', reason=str(error)
+                what='Discovery', reason=str(error)
             ) from error

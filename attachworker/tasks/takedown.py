@@ -47,8 +47,8 @@ class Takedown:
     :param force: go on where data or a user may be lost
     :param kept: paths whose devices stay
     :param map_timeout: seconds that multipathd may take to remove a map
-    :ivar heirs: other attachments of the volume, the oldest first
-    :ivar tenants: attachments of its device as a local one
+    :ivar other_attachments: other attachments of the volume, the oldest first
+    :ivar local_attachments: attachments of its device as a local one
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Takedown:
     # -- whose it is
 
     @functools.cached_property
-    def heirs(self) -> list[str]:
+    def other_attachments(self) -> list[str]:
         return [
             name
             for like in self._targets[:1]
@@ -88,7 +88,7 @@ class Takedown:
         ]
 
     @functools.cached_property
-    def tenants(self) -> list[str]:
+    def local_attachments(self) -> list[str]:
         return [
             f'attachment {name}'
             for like in self._targets[:1]
@@ -98,7 +98,7 @@ class Takedown:
     @property
     def shared(self) -> bool:
         """Whether the volume itself stays, for other attachments."""
-        return bool(self.heirs) or any(
+        return bool(self.other_attachments) or any(
             self._holdings.path_holders(target) for target in self._targets
         )
 
@@ -149,7 +149,7 @@ class Takedown:
             if not isinstance(error, OSError):
                 raise
             raise exception.HostToolFailed(
-                tool=f'Looking for users of {names}', reason=str(error)
+                what=f'Looking for users of {names}', reason=str(error)
             ) from error
 
     def own_file_systems(self, disks: list[str]) -> list[str]:
@@ -161,7 +161,7 @@ class Takedown:
             found = self._host.users.own_file_systems(disks, self._deadline)
         except OSError as error:
             raise exception.HostToolFailed(
-                tool=f'Looking for file systems on {", ".join(disks)}',
+                what=f'Looking for file systems on {", ".join(disks)}',
                 reason=str(error),
             ) from error
         return [name for names in found.values() for name in names]
@@ -283,8 +283,8 @@ class Takedown:
         :param beside: a disk of the volume that stays, and is to have no map
         :returns: what is left
         """
-        if self.heirs and not self._undo:
-            self._holdings.hand_over(target, self.heirs[0])
+        if self.other_attachments and not self._undo:
+            self._holdings.hand_over(target, self.other_attachments[0])
             return []
         disks = [path.disk for path in self._connector.paths(target)]
         wwids = self._wwids_of_maps(disks)
@@ -332,7 +332,7 @@ class Takedown:
             if held is not None and not self._is_ours(held, self._paths()):
                 reasons = self._keeps_working(held, path)
             else:
-                users = self._lasting_users(path.disk) + self.tenants
+                users = self._lasting_users(path.disk) + self.local_attachments
                 reasons = [f'in use by {user}' for user in users]
             if reasons and not self._force:
                 return False, [f'device {path.disk}, {x}' for x in reasons]

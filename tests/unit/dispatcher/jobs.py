@@ -34,10 +34,10 @@ class Job:
         self._begun = threading.Event()
         self._end = threading.Event()
         self.ended = threading.Event()
-        self.hurried = threading.Event()
+        self.wrapping_up = threading.Event()
 
-    def hurry(self) -> None:
-        self.hurried.set()
+    def wrap_up(self) -> None:
+        self.wrapping_up.set()
 
     def expire(self) -> None:
         assert self.waits

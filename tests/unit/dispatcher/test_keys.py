@@ -28,8 +28,8 @@ def test_jobs_with_a_key_in_common_run_one_after_another(make: Make) -> None:
     # Then of those two one waits, and the first knows
     settle(dispatcher)
     assert second.waits
-    assert first.hurried.is_set()
-    assert not other.hurried.is_set()
+    assert first.wrapping_up.is_set()
+    assert not other.wrapping_up.is_set()
     first.end()
     second.begun()
     second.end()
@@ -45,10 +45,10 @@ def test_who_comes_later_does_not_overtake_by_another_key(make: Make) -> None:
     # When one comes that needs only the other key, which nobody has
     third = Job('three', keys='b')
     add(dispatcher, third)
-    # Then it waits for its turn, and hurries the one before it
+    # Then it waits for its turn, and the one before it wraps up
     settle(dispatcher)
     assert third.waits
-    assert second.hurried.is_set()
+    assert second.wrapping_up.is_set()
     first.end()
     second.begun()
     assert third.waits

@@ -230,7 +230,7 @@ def test_whatever_comes_the_limits_hold(
     assert broken == []
 
 
-def test_a_job_that_others_of_its_attachment_wait_for_is_hurried(
+def test_a_job_that_others_of_its_attachment_wait_for_is_asked_to_wrap_up(
     make: Make,
 ) -> None:
     # Given a job that runs, and one of another attachment
@@ -239,25 +239,25 @@ def test_a_job_that_others_of_its_attachment_wait_for_is_hurried(
     add(dispatcher, first, other)
     first.begun()
     other.begun()
-    assert not first.hurried.is_set()
+    assert not first.wrapping_up.is_set()
     # When there is another one for the first attachment
     second = Job('one')
     add(dispatcher, second)
     # Then the first one knows, and nobody else
-    assert first.hurried.is_set()
-    assert not other.hurried.is_set()
-    assert not second.hurried.is_set()
+    assert first.wrapping_up.is_set()
+    assert not other.wrapping_up.is_set()
+    assert not second.wrapping_up.is_set()
     for job in (first, second, other):
         job.end()
 
 
-def test_stop_hurries_what_runs(make: Make) -> None:
+def test_stop_has_what_runs_wrap_up(make: Make) -> None:
     dispatcher = make()
     job = Job('one')
     add(dispatcher, job)
     job.begun()
     assert dispatcher.stop(0.0) is False
-    assert job.hurried.is_set()
+    assert job.wrapping_up.is_set()
     job.end()
 
 

@@ -28,7 +28,7 @@ def test_what_has_given_its_answer_takes_no_place(make: Make) -> None:
     # And one of its own attachment does not
     same = Job('one')
     add(dispatcher, same)
-    assert first.hurried.is_set()
+    assert first.wrapping_up.is_set()
     second.end()
     settle(dispatcher)
     assert same.waits
@@ -37,7 +37,7 @@ def test_what_has_given_its_answer_takes_no_place(make: Make) -> None:
     same.end()
 
 
-def test_of_those_that_go_on_without_a_place_the_first_is_hurried(
+def test_of_those_that_go_on_without_a_place_the_first_is_asked_to_wrap_up(
     make: Make,
 ) -> None:
     dispatcher = make(running=2, per_backend=2)
@@ -46,10 +46,10 @@ def test_of_those_that_go_on_without_a_place_the_first_is_hurried(
     for job in (other, *jobs):
         dispatcher.add(job)
         job.begun()
-        assert not jobs[0].hurried.is_set()
+        assert not jobs[0].wrapping_up.is_set()
         dispatcher.give_up_place(job)
-    assert [job.hurried.is_set() for job in jobs] == [True, False, False]
-    assert not other.hurried.is_set()
+    assert [job.wrapping_up.is_set() for job in jobs] == [True, False, False]
+    assert not other.wrapping_up.is_set()
     for job in (other, *jobs):
         job.end()
 

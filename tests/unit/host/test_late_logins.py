@@ -18,7 +18,7 @@ def test_what_somebody_waits_for_does_not_come_late() -> None:
 def test_what_nobody_waits_for_may_come_until_iscsid_has_given_up() -> None:
     late = late_logins.LateLogins()
     late.begin(KEY)
-    late.lose(KEY)
+    late.expect(KEY)
     assert late.possible(KEY, LONG)
     assert not late.possible(KEY, 0.0)
 

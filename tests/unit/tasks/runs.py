@@ -319,13 +319,13 @@ class FakeScsi:
 class FakeHoldings:
     """Targets in ``others`` are used by other attachments.
 
-    :ivar heirs: other attachments of the volume
+    :ivar other_attachments: other attachments of the volume
     :ivar found: targets whose device was there before
     """
 
     def __init__(self) -> None:
         self.others: set[base.Target] = set()
-        self.heirs: list[str] = []
+        self.other_attachments: list[str] = []
         self.found: set[base.Target] = set()
         self.released: list[base.Target] = []
         self.handed_over: list[tuple[base.Target, str]] = []
@@ -341,7 +341,7 @@ class FakeHoldings:
         self.identity = identity
 
     def volume_holders(self, identity: str | None, like: Any) -> list[str]:
-        return self.heirs
+        return self.other_attachments
 
     def has_map(self, attachment_id: str) -> bool | None:
         return False

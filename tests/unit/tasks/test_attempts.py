@@ -240,7 +240,7 @@ def test_who_is_in_a_hurry_does_not_wait() -> None:
     connector = runs.FakeConnector()
     answer = connector.during[runs.ONE] = threading.Event()
     tries = begin(connector, runs.ONE)
-    tries.hurry()
+    tries.wrap_up()
     assert tries.settle(runs.ONE, soon()) == base.PathOutcome(runs.ONE)
     answer.set()
     assert tries.wait(runs.ONE, soon()).path is not None
