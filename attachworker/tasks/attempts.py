@@ -191,7 +191,11 @@ class Attempts:
     def adopt(self, path: base.Path) -> None:
         """Use a path that somebody else has connected, and no other."""
         with self._changed:
-            self._outcomes = {path.target: base.PathOutcome(path.target, path)}
+            for target in self._outcomes:
+                self._outcomes[target] = base.PathOutcome(
+                    target, error=exception.OperationCancelled(step='its use')
+                )
+            self._outcomes[path.target] = base.PathOutcome(path.target, path)
 
     def _take_turn(
         self, target: base.Target, step: str, deadline: deadlines.Deadline

@@ -286,31 +286,47 @@ class Takedown:
         if self.other_attachments and not self._undo:
             self._holdings.hand_over(target, self.other_attachments[0])
             return []
-        disks = [path.disk for path in self._connector.paths(target)]
+        disks = {path.disk for path in self._connector.paths(target)}
         wwids = self._wwids_of_maps(disks)
         left = self._connector.disconnect(
             target, self._holdings, self._deadline, self._may_remove
         )
         if disks and beside is not None:
             # It may have come meanwhile.
-            wwids |= self._wwids_of_maps([beside])
-        for wwid in wwids:
-            self._remove_unwanted(wwid, beside)
+            wwids |= self._wwids_of_maps({beside})
+        for wwid in wwids if not left else ():
+            self._remove_unwanted(wwid, disks, beside)
         return left
 
-    def _wwids_of_maps(self, disks: list[str]) -> set[str]:
+    def _wwids_of_maps(self, disks: set[str]) -> set[str]:
         maps = map(self._host.multipath.of, disks)
         return {one.wwid for one in maps if one is not None}
 
-    def _remove_unwanted(self, wwid: str, beside: str | None) -> None:
+    def _remove_unwanted(
+        self, wwid: str, gone: set[str], beside: str | None
+    ) -> None:
         """Remove a map if its last disk is one that was given away as it is.
 
         For a moment the volume had two disks, because the storage has two
         names for it, or one was late, and multipathd has made a map of them.
+
+        :param gone: disks that were removed. multipathd takes them out of a
+            new map only once udev has seen that.
         """
         multipath = self._host.multipath
-        now = multipath.find(wwid)
-        if now is None or len(now.disks) != 1:
+
+        def look() -> Map | bool | None:
+            found = multipath.find(wwid)
+            if found is None:
+                return False
+            return None if gone.intersection(found.disks) else found
+
+        now = self._host.uevents.wait_for(
+            look,
+            lambda event: '/block/dm-' in event['DEVPATH'],
+            self._deadline.sooner(_UNWANTED),
+        )
+        if not isinstance(now, Map) or len(now.disks) != 1:
             return
         if now.disks[0] != beside:
             path = self._connector.path_of(now.disks[0])

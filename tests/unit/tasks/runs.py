@@ -408,6 +408,10 @@ def make(
             scsi=FakeScsi(),
             check_device=lambda disk, address: None,
             verbs=verbs.Verbs(),
+            # nothing changes while somebody waits
+            uevents=types.SimpleNamespace(
+                wait_for=lambda look, relevant, deadline: look()
+            ),
         ),
         get_connector=lambda protocol: chosen,  # type: ignore[arg-type,return-value]
         holdings=FakeHoldings(),  # type: ignore[arg-type]
