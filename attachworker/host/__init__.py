@@ -107,4 +107,5 @@ class Host:
         return path.read_text(encoding='ascii').strip()
 
     def close(self) -> None:
+        self.succession.end()
         self.uevents.close()

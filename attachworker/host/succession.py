@@ -44,6 +44,7 @@ class Succession:
     ) -> None:
         self._hold = hold
         self._calls = calls
+        self._ours: pathlib.Path | None = None
 
     def begin(self, state: pathlib.Path, patience: float) -> None:
         """Wait for the helpers of earlier workers; write down what ours does.
@@ -66,7 +67,7 @@ class Succession:
     def _begin(
         self, place: pathlib.Path, deadline: deadlines.Deadline
     ) -> None:
-        ours = place / uuid.uuid4().hex
+        ours = self._ours = place / uuid.uuid4().hex
         ours.mkdir(mode=0o700, parents=True)
         (ours / process.LOCK).touch(0o600)
         self._hold(str(ours / process.LOCK))
@@ -83,6 +84,14 @@ class Succession:
                 call.about,
                 call.seconds,
             )
+
+    def end(self) -> None:
+        """Leave nothing to wait for, if nothing goes on.
+
+        No verb can be begun after that: it could not be written down.
+        """
+        if self._ours is not None and self._calls.idle:
+            shutil.rmtree(self._ours, ignore_errors=True)
 
     def _follow(self, directory: pathlib.Path) -> threading.Event:
         """Set once the helper whose directory this is has ended."""

@@ -252,6 +252,12 @@ class Verbs:
         if call is not None:
             raise _quarantined(call)
 
+    @property
+    def idle(self) -> bool:
+        """Whether none is running."""
+        with self._changed:
+            return not self._running
+
     def stuck(self) -> list[Call]:
         """All verbs that were given up and have not returned."""
         with self._changed:

@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 import pathlib
 import threading
+import time
 
 import pytest
 
@@ -42,6 +43,9 @@ class Worker:
 
     def stuck(self) -> list[tuple[str, str]]:
         return [(one.name, one.about) for one in self.calls.stuck()]
+
+    def stop(self) -> None:
+        self._succession.end()
 
     def end_helper(self) -> None:
         assert self.helper.lock is not None
@@ -184,6 +188,32 @@ def test_a_helper_that_ends_soon_is_waited_for(
     # Then nothing is stuck when it has started
     starting.join()
     assert worker.stuck() == []
+
+
+def test_a_worker_that_was_stopped_leaves_nothing_to_wait_for(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a worker that has stopped, and whose helper has not ended yet
+    earlier = Worker(tmp_path)
+    earlier.start()
+    earlier.call(lambda: None)
+    earlier.stop()
+    # When the next one starts, then it does not wait
+    began = time.monotonic()
+    Worker(tmp_path).start(PATIENCE)
+    assert time.monotonic() - began < PATIENCE
+    # And the one before begins nothing any more
+    with pytest.raises(exception.HostToolFailed):
+        earlier.call(lambda: pytest.fail('it was called'))
+
+
+def test_a_worker_that_was_stopped_leaves_what_still_runs(
+    tmp_path: pathlib.Path, killed: Killed
+) -> None:
+    killed.stop()
+    following = Worker(tmp_path)
+    following.start()
+    assert following.stuck() == [('block.flush', 'sda')]
 
 
 def test_several_helpers_are_told_from_each_other(
