@@ -27,11 +27,10 @@ lab_timeout=${LAB_TIMEOUT:-2700}
 slowest=20
 
 # The longest come first, so that the last ones end at about the same time.
-check=(unit contract sequences properties-sample style)
+check=(unit contract sequences properties style)
 all=(
     lab-kernel lab-contract crash-kill crash-kill-attach functional lab-qemu
-    lab-parity crash properties lab-systemd
-    unit contract sequences style power lab install
+    lab-parity crash lab-systemd "${check[@]}" power lab install
 )
 
 suite() {
@@ -39,13 +38,7 @@ suite() {
     local sequences=tests/contract/test_sequences.py
     case $1 in
         style) style ;;
-        unit | functional | install) native "tests/$1" ;;
-        properties)
-            # 2,000 are wanted here once all families were seen to pass.
-            ATTACHWORKER_SCHEDULES=60 ATTACHWORKER_READS=2 \
-                native tests/properties
-            ;;
-        properties-sample) native tests/properties ;;
+        unit | properties | functional | install) native "tests/$1" ;;
         contract) native tests/contract --ignore "$sequences" ;;
         sequences) native "$sequences" ;;
         crash) native tests/crash --ignore "$kill" ;;

@@ -9,10 +9,16 @@ other error tells nothing of it and is raised, with the path that could not be
 read.
 """
 
+from collections.abc import Callable
 import errno
+import functools
 import os
 import pathlib
 import stat
+from typing import Any
+from typing import TypeVar
+
+T = TypeVar('T')
 
 #: There is no such name; what it led through is something else by now; or
 #: the device has gone while its attribute was open.
@@ -65,11 +71,7 @@ def names(directory: Place) -> list[str]:
 
     :raises OSError: nobody knows
     """
-    try:
-        return sorted(os.listdir(directory))
-    except OSError as error:
-        _unless_gone(error, directory)
-        return []
+    return sorted(_ask(os.listdir, directory) or ())
 
 
 def nodes(directory: pathlib.Path) -> dict[str, int]:
@@ -93,11 +95,8 @@ def node(path: pathlib.Path) -> int | None:
 
     :raises OSError: nobody knows
     """
-    try:
-        return os.lstat(path).st_ino
-    except OSError as error:
-        _unless_gone(error, path)
-        return None
+    status = _ask(os.lstat, path)
+    return None if status is None else status.st_ino
 
 
 def read_dm(device: pathlib.Path, name: str) -> str | None:
@@ -115,12 +114,7 @@ def exists(path: Place) -> bool:
 
     :raises OSError: nobody knows
     """
-    try:
-        os.stat(path)
-    except OSError as error:
-        _unless_gone(error, path)
-        return False
-    return True
+    return _ask(os.stat, path) is not None
 
 
 def instance(directory: Place) -> int | None:
@@ -129,12 +123,9 @@ def instance(directory: Place) -> int | None:
     :param directory: of the device, or a link to it
     :raises OSError: nobody knows
     """
-    try:
-        # The kernel counts these numbers up.
-        return os.stat(directory).st_ino
-    except OSError as error:
-        _unless_gone(error, directory)
-        return None
+    # The kernel counts these numbers up.
+    status = _ask(os.stat, directory)
+    return None if status is None else status.st_ino
 
 
 def node_number(path: pathlib.Path) -> str | None:
@@ -142,12 +133,8 @@ def node_number(path: pathlib.Path) -> str | None:
 
     :raises OSError: nobody knows
     """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        _unless_gone(error, path)
-        return None
-    if not stat.S_ISBLK(status.st_mode):
+    status = _ask(os.stat, path)
+    if status is None or not stat.S_ISBLK(status.st_mode):
         return None
     return f'{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}'
 
@@ -157,8 +144,17 @@ def resolved(path: pathlib.Path) -> pathlib.Path | None:
 
     :raises OSError: nobody knows
     """
+    found = _ask(functools.partial(os.path.realpath, strict=True), path)
+    return None if found is None else pathlib.Path(found)
+
+
+def _ask(question: Callable[[Any], T], path: Place) -> T | None:
+    """The answer to a system call; None if what it is about is gone.
+
+    :raises OSError: nobody knows
+    """
     try:
-        return pathlib.Path(os.path.realpath(path, strict=True))
+        return question(path)
     except OSError as error:
         _unless_gone(error, path)
         return None

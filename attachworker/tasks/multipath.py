@@ -52,7 +52,8 @@ class MapMultipath(base.Task):
         run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
         paths, _ = attach.verified(run, connector, run.attempts.paths(), wwn)
         self._grow(connector, paths, wwn)
-        found = self._wait(wwn, paths, len(paths), _JOINING) or self._wait(
+        joining = min(_JOINING, run.map_timeout)
+        found = self._wait(wwn, paths, len(paths), joining) or self._wait(
             wwn, paths, run.min_paths, run.map_timeout
         )
         if found is not None:

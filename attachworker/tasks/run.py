@@ -10,7 +10,6 @@ import dataclasses
 import functools
 
 from attachworker import deadline as deadlines
-from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.host import Host
@@ -166,10 +165,7 @@ class Run:
         """
         if not self.made_map:
             return []
-        try:
-            return self.undo.remove_map()
-        except (exception.AttachWorkerError, OSError) as error:
-            return [f'map: {error}']
+        return self.undo.collect(self.undo.remove_map, 'map')
 
     def let_go(
         self, target: base.Target, beside: str | None = None

@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 #: Seconds in which a map that is in use may turn out not to be.
 _GRACE = 2.0
 #: Seconds that whoever only looks at a new device gets to let go of it.
-_MOMENT = 5.0
+_LOOKING = 5.0
 #: Seconds that a map which nobody was to have gets to go.
 _UNWANTED = 3.0
 
@@ -182,7 +182,7 @@ class Takedown:
 
         # Nothing tells when it is closed; the slow timer does it.
         self._host.uevents.wait_for(
-            look, lambda _: False, self._deadline.sooner(_MOMENT)
+            look, lambda _: False, self._deadline.sooner(_LOOKING)
         )
         return users
 
@@ -193,16 +193,20 @@ class Takedown:
 
         :returns: what is left; what is below something that is left stays
         """
-        left = self.close_mapping() or self._collect(self.remove_map, 'map')
+        left = self.close_mapping() or self.collect(self.remove_map, 'map')
         if left:
             return left
         for target in self._targets:
-            left += self._collect(
+            left += self.collect(
                 functools.partial(self.disconnect, target), str(target)
             )
         return left
 
-    def _collect(self, act: Callable[[], list[str]], what: str) -> list[str]:
+    def collect(self, act: Callable[[], list[str]], what: str) -> list[str]:
+        """What is left after an act, also if it raises.
+
+        :param what: it takes down
+        """
         try:
             return act()
         except (exception.AttachWorkerError, OSError) as error:
@@ -286,17 +290,23 @@ class Takedown:
         if self.other_attachments and not self._undo:
             self._holdings.hand_over(target, self.other_attachments[0])
             return []
-        disks = {path.disk for path in self._connector.paths(target)}
+        disks = self._disks(target)
         wwids = self._wwids_of_maps(disks)
         left = self._connector.disconnect(
             target, self._holdings, self._deadline, self._may_remove
         )
-        if disks and beside is not None:
+        if not wwids and beside is None:
+            return left
+        gone = disks - self._disks(target)
+        if gone and beside is not None:
             # It may have come meanwhile.
             wwids |= self._wwids_of_maps({beside})
-        for wwid in wwids if not left else ():
-            self._remove_unwanted(wwid, disks, beside)
+        for wwid in wwids if gone else ():
+            self._remove_unwanted(wwid, gone, beside)
         return left
+
+    def _disks(self, target: base.Target) -> set[str]:
+        return {path.disk for path in self._connector.paths(target)}
 
     def _wwids_of_maps(self, disks: set[str]) -> set[str]:
         maps = map(self._host.multipath.of, disks)

@@ -124,6 +124,29 @@ def disks(bed: beds.Bed) -> set[str]:
 
 
 @contextlib.contextmanager
+def left_in_use(
+    bed: beds.Bed, worker: harness.Harness, volume: beds.Volume, name: str
+) -> Iterator[objects.OperationResult]:
+    """An attach that is cancelled once somebody has its new device open.
+
+    It is open until the end of the ``with`` block.
+    """
+    known = disks(bed)
+    request_id = str(uuid.uuid4())
+    with contextlib.ExitStack() as users:
+
+        def meanwhile() -> None:
+            (new,) = disks(bed) - known
+            users.enter_context(bed.opened(f'/dev/{new}'))
+            worker.api.cancel({}, worker.name, request_id)
+
+        InterruptedRun.hooks[name, 'before VerifyDevice'] = meanwhile
+        result = worker.attach(volume, name, request_id=request_id)
+        assert result.error.code == 'cancelled', result.as_dict()
+        yield result
+
+
+@contextlib.contextmanager
 def used(
     bed: beds.Bed, device: objects.DeviceInfo, use: bool
 ) -> Iterator[None]:
@@ -254,20 +277,10 @@ def test_an_undo_leaves_a_device_that_somebody_uses(
     # Given an attach whose new device somebody has opened
     volume = bed.create_volume()
     before = bed.snapshot()
-    request_id = str(uuid.uuid4())
     known = disks(bed)
-    with contextlib.ExitStack() as users:
-
-        def meanwhile() -> None:
-            (new,) = disks(bed) - known
-            users.enter_context(bed.opened(f'/dev/{new}'))
-            worker.api.cancel({}, worker.name, request_id)
-
-        InterruptedRun.hooks['attachment', 'before VerifyDevice'] = meanwhile
-        # When it is cancelled
-        result = worker.attach(volume, 'attachment', request_id=request_id)
+    # When it is cancelled
+    with left_in_use(bed, worker, volume, 'attachment') as result:
         # Then the device stays, and who uses it is told
-        assert result.error.code == 'cancelled', result.as_dict()
         assert 'in use by process' in ' '.join(result.leftovers)
         assert len(disks(bed) - known) == 1
     # And it goes once nobody uses it
@@ -454,17 +467,7 @@ def test_clean_up_leaves_what_another_attachment_has_taken(
 ) -> None:
     # Given an attach that was undone, and left a device that was in use
     volume = bed.create_volume()
-    known = disks(bed)
-    request_id = str(uuid.uuid4())
-    with contextlib.ExitStack() as users:
-
-        def meanwhile() -> None:
-            (new,) = disks(bed) - known
-            users.enter_context(bed.opened(f'/dev/{new}'))
-            worker.api.cancel({}, worker.name, request_id)
-
-        InterruptedRun.hooks['first', 'before VerifyDevice'] = meanwhile
-        result = worker.attach(volume, 'first', request_id=request_id)
+    with left_in_use(bed, worker, volume, 'first') as result:
         assert 'in use by' in ' '.join(result.leftovers)
         # When the volume is attached once more, and then nobody uses it
         second = attached(worker, volume, 'second')

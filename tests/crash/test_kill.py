@@ -9,7 +9,6 @@ the volume attached and recorded, or as it was before. The points are those
 that a run passes, so a new task or verb is tried without being listed here.
 """
 
-from collections.abc import Iterator
 import contextlib
 import functools
 import pathlib
@@ -69,14 +68,6 @@ TWICE = [
 #: Of the points that a first run passes, those that another must, too. Which
 #: of two threads is quicker changes some.
 _NEARLY_ALL = 0.9
-
-
-@pytest.fixture
-def bed() -> Iterator[SimulatedBed]:
-    bed = SimulatedBed()
-    bed.set_multipathd()
-    yield bed
-    bed.close()
 
 
 @pytest.mark.timeout(900)

@@ -20,14 +20,6 @@ from tests.simulator.bed import SimulatedBed
 
 
 @pytest.fixture
-def bed() -> Iterator[SimulatedBed]:
-    bed = SimulatedBed()
-    bed.set_multipathd()
-    yield bed
-    bed.close()
-
-
-@pytest.fixture
 def worker(bed: SimulatedBed) -> Iterator[harness.Harness]:
     with harness.Harness(bed, iscsi={'login_timeout': 5}) as running:
         yield running

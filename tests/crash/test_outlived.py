@@ -8,10 +8,8 @@ process is that has made it. Whatever comes of it then is known, and goes.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
 import functools
 import pathlib
-import time
 
 import pytest
 
@@ -22,6 +20,7 @@ from tests.crash import machines
 from tests.crash import victim
 from tests.crash.scene import Ask
 from tests.crash.scene import Await
+from tests.crash.test_once import until
 from tests.simulator.bed import SimulatedBed
 
 PATIENCE = 30.0
@@ -66,21 +65,6 @@ TAKEN = [
     ('loop.detach', alone(lambda bed: bed.create_local_volume())),
     ('encryption.close', alone(encrypted)),
 ]
-
-
-@pytest.fixture
-def bed() -> Iterator[SimulatedBed]:
-    bed = SimulatedBed()
-    bed.set_multipathd()
-    yield bed
-    bed.close()
-
-
-def until(look: Callable[[], bool], about: Callable[[], object]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not look():
-        assert time.monotonic() < limit, about()
-        time.sleep(0.01)
 
 
 def encryption(verb: str) -> dict[str, object]:

@@ -6,19 +6,18 @@
 On the simulated host: there everything hangs for as long as a test wants.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterator
 import concurrent.futures
 import pathlib
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
 
 from tests import harness
+from tests.contract.test_multipath import until
 from tests.simulator import faults
 from tests.simulator.bed import SimulatedBed
 
@@ -52,13 +51,6 @@ def callers() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
 def worker(bed: SimulatedBed, **options: Any) -> harness.Harness:
     iscsi = {'login_timeout': _SILENCE, **options.pop('iscsi', {})}
     return harness.Harness(bed, iscsi=iscsi, **options)
-
-
-def until(look: Callable[[], Any]) -> None:
-    limit = time.monotonic() + _PATIENCE
-    while not look():
-        assert time.monotonic() < limit, 'it did not happen'
-        time.sleep(0.02)
 
 
 def attempts() -> int:
