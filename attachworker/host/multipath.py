@@ -21,7 +21,8 @@ _PARTITION = re.compile(r'part\d+-mpath-.+')
 
 #: Seconds in which udev is done with a map that has lost its last disk.
 _RELEASE = 3.0
-#: Seconds in which a multipathd that has died is started again.
+#: Seconds in which a multipathd that has died is started again, and in which
+#: it learns of a map.
 _RETURN = 10.0
 #: What an answer of a multipathd that is not there looks like.
 _SILENCE = frozenset((errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE))
@@ -35,7 +36,7 @@ class Map:
 
     :ivar name: kernel name, for example ``dm-0``
     :ivar wwid: of the volume, as multipath spells it
-    :ivar disks: its paths, by kernel name
+    :ivar disks: those of its paths that the kernel has, by kernel name
     """
 
     name: str
@@ -130,34 +131,12 @@ class Multipath:
     def working(self, found: Map, deadline: deadlines.Deadline) -> list[str]:
         """The disks of a map that multipathd has not given up.
 
-        :raises OSError: multipathd does not say; if it has died, it is not
-            back in time
+        :raises OSError: multipathd does not say
         """
-        refusal: OSError | None = None
-
-        def look() -> list[tuple[str, str]] | None:
-            nonlocal refusal
-            try:
-                return list(
-                    self._call('map_paths', found.name, deadline, found.name)
-                )
-            except OSError as error:
-                # Once it is back, it does not know the map at first.
-                if refusal is None and not self._has_died(error):
-                    raise
-                refusal = error
-                return None
-
-        states = self._uevents.wait_for(
-            look, lambda _: False, deadline.sooner(_RETURN)
+        states = self._until_answered(
+            'map_paths', found, deadline.sooner(_RETURN)
         )
-        if states is None:
-            raise refusal or OSError(errno.ETIMEDOUT, 'it was not asked')
         return [disk for disk, state in states if state == 'active']
-
-    def _has_died(self, error: OSError) -> bool:
-        """Whether that is why multipathd has not answered."""
-        return error.errno in _SILENCE and self._was_not_stopped()
 
     def _was_not_stopped(self) -> bool:
         """It leaves the file with its number behind when it dies."""
@@ -275,29 +254,9 @@ class Multipath:
     def resize(self, found: Map, deadline: deadlines.Deadline) -> None:
         """Give a map the size of its disks.
 
-        multipathd refuses as long as udev has not seen a new map. One that has
-        died is waited for.
-
         :raises OSError: multipathd has refused until the deadline
         """
-        refusal = OSError(errno.ETIMEDOUT, 'multipathd was not asked in time')
-
-        def attempt() -> bool | None:
-            nonlocal refusal
-            if deadline.passed:
-                return None
-            try:
-                self._call('resize_map', found.name, deadline, found.name)
-            except OSError as error:
-                stopped = isinstance(error, ConnectionRefusedError)
-                if stopped and not self._has_died(error):
-                    raise
-                refusal = error
-                return None
-            return True
-
-        if not self._uevents.wait_for(attempt, _is_map, deadline):
-            raise refusal
+        self._until_answered('resize_map', found, deadline)
 
     def set_queueing(
         self, found: Map, queue: bool, deadline: deadlines.Deadline
@@ -306,7 +265,52 @@ class Multipath:
 
         :raises OSError: multipathd has refused
         """
-        self._call('set_queueing', found.name, deadline, found.name, queue)
+        self._until_answered(
+            'set_queueing', found, deadline.sooner(_RETURN), queue
+        )
+
+    def _until_answered(
+        self,
+        verb: str,
+        about: Map,
+        deadline: deadlines.Deadline,
+        *arguments: Any,
+    ) -> Any:
+        """Ask multipathd about a map until it knows it.
+
+        It may not for a moment: a new map, before udev has seen it; one that
+        was given the kernel name of an earlier one, whose removal multipathd
+        hears of after that; any map, once multipathd was started again.
+
+        :raises OSError: it has refused until the deadline, or is stopped
+        """
+        refusal = OSError(errno.ETIMEDOUT, 'multipathd was not asked in time')
+
+        def ask() -> tuple[Any] | None:
+            nonlocal refusal
+            if deadline.passed:
+                return None
+            try:
+                return (
+                    self._call(
+                        verb, about.name, deadline, about.name, *arguments
+                    ),
+                )
+            except OSError as error:
+                if not self._may_pass(error):
+                    raise
+                refusal = error
+                return None
+
+        answer = self._uevents.wait_for(ask, _is_map, deadline)
+        if answer is None:
+            raise refusal
+        return answer[0]
+
+    def _may_pass(self, refusal: OSError) -> bool:
+        if refusal.errno in _SILENCE:
+            return self._was_not_stopped()
+        return refusal.errno == errno.EBUSY
 
     def _add(self, disk: str, deadline: deadlines.Deadline) -> None:
         try:
@@ -341,7 +345,19 @@ class Multipath:
         uuid = _UUID.fullmatch(sysfs.read_dm(directory, 'uuid') or '')
         if uuid is None:
             return None
-        return Map(name, uuid[1], tuple(sysfs.names(directory / 'slaves')))
+        return Map(name, uuid[1], tuple(self._disks(name)))
+
+    def _disks(self, name: str) -> list[str]:
+        """The disks in a map's table that are still there.
+
+        One that was removed stays in it until multipathd has loaded another
+        table, and its kernel name is free for another disk.
+        """
+        return [
+            disk
+            for disk in sysfs.names(self._block(name) / 'slaves')
+            if sysfs.exists(self._block(disk) / 'holders' / name)
+        ]
 
     def _block(self, name: str) -> pathlib.Path:
         return self._root / 'sys/class/block' / name

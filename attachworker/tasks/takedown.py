@@ -297,12 +297,13 @@ class Takedown:
         )
         if not wwids and beside is None:
             return left
-        gone = disks - self._disks(target)
-        if gone and beside is not None:
+        if not disks - self._disks(target):
+            return left
+        if beside is not None:
             # It may have come meanwhile.
             wwids |= self._wwids_of_maps({beside})
-        for wwid in wwids if gone else ():
-            self._remove_unwanted(wwid, gone, beside)
+        for wwid in wwids:
+            self._remove_unwanted(wwid, beside)
         return left
 
     def _disks(self, target: base.Target) -> set[str]:
@@ -312,31 +313,15 @@ class Takedown:
         maps = map(self._host.multipath.of, disks)
         return {one.wwid for one in maps if one is not None}
 
-    def _remove_unwanted(
-        self, wwid: str, gone: set[str], beside: str | None
-    ) -> None:
+    def _remove_unwanted(self, wwid: str, beside: str | None) -> None:
         """Remove a map if its last disk is one that was given away as it is.
 
         For a moment the volume had two disks, because the storage has two
         names for it, or one was late, and multipathd has made a map of them.
-
-        :param gone: disks that were removed. multipathd takes them out of a
-            new map only once udev has seen that.
         """
         multipath = self._host.multipath
-
-        def look() -> Map | bool | None:
-            found = multipath.find(wwid)
-            if found is None:
-                return False
-            return None if gone.intersection(found.disks) else found
-
-        now = self._host.uevents.wait_for(
-            look,
-            lambda event: '/block/dm-' in event['DEVPATH'],
-            self._deadline.sooner(_UNWANTED),
-        )
-        if not isinstance(now, Map) or len(now.disks) != 1:
+        now = multipath.find(wwid)
+        if now is None or len(now.disks) != 1:
             return
         if now.disks[0] != beside:
             path = self._connector.path_of(now.disks[0])

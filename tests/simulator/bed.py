@@ -21,6 +21,7 @@ from tests.simulator import client
 from tests.simulator import crypts
 from tests.simulator import faults
 from tests.simulator import machine
+from tests.simulator import multipathd
 from tests.simulator import picture
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
@@ -223,12 +224,14 @@ class SimulatedBed(bed.Bed):
         find_multipaths: str | None = 'yes',
         user_friendly_names: bool = False,
         queueing: bool = False,
+        reaction: float = multipathd.REACTION_SECONDS,
     ) -> None:
         self.control(
             'set_multipathd',
             find_multipaths=find_multipaths,
             user_friendly_names=user_friendly_names,
             queueing=queueing,
+            reaction=reaction,
         )
 
     def stop_multipathd(self) -> None:

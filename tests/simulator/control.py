@@ -160,10 +160,11 @@ class Controls:
         find_multipaths: str | None,
         user_friendly_names: bool,
         queueing: bool,
+        reaction: float,
     ) -> None:
         """(Re)start it."""
         self._machine.multipath.start(
-            find_multipaths, user_friendly_names, queueing
+            find_multipaths, user_friendly_names, queueing, reaction
         )
 
     def stop_multipathd(self) -> None:

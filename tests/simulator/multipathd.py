@@ -14,7 +14,7 @@ from tests.simulator import disks
 from tests.simulator import maps
 from tests.simulator import tree as trees
 
-#: From a disk's add or remove event to what multipathd makes of it.
+#: From a disk's event to what multipathd makes of it, unless told otherwise.
 REACTION_SECONDS = 0.01
 
 WWIDS = 'etc/multipath/wwids'
@@ -52,18 +52,26 @@ class Multipathd:
         self._find = 'yes'
         self._friendly = False
         self._queueing = False
+        self._reaction = REACTION_SECONDS
         self._paths: dict[str, disks.Disk] = {}
         self._reactions: list[threading.Timer] = []
         sd.listeners.append(self._hear)
 
     # What tests do.
 
-    def start(self, find: str | None, friendly: bool, queueing: bool) -> None:
+    def start(
+        self,
+        find: str | None,
+        friendly: bool,
+        queueing: bool,
+        reaction: float = REACTION_SECONDS,
+    ) -> None:
         """Start it, or start it again, with these settings.
 
         :param find: ``find_multipaths``; None: it is not configured
         :param friendly: ``user_friendly_names``
         :param queueing: ``no_path_retry queue``, not ``fail``
+        :param reaction: seconds from a disk's event to what it makes of it
         :raises ValueError: no such setting
         """
         find = find or 'strict'
@@ -74,6 +82,7 @@ class Multipathd:
             self._find = _FIND[find]
             self._friendly = friendly
             self._queueing = queueing
+            self._reaction = reaction
             self.clear()
             for found in self._maps.all():
                 self._maps.set_queueing(found, queueing)
@@ -162,7 +171,7 @@ class Multipathd:
                 if self._running:
                     act(disk)
 
-        timer = threading.Timer(REACTION_SECONDS, react)
+        timer = threading.Timer(self._reaction, react)
         timer.daemon = True
         self._reactions = [one for one in self._reactions if one.is_alive()]
         timer.start()

@@ -40,6 +40,7 @@ class Daemon:
         self.answer: Callable[[int], None] = lambda asked: None
         self.answers: list[bool] = []
         self.refusals: list[OSError] = []
+        self.queueing: list[tuple[str, bool]] = []
 
     def running(self) -> bool:
         return self.answers.pop(0)
@@ -48,6 +49,11 @@ class Daemon:
         if self.refusals:
             raise self.refusals.pop(0)
         return self.states
+
+    def set_queueing(self, map_name: str, queue: bool) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.queueing.append((map_name, queue))
 
     def resize_map(self, map_name: str) -> None:
         self.resized.append(map_name)
@@ -253,14 +259,32 @@ def test_a_map_is_asked_about_again_after_a_death(
         restless.working(MAP, deadlines.Deadline.after(0.1))
 
 
-@pytest.mark.parametrize('refusal', [GONE, BUSY], ids=['stopped', 'refused'])
-def test_a_map_is_asked_about_once_otherwise(
-    daemon: Daemon, maps: multipath.Multipath, refusal: OSError
+def test_a_map_is_asked_about_once_when_multipathd_was_stopped(
+    daemon: Daemon, maps: multipath.Multipath
 ) -> None:
-    daemon.refusals = [refusal] * 2
-    with pytest.raises(OSError, match=str(refusal.strerror)):
+    daemon.refusals = [GONE] * 2
+    with pytest.raises(OSError, match=str(GONE.strerror)):
         maps.working(MAP, deadlines.Deadline.after(60.0))
-    assert daemon.refusals == [refusal]
+    assert daemon.refusals == [GONE]
+
+
+def test_a_map_that_multipathd_is_about_to_learn_of(
+    daemon: Daemon, restless: multipath.Multipath
+) -> None:
+    # Given a multipathd that hears of the removal of an earlier map of the
+    # same kernel name only now, and then of the new one
+    deadline = deadlines.Deadline.after(60.0)
+    daemon.states = [('sda', 'active')]
+    # Then what it says in the end counts
+    daemon.refusals = [BUSY, BUSY]
+    assert restless.working(MAP, deadline) == ['sda']
+    daemon.refusals = [BUSY, BUSY]
+    restless.set_queueing(MAP, False, deadline)
+    assert daemon.queueing == [('dm-0', False)]
+    # And what it refuses for good is told
+    daemon.refusals = [BUSY] * 1000
+    with pytest.raises(OSError, match='multipathd: fail'):
+        restless.working(MAP, deadlines.Deadline.after(0.1))
 
 
 def test_a_resize_waits_for_a_daemon_that_died(
