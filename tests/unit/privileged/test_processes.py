@@ -26,11 +26,18 @@ def test_hostile_numbers(number: str) -> None:
         processes.users({number: []})
 
 
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason='only root may look at all processes'
+)
+
+
+@as_root
 def test_nobody_uses_what_is_not_there() -> None:
     uses, _ = processes.users({NUMBER: ['/dev/sdzzzz']})
     assert uses == []
 
 
+@as_root
 def test_a_mount_is_known_by_what_it_calls_its_device() -> None:
     """btrfs has numbers that are no device's."""
     # Given the file system of some mount point
