@@ -19,7 +19,8 @@ _UUID = re.compile(r'mpath-(.+)')
 #: A partition of a map; kpartx makes them by itself.
 _PARTITION = re.compile(r'part\d+-mpath-.+')
 
-#: Seconds in which udev is done with a map that has lost its last disk.
+#: Seconds in which udev is done with a map that has lost its last disk, or got
+#: one.
 _RELEASE = 3.0
 #: Seconds in which a multipathd that has died is started again, and in which
 #: it learns of a map.
@@ -312,6 +313,17 @@ class Multipath:
             return self._was_not_stopped()
         return refusal.errno == errno.EBUSY
 
+    def add(self, disk: str, to: Map, deadline: deadlines.Deadline) -> bool:
+        """Have multipathd take a disk into a map again."""
+        self._add(disk, deadline)
+        return bool(
+            self._uevents.wait_for(
+                lambda: self._holds(to.name, disk) or None,
+                _is_map,
+                deadline.sooner(_RELEASE),
+            )
+        )
+
     def _add(self, disk: str, deadline: deadlines.Deadline) -> None:
         try:
             self._call('add_path', disk, deadline, disk)
@@ -356,8 +368,11 @@ class Multipath:
         return [
             disk
             for disk in sysfs.names(self._block(name) / 'slaves')
-            if sysfs.exists(self._block(disk) / 'holders' / name)
+            if self._holds(name, disk)
         ]
+
+    def _holds(self, name: str, disk: str) -> bool:
+        return sysfs.exists(self._block(disk) / 'holders' / name)
 
     def _block(self, name: str) -> pathlib.Path:
         return self._root / 'sys/class/block' / name

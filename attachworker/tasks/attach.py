@@ -4,6 +4,7 @@
 
 """The steps of an attach that are the same for every protocol."""
 
+import functools
 from typing import Any
 
 from oslo_log import log as logging
@@ -68,9 +69,35 @@ class ConnectTarget(base.Task):
     ) -> connectors.PathOutcome:
         run = self.run
         run.attempts.start(
-            connector, run.info, self._target, run.holdings, run.deadline
+            self._target,
+            functools.partial(self._connect, connector),
+            run.deadline,
         )
         return run.attempts.wait(self._target, run.deadline)
+
+    def _connect(
+        self, connector: connectors.Connector, interest: connectors.Interest
+    ) -> connectors.Path:
+        """Connect the target.
+
+        Where the host is to have one device only, one that cannot be read
+        goes before the next target is tried.
+        """
+        run, target = self.run, self._target
+        path = connector.connect(
+            run.info, target, run.holdings, run.deadline, interest
+        )
+        alone = run.assembles or len(run.targets) == 1
+        if not alone and run.holdings.made_device(target):
+            try:
+                check_readable(run, path.disk, target)
+            except exception.AttachWorkerError:
+                undo = run.take_down(run.deadline, undo=True)
+                run.leftovers += undo.collect(
+                    functools.partial(undo.disconnect, target), str(target)
+                )
+                raise
+        return path
 
     def revert(self, **kwargs: Any) -> None:
         self.run.leftovers += self.run.let_go(self._target)
@@ -209,20 +236,56 @@ class VerifyDevice(base.Task):
         run = self.run
         path = run.attempts.paths()[0]
         disk = map.name if map else path.disk
-        device, size = run.host.block.device(disk), run.host.block.size(disk)
-        if device is None or not size:
-            raise exception.DeviceNotFound(volume=path.target.label)
-        try:
-            run.host.block.read_first_block(device, run.deadline)
-        except OSError as error:
-            raise exception.HostToolFailed(
-                what=f'Reading {disk}', reason=str(error)
-            ) from error
+        device = check_readable(run, disk, path.target)
         if run.info.access_mode == 'rw' and run.host.block.read_only(disk):
             run.warnings.append(f'{disk} is read-only on the storage')
         check_still(run, path, wwn, map)
         check_same(run, device, path)
         return describe(run, wwn, disk, map)
+
+
+def check_readable(
+    run: Run, disk: str, target: connectors.Target
+) -> block.Device:
+    """Make sure that a device can be read.
+
+    A port in standby answers for its volume, but does not let it be read; an
+    unavailable one does not even tell its size (ALUA).
+
+    :raises DeviceNotFound: it has gone
+    :raises HostToolFailed: it cannot be read
+    """
+    device, size = run.host.block.device(disk), run.host.block.size(disk)
+    if device is None or size is None:
+        raise exception.DeviceNotFound(volume=target.label)
+    try:
+        if size:
+            run.host.block.read_first_block(device, run.deadline)
+            return device
+        reason = 'its size is 0'
+    except OSError as error:
+        reason = str(error)
+    raise exception.HostToolFailed(
+        what=f'Reading {disk}',
+        reason=f'{reason}; if {target} is in standby or unavailable, have the '
+        'storage serve the volume there',
+    )
+
+
+def reject_unreadable(run: Run) -> None:
+    """Leave only paths that can be read: one is used without the others.
+
+    :raises HostToolFailed: there is none
+    """
+    errors = []
+    for path in run.attempts.paths():
+        try:
+            check_readable(run, path.disk, path.target)
+        except exception.AttachWorkerError as error:
+            run.attempts.reject(path, error)
+            errors.append(error)
+    if errors and not run.attempts.paths():
+        raise errors[0]
 
 
 def check_same(run: Run, device: block.Device, path: connectors.Path) -> None:

@@ -4,13 +4,13 @@
 
 """Connecting several targets at once, and leaving when enough have come."""
 
+from collections.abc import Callable
 import threading
 
 from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
-from attachworker import objects
 from attachworker.connectors import base
 
 LOG = logging.getLogger(__name__)
@@ -45,13 +45,14 @@ class Attempts:
 
     def start(
         self,
-        connector: base.Connector,
-        info: objects.ConnectionInfo,
         target: base.Target,
-        holdings: base.Holdings,
+        connect: Callable[[base.Interest], base.Path],
         deadline: deadlines.Deadline,
     ) -> None:
-        """Begin to connect a target."""
+        """Begin to connect a target.
+
+        :param connect: does it, and says how it went
+        """
         interest = self._interests[target] = base.Interest(
             lambda step: self._take_turn(target, step, deadline),
             several=self._together,
@@ -62,10 +63,7 @@ class Attempts:
                 target, error=exception.AttachWorkerError()
             )
             try:
-                path = connector.connect(
-                    info, target, holdings, deadline, interest
-                )
-                outcome = base.PathOutcome(target, path=path)
+                outcome = base.PathOutcome(target, path=connect(interest))
             except exception.AttachWorkerError as error:
                 outcome = base.PathOutcome(target, error=error)
             except OSError as error:

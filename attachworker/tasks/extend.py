@@ -7,6 +7,7 @@ from attachworker.connectors import base as connectors
 from attachworker.host import multipath
 from attachworker.tasks import base
 from attachworker.tasks import takedown
+from attachworker.tasks.run import Run
 
 
 class FindLivePaths(base.Task):
@@ -114,20 +115,18 @@ class ResizeMap(base.Task):
         if map is None:
             return
         run = self.run
-        sizes = {path.disk: run.host.block.size(path.disk) for path in paths}
+        sizes = _sizes(run, [path.disk for path in paths])
         if len(set(sizes.values())) > 1:
             raise exception.ExtendFailed(
                 device=map.name, reason=f'its paths differ: {_told(sizes)}'
             )
         if run.host.block.size(map.name) in sizes.values():
             return
-        # With a path in it that is too small, the kernel would refuse.
-        for disk in set(map.disks).difference(sizes):
+        # With a path in it that is too small, the kernel would refuse; with
+        # one whose size nobody knows, multipathd may.
+        others = sorted(set(map.disks).difference(sizes))
+        for disk in others:
             run.host.multipath.drop(disk, run.deadline)
-            run.warnings.append(
-                f'{disk} has left {map.name}; once it works again, have it '
-                'rescanned and added by multipathd'
-            )
         try:
             run.host.multipath.resize(
                 map, run.deadline.sooner(run.map_timeout)
@@ -136,6 +135,20 @@ class ResizeMap(base.Task):
             raise exception.ExtendFailed(
                 device=map.name, reason=str(error)
             ) from error
+        finally:
+            self._put_back(map, others)
+
+    def _put_back(self, map: multipath.Map, disks: list[str]) -> None:
+        run = self.run
+        for disk in disks:
+            if run.host.block.size(disk) == 0 and run.host.multipath.add(
+                disk, map, run.deadline
+            ):
+                continue
+            run.warnings.append(
+                f'{disk} has left {map.name}; once it works again, have it '
+                'rescanned and added by multipathd'
+            )
 
 
 class VerifySize(base.Task):
@@ -151,8 +164,8 @@ class VerifySize(base.Task):
     ) -> int:
         run = self.run
         names = [path.disk for path in paths] + ([map.name] if map else [])
-        sizes = {name: run.host.block.size(name) for name in names}
-        (size, *others) = set(sizes.values())
+        sizes = _sizes(run, names)
+        (size, *others) = set(sizes.values()) or {None}
         if others or size is None:
             raise exception.ExtendFailed(
                 device=names[-1], reason=f'sizes differ: {_told(sizes)}'
@@ -164,6 +177,16 @@ class VerifySize(base.Task):
                 'extend the volume on the storage first',
             )
         return size
+
+
+def _sizes(run: Run, names: list[str]) -> dict[str, int | None]:
+    """The sizes of devices, in bytes, as far as anybody knows them.
+
+    One of 0 is unknown: that is what a path through a port has that is
+    unavailable (ALUA).
+    """
+    sizes = {name: run.host.block.size(name) for name in names}
+    return {name: size for name, size in sizes.items() if size != 0}
 
 
 def _told(sizes: dict[str, int | None]) -> str:

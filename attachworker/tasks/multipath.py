@@ -101,16 +101,21 @@ class MapMultipath(base.Task):
         """
         run, host = self.run, self.run.host
         found = host.multipath.find(wwn)
-        if found is None or all(
-            host.block.size(path.disk) == host.block.size(found.name)
-            for path in paths
-        ):
+        if found is None:
+            return
+
+        def sizes() -> set[int | None]:
+            # A size of 0 is unknown: its port is unavailable.
+            return {host.block.size(one.disk) for one in paths} - {0}
+
+        size = host.block.size(found.name)
+        if sizes() <= {size}:
             return
         working = host.multipath.working(found, run.deadline)
         members = map(connector.path_of, working)
         for path in {*paths, *filter(None, members)}:
             connector.rescan(path, run.deadline)
-        if host.block.size(paths[0].disk) != host.block.size(found.name):
+        if not sizes() <= {size}:
             host.multipath.resize(found, run.deadline.sooner(run.map_timeout))
 
     def revert(self, **kwargs: object) -> None:
@@ -144,6 +149,7 @@ class MapMultipath(base.Task):
             raise exception.MultipathFailed(reason=reason)
         if run.min_paths > 1:
             raise exception.NotEnoughPaths(found=1, wanted=run.min_paths)
+        attach.reject_unreadable(run)
         run.warnings.append(f'a single path, without a map: {reason}')
 
 

@@ -104,14 +104,15 @@ class Run:
     @functools.cached_property
     def takedown(self) -> Takedown:
         """Of a detach; see :attr:`undo` for an attach."""
-        return self._takedown(self.deadline, undo=False)
+        return self.take_down(self.deadline, undo=False)
 
     @functools.cached_property
     def undo(self) -> Takedown:
         """Of what this run has made."""
-        return self._takedown(self.undo_deadline, undo=True)
+        return self.take_down(self.undo_deadline, undo=True)
 
-    def _takedown(self, deadline: deadlines.Deadline, undo: bool) -> Takedown:
+    def take_down(self, deadline: deadlines.Deadline, undo: bool) -> Takedown:
+        """What takes down all, or a part, of what the attachment holds."""
         return Takedown(
             self.host,
             self.connector,

@@ -267,6 +267,14 @@ class Bed(abc.ABC):
         """
 
     @abc.abstractmethod
+    def set_access(self, volume: Volume, portal: str, state: str) -> None:
+        """Change the state (ALUA) of the port that a portal is.
+
+        :param state: ``optimized``; ``standby``: it answers, but nothing can
+            be read; ``unavailable``: not even its size
+        """
+
+    @abc.abstractmethod
     def set_discovery_chap(self, chap: tuple[str, str] | None) -> None:
         """Have the portals demand this for a discovery; None: nothing."""
 

@@ -260,6 +260,10 @@ class KernelBed(bed.Bed):
         target.unmap(volume.lun, address)
         target.map(volume.lun, self._volumes[other.name], address)
 
+    def set_access(self, volume: bed.Volume, portal: str, state: str) -> None:
+        address = portal.rpartition(':')[0]
+        self._targets[volume.target].set_access(volume.lun, address, state)
+
     def set_discovery_chap(self, chap: tuple[str, str] | None) -> None:
         lio.set_discovery_chap(chap)
 

@@ -120,6 +120,14 @@ class Target:
                 if mapped.lun == lun:
                     mapped.delete()
 
+    def set_access(self, lun: int, address: str, state: str) -> None:
+        """Give the port at an address another state of ALUA."""
+        for group in self._at(address):
+            for mapped in group.luns:
+                if mapped.lun == lun:
+                    ports = _port_group(mapped.storage_object, state)
+                    mapped.alua_tg_pt_gp_name = ports.name
+
     def enable(self, wanted: bool, address: str = '') -> None:
         """False closes all connections; then, none is served."""
         for group in self._at(address):
@@ -151,6 +159,21 @@ class Target:
             acl.chap_userid, acl.chap_password = chap
         group.enable = True
         return group
+
+
+#: States of a target port group, as SPC numbers them
+STATES = {'optimized': 0, 'standby': 2, 'unavailable': 3}
+
+
+def _port_group(storage: Any, state: str) -> Any:
+    for group in storage.alua_tpgs:
+        if group.name == state:
+            return group
+    number = STATES[state]
+    group = rtslib_fb.ALUATargetPortGroup(storage, state, number + 1)
+    group.alua_access_type = 1  # it is told, and changes by itself
+    group.alua_access_state = number
+    return group
 
 
 def set_discovery_chap(chap: tuple[str, str] | None) -> None:

@@ -210,6 +210,15 @@ class SimulatedBed(bed.Bed):
             portal=portal,
         )
 
+    def set_access(self, volume: bed.Volume, portal: str, state: str) -> None:
+        self.control(
+            'set_access',
+            target=volume.target,
+            lun=volume.lun,
+            portal=portal,
+            state=state,
+        )
+
     def set_discovery_chap(self, chap: tuple[str, str] | None) -> None:
         self.control('set_discovery_chap', chap=chap)
 

@@ -120,7 +120,7 @@ class Block:
         if isinstance(found, maps.Map):
             volume = self._through(found)
         elif isinstance(found, disks.Disk):
-            volume = self._disks.volume(found)
+            volume = self._disks.readable(found)
         else:
             self.file(found.below)
             return found.file

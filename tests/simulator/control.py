@@ -125,6 +125,11 @@ class Controls:
         """Have a LUN lead to another volume, at one portal or at all."""
         self._machine.storage.remap(target, lun, volume, portal)
 
+    def set_access(
+        self, target: str, lun: int, portal: str, state: str
+    ) -> None:
+        self._machine.storage.set_access(target, lun, portal, state)
+
     def set_discovery_chap(self, chap: list[str] | None) -> None:
         pair = (chap[0], chap[1]) if chap else None
         self._machine.storage.discovery_chap = pair

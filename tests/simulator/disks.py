@@ -100,6 +100,20 @@ class Disks:
             session.target_name, disk.lun, session.portal
         )
 
+    def readable(self, disk: Disk) -> storage.Volume | None:
+        """What can be read through a disk now."""
+        serves = self.access(disk) == 'optimized'
+        return self.volume(disk) if serves else None
+
+    def access(self, disk: Disk) -> str:
+        session = disk.session
+        return self._storage.access(
+            session.target_name, disk.lun, session.portal
+        )
+
+    def _size(self, disk: Disk, volume: storage.Volume) -> int:
+        return 0 if self.access(disk) == 'unavailable' else volume.size
+
     def add(
         self, directory: str, session: sessions.Session, lun: int
     ) -> Disk | None:
@@ -134,6 +148,7 @@ class Disks:
             volume.size,
             volume.block_size,
         )
+        disk.size = self._size(disk, volume)
         self._disks[disk.name] = disk
         hctl = directory.rpartition('/')[2]
         self._emit('add', disk, 'scsi_disk', f'{directory}/scsi_disk/{hctl}')
@@ -141,8 +156,9 @@ class Disks:
         self._tree.symlink(
             f'sys/class/block/{disk.name}', f'sys/{disk.directory}'
         )
-        disk.shown = volume.path
-        self._tree.hardlink(f'dev/{disk.name}', volume.path)
+        shown = self.readable(disk)
+        disk.shown = shown.path if shown else None
+        self._tree.hardlink(f'dev/{disk.name}', disk.shown)
         self._emit('add', disk)
         self._tell('add', disk)
         return disk
@@ -166,9 +182,10 @@ class Disks:
     def rescan(self, disk: Disk) -> None:
         """Ask for the capacity again; one that is silent keeps its own."""
         volume = self.volume(disk)
-        if volume is None or volume.size == disk.size:
+        size = self._size(disk, volume) if volume else disk.size
+        if size == disk.size:
             return
-        disk.size = volume.size
+        disk.size = size
         self._tree.write(
             f'sys/{disk.directory}/size', f'{disk.size // SECTOR}\n'
         )
@@ -177,7 +194,7 @@ class Disks:
     def refresh(self) -> None:
         """Let I/O go to what the targets have there now, or nowhere."""
         for disk in self._disks.values():
-            volume = self.volume(disk)
+            volume = self.readable(disk)
             path = volume.path if volume else None
             if path != disk.shown:
                 disk.shown = path

@@ -81,7 +81,7 @@ class Maps:
 
     def volume(self, found: Map) -> storage.Volume | None:
         """What answers for a map now; None: no path works."""
-        answers = (self._disks.volume(disk) for disk in found.disks)
+        answers = (self._disks.readable(disk) for disk in found.disks)
         return next((volume for volume in answers if volume), None)
 
     def create(
@@ -93,7 +93,7 @@ class Maps:
             f'{MAJOR}:{index}',
             alias,
             wwid,
-            disks[0].size,
+            max(disk.size for disk in disks),
             queueing,
             disks,
         )
@@ -130,7 +130,7 @@ class Maps:
 
         :raises OSError: they are not all of one size
         """
-        sizes = {disk.size for disk in found.disks}
+        sizes = {disk.size for disk in found.disks if disk.size}
         if len(sizes) != 1:
             raise OSError(errno.EBUSY, 'the sizes of the paths differ')
         (found.size,) = sizes

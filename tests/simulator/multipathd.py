@@ -127,10 +127,16 @@ class Multipathd:
             return [
                 (
                     disk.name,
-                    'active' if self._disks.volume(disk) else 'failed',
+                    'active' if self._works(disk) else 'failed',
                 )
                 for disk in self._map(map_name).disks
             ]
+
+    def _works(self, disk: disks.Disk) -> bool:
+        return (
+            self._disks.volume(disk) is not None
+            and self._disks.access(disk) != 'unavailable'
+        )
 
     def remove_map(self, map_name: str) -> None:
         with self._lock:
@@ -197,7 +203,7 @@ class Multipathd:
         )
         if found is None:
             self._make_map(disk)
-        elif disk.size == found.size:
+        elif disk.size in (0, found.size):
             self._maps.set_disks(found, [*found.disks, disk])
 
     def _make_map(self, disk: disks.Disk) -> None:
@@ -211,7 +217,8 @@ class Multipathd:
             or f'/{disk.wwid}/' in self._remembered()
             or (self._find == 'yes' and len(alike) > 1)
         ):
-            alike = [other for other in alike if other.size == disk.size]
+            sizes = (0, disk.size or max(other.size for other in alike))
+            alike = [other for other in alike if other.size in sizes]
             self._maps.create(
                 disk.wwid, self._alias(disk.wwid), alike, self._queueing
             )

@@ -69,6 +69,8 @@ class Storage:
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
         self._volumes: dict[str, Volume] = {}
+        #: (target, LUN, portal) -> how a port answers that does not serve.
+        self._access: dict[tuple[str, int, str], str] = {}
         #: What the discovery of targets demands.
         self.discovery_chap: tuple[str, str] | None = None
 
@@ -88,6 +90,19 @@ class Storage:
                 return None
             name = target.exceptions.get((portal, lun), target.luns.get(lun))
             return self._volumes[name] if name else None
+
+    def set_access(
+        self, target_name: str, lun: int, portal: str, state: str
+    ) -> None:
+        """Have a portal answer as a port in this state of ALUA does."""
+        with self._lock:
+            self._access[target_name, lun, portal] = state
+        self._on_change()
+
+    def access(self, target_name: str, lun: int, portal: str) -> str:
+        with self._lock:
+            key = target_name, lun, portal
+            return self._access.get(key, 'optimized')
 
     def by_name(self, name: str) -> Volume | None:
         with self._lock:

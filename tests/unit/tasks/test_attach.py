@@ -280,12 +280,16 @@ def test_of_two_devices_where_one_is_to_be_the_late_one_is_taken_away() -> (
 # -- VerifyDevice
 
 
-@pytest.mark.parametrize('size', [None, 0])
-def test_a_device_without_size(size: int | None) -> None:
+@pytest.mark.parametrize(
+    ('size', 'error'),
+    [(None, exception.DeviceNotFound), (0, exception.HostToolFailed)],
+    ids=['gone', 'unavailable'],
+)
+def test_a_device_without_size(size: int | None, error: type) -> None:
     run = runs.make()
     run.host.block.bytes = size
     outcome = failed(run)
-    assert isinstance(outcome.error, exception.DeviceNotFound)
+    assert isinstance(outcome.error, error)
     assert outcome.step == 'VerifyDevice'
 
 

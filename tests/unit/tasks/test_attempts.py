@@ -4,6 +4,7 @@
 """Connecting several targets at once."""
 
 import concurrent.futures
+import functools
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors import base
 from attachworker.tasks import attempts
+from attachworker.tasks.run import Run
 from tests.unit.tasks import runs
 
 
@@ -25,8 +27,24 @@ def begin(
     made = attempts.Attempts(wanted, together, turn)
     run = runs.make()
     for target in targets:
-        made.start(connector, run.info, target, run.holdings, run.deadline)
+        start(made, connector, run, target, run.deadline)
     return made
+
+
+def start(
+    tries: attempts.Attempts,
+    connector: runs.FakeConnector,
+    run: Run,
+    target: base.Target,
+    deadline: deadlines.Deadline,
+) -> None:
+    tries.start(
+        target,
+        functools.partial(
+            connector.connect, run.info, target, run.holdings, deadline
+        ),
+        deadline,
+    )
 
 
 def soon() -> deadlines.Deadline:
@@ -161,7 +179,7 @@ def test_one_device_after_another() -> None:
     assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
     # When another one has got as far
     run = runs.make()
-    tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
+    start(tries, connector, run, runs.TWO, run.deadline)
     assert connector.begun[runs.TWO].wait(runs.PATIENCE)
     # Then it waits, and is not needed once the first has succeeded
     assert not connector.took_turn[runs.TWO].wait(0.1)
@@ -180,7 +198,7 @@ def test_the_next_one_s_turn_when_one_has_failed() -> None:
     tries = begin(connector, runs.ONE, together=False)
     assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
     run = runs.make()
-    tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
+    start(tries, connector, run, runs.TWO, run.deadline)
     fetch.set()
     assert tries.wait(runs.TWO, soon()).path is not None
 
@@ -193,10 +211,10 @@ def test_a_device_that_does_not_come_lets_the_next_ones_try() -> None:
     tries = begin(connector, runs.ONE, together=False, turn=0.1)
     assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
     run = runs.make()
-    tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
+    start(tries, connector, run, runs.TWO, run.deadline)
     assert connector.took_turn[runs.TWO].wait(runs.PATIENCE)
     # Then the third is tried beside them, and is enough
-    tries.start(connector, run.info, runs.THREE, run.holdings, run.deadline)
+    start(tries, connector, run, runs.THREE, run.deadline)
     assert tries.wait(runs.THREE, soon()).path is not None
     assert tries.wait(runs.ONE, soon()) == base.PathOutcome(runs.ONE)
     # And what comes of the others is known when they end
@@ -214,10 +232,10 @@ def test_a_turn_is_over_before_the_deadline_is() -> None:
     limit = deadlines.Deadline.after(1.0)
     run = runs.make()
     tries = attempts.Attempts(1, together=False, turn=runs.PATIENCE)
-    tries.start(connector, run.info, runs.ONE, run.holdings, limit)
+    start(tries, connector, run, runs.ONE, limit)
     assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
     # Then another one has its turn even so
-    tries.start(connector, run.info, runs.TWO, run.holdings, limit)
+    start(tries, connector, run, runs.TWO, limit)
     assert tries.wait(runs.TWO, soon()).path is not None
     fetch.set()
 
@@ -228,7 +246,7 @@ def test_who_waits_for_its_turn_can_be_abandoned() -> None:
     tries = begin(connector, runs.ONE, together=False)
     assert connector.took_turn[runs.ONE].wait(runs.PATIENCE)
     run = runs.make()
-    tries.start(connector, run.info, runs.TWO, run.holdings, run.deadline)
+    start(tries, connector, run, runs.TWO, run.deadline)
     assert connector.begun[runs.TWO].wait(runs.PATIENCE)
     assert tries.abandon(runs.TWO, soon()) is True
     fetch.set()
