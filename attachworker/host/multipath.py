@@ -3,17 +3,22 @@
 """Multipath maps: seen in sysfs, made and removed by multipathd."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 import dataclasses
 import errno
 import pathlib
 import re
 from typing import Any
 
+from oslo_log import log as logging
+
 from attachworker import deadline as deadlines
 from attachworker.host import known
 from attachworker.host import sysfs
 from attachworker.host import uevents
 from attachworker.host import verbs
+
+LOG = logging.getLogger(__name__)
 
 _UUID = re.compile(r'mpath-(.+)')
 #: A partition of a map; kpartx makes them by itself.
@@ -76,6 +81,10 @@ class Multipath:
             if found is not None:
                 return found
         return None
+
+    def of_any(self, disks: Iterable[str]) -> Map | None:
+        """The map that holds one of a volume's disks."""
+        return next(filter(None, map(self.of, disks)), None)
 
     def find(self, wwid: str) -> Map | None:
         """The map of a volume."""
@@ -157,9 +166,11 @@ class Multipath:
         """The volume's map, once so many of the disks are in it.
 
         multipathd looks at a disk when udev has done so. Should it have
-        passed over one by then, it is asked again.
+        passed over one by then, it is told to make a map of it. It may call
+        the volume otherwise: the map that holds a disk is its map.
 
-        :param wwid: as the kernel spells it in the uuid of the map
+        :param wwid: what multipathd calls the volume, unless the operator has
+            configured something else (uid_attribute)
         :param wanted: how many of the disks
         :param writable: whether a map that is read-only will not do
         :param give_up: asked now and then
@@ -167,7 +178,7 @@ class Multipath:
         """
 
         def look() -> Map | None:
-            found = self.find(wwid)
+            found = self.of_any(disks) or self.find(wwid)
             if found is None or not self.ready(found, writable):
                 return None
             joined = set(found.disks).intersection(disks)
@@ -183,11 +194,19 @@ class Multipath:
             pause = min(2 * pause, _LONGEST_PAUSE)
             for disk in disks:
                 if self.of(disk) is None and self._udev_has_seen(disk):
-                    self._add(disk, deadline)
+                    self._ask_for('make_map', disk, deadline)
 
     def remember(self, wwid: str, deadline: deadlines.Deadline) -> None:
-        """Have a map made even of a single path."""
-        self._call('remember', wwid, deadline, wwid)
+        """Have a map made even of a single path, as soon as it comes.
+
+        Where /etc cannot be written, :meth:`wait_for` has one made.
+        """
+        try:
+            self._call('remember', wwid, deadline, wwid)
+        except OSError as error:
+            LOG.info(
+                'multipathd cannot be told %s in advance: %s', wwid, error
+            )
 
     def forget(self, wwid: str, deadline: deadlines.Deadline) -> None:
         self._call('forget', wwid, deadline, wwid)
@@ -315,7 +334,7 @@ class Multipath:
 
     def add(self, disk: str, to: Map, deadline: deadlines.Deadline) -> bool:
         """Have multipathd take a disk into a map again."""
-        self._add(disk, deadline)
+        self._ask_for('add_path', disk, deadline)
         return bool(
             self._uevents.wait_for(
                 lambda: self._holds(to.name, disk) or None,
@@ -324,9 +343,11 @@ class Multipath:
             )
         )
 
-    def _add(self, disk: str, deadline: deadlines.Deadline) -> None:
+    def _ask_for(
+        self, verb: str, disk: str, deadline: deadlines.Deadline
+    ) -> None:
         try:
-            self._call('add_path', disk, deadline, disk)
+            self._call(verb, disk, deadline, disk)
         except OSError:
             pass  # not yet, or never: the caller looks what has come of it
 

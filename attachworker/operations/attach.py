@@ -128,7 +128,7 @@ class AttachHandler(handler.BaseHandler):
         info = operation.request.connection_info
         stored = known.info()
         run = self._make_run(operation, stored.targets, known.wwn)
-        run.had_map = device.multipath_id is not None
+        run.map_wwid = device.multipath_id
         if not info.is_complete(run.multipath):
             run.info = info.with_targets(run.targets)
         connector = run.connector

@@ -63,7 +63,7 @@ class DetachHandler(handler.BaseHandler):
             targets=list(targets.values()),
             force=operation.request.force,
             expected_wwn=known.wwn if known else info.wwn,
-            had_map=_has_map(known, operation.request.force),
+            map_wwid=_map_wwid(known, operation.request.force),
             on_change=lambda: self._begin(operation.request),
         )
         outcome = self.run_flow(operation, detach.build(run), run)
@@ -113,11 +113,11 @@ class DetachHandler(handler.BaseHandler):
             raise
 
 
-def _has_map(known: AttachmentRecord | None, force: bool) -> bool:
+def _map_wwid(known: AttachmentRecord | None, force: bool) -> str | None:
     try:
         device = known.device_info() if known else None
     except exception.RecordUnreadable:
         if not force:
             raise
-        return False
-    return device is not None and device.multipath_id is not None
+        return None
+    return device.multipath_id if device else None

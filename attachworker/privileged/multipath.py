@@ -105,11 +105,20 @@ def paths() -> list[str]:
 
     :raises OSError: multipathd is not there
     """
-    return [
-        line.strip()
-        for line in _ask('show paths raw format "%d"').splitlines()
-        if _DISK.fullmatch(line.strip())
-    ]
+    return list(_wwids_of_paths())
+
+
+def _wwids_of_paths() -> dict[str, str]:
+    """What multipathd calls the volume of each disk that it knows.
+
+    That depends on its configuration (uid_attribute); empty if udev has not
+    told it yet.
+    """
+    lines = _ask('show paths raw format "%d %w"').splitlines()
+    found = (line.strip().partition(' ') for line in lines)
+    return {
+        disk: wwid.strip() for disk, _, wwid in found if _DISK.fullmatch(disk)
+    }
 
 
 @privileged.default.entrypoint
@@ -119,6 +128,22 @@ def add_path(disk: str) -> None:
     :raises OSError: multipathd is not there, or does not want it
     """
     _ask(f'add path {_check_disk(disk)}')
+
+
+@privileged.default.entrypoint
+def make_map(disk: str) -> None:
+    """Have multipathd make a map of a disk, and of all others of its volume.
+
+    It is told the volume: then find_multipaths, which says what it makes maps
+    of by itself, does not matter.
+
+    :raises OSError: multipathd is not there, or does not want the disk
+    """
+    _ask(f'add path {_check_disk(disk)}')
+    wwid = _wwids_of_paths().get(disk, '')
+    if not wwid or '"' in wwid:
+        raise OSError(errno.EBUSY, f'multipathd has no WWID of {disk}')
+    _ask(f'add map "{wwid}"')
 
 
 @privileged.default.entrypoint
@@ -229,12 +254,19 @@ def remember(wwid: str) -> None:
 
 @privileged.default.entrypoint
 def forget(wwid: str) -> None:
-    """Take back :func:`remember`; that there is nothing is fine."""
+    """Take back :func:`remember`; that there is nothing is fine.
+
+    Where nothing can be written, nothing was.
+    """
     line = _line(wwid)
     try:
         file = _locked(os.O_RDWR)
     except FileNotFoundError:
         return
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            return
+        raise
     with file:
         lines = file.read().splitlines(keepends=True)
         kept = ''.join(one for one in lines if one.rstrip('\n') != line)

@@ -196,7 +196,7 @@ class VerifyGone(base.Task):
         self, connector: connectors.Connector, map: multipath.Map | None
     ) -> None:
         run = self.run
-        left = run.takedown.leftovers(map, run.had_map)
+        left = run.takedown.leftovers(map)
         run.leftovers += [one for one in left if one not in run.leftovers]
         if run.leftovers:
             raise exception.HostToolFailed(

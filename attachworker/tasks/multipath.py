@@ -37,7 +37,7 @@ class MapMultipath(base.Task):
         if not run.host.multipath.returns(run.deadline):
             self._do_without('multipathd is not running; start it')
             return None
-        run.made_map = run.host.multipath.find(wwn) is None
+        run.made_map = self._find(wwn) is None
         return self._assemble(connector, wwn)
 
     def _assemble(
@@ -59,7 +59,7 @@ class MapMultipath(base.Task):
         if found is not None:
             attach.check_members(run, found, paths, wwn)
             return found
-        unready = run.host.multipath.find(wwn)
+        unready = self._find(wwn)
         if unready is not None:
             # it holds the paths: they are of no use on their own
             raise exception.MultipathFailed(
@@ -71,6 +71,12 @@ class MapMultipath(base.Task):
             'blacklist of multipath.conf'
         )
         return None
+
+    def _find(self, wwn: str) -> Map | None:
+        """The map of the volume, whatever multipathd calls that."""
+        multipath = self.run.host.multipath
+        disks = [path.disk for path in self.run.attempts.paths()]
+        return multipath.of_any(disks) or multipath.find(wwn)
 
     def _wait(
         self,
@@ -100,7 +106,7 @@ class MapMultipath(base.Task):
         no path of another size into a map.
         """
         run, host = self.run, self.run.host
-        found = host.multipath.find(wwn)
+        found = self._find(wwn)
         if found is None:
             return
 
@@ -124,7 +130,7 @@ class MapMultipath(base.Task):
     def _theirs(self, wwn: str) -> Map | None:
         """The map that this, or another, attachment has of the volume."""
         run = self.run
-        if not run.had_map and not self._others(wwn, had_map=True):
+        if not run.map_wwid and not self._others(wwn, had_map=True):
             return None
         return run.host.multipath.of(run.attempts.paths()[0].disk)
 

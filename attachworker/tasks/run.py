@@ -46,7 +46,8 @@ class Run:
     :ivar name: of the attachment
     :ivar opened: whether there may be a mapping: it was there, or this run
         has begun to make it
-    :ivar had_map: whether the attachment was given a map
+    :ivar map_wwid: what multipathd called the volume when the attachment was
+        given a map of it; None: it was given none
     :ivar made_map: whether this run has begun to make a map: there was none
     :ivar on_change: called before the first change that a detach makes
     :ivar leftovers: what could not be put back
@@ -80,7 +81,7 @@ class Run:
         default_factory=contextlib.ExitStack
     )
     opened: bool = False
-    had_map: bool = False
+    map_wwid: str | None = None
     made_map: bool = False
     on_change: Callable[[], None] = lambda: None
     leftovers: list[str] = dataclasses.field(default_factory=list)
@@ -125,6 +126,7 @@ class Run:
             self.force,
             self.kept,
             self.map_timeout,
+            self.map_wwid,
         )
 
     def lock_volume(self, identity: str) -> None:

@@ -47,6 +47,8 @@ class Takedown:
     :param force: go on where data or a user may be lost
     :param kept: paths whose devices stay
     :param map_timeout: seconds that multipathd may take to remove a map
+    :param map_wwid: what multipathd called the volume, if the attachment was
+        given a map
     :ivar other_attachments: other attachments of the volume, the oldest first
     :ivar local_attachments: attachments of its device as a local one
     """
@@ -64,6 +66,7 @@ class Takedown:
         force: bool = False,
         kept: Collection[base.Target] = (),
         map_timeout: float = 30.0,
+        map_wwid: str | None = None,
     ) -> None:
         self._host = host
         self._connector = connector
@@ -76,6 +79,7 @@ class Takedown:
         self._force = force
         self._kept = kept
         self._map_timeout = map_timeout
+        self._map_wwid = map_wwid
 
     # -- whose it is
 
@@ -240,7 +244,8 @@ class Takedown:
             held = multipath.of(path.disk)
             if held is not None:
                 return held if self._is_ours(held, paths) else None
-        left = multipath.find(self._identity) if self._identity else None
+        wwid = self._map_wwid or self._identity
+        left = multipath.find(wwid) if wwid else None
         # one whose paths somebody has removed
         return left if left is not None and not left.disks else None
 
@@ -360,17 +365,16 @@ class Takedown:
 
     # -- afterwards
 
-    def leftovers(self, map: Map | None, had_map: bool) -> list[str]:
+    def leftovers(self, map: Map | None) -> list[str]:
         """What the kernel has still of what was to go.
 
         :param map: that there was when this began
-        :param had_map: whether the attachment was given one
         """
         if self.shared:
             return []
         left = []
-        wwid = map.wwid if map else self._identity
-        if wwid is not None and (map or had_map):
+        wwid = map.wwid if map else self._map_wwid
+        if wwid is not None:
             left += self._check_map(wwid, ours=map is not None)
         left += [
             f'device {path.disk}'

@@ -296,12 +296,19 @@ class Bed(abc.ABC):
         find_multipaths: str | None = 'yes',
         user_friendly_names: bool = False,
         queueing: bool = False,
+        uid_attribute: str | None = None,
     ) -> None:
         """(Re)start multipathd with these settings.
 
         :param find_multipaths: None: the configuration does not say
         :param queueing: I/O waits while no path works, and does not fail
+        :param uid_attribute: udev's property that names a volume; None: the
+            default
         """
+
+    @abc.abstractmethod
+    def protect_etc(self, protect: bool) -> None:
+        """Make /etc read-only, as far as attachworker writes there."""
 
     @abc.abstractmethod
     def stop_multipathd(self) -> None:

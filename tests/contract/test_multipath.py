@@ -24,13 +24,20 @@ def multipathd(bed: beds.Bed) -> Iterator[Callable[..., None]]:
 
 
 def attached(
-    worker: harness.Harness, volume: beds.Volume, **values: object
+    worker: harness.Harness,
+    volume: beds.Volume,
+    wwid: str | None = None,
+    **values: object,
 ) -> objects.OperationResult:
-    """An attach of a volume that must succeed with a map of it."""
+    """An attach of a volume that must succeed with a map of it.
+
+    :param wwid: what multipathd calls the volume, if that is not the default
+    """
+    wwid = wwid or f'3{volume.wwn}'
     result = steps.attached(worker, volume, multipath=True, **values)
     assert result.device.path.startswith('/dev/dm-'), result.as_dict()
-    assert result.device.multipath_id == f'3{volume.wwn}'
-    assert f'mpath-3{volume.wwn}' in worker.bed.snapshot()['maps']
+    assert result.device.multipath_id == wwid
+    assert f'mpath-{wwid}' in worker.bed.snapshot()['maps']
     return result
 
 
@@ -182,6 +189,62 @@ def test_settings_of_multipathd_make_no_difference(
     result = attached(worker, volume, min_paths=portals)
     assert not result.device.degraded
     assert bed.read(result.device.path) == volume.pattern
+    steps.detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('portals', [1, 2])
+@pytest.mark.parametrize('find_multipaths', [None, 'on', 'off'])
+def test_multipathd_calls_the_volume_something_else(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    multipathd: Callable[..., None],
+    find_multipaths: str | None,
+    portals: int,
+) -> None:
+    # Given a multipathd that is to know volumes by another property
+    multipathd(find_multipaths, uid_attribute='ID_WWN')
+    volume = bed.create_volume(portals=portals)
+    before = bed.snapshot()
+    # When a volume is attached, then its map is the one that has its disks
+    result = attached(
+        worker, volume, wwid=f'0x{volume.wwn[:16]}', min_paths=portals
+    )
+    assert result.device.scsi_wwn == f'3{volume.wwn}'
+    assert bed.read(result.device.path) == volume.pattern
+    # And nothing is left of either name after the detach
+    steps.detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
+@pytest.fixture
+def read_only_etc(bed: beds.Bed) -> Iterator[None]:
+    bed.protect_etc(True)
+    yield
+    bed.protect_etc(False)
+
+
+@pytest.mark.usefixtures('read_only_etc')
+@pytest.mark.parametrize('find_multipaths', [None, 'on', 'off'])
+@pytest.mark.parametrize('multipath', [False, True])
+def test_etc_is_read_only(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    multipathd: Callable[..., None],
+    find_multipaths: str | None,
+    multipath: bool,
+) -> None:
+    # Given a host whose list of WWIDs cannot be written
+    multipathd(find_multipaths)
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    # When a volume is attached, then the caller gets what was asked for
+    result = steps.attached(worker, volume, multipath=multipath)
+    assert result.device.path.startswith(
+        '/dev/dm-' if multipath else '/dev/sd'
+    )
+    assert bed.read(result.device.path) == volume.pattern
+    # And the detach leaves nothing
     steps.detached(worker, volume.name)
     assert bed.snapshot() == before
 

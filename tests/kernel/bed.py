@@ -324,15 +324,31 @@ class KernelBed(bed.Bed):
         find_multipaths: str | None = 'yes',
         user_friendly_names: bool = False,
         queueing: bool = False,
+        uid_attribute: str | None = None,
     ) -> None:
         self.stop_multipathd()
         daemons.configure_multipathd(
             find_multipaths=find_multipaths,
             user_friendly_names='yes' if user_friendly_names else 'no',
             no_path_retry='queue' if queueing else 'fail',
+            uid_attribute=uid_attribute,
         )
         daemons.start('multipathd')
         daemons.wait_for_multipathd()
+
+    def protect_etc(self, protect: bool) -> None:
+        directory = '/etc/multipath'
+        os.makedirs(directory, exist_ok=True)
+        commands = (
+            (
+                ['mount', '--bind', directory, directory],
+                ['mount', '-o', 'remount,ro,bind', directory],
+            )
+            if protect
+            else (['umount', directory],)
+        )
+        for command in commands:
+            subprocess.run(command, check=True)
 
     def stop_multipathd(self) -> None:
         daemons.kill('multipathd')

@@ -52,17 +52,22 @@ def start(name: str) -> None:
 
 
 def configure_multipathd(
-    find_multipaths: str | None, user_friendly_names: str, no_path_retry: str
+    find_multipaths: str | None,
+    user_friendly_names: str,
+    no_path_retry: str,
+    uid_attribute: str | None = None,
 ) -> None:
     """Write its configuration, for its next start."""
     # It looks at its paths every second, so that tests need not wait long.
     # The table of known devices has a no_path_retry of its own for LIO.
     find = f'find_multipaths {find_multipaths}' if find_multipaths else ''
+    uid = f'uid_attribute {uid_attribute}' if uid_attribute else ''
     _MULTIPATH_CONF.write_text(f"""\
 defaults {{
     {find}
     user_friendly_names {user_friendly_names}
     polling_interval 1
+    {uid}
 }}
 overrides {{
     no_path_retry {no_path_retry}

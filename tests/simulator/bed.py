@@ -233,6 +233,7 @@ class SimulatedBed(bed.Bed):
         find_multipaths: str | None = 'yes',
         user_friendly_names: bool = False,
         queueing: bool = False,
+        uid_attribute: str | None = None,
         reaction: float = multipathd.REACTION_SECONDS,
     ) -> None:
         self.control(
@@ -241,7 +242,11 @@ class SimulatedBed(bed.Bed):
             user_friendly_names=user_friendly_names,
             queueing=queueing,
             reaction=reaction,
+            uid_attribute=uid_attribute,
         )
+
+    def protect_etc(self, protect: bool) -> None:
+        self.control('protect_etc', protect=protect)
 
     def stop_multipathd(self) -> None:
         self.control('stop_multipathd')

@@ -283,6 +283,9 @@ class Multipath(_Group):
     def add_path(self, disk: str) -> None:
         self._call('multipath.add_path', disk=disk)
 
+    def make_map(self, disk: str) -> None:
+        self._call('multipath.make_map', disk=disk)
+
     def remove_path(self, disk: str) -> None:
         self._call('multipath.remove_path', disk=disk)
 

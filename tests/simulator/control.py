@@ -166,11 +166,19 @@ class Controls:
         user_friendly_names: bool,
         queueing: bool,
         reaction: float,
+        uid_attribute: str | None,
     ) -> None:
         """(Re)start it."""
         self._machine.multipath.start(
-            find_multipaths, user_friendly_names, queueing, reaction
+            find_multipaths,
+            user_friendly_names,
+            queueing,
+            reaction,
+            uid_attribute,
         )
+
+    def protect_etc(self, protect: bool) -> None:
+        self._machine.multipath.read_only = protect
 
     def stop_multipathd(self) -> None:
         self._machine.multipath.stop()

@@ -4,6 +4,7 @@
 """multipathd: finds disks that lead to one volume, and makes maps of them."""
 
 from collections.abc import Callable
+import contextlib
 import errno
 import itertools
 import os
@@ -53,6 +54,9 @@ class Multipathd:
         self._friendly = False
         self._queueing = False
         self._reaction = REACTION_SECONDS
+        self._uid_attribute: str | None = None
+        #: Whether its list of WWIDs is in a file system that is read-only.
+        self.read_only = False
         self._paths: dict[str, disks.Disk] = {}
         self._reactions: list[threading.Timer] = []
         sd.listeners.append(self._hear)
@@ -65,12 +69,15 @@ class Multipathd:
         friendly: bool,
         queueing: bool,
         reaction: float = REACTION_SECONDS,
+        uid_attribute: str | None = None,
     ) -> None:
         """Start it, or start it again, with these settings.
 
         :param find: ``find_multipaths``; None: it is not configured
         :param friendly: ``user_friendly_names``
         :param queueing: ``no_path_retry queue``, not ``fail``
+        :param uid_attribute: udev's property that names a volume; None: the
+            default
         :param reaction: seconds from a disk's event to what it makes of it
         :raises ValueError: no such setting
         """
@@ -83,6 +90,7 @@ class Multipathd:
             self._friendly = friendly
             self._queueing = queueing
             self._reaction = reaction
+            self._uid_attribute = uid_attribute
             self.clear()
             for found in self._maps.all():
                 self._maps.set_queueing(found, queueing)
@@ -112,10 +120,20 @@ class Multipathd:
     def add_path(self, disk: str) -> None:
         with self._lock:
             self._answer()
-            found = self._disks.find(disk)
-            if found is None:
-                raise OSError(errno.EBUSY, f'multipathd: fail (add {disk})')
-            self._take(found)
+            self._take(self._present(disk))
+
+    def make_map(self, disk: str) -> None:
+        with self._lock:
+            self.add_path(disk)
+            found = self._present(disk)
+            if self._maps.holding(found) is None:
+                self._create(found)
+
+    def _present(self, disk: str) -> disks.Disk:
+        found = self._disks.find(disk)
+        if found is None:
+            raise OSError(errno.EBUSY, f'multipathd: fail (add {disk})')
+        return found
 
     def remove_path(self, disk: str) -> None:
         with self._lock:
@@ -154,6 +172,7 @@ class Multipathd:
 
     def remember(self, wwid: str) -> None:
         with self._lock:
+            self._check_writable()
             lines = self._remembered()
             if f'/{wwid}/' not in lines:
                 self._write([*lines, f'/{wwid}/'])
@@ -163,6 +182,10 @@ class Multipathd:
             lines = self._remembered()
             if f'/{wwid}/' in lines:
                 self._write([line for line in lines if line != f'/{wwid}/'])
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), WWIDS)
 
     # What it does by itself.
 
@@ -199,7 +222,7 @@ class Multipathd:
         if self._maps.holding(disk) is not None:
             return
         found = next(
-            (m for m in self._maps.all() if m.wwid == disk.wwid), None
+            (m for m in self._maps.all() if m.wwid == self._wwid(disk)), None
         )
         if found is None:
             self._make_map(disk)
@@ -207,22 +230,34 @@ class Multipathd:
             self._maps.set_disks(found, [*found.disks, disk])
 
     def _make_map(self, disk: disks.Disk) -> None:
-        alike = [
+        if (
+            self._find == 'no'
+            or f'/{self._wwid(disk)}/' in self._remembered()
+            or (self._find == 'yes' and len(self._alike(disk)) > 1)
+        ):
+            self._create(disk)
+
+    def _alike(self, disk: disks.Disk) -> list[disks.Disk]:
+        return [
             other
             for other in self._paths.values()
             if other.wwid == disk.wwid and not other.removed
         ]
-        if (
-            self._find == 'no'
-            or f'/{disk.wwid}/' in self._remembered()
-            or (self._find == 'yes' and len(alike) > 1)
-        ):
-            sizes = (0, disk.size or max(other.size for other in alike))
-            alike = [other for other in alike if other.size in sizes]
-            self._maps.create(
-                disk.wwid, self._alias(disk.wwid), alike, self._queueing
-            )
-            self.remember(disk.wwid)
+
+    def _create(self, disk: disks.Disk) -> None:
+        alike = self._alike(disk)
+        sizes = (0, disk.size or max(other.size for other in alike))
+        alike = [other for other in alike if other.size in sizes]
+        wwid = self._wwid(disk)
+        self._maps.create(wwid, self._alias(wwid), alike, self._queueing)
+        with contextlib.suppress(OSError):
+            self.remember(wwid)
+
+    def _wwid(self, disk: disks.Disk) -> str:
+        """What it calls the volume of a disk."""
+        if self._uid_attribute == 'ID_WWN':
+            return f'0x{disk.wwid[1:17]}'
+        return disk.wwid
 
     def _lose(self, disk: disks.Disk) -> None:
         """Forget a disk; with the last one goes a map that nobody uses."""

@@ -84,6 +84,7 @@ def wwids(
     'verb',
     [
         multipath.add_path,
+        multipath.make_map,
         multipath.remove_path,
         multipath.map_paths,
         multipath.remove_map,
@@ -129,8 +130,8 @@ def test_nobody_knows_whether_it_is_there(
 
 
 def test_paths(daemon: Daemon) -> None:
-    command = 'show paths raw format "%d"'
-    daemon.answers[command] = 'sda\nsdab\nok\n\n'
+    command = 'show paths raw format "%d %w"'
+    daemon.answers[command] = 'sda 36001\nsdab \nok\n\n'
     assert multipath.running() is True
     assert multipath.paths() == ['sda', 'sdab']
     assert daemon.said == ['show daemon', command]
@@ -143,24 +144,37 @@ def test_refusal(daemon: Daemon, answer: str) -> None:
         multipath.add_path('sda')
 
 
+def test_a_map_is_made_of_the_volume_as_multipathd_calls_it(
+    daemon: Daemon,
+) -> None:
+    known = 'show paths raw format "%d %w"'
+    daemon.answers[known] = 'sda 0x6001 a\nsdb \n'
+    multipath.make_map('sda')
+    assert daemon.said == ['add path sda', known, 'add map "0x6001 a"']
+    # udev has not told it what sdb is, and it has never heard of sdc
+    for disk in ('sdb', 'sdc'):
+        with pytest.raises(OSError, match='no WWID'):
+            multipath.make_map(disk)
+
+
 def test_a_path_that_is_not_known_is_gone(daemon: Daemon) -> None:
     daemon.answers['del path sda'] = 'fail\n'
-    daemon.answers['show paths raw format "%d"'] = 'sdb\n'
+    daemon.answers['show paths raw format "%d %w"'] = 'sdb 36001\n'
     multipath.remove_path('sda')
 
 
 def test_a_path_that_is_known_too_late(daemon: Daemon) -> None:
     """Its uevent comes between two questions; seen on a real kernel."""
     daemon.first_answers['del path sda'] = 'fail\n'
-    known = 'show paths raw format "%d"'
-    daemon.answers[known] = 'sda\nsdb\n'
+    known = 'show paths raw format "%d %w"'
+    daemon.answers[known] = 'sda 36001\nsdb 36002\n'
     multipath.remove_path('sda')
     assert daemon.said == ['del path sda', known, 'del path sda']
 
 
 def test_a_path_that_stays(daemon: Daemon) -> None:
     daemon.answers['del path sda'] = 'fail\n'
-    daemon.answers['show paths raw format "%d"'] = 'sda\nsdb\n'
+    daemon.answers['show paths raw format "%d %w"'] = 'sda 36001\nsdb 36002\n'
     with pytest.raises(OSError, match='del path sda'):
         multipath.remove_path('sda')
 

@@ -5,6 +5,7 @@
 
 import collections
 from collections.abc import Callable
+from collections.abc import Iterable
 import dataclasses
 import threading
 import types
@@ -260,6 +261,9 @@ class FakeMultipath:
 
     def of(self, disk: str) -> multipath.Map | None:
         return self.map if self.map and disk in self.map.disks else None
+
+    def of_any(self, disks: Iterable[str]) -> multipath.Map | None:
+        return next(filter(None, map(self.of, disks)), None)
 
     def find(self, wwid: str) -> multipath.Map | None:
         return self.map if self.map and self.map.wwid == wwid else None

@@ -217,7 +217,7 @@ def test_a_map_that_has_lost_its_paths_is_found_by_its_wwid() -> None:
 
 
 def test_a_line_that_outlived_its_map_is_forgotten() -> None:
-    run = make(expected_wwn=runs.GOOD, had_map=True)
+    run = make(expected_wwn=runs.GOOD, map_wwid=runs.GOOD)
     assert detached(run).error is None
     assert run.host.multipath.forgotten == [runs.GOOD]
 
