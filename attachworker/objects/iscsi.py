@@ -165,8 +165,8 @@ def _target(target: ISCSITarget) -> connection_info.Target:
 def _targets(data: Mapping[str, Any]) -> list[ISCSITarget]:
     """Combine portals, names and LUNs of the data.
 
-    A list wins over the single value. Where some lists are missing, the
-    single value stands for each entry.
+    A list wins over the single value. Where some lists are missing, or have
+    one entry, the single value stands for each target.
     """
     lists = {
         key: [
@@ -184,17 +184,19 @@ def _targets(data: Mapping[str, Any]) -> list[ISCSITarget]:
     }
     singles.setdefault('target_luns', 0)
     given = [key for key, values in lists.items() if values]
-    count = len(lists[given[0]]) if given else 1
+    longest = max(given, key=lambda key: len(lists[key]), default=None)
+    count = len(lists[longest]) if longest else 1
     for key in given:
-        if len(lists[key]) != count:
+        if len(lists[key]) not in (1, count):
             raise rules.invalid(
-                key, f'must have as many entries as {given[0]}'
+                key, f'must have one entry, or as many as {longest}'
             )
     for key in lists:
         if key not in given and key not in singles:
             raise rules.invalid(key if given else key[:-1], 'is required')
     portals, names, luns = (
-        lists[key] or [singles[key]] * count for key in lists
+        values * count if len(values) == 1 else values
+        for values in (lists[key] or [singles[key]] for key in lists)
     )
     luns = _wire_luns(
         luns,

@@ -41,14 +41,13 @@ _MAX_PORTAL = 300
 _IDENTIFIER = re.compile(r'(?!-|\.\.?\Z)[!-.0-~]{1,255}')
 _IFACE = re.compile(r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}')
 _ISCSI_NAME = re.compile(
-    r'iqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[a-z0-9-]+(?:\.[a-z0-9-]+)*'
-    r'(?::[a-z0-9.:-]+)?'
+    r'iqn\.[0-9]{4}-[0-9]{1,2}\.[!-+.0-~-]+'
     r'|eui\.[0-9a-f]{16}'
     r'|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?',
     re.IGNORECASE | re.ASCII,
 )
 _CEPH_NAME = re.compile(r'(?!-|\.\.?\Z)[!-+.0-?A-~-]{1,255}')
-_NQN = re.compile(r'nqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[!-+.-~-]+')
+_NQN = re.compile(r'nqn\.[!-+.-~-]+')
 _BRACKETS = re.compile(r'\[([0-9A-Fa-f:.]+)\](?::([0-9]+))?')
 _BARE_IPV6 = re.compile(r'[0-9A-Fa-f:.]+')
 _LABEL = re.compile(r'[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?')
@@ -219,17 +218,20 @@ def transport_iface(value: object) -> str:
 def iscsi_name(value: object) -> str:
     """The name of a target: iqn., eui. or naa. (RFC 3720, RFC 3980).
 
-    Upper case is against RFC 3722, and accepted. It is kept: LIO and tgt
-    find a target by the very bytes of its name. To compare names, fold them.
+    Upper case, "_" and a month of one digit are against RFC 3722 and 3720;
+    there are targets that have them. Refused is what cannot be the name of a
+    directory, one word for iscsiadm, or one field of a portal's line. Case is
+    kept: LIO and tgt find a target by the very bytes of its name. To compare
+    names, fold them.
     """
     value = text(value)
     if len(value) > MAX_ISCSI_NAME:
         raise RuleBroken(f'must have at most {MAX_ISCSI_NAME} characters')
-    if not _ISCSI_NAME.fullmatch(value) or '..' in value:
+    if not _ISCSI_NAME.fullmatch(value):
         raise RuleBroken(
             'must be an iSCSI name: iqn.yyyy-mm.reversed.domain[:suffix] of '
-            'letters, digits, ".", ":" and "-", or eui. with 16 or naa. with '
-            '16 or 32 hexadecimal digits'
+            'printable ASCII characters without white space, "," or "/", or '
+            'eui. with 16 or naa. with 16 or 32 hexadecimal digits'
         )
     return value
 
@@ -250,7 +252,8 @@ def portal(value: object) -> str:
 
     One spelling for each meaning: IPv6 is compressed and in brackets, names
     are lower case, the port is always there, a portal group tag (',1') is
-    not.
+    not. Some drivers put a port behind an IPv6 address without brackets: that
+    is taken where it can mean nothing else.
     """
     endpoint, comma, tag = _address(value).partition(',')
     if comma and not re.fullmatch('[0-9]{1,5}', tag):
@@ -258,7 +261,8 @@ def portal(value: object) -> str:
     if match := _BRACKETS.fullmatch(endpoint):
         host, port = _ipv6(match[1]), match[2]
     elif endpoint.count(':') > 1:
-        host, port = _ipv6(endpoint), None
+        address, port = _split_bare_ipv6(endpoint)
+        host = _ipv6(address)
     else:
         name, colon, digits = endpoint.partition(':')
         host, port = _host(name), digits if colon else None
@@ -292,7 +296,8 @@ def nvme_transport(value: object) -> str:
 def nqn(value: object) -> str:
     """The name of an NVMe subsystem or host (NVMe base specification 4.7).
 
-    It ends up in a list of options that commas divide.
+    Cinder's targets have names without date and domain ("nqn.PREFIX-UUID").
+    Refused is what cannot be part of a list of options that commas divide.
     """
     value = text(value)
     if len(value.encode()) > MAX_NQN:
@@ -300,8 +305,8 @@ def nqn(value: object) -> str:
     return _match(
         value,
         _NQN,
-        'must be an NVMe name: nqn.yyyy-mm.reversed.domain:name without '
-        'white space or ","',
+        'must be an NVMe name: "nqn." and printable ASCII characters '
+        'without white space or ","',
     )
 
 
@@ -392,6 +397,22 @@ def _port(digits: str) -> int:
     if not re.fullmatch('[0-9]{1,5}', digits) or not 0 < int(digits) < 65536:
         raise RuleBroken('must have a port from 1 to 65535')
     return int(digits)
+
+
+def _split_bare_ipv6(text: str) -> tuple[str, str | None]:
+    """An IPv6 address without brackets, and the port behind it, if any."""
+    address, _, last = text.rpartition(':')
+    if not _BARE_IPV6.fullmatch(text) or not re.fullmatch('[0-9]{1,5}', last):
+        return text, None
+    # A group of an address has four digits at most, and it has eight groups.
+    if len(last) == 5 or text.count(':') == 8:
+        return address, last
+    if '::' in text and len(last) >= 3:
+        raise RuleBroken(
+            'must have its IPv6 address in brackets: its last group could '
+            'also be a port'
+        )
+    return text, None
 
 
 def _ipv6(text: str) -> str:

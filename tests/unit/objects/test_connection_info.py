@@ -219,18 +219,31 @@ def test_flat_space_has_14_bits(mode):
 @pytest.mark.parametrize(
     ('longer', 'key'),
     [
-        ({'target_iqns': [shapes.IQN] * 3}, 'target_iqns'),
-        ({'target_luns': [0]}, 'target_luns'),
+        ({'target_iqns': [shapes.IQN] * 3}, 'target_portals'),
+        ({'target_luns': [0, 1, 2, 3]}, 'target_portals'),
     ],
 )
 def test_lists_have_one_length(longer, key):
     with pytest.raises(exception.InvalidConnectionInfo) as caught:
         read(target_portals=['192.0.2.1', '192.0.2.2'], **longer)
 
+    (longest,) = longer
     assert caught.value.kwargs == {
         'key': key,
-        'rule': 'must have as many entries as target_portals',
+        'rule': f'must have one entry, or as many as {longest}',
     }
+
+
+def test_one_entry_stands_for_each_target():
+    info = read(
+        target_portals=['192.0.2.1', '192.0.2.2'],
+        target_iqns=[shapes.OTHER_IQN],
+        target_luns=[7],
+    )
+    assert [(one.portal, one.name, one.lun) for one in info.targets] == [
+        ('192.0.2.1:3260', shapes.OTHER_IQN, 7),
+        ('192.0.2.2:3260', shapes.OTHER_IQN, 7),
+    ]
 
 
 @pytest.mark.parametrize('key', ['target_portal', 'target_iqn'])

@@ -22,8 +22,11 @@ from attachworker.objects import rules
         ('[2001:DB8:0:0::1]:3260,1', '[2001:db8::1]:3260'),
         ('[2001:db8::1]', '[2001:db8::1]:3260'),
         ('2001:0db8:0000:0000:0000:0000:0000:0001', '[2001:db8::1]:3260'),
-        # Without brackets there is no port: this is an address.
-        ('2001:db8::1:3260', '[2001:db8::1:3260]:3260'),
+        # Several drivers of Cinder put a port behind an address like this.
+        ('2001:db8:0:0:0:0:0:1:860', '[2001:db8::1]:860'),
+        ('2001:db8::1:13260', '[2001:db8::1]:13260'),
+        ('2001:db8::1', '[2001:db8::1]:3260'),
+        ('2001:db8::a260', '[2001:db8::a260]:3260'),
         ('[fe80::1]:3260', '[fe80::1]:3260'),
         ('[::ffff:192.0.2.5]:3260', '192.0.2.5:3260'),
         ('Storage-1.Example.COM', 'storage-1.example.com:3260'),
@@ -46,6 +49,11 @@ def test_portals_have_one_spelling(spelling, canonical):
         'iqn.1992-08.com.netapp:sn.84269319:vs.3',
         'iqn.2010-10.org.openstack:volume-6f1d2f0e',
         'IQN.2010-10.org.openstack:Volume-1',
+        # They exist: a host name in LIO's, a month of one digit, a cluster.
+        'iqn.2003-01.org.linux-iscsi.my_host.x8664:sn.0123456789ab',
+        'iqn.2004-1.com.example:storage',
+        'iqn.1986-03.com.ibm:2145.cluster_1.node(2)',
+        'iqn.2010-10.org.openstack:',
         'iqn.2001-04.com.example:' + 'x' * 199,
         'eui.02004567A425678D',
         'naa.52004567BA64678D',
@@ -54,6 +62,21 @@ def test_portals_have_one_spelling(spelling, canonical):
 )
 def test_iscsi_names_that_are_good(name):
     assert rules.iscsi_name(name) == name
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'nqn.2014-08.org.nvmexpress:uuid:6f1d2f0e-2d1c-4b9d-9f3e-5a1c3f0e7d11',
+        'nqn.2014-08.org.nvmexpress.discovery',
+        # Of Cinder's own targets: prefix and volume, or the host's name
+        'nqn.nvme-subsystem-1-6f1d2f0e-2d1c-4b9d-9f3e-5a1c3f0e7d11',
+        'nqn.iqn.2010-10.org.openstack:-compute-1.example.com',
+        'nqn.nqn.2014-08.io.spdk:cnode1',
+    ],
+)
+def test_nvme_names_that_are_good(name):
+    assert rules.nqn(name) == name
 
 
 @pytest.mark.parametrize(
