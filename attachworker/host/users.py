@@ -74,9 +74,6 @@ class Users:
         }
         openable = stack.openable(numbers)
         claimed = self._claimed(openable, numbers, deadline)
-        if any(stack.parts(disk) != found for disk, found in parts.items()):
-            # A map has come, or gone, meanwhile: what was asked is not told.
-            return self.of(disks, deadline, mapping)
         named = self._named(stack, known, bool(claimed), deadline)
         unknown = [
             part
@@ -87,6 +84,11 @@ class Users:
             named[part].append(
                 f'whoever has {part} exclusively; lsblk or dmesg may tell who'
             )
+        if any(named.values()):
+            self._wait_for_holders(disks, deadline)
+        if any(stack.parts(disk) != found for disk, found in parts.items()):
+            # A map has come, or gone, meanwhile, and may be among the users.
+            return self.of(disks, deadline, mapping)
         return {
             disk: _listed(user for part in found for user in named[part])
             for disk, found in parts.items()

@@ -54,18 +54,26 @@ class DetachHandler(handler.BaseHandler):
         info: objects.ConnectionInfo,
         known: AttachmentRecord | None,
     ) -> None:
-        target_class = type(info.targets[0])
-        held = self.holdings(operation).paths(target_class)
-        targets = {target.key: target for target in (*info.targets, *held)}
         run = self.make_run(
             operation,
             info,
-            targets=list(targets.values()),
+            targets=info.targets,
             force=operation.request.force,
             expected_wwn=known.wwn if known else info.wwn,
             map_wwid=_map_wwid(known, operation.request.force),
             on_change=lambda: self._begin(operation.request),
         )
+        try:
+            if run.expected_wwn is not None:
+                # Until then another attachment of the volume may leave its
+                # paths to this one.
+                run.lock_volume(run.expected_wwn)
+        except exception.DeadlineExceeded as error:
+            self._failed(operation, self.failed(operation, error))
+            return
+        held = run.holdings.paths(type(info.targets[0]))
+        targets = {target.key: target for target in (*info.targets, *held)}
+        run.targets = list(targets.values())
         outcome = self.run_flow(operation, detach.build(run), run)
         if outcome.error is None:
             result = self.succeeded(operation, outcome, run)

@@ -26,8 +26,6 @@ class FindPaths(base.Task):
         self, connector: connectors.Connector
     ) -> list[connectors.Path]:
         run = self.run
-        if run.expected_wwn is not None:
-            run.lock_volume(run.expected_wwn)
         if run.takedown.shared:
             run.warnings.append(takedown.SHARED)
         found = [

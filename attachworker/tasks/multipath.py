@@ -30,7 +30,10 @@ class MapMultipath(base.Task):
                 self._explain(connector)
             return None
         if not run.multipath:
-            return self._theirs(wwn)
+            found = self._theirs(wwn)
+            if found is None:
+                self._remove_unwanted()
+            return found
         if self._is_raw(wwn):
             self._do_without('another attachment uses it without one')
             return None
@@ -128,11 +131,38 @@ class MapMultipath(base.Task):
         self.run.leftovers += self.run.remove_own_map()
 
     def _theirs(self, wwn: str) -> Map | None:
-        """The map that this, or another, attachment has of the volume."""
+        """The map that this, or another, attachment has of the volume.
+
+        :raises MultipathFailed: the disk of this one does not join it
+        """
         run = self.run
         if not run.map_wwid and not self._others(wwn, had_map=True):
             return None
-        return run.host.multipath.of(run.attempts.paths()[0].disk)
+        found = self._find(wwn)
+        if found is None:
+            return None
+        paths = run.attempts.paths()
+        seconds = min(_JOINING, run.map_timeout)
+        joined = self._wait(wwn, paths, 1, seconds)
+        if joined is None:
+            raise exception.MultipathFailed(
+                reason=f'{paths[0].disk} does not become a path of '
+                f'{found.name}, as which another attachment has the volume'
+            )
+        return joined
+
+    def _remove_unwanted(self) -> None:
+        """Remove a map of a disk that is to be used as it is.
+
+        multipathd makes one when two attachments without a map come and go
+        at the same time, each with a disk of its own.
+        """
+        run = self.run
+        disk = run.attempts.paths()[0].disk
+        held = run.host.multipath.of(disk)
+        if held is not None:
+            down = run.take_down(run.deadline, undo=True)
+            down.remove_unwanted(held.wwid, disk)
 
     def _is_raw(self, wwn: str) -> bool:
         """Whether another attachment has the volume without a map."""

@@ -308,7 +308,7 @@ class Takedown:
             # It may have come meanwhile.
             wwids |= self._wwids_of_maps({beside})
         for wwid in wwids:
-            self._remove_unwanted(wwid, beside)
+            self.remove_unwanted(wwid, beside)
         return left
 
     def _disks(self, target: base.Target) -> set[str]:
@@ -318,7 +318,7 @@ class Takedown:
         maps = map(self._host.multipath.of, disks)
         return {one.wwid for one in maps if one is not None}
 
-    def _remove_unwanted(self, wwid: str, beside: str | None) -> None:
+    def remove_unwanted(self, wwid: str, beside: str | None) -> None:
         """Remove a map if its last disk is one that was given away as it is.
 
         For a moment the volume had two disks, because the storage has two
@@ -344,20 +344,28 @@ class Takedown:
             own = self.own_file_systems([path.disk])
             if own:
                 return False, [f'device {path.disk}, with {", ".join(own)}']
-            held = self._host.multipath.of(path.disk)
-            if held is not None and not self._is_ours(held, self._paths()):
-                reasons = self._keeps_working(held, path)
-            else:
+            reasons = self._last_path_of_others(path)
+            if reasons is None:
                 users = self._lasting_users(path.disk) + self.local_attachments
                 reasons = [f'in use by {user}' for user in users]
+                if users:
+                    # A map of others may have come meanwhile.
+                    theirs = self._last_path_of_others(path)
+                    reasons = reasons if theirs is None else theirs
             if reasons and not self._force:
                 return False, [f'device {path.disk}, {x}' for x in reasons]
             for reason in reasons:
                 LOG.warning('%s goes though it is %s', path.disk, reason)
         return True, []
 
-    def _keeps_working(self, held: Map, path: base.Path) -> list[str]:
-        """What others would lose with a path of a map that is theirs, too."""
+    def _last_path_of_others(self, path: base.Path) -> list[str] | None:
+        """What others would lose with a path of a map that is theirs, too.
+
+        :returns: None if it is in no map of others
+        """
+        held = self._host.multipath.of(path.disk)
+        if held is None or self._is_ours(held, self._paths()):
+            return None
         working = self._host.multipath.working(held, self._deadline)
         if set(working).difference([path.disk]) or not working:
             return []
