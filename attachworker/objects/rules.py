@@ -402,7 +402,9 @@ def _port(digits: str) -> int:
 def _split_bare_ipv6(text: str) -> tuple[str, str | None]:
     """An IPv6 address without brackets, and the port behind it, if any."""
     address, _, last = text.rpartition(':')
-    if not _BARE_IPV6.fullmatch(text) or not re.fullmatch('[0-9]{1,5}', last):
+    if not _BARE_IPV6.fullmatch(text) or not re.fullmatch(
+        '[1-9][0-9]{0,4}', last
+    ):
         return text, None
     # A group of an address has four digits at most, and it has eight groups.
     if len(last) == 5 or text.count(':') == 8:

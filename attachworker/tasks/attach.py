@@ -267,8 +267,7 @@ def check_readable(
         reason = str(error)
     raise exception.HostToolFailed(
         what=f'Reading {disk}',
-        reason=f'{reason}; if {target} is in standby or unavailable, have the '
-        'storage serve the volume there',
+        reason=f'{reason}; its port may be in standby, or unavailable',
     )
 
 

@@ -140,7 +140,7 @@ def test_several_portals(worker: FakeClient) -> None:
         ({}, 'target_portal'),
         (DATA | {'target_lun': 'x'}, 'target_lun'),
         (DATA | {'addressing_mode': 'x'}, 'addressing_mode'),
-        (PLURAL | {'target_iqns': [IQN]}, 'target_iqns'),
+        (PLURAL | {'target_iqns': [IQN] * 3}, 'target_portals'),
     ],
 )
 def test_bad_data_never_reaches_the_worker(
