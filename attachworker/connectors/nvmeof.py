@@ -226,10 +226,7 @@ class NVMeOFConnector(base.Connector):
         nsid = self._nsid(path)
         size = self._host.nvme.size(path.address, nsid, deadline)
         within = deadline.sooner(self._settings.device_timeout)
-        if not self._host.nvme.wait_for_size(path.disk, size, within):
-            raise OSError(
-                errno.ETIMEDOUT, f'the kernel has not seen {size} bytes'
-            )
+        self._host.block.wait_for_size(path.disk, size, within)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         with base.answering(path.target):

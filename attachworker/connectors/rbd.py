@@ -155,10 +155,7 @@ class RBDConnector(base.Connector):
         if found is None:
             raise FileNotFoundError(errno.ENOENT, f'{path.disk} is gone')
         within = deadline.sooner(self._settings.device_timeout)
-        if not self._host.rbd.wait_for_size(found, within):
-            raise OSError(
-                errno.ETIMEDOUT, f'the kernel has not seen {found.size} bytes'
-            )
+        self._host.block.wait_for_size(found.disk, found.size, within)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         # Of an image that was deleted, the kernel still knows all that there

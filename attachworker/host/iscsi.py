@@ -15,10 +15,10 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.host import known
 from attachworker.host import late_logins
+from attachworker.host import machine
 from attachworker.host import network
 from attachworker.host import sysfs
 from attachworker.host import system
-from attachworker.host import verbs
 
 # Exit codes of iscsiadm (its manual page, section EXIT STATUS).
 _OK = 0
@@ -66,15 +66,11 @@ class Session:
     initiator_name: str
 
 
-class ISCSI:
-    def __init__(
-        self, root: pathlib.Path, privileged: Any, calls: verbs.Verbs
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
+class ISCSI(machine.View):
+    def __init__(self, host: machine.Machine) -> None:
+        super().__init__(host)
         self._names = known.Known(
-            root / 'sys/class/iscsi_session', 'session', self._name
+            self._root / 'sys/class/iscsi_session', 'session', self._name
         )
         #: By portal and target, as the calls of a login are.
         self.late = late_logins.LateLogins()
@@ -120,9 +116,7 @@ class ISCSI:
 
         None if it comes from none, or its session has just ended.
         """
-        device = sysfs.resolved(
-            self._root / 'sys/class/block' / disk / 'device'
-        )
+        device = sysfs.resolved(self._block(disk) / 'device')
         if device is None:
             return None
         for parent in device.parents:
@@ -158,14 +152,14 @@ class ISCSI:
         def verb(*arguments: Any) -> Any:
             self.late.begin(about)
             try:
-                return self._privileged.login(*arguments)
+                return self._machine.privileged.iscsi.login(*arguments)
             except TimeoutError:
                 # iscsiadm was killed; maybe its caller has left before
                 self.late.expect(about)
                 raise
 
         try:
-            code, message = self._calls.call(
+            code, message = self._machine.verbs.call(
                 verb,
                 target_name,
                 address,
@@ -222,13 +216,12 @@ class ISCSI:
         """
         portal = network.join(address, port)
         try:
-            code, message = self._calls.call(
-                self._privileged.discover,
+            code, message = self._call(
+                'iscsi.discover',
                 address,
                 port,
                 settings,
                 timeout,
-                name='iscsi.discover',
                 about=portal,
                 deadline=deadline,
             )
@@ -256,11 +249,10 @@ class ISCSI:
 
         :raises HostToolFailed: iscsiadm could not end it
         """
-        code, message = self._calls.call(
-            self._privileged.logout,
+        code, message = self._call(
+            'iscsi.logout',
             session.sid,
             timeout,
-            name='iscsi.logout',
             about=f'session{session.sid}',
             deadline=deadline,
         )

@@ -11,9 +11,9 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.host import machine
 from attachworker.host import network
 from attachworker.host import sysfs
-from attachworker.host import uevents
 from attachworker.host import verbs
 
 #: Port of a monitor that was named without.
@@ -22,6 +22,8 @@ _MONITOR_PORT = 6789
 #: What the kernel calls an image that is no snapshot.
 _HEAD = '-'
 
+#: In the path of each uevent that matters.
+_PART = '/rbd'
 #: A mapping that goes or comes meanwhile; these verbs read memory alone.
 _GONE = (errno.ENOENT, errno.ENODEV)
 _BUSY = (errno.EBUSY, errno.EINPROGRESS)
@@ -78,19 +80,7 @@ class Mapping:
         )
 
 
-class RBD:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-        monitor: uevents.UeventMonitor,
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
-        self._uevents = monitor
-
+class RBD(machine.View):
     def available(self) -> bool:
         """Whether the kernel has the driver."""
         return sysfs.exists(self._root / 'sys/bus/rbd')
@@ -135,7 +125,7 @@ class RBD:
         deadline = deadlines.Deadline.after(verbs.SLOW_RETURN)
         try:
             found = self._call(
-                'monitors', mapping.number, about='', deadline=deadline
+                'rbd.monitors', mapping.number, about='', deadline=deadline
             )
         except OSError as error:
             if error.errno not in _GONE:
@@ -153,7 +143,7 @@ class RBD:
 
         :raises OSError: why it cannot be mapped
         """
-        self._call('add', *arguments, about=about, deadline=deadline)
+        self._call('rbd.add', *arguments, about=about, deadline=deadline)
 
     def wait_for_disk(
         self, portal: str, spec: str, deadline: deadlines.Deadline
@@ -166,7 +156,7 @@ class RBD:
                     return one
             return None
 
-        return self._uevents.wait_for(look, _relevant, deadline)
+        return self._wait(look, _PART, deadline)
 
     def remove(self, mapping: Mapping, deadline: deadlines.Deadline) -> bool:
         """Unmap an image; True once the kernel no longer has it.
@@ -178,7 +168,7 @@ class RBD:
         """
         places = (
             self._root / 'sys/bus/rbd/devices' / str(mapping.number),
-            self._root / 'sys/class/block' / mapping.disk,
+            self._block(mapping.disk),
         )
         busy: list[OSError] = []
 
@@ -188,7 +178,7 @@ class RBD:
                 return True
             try:
                 self._call(
-                    'remove',
+                    'rbd.remove',
                     mapping.number,
                     about=mapping.disk,
                     deadline=deadline,
@@ -204,7 +194,7 @@ class RBD:
 
         gone = False
         try:
-            gone = bool(self._uevents.wait_for(look, _relevant, deadline))
+            gone = bool(self._wait(look, _PART, deadline))
         except exception.DeadlineExceeded:
             if not busy:
                 raise
@@ -221,7 +211,10 @@ class RBD:
         :raises OSError: the cluster does not know it, or does not answer
         """
         self._call(
-            'refresh', mapping.number, about=mapping.disk, deadline=deadline
+            'rbd.refresh',
+            mapping.number,
+            about=mapping.disk,
+            deadline=deadline,
         )
         return self.find(mapping.disk)
 
@@ -232,19 +225,6 @@ class RBD:
             return None
         place = self._root / 'sys/bus/rbd/devices' / number
         return self._mapping(place, int(number))
-
-    def wait_for_size(
-        self, mapping: Mapping, deadline: deadlines.Deadline
-    ) -> bool:
-        """True once the block device has the size that the driver knows."""
-        path = self._root / 'sys/class/block' / mapping.disk / 'size'
-
-        def look() -> bool | None:
-            return (
-                True if sysfs.read_int(path) == mapping.size // 512 else None
-            )
-
-        return bool(self._uevents.wait_for(look, _relevant, deadline))
 
     def _mapping(self, directory: pathlib.Path, number: int) -> Mapping | None:
         """None if it goes while it is read."""
@@ -276,25 +256,6 @@ class RBD:
             snapshot='' if snapshot == _HEAD else snapshot,
             size=size,
         )
-
-    def _call(
-        self,
-        verb: str,
-        *arguments: Any,
-        about: str,
-        deadline: deadlines.Deadline,
-    ) -> Any:
-        return self._calls.call(
-            getattr(self._privileged, verb),
-            *arguments,
-            name=f'rbd.{verb}',
-            about=about,
-            deadline=deadline,
-        )
-
-
-def _relevant(event: uevents.Uevent) -> bool:
-    return '/rbd' in event['DEVPATH']
 
 
 def _portal(spelled: str) -> str:

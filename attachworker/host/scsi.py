@@ -8,13 +8,11 @@ import dataclasses
 import errno
 import os
 import pathlib
-from typing import Any
 
 from attachworker import deadline as deadlines
-from attachworker.host import opening
+from attachworker.host import machine
 from attachworker.host import sysfs
 from attachworker.host import uevents
-from attachworker.host import verbs
 from attachworker.host import vpd
 
 _VPD_SERIAL = 0x80
@@ -37,19 +35,7 @@ class ScsiDevice:
         return int(self.hctl.rpartition(':')[2])
 
 
-class SCSI:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-        monitor: uevents.UeventMonitor,
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
-        self._uevents = monitor
-
+class SCSI(machine.View):
     def devices(self, session: pathlib.Path) -> list[ScsiDevice]:
         """Every logical unit below a session's directory."""
         return [
@@ -84,22 +70,16 @@ class SCSI:
 
         :raises OSError: it is gone, or no SCSI disk
         """
-        device = os.readlink(self._root / 'sys/class/block' / disk / 'device')
+        device = os.readlink(self._block(disk) / 'device')
         return ScsiDevice(os.path.basename(device), disk)
 
     def scan(
         self, host: int, target: int, lun: int, deadline: deadlines.Deadline
     ) -> None:
         """Let the kernel probe one LUN of an iSCSI session's host."""
-        self._calls.call(
-            self._privileged.scan,
-            host,
-            0,
-            target,
-            lun,
-            name='scsi.scan',
-            about=f'host{host}',
-            deadline=deadline,
+        about = f'host{host}'
+        self._call(
+            'scsi.scan', host, 0, target, lun, about=about, deadline=deadline
         )
 
     def rescan(self, hctl: str, deadline: deadlines.Deadline) -> None:
@@ -107,13 +87,7 @@ class SCSI:
 
         :raises OSError: there is no such device
         """
-        self._calls.call(
-            self._privileged.rescan,
-            hctl,
-            name='scsi.rescan',
-            about=hctl,
-            deadline=deadline,
-        )
+        self._call('scsi.rescan', hctl, about=hctl, deadline=deadline)
 
     def wait_for_disk(
         self, session: pathlib.Path, lun: int, deadline: deadlines.Deadline
@@ -138,7 +112,7 @@ class SCSI:
                 and f'/{session.name}/' in event['DEVPATH']
             )
 
-        return self._uevents.wait_for(look, relevant, deadline)
+        return self._machine.uevents.wait_for(look, relevant, deadline)
 
     def state(self, hctl: str) -> str:
         """What the kernel thinks of a device; ``running`` is good."""
@@ -180,46 +154,16 @@ class SCSI:
             raise OSError(
                 errno.ESTALE, f'{device.hctl} is not (any more) {disk}'
             )
-
-        def attempt() -> bytes:
-            return bytes(
-                self._calls.call(
-                    self._privileged.inquiry,
-                    disk,
-                    instance,
-                    page,
-                    name='scsi.inquiry',
-                    about=disk,
-                    deadline=deadline,
-                )
-            )
-
-        return opening.once_open(
-            self._root, self._uevents, disk, attempt, deadline
+        return self._once_open(
+            'scsi.inquiry', disk, instance, page, deadline=deadline
         )
 
     def remove(self, hctl: str, deadline: deadlines.Deadline) -> bool:
         """Remove a device; True once the kernel no longer has it."""
-        directory = self._device(hctl)
-        try:
-            self._calls.call(
-                self._privileged.delete,
-                hctl,
-                name='scsi.delete',
-                about=hctl,
-                deadline=deadline,
-            )
-        except OSError:
-            if sysfs.exists(directory):
-                raise
-
-        def gone() -> bool | None:
-            return None if sysfs.exists(directory) else True
-
-        def relevant(event: uevents.Uevent) -> bool:
-            return event['DEVPATH'].endswith(f'/{hctl}')
-
-        return bool(self._uevents.wait_for(gone, relevant, deadline))
+        place = self._device(hctl)
+        return self._remove(
+            'scsi.delete', hctl, lambda: not sysfs.exists(place), deadline
+        )
 
     def _device(self, hctl: str) -> str:
         return f'{self._root}/sys/class/scsi_device/{hctl}/device'

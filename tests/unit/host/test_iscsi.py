@@ -14,6 +14,7 @@ from attachworker.host import iscsi
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
 from tests.simulator import faults
+from tests.unit.on_files import on_files
 
 RECORD = {
     'node.session.scan': 'manual',
@@ -190,7 +191,7 @@ def session_tree(
 @pytest.fixture
 def static(tmp_path: pathlib.Path) -> iscsi.ISCSI:
     """Reads a tree that a test has written; changes nothing."""
-    return iscsi.ISCSI(tmp_path, None, None)  # type: ignore[arg-type]
+    return iscsi.ISCSI(on_files(tmp_path))
 
 
 def test_a_redirected_session_belongs_to_both_portals(

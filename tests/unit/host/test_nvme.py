@@ -12,10 +12,10 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker import host as hosts
 from attachworker.host import nvme
-from attachworker.host import verbs
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
 from tests.simulator import faults
+from tests.unit.on_files import on_files
 
 NQN = 'nqn.2014-08.org.example:one'
 UUID = '0123456789abcdef0123456789abcdef'
@@ -31,8 +31,7 @@ def made(root: pathlib.Path, **answers: Any) -> nvme.NVMe:
             for name, found in answers.items()
         }
     )
-    monitor: Any = None
-    return nvme.NVMe(root, privileged, verbs.Verbs(), monitor)
+    return nvme.NVMe(on_files(root, nvme=privileged))
 
 
 def write(directory: pathlib.Path, **values: object) -> None:

@@ -5,7 +5,6 @@
 import errno
 import pathlib
 import types
-from typing import Any
 
 import pytest
 
@@ -14,9 +13,9 @@ from attachworker import exception
 from attachworker import host as hosts
 from attachworker.host import network
 from attachworker.host import rbd
-from attachworker.host import verbs
 from tests.simulator import bed as beds
 from tests.simulator import faults
+from tests.unit.on_files import on_files
 
 FSID = '12345678-1234-1234-1234-123456789012'
 PORTAL = '192.0.2.1:6789,192.0.2.2:6789'
@@ -27,8 +26,7 @@ def made(root: pathlib.Path, **monitors: list[str]) -> rbd.RBD:
     privileged = types.SimpleNamespace(
         monitors=lambda number: monitors[f'm{number}']
     )
-    monitor: Any = None
-    return rbd.RBD(root, privileged, verbs.Verbs(), monitor)
+    return rbd.RBD(on_files(root, rbd=privileged))
 
 
 def mapping(root: pathlib.Path, number: int, **values: object) -> None:
@@ -131,8 +129,7 @@ def test_one_that_goes_meanwhile(tmp_path: pathlib.Path) -> None:
         raise FileNotFoundError(errno.ENOENT, 'gone')
 
     privileged = types.SimpleNamespace(monitors=monitors)
-    monitor: Any = None
-    host = rbd.RBD(tmp_path, privileged, verbs.Verbs(), monitor)
+    host = rbd.RBD(on_files(tmp_path, rbd=privileged))
     assert host.at(PORTAL, 'volumes/one') == []
 
 

@@ -20,6 +20,7 @@ from tests.simulator import faults
 from tests.unit.host import fake_uevents
 from tests.unit.host import test_iscsi
 from tests.unit.host import test_vpd
+from tests.unit.on_files import on_files
 
 PATIENCE = 10.0
 
@@ -194,7 +195,7 @@ def test_cached_and_fresh_identity_are_read_alike(
 
     monitor = uevents.UeventMonitor(fake_uevents.FakeSource())
     with contextlib.closing(monitor):
-        host = scsi.SCSI(tmp_path, Verbs(), hosts.verbs.Verbs(), monitor)
+        host = scsi.SCSI(on_files(tmp_path, monitor, scsi=Verbs()))
         # Then the cache and the target tell the same of it
         fresh = host.wwn(
             scsi.ScsiDevice('2:0:0:5', 'sda'),

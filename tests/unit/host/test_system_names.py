@@ -12,8 +12,8 @@ from attachworker import privileged
 from attachworker.host import iscsi
 from attachworker.host import sysfs
 from attachworker.host import system
-from attachworker.host import verbs
 from attachworker.privileged import system as privileged_system
+from tests.unit.on_files import on_files
 
 NAME = 'iqn.1993-08.org.debian:01:abc'
 
@@ -37,7 +37,7 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def initiator_name(root: pathlib.Path) -> str | None:
-    return iscsi.ISCSI(root, None, verbs.Verbs()).initiator_name()
+    return iscsi.ISCSI(on_files(root)).initiator_name()
 
 
 def test_what_can_be_read(root: pathlib.Path) -> None:
