@@ -16,12 +16,8 @@ from typing import Any
 from attachworker.host import backends
 from attachworker.host import block
 from attachworker.host import encryption
-from attachworker.host import iscsi
-from attachworker.host import loop
 from attachworker.host import machine
 from attachworker.host import multipath
-from attachworker.host import nvme
-from attachworker.host import rbd
 from attachworker.host import scsi
 from attachworker.host import succession
 from attachworker.host import sysfs
@@ -52,15 +48,11 @@ class Host(machine.Machine):
         self.succession = succession.Succession(
             privileged.process.hold, self.verbs
         )
-        self.iscsi = iscsi.ISCSI(self)
         self.scsi = scsi.SCSI(self)
-        self.loop = loop.Loop(self)
         self.multipath = multipath.Multipath(
             root, privileged.multipath, self.verbs, self.uevents
         )
         self.encryption = encryption.Encryption(self)
-        self.nvme = nvme.NVMe(self)
-        self.rbd = rbd.RBD(self)
         self.block = block.Block(self)
         self.users = users.Users(self)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attachworker import privileged
-from attachworker.host import iscsi
+from attachworker.connectors.iscsi import initiator
 from attachworker.host import sysfs
 from attachworker.host import system
 from attachworker.privileged import system as privileged_system
@@ -37,7 +37,7 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def initiator_name(root: pathlib.Path) -> str | None:
-    return iscsi.ISCSI(on_files(root)).initiator_name()
+    return initiator.Initiator(on_files(root)).name()
 
 
 def test_what_can_be_read(root: pathlib.Path) -> None:

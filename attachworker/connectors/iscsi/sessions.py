@@ -13,8 +13,8 @@ from attachworker import exception
 from attachworker import host as host_layer
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import iscsi_record
-from attachworker.host import iscsi as host_iscsi
+from attachworker.connectors.iscsi import initiator
+from attachworker.connectors.iscsi import node_record
 from attachworker.host import network
 from attachworker.host import sysfs
 from attachworker.objects import rules
@@ -34,23 +34,29 @@ class Sessions:
     :param settings: the options of the connector
     """
 
-    def __init__(self, host: host_layer.Host, settings: Any) -> None:
+    def __init__(
+        self,
+        host: host_layer.Host,
+        initiator: initiator.Initiator,
+        settings: Any,
+    ) -> None:
         self._host = host
+        self._initiator = initiator
         self._settings = settings
 
-    def of(self, target: base.Target) -> list[host_iscsi.Session]:
+    def of(self, target: base.Target) -> list[initiator.Session]:
         """All of them, whoever made them and through whichever iface.
 
         There may be several: by nr_sessions, by ifaces, or because two
         programs have logged in at the same time.
         """
-        return self._host.iscsi.sessions(
+        return self._initiator.sessions(
             target.name, *network.split(target.portal)
         )
 
     def ours(
         self, target: base.Target, holdings: base.Holdings
-    ) -> list[host_iscsi.Session]:
+    ) -> list[initiator.Session]:
         """Those of them that we have made."""
         return [
             session
@@ -60,21 +66,21 @@ class Sessions:
 
     def usable(
         self, info: objects.ISCSIConnectionInfo, target: base.Target
-    ) -> list[host_iscsi.Session]:
+    ) -> list[initiator.Session]:
         """Those that show what the request may expect to see.
 
         An iface that is asked for stands for a way and for a name of this
         host, so only its own sessions will do. Without one any way will, but
         not another name: storage maps volumes to names.
         """
-        wanted = iscsi_record.interface(info)
-        name = self._host.iscsi.initiator_name()
+        wanted = node_record.interface(info)
+        name = self._initiator.name()
         return [
             session
             for session in self.of(target)
             if session.interface == wanted
             or (
-                wanted == iscsi_record.DEFAULT
+                wanted == node_record.DEFAULT
                 and session.initiator_name in (name, '')
             )
         ]
@@ -109,7 +115,7 @@ class Sessions:
         holdings: base.Holdings,
         deadline: deadlines.Deadline,
         several: bool,
-    ) -> host_iscsi.Session:
+    ) -> initiator.Session:
         """A session that is up: one that there is, or one of ours.
 
         :param several: whether other paths stand in for this one
@@ -118,26 +124,26 @@ class Sessions:
         if self.usable(info, target):
             return self._wait_for_reconnect(info, target, deadline)
         timeout = self.login_timeout(deadline)
-        record = iscsi_record.build(
+        record = node_record.build(
             info, target, timeout, self._settings, several
         )
         # That of a killed worker, which iscsid may still be busy with; ours
         # is then told that there is a session.
         earlier = holdings.intends_link(target)
-        last = 0 if earlier else self._host.iscsi.last_sid()
+        last = 0 if earlier else self._initiator.last_sid()
         if not earlier:
             # A cancelled request may get no further than to the intent.
-            self._host.iscsi.late.begin(target.link_key)
+            self._initiator.late.begin(target.link_key)
             holdings.intend_link(target, last)
         try:
-            made = self._host.iscsi.login(
+            made = self._initiator.login(
                 target.name,
                 *network.split(target.portal),
                 record,
                 2 * timeout + _IPC_MARGIN,
                 deadline,
             )
-        except host_iscsi.REFUSALS:
+        except initiator.REFUSALS:
             if all(session.sid <= last for session in self.of(target)):
                 # what comes later is somebody else's
                 self._withdraw(target, holdings)
@@ -164,7 +170,7 @@ class Sessions:
     def _withdraw(self, target: base.Target, holdings: base.Holdings) -> None:
         """What comes from now on is not ours by this intent."""
         holdings.withdraw_link(target)
-        self._host.iscsi.late.forget(target.link_key)
+        self._initiator.late.forget(target.link_key)
 
     def is_login_pending(
         self, target: base.Target, holdings: base.Holdings
@@ -175,32 +181,32 @@ class Sessions:
         if self.ours(target, holdings):
             return False  # this is it
         patience = 2 * self._settings.login_timeout + _IPC_MARGIN
-        return self._host.iscsi.late.possible(target.link_key, patience)
+        return self._initiator.late.possible(target.link_key, patience)
 
     def forget(self, target: base.Target, holdings: base.Holdings) -> None:
         """All sessions to a target have ended."""
         holdings.forget_links(target)
-        self._host.iscsi.late.forget(target.link_key)
+        self._initiator.late.forget(target.link_key)
 
     def _confirm(
         self,
         target: base.Target,
         holdings: base.Holdings,
-        session: host_iscsi.Session,
+        session: initiator.Session,
     ) -> None:
         holdings.confirm_link(target, session.sid)
-        self._host.iscsi.late.forget(target.link_key)
+        self._initiator.late.forget(target.link_key)
 
     def _wait_for_reconnect(
         self,
         info: objects.ISCSIConnectionInfo,
         target: base.Target,
         deadline: deadlines.Deadline,
-    ) -> host_iscsi.Session:
+    ) -> initiator.Session:
         """A session that has lost its connection is neither up nor gone."""
         before = self.usable(info, target)
 
-        def look() -> host_iscsi.Session | None:
+        def look() -> initiator.Session | None:
             up = [
                 session
                 for session in self.usable(info, target)
@@ -248,7 +254,7 @@ class Sessions:
         return leftovers
 
     def _log_out(
-        self, session: host_iscsi.Session, deadline: deadlines.Deadline
+        self, session: initiator.Session, deadline: deadlines.Deadline
     ) -> bool:
         """Have iscsid end a session; whether it has.
 
@@ -263,7 +269,7 @@ class Sessions:
             if limit.passed:
                 return None
             try:
-                self._host.iscsi.logout(
+                self._initiator.logout(
                     session, self._settings.login_timeout, limit
                 )
             except (exception.AttachWorkerError, OSError) as error:
@@ -303,7 +309,7 @@ class Sessions:
                 session.state == _LOGGED_IN,
                 session.state,
             )
-            for session, portals in self._host.iscsi.everything()
+            for session, portals in self._initiator.everything()
         ]
 
     def login_timeout(self, deadline: deadlines.Deadline) -> int:

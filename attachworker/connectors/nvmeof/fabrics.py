@@ -61,7 +61,7 @@ class Namespace:
     identifiers: tuple[str, ...]
 
 
-class NVMe(machine.View):
+class Fabrics(machine.View):
     def __init__(self, host: machine.Machine) -> None:
         super().__init__(host)
         self._known = known.Known(

@@ -16,11 +16,12 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import iscsi_discovery
-from attachworker.connectors import iscsi_record
-from attachworker.connectors import iscsi_sessions
+from attachworker.connectors.iscsi import discovery
+from attachworker.connectors.iscsi import initiator
+from attachworker.connectors.iscsi import node_record
+from attachworker.connectors.iscsi import sessions
+from attachworker.host import Host
 from attachworker.host import block
-from attachworker.host import iscsi as host_iscsi
 from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import scsi as host_scsi
@@ -40,9 +41,10 @@ _DIGEST_HELP = (
 class ISCSIConnector(base.Connector):
     """Serves ``driver_volume_type`` iscsi and iser."""
 
-    def __init__(self, host: Any, settings: Any) -> None:
+    def __init__(self, host: Host, settings: Any) -> None:
         super().__init__(host, settings)
-        self._sessions = iscsi_sessions.Sessions(host, settings)
+        self._initiator = initiator.Initiator(host)
+        self._sessions = sessions.Sessions(host, self._initiator, settings)
         # What os-brick in other processes holds while it attaches or detaches.
         self._os_brick = locks.FileLocks(
             OS_BRICK_LOCK, settings.os_brick_lock_paths
@@ -123,7 +125,7 @@ class ISCSIConnector(base.Connector):
         ]
 
     def unavailable(self) -> str | None:
-        if self._host.iscsi.initiator_name() is None:
+        if self._initiator.name() is None:
             return (
                 'no initiator name in /etc/iscsi/initiatorname.iscsi; '
                 'install open-iscsi or run iscsi-iname'
@@ -133,7 +135,7 @@ class ISCSIConnector(base.Connector):
         return self._os_brick.unavailable()
 
     def properties(self) -> dict[str, Any]:
-        name = self._host.iscsi.initiator_name()
+        name = self._initiator.name()
         return {} if name is None else {'initiator': name}
 
     def discover(
@@ -144,10 +146,14 @@ class ISCSIConnector(base.Connector):
     ) -> list[base.Target]:
         assert isinstance(info, objects.ISCSIConnectionInfo)
         timeout = self._sessions.login_timeout(deadline)
-        discovery = iscsi_discovery.Discovery(
-            self._host, info, timeout, self._settings.chap_algorithms
+        found = discovery.Discovery(
+            self._host,
+            self._initiator,
+            info,
+            timeout,
+            self._settings.chap_algorithms,
         )
-        return discovery.targets(multipath, deadline)
+        return found.targets(multipath, deadline)
 
     def connect(
         self,
@@ -162,7 +168,7 @@ class ISCSIConnector(base.Connector):
         for path in self._known(target):
             self._host.check_device(path.disk, path.address)
         # Another way than TCP says nothing about TCP.
-        tcp = iscsi_record.transport(info) == 'tcp'
+        tcp = node_record.transport(info) == 'tcp'
         if tcp and not self._sessions.usable(info, target):
             network.probe(
                 *network.split(target.portal),
@@ -265,7 +271,7 @@ class ISCSIConnector(base.Connector):
         return [path for place in places for path in self._known(place)]
 
     def path_of(self, disk: str) -> base.Path | None:
-        found = self._host.iscsi.session_of(disk)
+        found = self._initiator.session_of(disk)
         if found is None:
             return None
         session, portal = found
@@ -311,7 +317,7 @@ class ISCSIConnector(base.Connector):
 
     def _device(
         self,
-        session: host_iscsi.Session,
+        session: initiator.Session,
         target: base.Target,
         holdings: base.Holdings,
         deadline: deadlines.Deadline,

@@ -15,7 +15,8 @@ from attachworker import exception
 from attachworker import host as host_layer
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import iscsi_record
+from attachworker.connectors.iscsi import initiator
+from attachworker.connectors.iscsi import node_record
 from attachworker.host import network
 from attachworker.objects import iscsi as iscsi_objects
 from attachworker.objects import rules
@@ -37,11 +38,13 @@ class Discovery:
     def __init__(
         self,
         host: host_layer.Host,
+        initiator: initiator.Initiator,
         info: objects.ISCSIConnectionInfo,
         timeout: int,
         algorithms: Sequence[str] = (),
     ) -> None:
         self._host = host
+        self._initiator = initiator
         self._info = info
         self._timeout = timeout
         self._algorithms = algorithms
@@ -116,7 +119,7 @@ class Discovery:
         address, port = network.split(portal)
         # iscsiadm would go on trying a dead portal for longer
         network.probe(address, port, self._timeout)
-        said = self._host.iscsi.discover(
+        said = self._initiator.discover(
             address,
             port,
             settings(self._info, self._timeout, self._algorithms),
@@ -143,11 +146,11 @@ def settings(
 
     :param timeout: seconds
     """
-    found = {'iface': iscsi_record.interface(info)}
+    found = {'iface': node_record.interface(info)}
     if info.discovery_auth_method:
         found[f'{_SENDTARGETS}timeo.login_timeout'] = str(timeout)
         found[f'{_SENDTARGETS}reopen_max'] = '0'
-    return found | iscsi_record.authentication(
+    return found | node_record.authentication(
         info, 'discovery_auth_', f'{_SENDTARGETS}auth.', algorithms
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
-from attachworker.host import iscsi
+from attachworker.connectors.iscsi import initiator
 from tests.unit.on_files import on_files
 
 
@@ -24,7 +24,7 @@ class Refuses:
 
 
 def refused(answer: tuple[int, str] | OSError, **record: str) -> None:
-    made = iscsi.ISCSI(on_files(iscsi=Refuses(answer)))
+    made = initiator.Initiator(on_files(iscsi=Refuses(answer)))
     deadline = deadlines.Deadline.after(10.0)
     made.login('iqn.a', '192.0.2.1', 3260, record, 1.0, deadline)
 
@@ -55,7 +55,7 @@ class Discovers:
 
 
 def discovered(code: int, output: str) -> list[tuple[str, str]]:
-    made = iscsi.ISCSI(on_files(iscsi=Discovers(code, output)))
+    made = initiator.Initiator(on_files(iscsi=Discovers(code, output)))
     deadline = deadlines.Deadline.after(10.0)
     return made.discover('192.0.2.1', 3260, {}, 1.0, deadline)
 

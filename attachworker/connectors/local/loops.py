@@ -11,7 +11,7 @@ from attachworker.host import sysfs
 _DELETED = ' (deleted)'
 
 
-class Loop(machine.View):
+class Loops(machine.View):
     def backing_files(self) -> dict[str, str]:
         """The file of each loop device that has one."""
         found = {}

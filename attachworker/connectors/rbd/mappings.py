@@ -80,7 +80,7 @@ class Mapping:
         )
 
 
-class RBD(machine.View):
+class Mappings(machine.View):
     def available(self) -> bool:
         """Whether the kernel has the driver."""
         return sysfs.exists(self._root / 'sys/bus/rbd')

@@ -12,8 +12,9 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
+from attachworker.connectors.rbd import mappings
+from attachworker.host import Host
 from attachworker.host import network
-from attachworker.host import rbd
 from attachworker.host import verbs
 
 
@@ -25,6 +26,10 @@ class RBDConnector(base.Connector):
 
     assembler = base.Assembler.NONE
     target_class = objects.ImageTarget
+
+    def __init__(self, host: Host, settings: Any) -> None:
+        super().__init__(host, settings)
+        self._mapped = mappings.Mappings(host)
 
     @classmethod
     def options(cls) -> list[Any]:
@@ -54,7 +59,7 @@ class RBDConnector(base.Connector):
         ]
 
     def unavailable(self) -> str | None:
-        if not self._host.rbd.available():
+        if not self._mapped.available():
             return 'the kernel has no /sys/bus/rbd; load the module rbd'
         return None
 
@@ -105,7 +110,7 @@ class RBDConnector(base.Connector):
             if not self._mappings(target):
                 holdings.intend_device(target)
                 self._map(info, target, deadline)
-            found = self._host.rbd.wait_for_disk(
+            found = self._mapped.wait_for_disk(
                 target.portal,
                 target.lun,
                 deadline.sooner(self._settings.device_timeout),
@@ -127,14 +132,12 @@ class RBDConnector(base.Connector):
             return [f'{target}: {error}']
         leftovers = self._unreturned(str(target))
         with self._locks.hold(target.volume_name, deadline):
-            mappings = {
-                _path(target, one): one for one in self._mappings(target)
-            }
+            known = {_path(target, one): one for one in self._mappings(target)}
             leftovers += base.remove_devices(
-                mappings,
+                known,
                 may_remove,
-                lambda path: self._host.rbd.remove(
-                    mappings[path],
+                lambda path: self._mapped.remove(
+                    known[path],
                     deadline.sooner(self._settings.device_timeout),
                 ),
             )
@@ -146,12 +149,12 @@ class RBDConnector(base.Connector):
         return [_path(target, one) for one in self._mappings(target)]
 
     def links(self, claimed: list[str]) -> list[base.Link]:
-        return [self._link(one, claimed) for one in self._host.rbd.mappings()]
+        return [self._link(one, claimed) for one in self._mapped.mappings()]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
-        found = self._host.rbd.find(path.disk)
+        found = self._mapped.find(path.disk)
         if found is not None:
-            found = self._host.rbd.refresh(found, deadline)
+            found = self._mapped.refresh(found, deadline)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, f'{path.disk} is gone')
         within = deadline.sooner(self._settings.device_timeout)
@@ -160,20 +163,20 @@ class RBDConnector(base.Connector):
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         # Of an image that was deleted, the kernel still knows all that there
         # was to know; the cluster does not.
-        found = self._host.rbd.find(path.disk)
+        found = self._mapped.find(path.disk)
         if found is not None and found.spec == path.target.lun:
             with base.answering(path.target):
-                found = self._host.rbd.refresh(found, deadline)
+                found = self._mapped.refresh(found, deadline)
         if found is None or found.spec != path.target.lun:
             raise base.not_found(path.target)
         return found.identifier
 
     # -- mappings
 
-    def _mappings(self, target: base.Target) -> list[rbd.Mapping]:
+    def _mappings(self, target: base.Target) -> list[mappings.Mapping]:
         """:raises HostToolFailed: nobody can tell of which cluster they are"""
         try:
-            return list(self._host.rbd.at(target.portal, target.lun))
+            return list(self._mapped.at(target.portal, target.lun))
         except OSError as error:
             raise exception.HostToolFailed(
                 what='Reading the monitors of an image',
@@ -198,7 +201,7 @@ class RBDConnector(base.Connector):
         elif self._settings.exclusive:
             options['exclusive'] = ''
         try:
-            self._host.rbd.add(
+            self._mapped.add(
                 target.portal.split(','),
                 info.pool,
                 info.image,
@@ -212,8 +215,10 @@ class RBDConnector(base.Connector):
         except OSError as error:
             raise _refusal(error, info, target) from error
 
-    def _link(self, mapping: rbd.Mapping, claimed: list[str]) -> base.Link:
-        monitors = self._host.rbd.monitors(mapping)
+    def _link(
+        self, mapping: mappings.Mapping, claimed: list[str]
+    ) -> base.Link:
+        monitors = self._mapped.monitors(mapping)
         mapped = objects.ImageTarget(
             ','.join(sorted(monitors)),
             objects.RBDConnectionInfo.TARGET_NAME,
@@ -235,7 +240,7 @@ class RBDConnector(base.Connector):
         )
 
 
-def _path(target: base.Target, mapping: rbd.Mapping) -> base.Path:
+def _path(target: base.Target, mapping: mappings.Mapping) -> base.Path:
     return base.Path(target, mapping.disk, mapping.disk, mapping.identifier)
 
 

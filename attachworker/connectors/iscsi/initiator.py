@@ -13,8 +13,8 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.connectors.iscsi import late_logins
 from attachworker.host import known
-from attachworker.host import late_logins
 from attachworker.host import machine
 from attachworker.host import network
 from attachworker.host import sysfs
@@ -66,7 +66,7 @@ class Session:
     initiator_name: str
 
 
-class ISCSI(machine.View):
+class Initiator(machine.View):
     def __init__(self, host: machine.Machine) -> None:
         super().__init__(host)
         self._names = known.Known(
@@ -75,7 +75,7 @@ class ISCSI(machine.View):
         #: By portal and target, as the calls of a login are.
         self.late = late_logins.LateLogins()
 
-    def initiator_name(self) -> str | None:
+    def name(self) -> str | None:
         """This host's iSCSI name; None if it has none."""
         text = system.read(self._root, 'initiator') or ''
         for line in text.splitlines():

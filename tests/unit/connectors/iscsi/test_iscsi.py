@@ -17,6 +17,7 @@ from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import iscsi
+from attachworker.connectors.iscsi.initiator import Initiator
 from attachworker.journal import Database
 from attachworker.journal import Holdings
 from tests import harness
@@ -277,7 +278,7 @@ def bring_device(bed: beds.SimulatedBed, volume: contract.Volume) -> None:
     log_in(bed, volume)
     host = bed.host()
     address, _, port = volume.portals[0].rpartition(':')
-    (session,) = host.iscsi.sessions(volume.target, address, int(port))
+    (session,) = Initiator(host).sessions(volume.target, address, int(port))
     deadline = deadlines.Deadline.after(PATIENCE)
     host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
     assert host.scsi.wait_for_disk(session.directory, volume.lun, deadline)
