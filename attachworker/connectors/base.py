@@ -64,6 +64,19 @@ class PathOutcome:
     error: exception.AttachWorkerError | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What an attachment wants of a target, or gives up.
+
+    :ivar holdings: of the attachment
+    :ivar deadline: of what goes on
+    """
+
+    target: Target
+    holdings: Holdings
+    deadline: deadlines.Deadline
+
+
 #: How the kernel fails to reach a portal.
 UNREACHABLE = frozenset(
     (
@@ -250,9 +263,7 @@ class Connector(abc.ABC):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: Target,
-        holdings: Holdings,
-        deadline: deadlines.Deadline,
+        claim: Claim,
         interest: Interest,
     ) -> Path:
         """Bring one target's device to this host, or find it here.
@@ -262,13 +273,7 @@ class Connector(abc.ABC):
         """
 
     @abc.abstractmethod
-    def disconnect(
-        self,
-        target: Target,
-        holdings: Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: MayRemove,
-    ) -> list[str]:
+    def disconnect(self, claim: Claim, may_remove: MayRemove) -> list[str]:
         """Take one path away; that it is gone already is fine.
 
         Only :mod:`attachworker.tasks.takedown` calls this.

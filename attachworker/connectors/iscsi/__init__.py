@@ -5,6 +5,7 @@
 """iSCSI: a session per target and portal, a SCSI device per LUN."""
 
 import contextlib
+import dataclasses
 import errno
 from typing import Any
 
@@ -158,12 +159,11 @@ class ISCSIConnector(base.Connector):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.ISCSIConnectionInfo)
+        target, deadline = claim.target, claim.deadline
         self._check(target)
         for path in self._known(target):
             self._host.check_device(path.disk, path.address)
@@ -181,37 +181,29 @@ class ISCSIConnector(base.Connector):
             with self._locks.hold(target.link_key, deadline):
                 until_visible.enter_context(self._os_brick.hold(deadline))
                 interest.commit(f'login to {target}')
-                holdings.take(target)
-                session = self._sessions.log_in(
-                    info, target, holdings, deadline, interest.several
-                )
+                claim.holdings.take(target)
+                session = self._sessions.log_in(info, claim, interest.several)
             interest.take_turn(f'scan of {target}')
-            device = self._device(session, target, holdings, deadline)
+            device = self._device(session, claim)
         assert device.disk is not None
         return base.Path(target, device.disk, device.hctl)
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
         leftovers = []
-        for place in self._sessions.by_address(target, deadline):
-            with self._locks.hold(place.key, deadline):
+        places = self._sessions.by_address(claim.target, claim.deadline)
+        for place in places:
+            with self._locks.hold(place.key, claim.deadline):
                 leftovers += self._disconnect(
-                    place, holdings, deadline, may_remove
+                    dataclasses.replace(claim, target=place), may_remove
                 )
         return leftovers
 
     def _disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
+        target, holdings = claim.target, claim.holdings
         leftovers: list[str] = []
         known = self._known(target, unnamed=True)
         ours = known or holdings.made_device(target)
@@ -223,18 +215,18 @@ class ISCSIConnector(base.Connector):
                 return [f'{target}: {error}']
             leftovers = self._unreturned(target.link_key)
         leftovers += base.remove_devices(
-            known, may_remove, lambda path: self._remove(path, deadline)
+            known, may_remove, lambda path: self._remove(path, claim.deadline)
         )
         with (
-            self._locks.hold(target.link_key, deadline),
+            self._locks.hold(target.link_key, claim.deadline),
             # Whoever has begun to use the session would lose it. What is not
             # ours to end needs no lock, and no waiting for one.
-            self._os_brick.hold(deadline, lasting=True)
-            if self._sessions.ours(target, holdings)
+            self._os_brick.hold(claim.deadline, lasting=True)
+            if self._sessions.ours(claim)
             else contextlib.nullcontext(),
         ):
-            awaited = self._sessions.is_login_pending(target, holdings)
-            leftovers += self._sessions.log_out(target, holdings, deadline)
+            awaited = self._sessions.is_login_pending(claim)
+            leftovers += self._sessions.log_out(claim)
             if (
                 not leftovers
                 and not holdings.shares_link(target)
@@ -243,7 +235,7 @@ class ISCSIConnector(base.Connector):
                 if awaited:
                     leftovers.append(f'the login to {target}, if it succeeds')
                 else:
-                    self._sessions.forget(target, holdings)
+                    self._sessions.forget(claim)
             if not leftovers:
                 # Under the lock: of several that leave a session at the same
                 # time, the last one must see that the others have left.
@@ -316,25 +308,20 @@ class ISCSIConnector(base.Connector):
     # -- devices
 
     def _device(
-        self,
-        session: initiator.Session,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        self, session: initiator.Session, claim: base.Claim
     ) -> host_scsi.ScsiDevice:
         scsi = self._host.scsi
+        target, deadline = claim.target, claim.deadline
 
         def look() -> host_scsi.ScsiDevice | None:
             return scsi.find(session.directory, target.lun)
 
         found = look()
-        if found is not None and self._stale(
-            found, target, holdings, deadline
-        ):
-            self._drop_stale(found, target, holdings, deadline)
+        if found is not None and self._stale(found, claim):
+            self._drop_stale(found, claim)
             found = None
         if found is None:
-            holdings.intend_device(target)
+            claim.holdings.intend_device(target)
             self._scan_until(
                 target,
                 lambda: scsi.scan(
@@ -355,13 +342,7 @@ class ISCSIConnector(base.Connector):
             raise base.not_found(target)
         return device
 
-    def _stale(
-        self,
-        device: host_scsi.ScsiDevice,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-    ) -> bool:
+    def _stale(self, device: host_scsi.ScsiDevice, claim: base.Claim) -> bool:
         """Whether the LUN was given to another volume behind its back.
 
         The kernel goes on showing the identifier of the first one.
@@ -369,28 +350,25 @@ class ISCSIConnector(base.Connector):
         if device.disk is None:
             return False
         try:
-            wwn = self._host.scsi.wwn(device, deadline)
+            wwn = self._host.scsi.wwn(device, claim.deadline)
         except OSError as error:
             if error.errno not in block.NO_ANSWER:
                 raise
             moved = error.errno == errno.ESTALE
-            if moved or holdings.made_device(target):
-                raise base.not_found(target) from error
+            if moved or claim.holdings.made_device(claim.target):
+                raise base.not_found(claim.target) from error
             return True
         return wwn != self._host.scsi.cached_wwn(device.hctl)
 
     def _drop_stale(
-        self,
-        device: host_scsi.ScsiDevice,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        self, device: host_scsi.ScsiDevice, claim: base.Claim
     ) -> None:
         assert device.disk is not None
+        target, deadline = claim.target, claim.deadline
         users = self._host.users.of([device.disk], deadline)[device.disk]
-        if holdings.path_holders(target):
+        if claim.holdings.path_holders(target):
             users.append('another attachment')
-        if holdings.made_device(target):
+        if claim.holdings.made_device(target):
             # An attach that is repeated must not harm the one that is there.
             users.append('this attachment')
         if users:

@@ -54,14 +54,12 @@ class Sessions:
             target.name, *network.split(target.portal)
         )
 
-    def ours(
-        self, target: base.Target, holdings: base.Holdings
-    ) -> list[initiator.Session]:
+    def ours(self, claim: base.Claim) -> list[initiator.Session]:
         """Those of them that we have made."""
         return [
             session
-            for session in self.of(target)
-            if holdings.owns_link(target, session.sid)
+            for session in self.of(claim.target)
+            if claim.holdings.owns_link(claim.target, session.sid)
         ]
 
     def usable(
@@ -111,9 +109,7 @@ class Sessions:
     def log_in(
         self,
         info: objects.ISCSIConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         several: bool,
     ) -> initiator.Session:
         """A session that is up: one that there is, or one of ours.
@@ -121,9 +117,10 @@ class Sessions:
         :param several: whether other paths stand in for this one
         :raises AttachWorkerError: there is none, and none could be made
         """
+        target, holdings = claim.target, claim.holdings
         if self.usable(info, target):
-            return self._wait_for_reconnect(info, target, deadline)
-        timeout = self.login_timeout(deadline)
+            return self._wait_for_reconnect(info, claim)
+        timeout = self.login_timeout(claim.deadline)
         record = node_record.build(
             info, target, timeout, self._settings, several
         )
@@ -141,69 +138,61 @@ class Sessions:
                 *network.split(target.portal),
                 record,
                 2 * timeout + _IPC_MARGIN,
-                deadline,
+                claim.deadline,
             )
         except initiator.REFUSALS:
             if all(session.sid <= last for session in self.of(target)):
                 # what comes later is somebody else's
-                self._withdraw(target, holdings)
+                self._withdraw(claim)
             raise
         if not made:
             if not earlier:
                 # somebody else was quicker: the session is theirs
-                self._withdraw(target, holdings)
-            session = self._wait_for_reconnect(info, target, deadline)
+                self._withdraw(claim)
+            session = self._wait_for_reconnect(info, claim)
             if earlier:
-                self._confirm(target, holdings, session)
+                self._confirm(claim, session)
             return session
         sessions = self.usable(info, target)
         if not sessions:
-            self._withdraw(target, holdings)
+            self._withdraw(claim)
             raise exception.LoginFailed(
                 target=target.name,
                 portal=target.portal,
                 reason='the session ended right after the login',
             )
-        self._confirm(target, holdings, sessions[-1])
+        self._confirm(claim, sessions[-1])
         return sessions[-1]
 
-    def _withdraw(self, target: base.Target, holdings: base.Holdings) -> None:
+    def _withdraw(self, claim: base.Claim) -> None:
         """What comes from now on is not ours by this intent."""
-        holdings.withdraw_link(target)
-        self._initiator.late.forget(target.link_key)
+        claim.holdings.withdraw_link(claim.target)
+        self._initiator.late.forget(claim.target.link_key)
 
-    def is_login_pending(
-        self, target: base.Target, holdings: base.Holdings
-    ) -> bool:
+    def is_login_pending(self, claim: base.Claim) -> bool:
         """Whether a login of ours may end yet, that nobody waits for."""
+        target, holdings = claim.target, claim.holdings
         if holdings.cut_short or not holdings.intends_link(target):
             return False
-        if self.ours(target, holdings):
+        if self.ours(claim):
             return False  # this is it
         patience = 2 * self._settings.login_timeout + _IPC_MARGIN
         return self._initiator.late.possible(target.link_key, patience)
 
-    def forget(self, target: base.Target, holdings: base.Holdings) -> None:
+    def forget(self, claim: base.Claim) -> None:
         """All sessions to a target have ended."""
-        holdings.forget_links(target)
-        self._initiator.late.forget(target.link_key)
+        claim.holdings.forget_links(claim.target)
+        self._initiator.late.forget(claim.target.link_key)
 
-    def _confirm(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        session: initiator.Session,
-    ) -> None:
-        holdings.confirm_link(target, session.sid)
-        self._initiator.late.forget(target.link_key)
+    def _confirm(self, claim: base.Claim, session: initiator.Session) -> None:
+        claim.holdings.confirm_link(claim.target, session.sid)
+        self._initiator.late.forget(claim.target.link_key)
 
     def _wait_for_reconnect(
-        self,
-        info: objects.ISCSIConnectionInfo,
-        target: base.Target,
-        deadline: deadlines.Deadline,
+        self, info: objects.ISCSIConnectionInfo, claim: base.Claim
     ) -> initiator.Session:
         """A session that has lost its connection is neither up nor gone."""
+        target = claim.target
         before = self.usable(info, target)
 
         def look() -> initiator.Session | None:
@@ -222,7 +211,7 @@ class Sessions:
         found = self._host.uevents.wait_for(
             look,
             lambda _: False,
-            deadline.sooner(self._settings.login_timeout),
+            claim.deadline.sooner(self._settings.login_timeout),
         )
         if found is None:
             state = ', '.join(
@@ -234,23 +223,18 @@ class Sessions:
             )
         return found
 
-    def log_out(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-    ) -> list[str]:
+    def log_out(self, claim: base.Claim) -> list[str]:
         """End those that are ours and that nothing is on any more.
 
         :returns: what could not be ended
         """
+        if claim.holdings.shares_link(claim.target):
+            return []
         leftovers = []
-        for session in self.ours(target, holdings):
-            needed = holdings.shares_link(
-                target
-            ) or not self._host.scsi.is_empty(session.directory)
-            if not needed and not self._log_out(session, deadline):
-                leftovers.append(f'session {session.sid} ({target})')
+        for session in self.ours(claim):
+            empty = self._host.scsi.is_empty(session.directory)
+            if empty and not self._log_out(session, claim.deadline):
+                leftovers.append(f'session {session.sid} ({claim.target})')
         return leftovers
 
     def _log_out(

@@ -55,43 +55,39 @@ class LocalConnector(base.Connector):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
+        target = claim.target
         path, disk = self._place(target)
         self._check(target, path, disk)
         self._host.verbs.check(path, *(one.disk for one in self.paths(target)))
-        with self._locks.hold(path, deadline):
+        with self._locks.hold(path, claim.deadline):
             interest.commit(f'use of {target}')
-            holdings.take(target)
+            claim.holdings.take(target)
             if disk is None:
                 interest.take_turn(f'loop device of {target}')
-                self._make_loop_device(info, target, path, holdings, deadline)
+                self._make_loop_device(info, path, claim)
             paths = self.paths(target)
         if not paths:
             raise base.not_found(target)
         return paths[0]
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
+        target, deadline = claim.target, claim.deadline
         file, _ = self._place(target)
         leftovers = self._unreturned(file)
         with self._locks.hold(file, deadline):
-            if holdings.made_device(target):
+            if claim.holdings.made_device(target):
                 leftovers += base.remove_devices(
                     self.paths(target),
                     may_remove,
                     lambda path: self._loops.detach(path.disk, deadline),
                 )
             if not leftovers:
-                holdings.release(target)
+                claim.holdings.release(target)
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:
@@ -193,18 +189,19 @@ class LocalConnector(base.Connector):
     def _make_loop_device(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
         path: str,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
     ) -> None:
+        target, holdings = claim.target, claim.holdings
         found = self._loops.devices(path)
         for device in found:
-            self._check_same_file(device, path, deadline)
+            self._check_same_file(device, path, claim.deadline)
         if not found:
             holdings.intend_device(target)
             try:
-                self._loops.attach(path, info.access_mode == 'ro', deadline)
+                self._loops.attach(
+                    path, info.access_mode == 'ro', claim.deadline
+                )
             except OSError as error:
                 raise exception.HostToolFailed(
                     what='losetup', reason=error.strerror or str(error)

@@ -138,12 +138,11 @@ class NVMeOFConnector(base.Connector):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.NVMeOFConnectionInfo)
+        target, deadline = claim.target, claim.deadline
         self._check(target)
         if (
             not self._controllers(target)
@@ -154,19 +153,16 @@ class NVMeOFConnector(base.Connector):
         with self._locks.hold(target.key, deadline):
             with self._locks.hold(target.link_key, deadline):
                 interest.commit(f'connection to {target}')
-                holdings.take(target)
-                controller = self._connected(info, target, holdings, deadline)
+                claim.holdings.take(target)
+                controller = self._connected(info, claim)
             interest.take_turn(f'scan of {target}')
-            namespace = self._namespace(controller, target, deadline)
+            namespace = self._namespace(controller, claim)
         return _path(target, controller, namespace)
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
+        target, deadline = claim.target, claim.deadline
         try:
             self._check(target, verbs.SLOW_RETURN)
         except exception.TargetQuarantined as error:
@@ -177,13 +173,11 @@ class NVMeOFConnector(base.Connector):
             self._locks.hold(target.link_key, deadline),
         ):
             for one in self._controllers(target):
-                leftovers += self._leave(
-                    one, target, holdings, deadline, may_remove
-                )
+                leftovers += self._leave(one, claim, may_remove)
             if not leftovers:
                 if not self._controllers(target):
-                    holdings.forget_links(target)
-                holdings.release(target)
+                    claim.holdings.forget_links(target)
+                claim.holdings.release(target)
         return leftovers
 
     def _check(self, target: base.Target, patience: float = 0.0) -> None:
@@ -248,19 +242,16 @@ class NVMeOFConnector(base.Connector):
         return list(self._fabrics.at(target.name, target.portal))
 
     def _connected(
-        self,
-        info: objects.NVMeOFConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        self, info: objects.NVMeOFConnectionInfo, claim: base.Claim
     ) -> fabrics.Controller:
+        target, holdings = claim.target, claim.holdings
         if not self._controllers(target):
             holdings.intend_link(target, _BEFORE_ALL)
-            self._make(info, target, deadline)
+            self._make(info, target, claim.deadline)
         live: fabrics.Controller | None = self._fabrics.wait_until_live(
             target.name,
             target.portal,
-            deadline.sooner(self._settings.connect_timeout),
+            claim.deadline.sooner(self._settings.connect_timeout),
         )
         if live is None:
             raise exception.TargetUnreachable(
@@ -308,9 +299,7 @@ class NVMeOFConnector(base.Connector):
     def _leave(
         self,
         controller: fabrics.Controller,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         may_remove: base.MayRemove,
     ) -> list[str]:
         """End a controller that is ours and nobody needs any more.
@@ -318,6 +307,8 @@ class NVMeOFConnector(base.Connector):
         Of one that stays, the namespaces are looked at again: what the
         storage has unmapped goes.
         """
+        target, deadline = claim.target, claim.deadline
+        holdings = claim.holdings
         if not holdings.owns_link(
             target, controller.number
         ) or holdings.shares_link(target):
@@ -362,11 +353,10 @@ class NVMeOFConnector(base.Connector):
     # -- namespaces
 
     def _namespace(
-        self,
-        controller: fabrics.Controller,
-        target: base.Target,
-        deadline: deadlines.Deadline,
+        self, controller: fabrics.Controller, claim: base.Claim
     ) -> fabrics.Namespace:
+        target, deadline = claim.target, claim.deadline
+
         def scan() -> None:
             with base.answering(target):
                 self._fabrics.rescan(controller.name, deadline)

@@ -92,12 +92,11 @@ class RBDConnector(base.Connector):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.RBDConnectionInfo)
+        target, deadline = claim.target, claim.deadline
         known = self._mappings(target)
         self._host.verbs.check(str(target), *(one.disk for one in known))
         within = deadline.sooner(self._settings.map_timeout)
@@ -105,10 +104,10 @@ class RBDConnector(base.Connector):
             network.probe_any(target.portal.split(','), within.remaining())
         with self._locks.hold(target.volume_name, deadline):
             interest.commit(f'use of {target}')
-            holdings.take(target)
+            claim.holdings.take(target)
             interest.take_turn(f'mapping of {target}')
             if not self._mappings(target):
-                holdings.intend_device(target)
+                claim.holdings.intend_device(target)
                 self._map(info, target, deadline)
             found = self._mapped.wait_for_disk(
                 target.portal,
@@ -120,12 +119,9 @@ class RBDConnector(base.Connector):
         return _path(target, found)
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
+        target, deadline = claim.target, claim.deadline
         try:
             self._host.verbs.check(str(target), patience=verbs.SLOW_RETURN)
         except exception.TargetQuarantined as error:
@@ -142,7 +138,7 @@ class RBDConnector(base.Connector):
                 ),
             )
             if not leftovers:
-                holdings.release(target)
+                claim.holdings.release(target)
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:

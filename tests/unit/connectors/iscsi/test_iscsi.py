@@ -232,18 +232,18 @@ def test_the_session_goes_however_two_volumes_leave_it(
         objects.ConnectionInfo.from_dict(one.connection_info())
         for one in volumes
     ]
-    for info, claim in zip(infos, holdings, strict=True):
-        connector.connect(
-            info, info.targets[0], claim, deadline, base.Interest()
-        )
+    claims = [
+        base.Claim(info.targets[0], held, deadline)
+        for info, held in zip(infos, holdings, strict=True)
+    ]
+    for info, claim in zip(infos, claims, strict=True):
+        connector.connect(info, claim, base.Interest())
 
     def may_remove(path: base.Path) -> tuple[bool, list[str]]:
         return True, []
 
     def disconnect(number: int) -> list[str]:
-        return connector.disconnect(
-            infos[number].targets[0], holdings[number], deadline, may_remove
-        )
+        return connector.disconnect(claims[number], may_remove)
 
     with concurrent.futures.ThreadPoolExecutor() as callers:
         # When the second leaves while the first one is about to have left

@@ -59,9 +59,9 @@ def mapped(
     with contextlib.suppress(exception.DeviceNotFound):
         connector.connect(
             info,
-            info.targets[0],
-            holdings,
-            deadlines.Deadline.after(20.0),
+            base.Claim(
+                info.targets[0], holdings, deadlines.Deadline.after(20.0)
+            ),
             base.Interest(),
         )
     (arguments,) = kernel.added
