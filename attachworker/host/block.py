@@ -4,8 +4,8 @@
 
 """Block devices: size, identity, and access to the data."""
 
-import dataclasses
 import errno
+from typing import NamedTuple
 
 from attachworker import deadline as deadlines
 from attachworker.host import machine
@@ -39,8 +39,7 @@ _IDENTIFIERS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """One block device, and no other that has its name before or after it.
 
     :ivar name: the kernel's, for example ``sda``
@@ -110,7 +109,7 @@ class Block(machine.View):
 
         :raises OSError: the device refused a write
         """
-        self._call('block.flush', disk, about=disk, deadline=deadline)
+        self._call('block.flush', deadline, disk)
 
     def read_first_block(
         self, device: Device, deadline: deadlines.Deadline
@@ -120,11 +119,4 @@ class Block(machine.View):
         :raises OSError: the device cannot be read; ESTALE: its name is
             another device's by now
         """
-        return self._once_open(
-            'block.read',
-            device.name,
-            device.instance,
-            0,
-            _BLOCK,
-            deadline=deadline,
-        )
+        return self._once_open('block.read', deadline, *device, 0, _BLOCK)

@@ -94,14 +94,7 @@ class Encryption(machine.View):
         :raises OSError: it cannot be read, or its name is another device's
         """
         return bool(
-            self._call(
-                'encryption.is_luks',
-                device.name,
-                device.instance,
-                provider,
-                about=device.name,
-                deadline=deadline,
-            )
+            self._call('encryption.is_luks', deadline, *device, provider)
         )
 
     def format(
@@ -117,15 +110,7 @@ class Encryption(machine.View):
         :raises OSError: it cannot be formatted, or its name is another
             device's
         """
-        self._call(
-            'encryption.format',
-            device.name,
-            device.instance,
-            provider,
-            key,
-            about=device.name,
-            deadline=deadline,
-        )
+        self._call('encryption.format', deadline, *device, provider, key)
 
     def open(
         self,
@@ -143,14 +128,13 @@ class Encryption(machine.View):
         """
         self._call(
             'encryption.open',
-            device.name,
-            device.instance,
+            deadline,
+            *device,
             name,
             provider,
             key,
             read_only,
             about=name,
-            deadline=deadline,
         )
         found = self.find(name)
         if found is None or not sysfs.exists(self._root / found.path[1:]):
@@ -170,7 +154,7 @@ class Encryption(machine.View):
             return running
         reason = ''
         try:
-            self._call('encryption.close', name, about=name, deadline=deadline)
+            self._call('encryption.close', deadline, name)
         except OSError as error:
             reason = f': {error.strerror or error}'
         return [f'mapping {name}{reason}'] if self.find(name) else []
@@ -182,20 +166,14 @@ class Encryption(machine.View):
 
         :raises OSError: it keeps the old one
         """
-        self._call(
-            'encryption.resize', name, key, about=name, deadline=deadline
-        )
+        self._call('encryption.resize', deadline, name, key)
 
     def offset(self, name: str, deadline: deadlines.Deadline) -> int:
         """Where on the device below it its data begins; bytes.
 
         :raises OSError: nobody knows
         """
-        return int(
-            self._call(
-                'encryption.offset', name, about=name, deadline=deadline
-            )
-        )
+        return int(self._call('encryption.offset', deadline, name))
 
     def _mapping(self, device: str) -> Mapping | None:
         directory = self._block(device)

@@ -55,20 +55,21 @@ class View:
     def _call(
         self,
         verb: str,
-        *arguments: Any,
-        about: str,
         deadline: deadlines.Deadline,
+        *arguments: Any,
+        about: str | None = None,
     ) -> Any:
         """Call a privileged verb; see :meth:`Verbs.call`.
 
         :param verb: for example ``scsi.scan``
+        :param about: what it acts on; None: what its first argument says
         """
         group, _, name = verb.partition('.')
         return self._machine.verbs.call(
             getattr(getattr(self._machine.privileged, group), name),
             *arguments,
             name=verb,
-            about=about,
+            about=arguments[0] if about is None else about,
             deadline=deadline,
         )
 
@@ -92,15 +93,15 @@ class View:
         name: str,
         gone: Callable[[], bool],
         deadline: deadlines.Deadline,
-        about: str = '',
+        about: str | None = None,
     ) -> bool:
         """Have a device removed; True once the kernel no longer has it.
 
-        :param about: what the verb acts on, if not the device alone
+        :param about: see :meth:`_call`
         :raises OSError: the kernel keeps it
         """
         try:
-            self._call(verb, name, about=about or name, deadline=deadline)
+            self._call(verb, deadline, name, about=about)
         except OSError:
             if not gone():
                 raise
@@ -109,9 +110,9 @@ class View:
     def _once_open(
         self,
         verb: str,
+        deadline: deadlines.Deadline,
         disk: str,
         *arguments: Any,
-        deadline: deadlines.Deadline,
     ) -> bytes:
         """What a verb returns that opens a disk, once the kernel lets it.
 
@@ -128,11 +129,7 @@ class View:
         def look() -> bytes | None:
             nonlocal refusal
             try:
-                return bytes(
-                    self._call(
-                        verb, disk, *arguments, about=disk, deadline=deadline
-                    )
-                )
+                return bytes(self._call(verb, deadline, disk, *arguments))
             except OSError as error:
                 if error.errno != errno.ENXIO or not self._works(disk):
                     raise

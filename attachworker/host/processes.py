@@ -71,7 +71,7 @@ class Processes(machine.View):
         return [
             (number, point, source)
             for number, point, source in self._call(
-                'processes.mounts_of_host', about='', deadline=deadline
+                'processes.mounts_of_host', deadline, about=''
             )
         ]
 
@@ -90,7 +90,7 @@ class Processes(machine.View):
     def _lead(self, look: _Look, deadline: deadlines.Deadline) -> None:
         try:
             uses, hidden = self._call(
-                _VERB, look.devices, about=_ABOUT, deadline=deadline
+                _VERB, deadline, look.devices, about=_ABOUT
             )
             look.users = _told(uses)
             self._warn(hidden)

@@ -4,6 +4,7 @@
 
 """SCSI devices below a session, from sysfs."""
 
+from collections.abc import Iterator
 import dataclasses
 import errno
 import os
@@ -39,31 +40,35 @@ class SCSI(machine.View):
     def devices(self, session: pathlib.Path) -> list[ScsiDevice]:
         """Every logical unit below a session's directory."""
         return [
-            ScsiDevice(hctl, self._disk(f'{session}/{target}/{hctl}'))
-            for target in sysfs.names(session)
-            if target.startswith('target')
-            for hctl in sysfs.names(session / target)
-            if hctl.count(':') == 3
+            ScsiDevice(os.path.basename(place), self._disk(place))
+            for place in self._units(session)
         ]
 
     def find(self, session: pathlib.Path, lun: int) -> ScsiDevice | None:
         """One logical unit below a session's directory."""
-        for target in sysfs.names(session):
-            if target.startswith('target'):
-                hctl = f'{target.removeprefix("target")}:{lun}'
-                place = f'{session}/{target}/{hctl}'
-                if sysfs.exists(place):
-                    return ScsiDevice(hctl, self._disk(place))
+        for target in self._targets(session):
+            hctl = f'{target.rpartition("/target")[2]}:{lun}'
+            if sysfs.exists(f'{target}/{hctl}'):
+                return ScsiDevice(hctl, self._disk(f'{target}/{hctl}'))
         return None
 
     def is_empty(self, session: pathlib.Path) -> bool:
         """Whether there is no logical unit below a session's directory."""
-        return not any(
-            hctl.count(':') == 3
-            for target in sysfs.names(session)
-            if target.startswith('target')
-            for hctl in sysfs.names(session / target)
-        )
+        return next(self._units(session), None) is None
+
+    def _units(self, session: pathlib.Path) -> Iterator[str]:
+        for target in self._targets(session):
+            for name in sysfs.names(target):
+                if name.count(':') == 3:
+                    yield f'{target}/{name}'
+
+    def _targets(self, session: pathlib.Path) -> list[str]:
+        """The directories of the targets below a session's."""
+        return [
+            f'{session}/{name}'
+            for name in sysfs.names(session)
+            if name.startswith('target')
+        ]
 
     def of_disk(self, disk: str) -> ScsiDevice:
         """The logical unit that a disk is.
@@ -78,16 +83,14 @@ class SCSI(machine.View):
     ) -> None:
         """Let the kernel probe one LUN of an iSCSI session's host."""
         about = f'host{host}'
-        self._call(
-            'scsi.scan', host, 0, target, lun, about=about, deadline=deadline
-        )
+        self._call('scsi.scan', deadline, host, 0, target, lun, about=about)
 
     def rescan(self, hctl: str, deadline: deadlines.Deadline) -> None:
         """Have the kernel read the size of a device again.
 
         :raises OSError: there is no such device
         """
-        self._call('scsi.rescan', hctl, about=hctl, deadline=deadline)
+        self._call('scsi.rescan', deadline, hctl)
 
     def wait_for_disk(
         self, session: pathlib.Path, lun: int, deadline: deadlines.Deadline
@@ -154,9 +157,7 @@ class SCSI(machine.View):
             raise OSError(
                 errno.ESTALE, f'{device.hctl} is not (any more) {disk}'
             )
-        return self._once_open(
-            'scsi.inquiry', disk, instance, page, deadline=deadline
-        )
+        return self._once_open('scsi.inquiry', deadline, disk, instance, page)
 
     def remove(self, hctl: str, deadline: deadlines.Deadline) -> bool:
         """Remove a device; True once the kernel no longer has it."""

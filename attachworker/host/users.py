@@ -110,9 +110,9 @@ class Users(machine.View):
         """The users of each part that can be named."""
         above = {part: stack.above(part) for part in parts}
         every = parts.union(*above.values())
-        by_kernel = [exports.users(self._root, stack)]
+        by_kernel = [exports.users(stack)]
         if claimed:
-            by_kernel.append(exports.owners(self._root, stack))
+            by_kernel.append(exports.owners(stack))
         numbers = {
             number: one
             for one in sorted(every)
@@ -148,9 +148,9 @@ class Users(machine.View):
         return list(
             self._call(
                 'block.claimed',
+                deadline,
                 [(part, numbers[part]) for part in parts],
                 about=', '.join(parts),
-                deadline=deadline,
             )
         )
 

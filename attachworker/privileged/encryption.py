@@ -24,6 +24,8 @@ _SECTOR = 512
 _HEAD = 2 * 1024 * 1024
 #: To unlock takes seconds by design, and many at once take turns.
 _TIMEOUT = 300.0
+#: It asks nobody, and reads the key from its standard input.
+_BATCH = ('--batch-mode', '--key-file=-')
 #: Exit codes of cryptsetup; see cryptsetup(8).
 _ERRORS = {
     2: errno.EACCES,
@@ -58,6 +60,12 @@ def _run(
     )
 
 
+def _cryptsetup(
+    act: str, *how: str, key: str | None = None, fine: tuple[int, ...] = (0,)
+) -> tuple[int, str]:
+    return _run('cryptsetup', act, *how, key=key, fine=fine)
+
+
 def _type(provider: str, known: tuple[str, ...] = tuple(_TYPES)) -> str:
     if provider not in known:
         raise ValueError('not a known format')
@@ -81,9 +89,7 @@ def is_luks(device: str, instance: int, provider: str) -> bool:
     """
     kind = _type(provider, ('luks', 'luks2'))
     with _held(device, instance) as node:
-        code, _ = _run(
-            'cryptsetup', 'isLuks', '--type', kind, node, fine=(0, 1)
-        )
+        code, _ = _cryptsetup('isLuks', '--type', kind, node, fine=(0, 1))
     return code == 0
 
 
@@ -99,16 +105,7 @@ def format(device: str, instance: int, provider: str, key: str) -> None:
     kind = _type(provider, ('luks', 'luks2'))
     with _held(device, instance) as node:
         _check_empty(node)
-        _run(
-            'cryptsetup',
-            'luksFormat',
-            '--batch-mode',
-            '--type',
-            kind,
-            '--key-file=-',
-            node,
-            key=key,
-        )
+        _cryptsetup('luksFormat', *_BATCH, '--type', kind, node, key=key)
 
 
 def _check_empty(node: str) -> None:
@@ -154,18 +151,8 @@ def open(
     how += ['--readonly'] if read_only else []
     mapping = _name(name)
     with _held(device, instance) as node:
-        _run(
-            'cryptsetup',
-            'open',
-            '--batch-mode',
-            '--type',
-            kind,
-            *how,
-            '--key-file=-',
-            node,
-            mapping,
-            key=key,
-        )
+        how += ['--type', kind]
+        _cryptsetup('open', *_BATCH, *how, node, mapping, key=key)
 
 
 @privileged.default.entrypoint
@@ -174,7 +161,7 @@ def close(name: str) -> None:
 
     :raises OSError: ENODEV: there is none; EBUSY: it is in use
     """
-    _run('cryptsetup', 'close', _name(name))
+    _cryptsetup('close', _name(name))
 
 
 @privileged.default.entrypoint
@@ -184,8 +171,8 @@ def resize(name: str, key: str | None) -> None:
     :param key: LUKS2 takes it, where the kernel's keyring has the volume key
     :raises OSError: cryptsetup has refused
     """
-    how = [] if key is None else ['--key-file=-']
-    _run('cryptsetup', 'resize', '--batch-mode', *how, _name(name), key=key)
+    how = ('--batch-mode',) if key is None else _BATCH
+    _cryptsetup('resize', *how, _name(name), key=key)
 
 
 @privileged.default.entrypoint
@@ -194,7 +181,7 @@ def offset(name: str) -> int:
 
     :raises OSError: there is no such mapping
     """
-    _, status = _run('cryptsetup', 'status', _name(name))
+    _, status = _cryptsetup('status', _name(name))
     found = _OFFSET.search(status)
     if found is None:
         raise OSError(errno.EPROTO, 'cryptsetup tells no offset')

@@ -103,7 +103,7 @@ class _Look:
         for number, point, source in _mounts(pid):
             found = self._named.get(number) or self._named.get(source)
             if found is not None:
-                self.uses.append((found, pid, _command(pid), _plain(point)))
+                self.uses.append((found, pid, _command(pid), plain(point)))
 
 
 @privileged.default.entrypoint
@@ -113,7 +113,7 @@ def mounts_of_host() -> list[tuple[str, str, str]]:
     :raises OSError: they cannot be read
     """
     return [
-        (number, _plain(point), _plain(source))
+        (number, plain(point), plain(source))
         for number, point, source in _mounts(1)
     ]
 
@@ -221,5 +221,6 @@ def _number(text: str) -> int:
     return os.makedev(int(found[1]), int(found[2]))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A word of a list of the kernel, without its escapes of blanks."""
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)

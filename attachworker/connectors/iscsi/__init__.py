@@ -26,7 +26,6 @@ from attachworker.host import block
 from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import scsi as host_scsi
-from attachworker.host import verbs
 
 LOG = logging.getLogger(__name__)
 
@@ -164,7 +163,7 @@ class ISCSIConnector(base.Connector):
     ) -> base.Path:
         assert isinstance(info, objects.ISCSIConnectionInfo)
         target, deadline = claim.target, claim.deadline
-        self._check(target)
+        self._refuse_stuck(target)
         for path in self._known(target):
             self._host.check_device(path.disk, path.address)
         # Another way than TCP says nothing about TCP.
@@ -209,10 +208,8 @@ class ISCSIConnector(base.Connector):
         ours = known or holdings.made_device(target)
         if ours or not holdings.shares_link(target):
             # Otherwise whatever goes on there is another attachment's.
-            try:
-                self._check(target, verbs.SLOW_RETURN)
-            except exception.TargetQuarantined as error:
-                return [f'{target}: {error}']
+            if stuck := self._stuck(target):
+                return stuck
             leftovers = self._unreturned(target.link_key)
         leftovers += base.remove_devices(
             known, may_remove, lambda path: self._remove(path, claim.deadline)
@@ -242,20 +239,14 @@ class ISCSIConnector(base.Connector):
                 holdings.release(target)
         return leftovers
 
-    def _check(self, target: base.Target, patience: float = 0.0) -> None:
-        """Refuse what could not be done with the sessions of a target now.
-
-        :param patience: seconds that what is stuck there gets to return
-        :raises TargetQuarantined: it has not
-        """
+    def _acted_on(self, target: base.Target) -> list[str]:
         sessions = self._sessions.of(target)
-        self._host.verbs.check(
+        return [
             target.link_key,
             *(f'session{session.sid}' for session in sessions),
             # A scan that is stuck keeps a SCSI host from removing devices.
             *(f'host{session.host}' for session in sessions),
-            patience=patience,
-        )
+        ]
 
     def paths(self, target: base.Target) -> list[base.Path]:
         deadline = deadlines.Deadline.after(self._settings.login_timeout)
@@ -292,7 +283,27 @@ class ISCSIConnector(base.Connector):
         return found
 
     def links(self, claimed: list[str]) -> list[base.Link]:
-        return self._sessions.links()
+        return [
+            base.Link(
+                f'session {session.sid}',
+                session.target_name,
+                frozenset(network.join(*one) for one in portals),
+                tuple(
+                    base.LinkedDevice(
+                        device.lun,
+                        device.disk,
+                        device.hctl,
+                        self._host.scsi.state(device.hctl),
+                        self._host.scsi.cached_wwn(device.hctl),
+                    )
+                    for device in self._host.scsi.devices(session.directory)
+                ),
+                session.sid,
+                session.state == initiator.LOGGED_IN,
+                session.state,
+            )
+            for session, portals in self._initiator.everything()
+        ]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
         self._host.scsi.rescan(path.address, deadline)
@@ -336,7 +347,7 @@ class ISCSIConnector(base.Connector):
         device = scsi.wait_for_disk(
             session.directory,
             target.lun,
-            deadline.sooner(self._settings.device_timeout),
+            self._for_device(deadline),
         )
         if device is None:
             raise base.not_found(target)
@@ -383,16 +394,12 @@ class ISCSIConnector(base.Connector):
             device.disk,
             device.hctl,
         )
-        self._host.scsi.remove(
-            device.hctl, deadline.sooner(self._settings.device_timeout)
-        )
+        self._host.scsi.remove(device.hctl, self._for_device(deadline))
 
     def _remove(self, path: base.Path, deadline: deadlines.Deadline) -> bool:
         if path.disk:
             self._host.multipath.release(path.disk, path.wwn, deadline)
-        gone = self._host.scsi.remove(
-            path.address, deadline.sooner(self._settings.device_timeout)
-        )
+        gone = self._host.scsi.remove(path.address, self._for_device(deadline))
         if path.wwn is not None:
             self._host.multipath.forget_unused(path.wwn, deadline)
         return gone

@@ -6,6 +6,7 @@
 
 from collections.abc import Sequence
 import concurrent.futures
+import dataclasses
 import functools
 
 from oslo_log import log as logging
@@ -28,26 +29,19 @@ _SENDTARGETS = 'discovery.sendtargets.'
 _MARGIN = 5.0
 
 
+@dataclasses.dataclass(frozen=True)
 class Discovery:
     """Finds the targets of one attach.
 
-    :param timeout: seconds that a portal may take to answer
-    :param algorithms: for CHAP, the best first; none: as iscsid.conf says
+    :ivar timeout: seconds that a portal may take to answer
+    :ivar algorithms: for CHAP, the best first; none: as iscsid.conf says
     """
 
-    def __init__(
-        self,
-        host: host_layer.Host,
-        initiator: initiator.Initiator,
-        info: objects.ISCSIConnectionInfo,
-        timeout: int,
-        algorithms: Sequence[str] = (),
-    ) -> None:
-        self._host = host
-        self._initiator = initiator
-        self._info = info
-        self._timeout = timeout
-        self._algorithms = algorithms
+    host: host_layer.Host
+    iscsi: initiator.Initiator
+    info: objects.ISCSIConnectionInfo
+    timeout: int
+    algorithms: Sequence[str] = ()
 
     def targets(
         self, multipath: bool, deadline: deadlines.Deadline
@@ -56,8 +50,8 @@ class Discovery:
 
         :raises AttachWorkerError: discovery has failed
         """
-        named = self._by_address(self._info.targets, deadline)
-        if not (multipath and self._info.may_discover):
+        named = self._by_address(self.info.targets, deadline)
+        if not (multipath and self.info.may_discover):
             return named
         found: list[base.Target] = []
         for portal in dict.fromkeys(target.portal for target in named):
@@ -95,14 +89,14 @@ class Discovery:
     def _lookup(self, portal: str, deadline: deadlines.Deadline) -> str:
         address, port = network.split(portal)
         try:
-            address = self._host.verbs.call(
+            address = self.host.verbs.call(
                 network.probe,
                 address,
                 port,
-                self._timeout,
+                self.timeout,
                 name='host name lookup',
                 about=portal,
-                deadline=deadline.sooner(self._timeout + _MARGIN),
+                deadline=deadline.sooner(self.timeout + _MARGIN),
             )
             return rules.portal(network.join(address, port))
         except (exception.AttachWorkerError, rules.RuleBroken) as error:
@@ -118,13 +112,13 @@ class Discovery:
         """What a portal says of the named targets, and of no others."""
         address, port = network.split(portal)
         # iscsiadm would go on trying a dead portal for longer
-        network.probe(address, port, self._timeout)
-        said = self._initiator.discover(
+        network.probe(address, port, self.timeout)
+        said = self.iscsi.discover(
             address,
             port,
-            settings(self._info, self._timeout, self._algorithms),
-            self._timeout + _MARGIN,
-            deadline.sooner(self._timeout + 2 * _MARGIN),
+            settings(self.info, self.timeout, self.algorithms),
+            self.timeout + _MARGIN,
+            deadline.sooner(self.timeout + 2 * _MARGIN),
         )
         wanted = [target for target in named if target.portal == portal]
         found = list(_chosen(said, wanted))

@@ -31,6 +31,8 @@ _NOT_IN_TIME = 8
 _UNREACHABLE = {4: 'connection failed', 11: 'no answer to a login'}
 #: The target could not show its own secret; exit code 19 has other causes too.
 _NOT_THE_TARGET = 'received incorrect CHAP response from target'
+#: The state of a session that takes I/O.
+LOGGED_IN = 'LOGGED_IN'
 #: What the kernel says of a text that iscsid has not told it yet.
 _UNSET = '(null)'
 #: A line of a discovery's output: 'address:port,tag name'.
@@ -176,15 +178,10 @@ class Initiator(machine.View):
             ) from error
         if code in (_OK, _SESSION_EXISTS):
             return bool(code == _OK)
+        # iscsid does not tell a target that cannot show its secret from other
+        # refusals that are final
         mutual = 'node.session.auth.password_in' in record
-        if code == _AUTH_FAILED or (code == _FATAL and mutual):
-            # iscsid does not tell a target that cannot show its secret from
-            # other refusals that are final
-            raise exception.AuthFailed(target=target_name, portal=portal)
-        if code in _UNREACHABLE:
-            raise exception.TargetUnreachable(
-                portal=portal, reason=_UNREACHABLE[code]
-            )
+        _refuse(code, target_name, portal, code == _FATAL and mutual)
         if code == _NO_DAEMON:
             raise exception.HostToolFailed(
                 what='iscsiadm', reason='iscsid is not running; start it'
@@ -218,12 +215,12 @@ class Initiator(machine.View):
         try:
             code, message = self._call(
                 'iscsi.discover',
+                deadline,
                 address,
                 port,
                 settings,
                 timeout,
                 about=portal,
-                deadline=deadline,
             )
         except TimeoutError as error:
             raise exception.TargetUnreachable(
@@ -231,12 +228,7 @@ class Initiator(machine.View):
             ) from error
         if code in (_OK, _NOTHING_FOUND):
             return _targets(message)
-        if code == _AUTH_FAILED or _NOT_THE_TARGET in message:
-            raise exception.AuthFailed(target='Discovery', portal=portal)
-        if code in _UNREACHABLE:
-            raise exception.TargetUnreachable(
-                portal=portal, reason=_UNREACHABLE[code]
-            )
+        _refuse(code, 'Discovery', portal, _NOT_THE_TARGET in message)
         raise exception.HostToolFailed(
             what=f'iscsiadm (discovery at {portal})',
             reason=f'exit code {code}: {_last_line(message)}',
@@ -251,10 +243,10 @@ class Initiator(machine.View):
         """
         code, message = self._call(
             'iscsi.logout',
+            deadline,
             session.sid,
             timeout,
             about=f'session{session.sid}',
-            deadline=deadline,
         )
         if code != _OK and sysfs.exists(session.directory):
             raise exception.HostToolFailed(
@@ -329,6 +321,19 @@ def _compressed(address: str) -> str:
     except OSError:
         return address
     return socket.inet_ntop(socket.AF_INET6, binary)
+
+
+def _refuse(code: int, target: str, portal: str, stranger: bool) -> None:
+    """Raise what an exit code of iscsiadm says of a target or portal.
+
+    :param stranger: whether the target could not show its own secret
+    """
+    if code == _AUTH_FAILED or stranger:
+        raise exception.AuthFailed(target=target, portal=portal)
+    if code in _UNREACHABLE:
+        raise exception.TargetUnreachable(
+            portal=portal, reason=_UNREACHABLE[code]
+        )
 
 
 def _targets(output: str) -> list[tuple[str, str]]:

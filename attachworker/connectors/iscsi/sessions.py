@@ -4,6 +4,7 @@
 
 """The sessions to a target: found, made, and ended if they are ours."""
 
+import dataclasses
 from typing import Any
 
 from oslo_log import log as logging
@@ -21,28 +22,22 @@ from attachworker.objects import rules
 
 LOG = logging.getLogger(__name__)
 
-_LOGGED_IN = 'LOGGED_IN'
 #: Seconds that iscsiadm gets beyond iscsid's own time-outs.
 _IPC_MARGIN = 5.0
 #: Seconds in which iscsid is told again to end a session.
 _LOGOUT_PATIENCE = 30.0
 
 
+@dataclasses.dataclass(frozen=True)
 class Sessions:
     """Callers hold the lock of the target and portal to change something.
 
-    :param settings: the options of the connector
+    :ivar settings: the options of the connector
     """
 
-    def __init__(
-        self,
-        host: host_layer.Host,
-        initiator: initiator.Initiator,
-        settings: Any,
-    ) -> None:
-        self._host = host
-        self._initiator = initiator
-        self._settings = settings
+    host: host_layer.Host
+    iscsi: initiator.Initiator
+    settings: Any
 
     def of(self, target: base.Target) -> list[initiator.Session]:
         """All of them, whoever made them and through whichever iface.
@@ -50,9 +45,7 @@ class Sessions:
         There may be several: by nr_sessions, by ifaces, or because two
         programs have logged in at the same time.
         """
-        return self._initiator.sessions(
-            target.name, *network.split(target.portal)
-        )
+        return self.iscsi.sessions(target.name, *network.split(target.portal))
 
     def ours(self, claim: base.Claim) -> list[initiator.Session]:
         """Those of them that we have made."""
@@ -72,7 +65,7 @@ class Sessions:
         not another name: storage maps volumes to names.
         """
         wanted = node_record.interface(info)
-        name = self._initiator.name()
+        name = self.iscsi.name()
         return [
             session
             for session in self.of(target)
@@ -93,13 +86,13 @@ class Sessions:
         if rules.is_ip_portal(target.portal):
             return [target]
         name, port = network.split(target.portal)
-        addresses = self._host.verbs.call(
+        addresses = self.host.verbs.call(
             network.addresses,
             name,
             port,
             name='host name lookup',
             about=target.portal,
-            deadline=deadline.sooner(self._settings.login_timeout),
+            deadline=deadline.sooner(self.settings.login_timeout),
         )
         return [
             target._replace(portal=network.join(address, port))
@@ -122,18 +115,18 @@ class Sessions:
             return self._wait_for_reconnect(info, claim)
         timeout = self.login_timeout(claim.deadline)
         record = node_record.build(
-            info, target, timeout, self._settings, several
+            info, target, timeout, self.settings, several
         )
         # That of a killed worker, which iscsid may still be busy with; ours
         # is then told that there is a session.
         earlier = holdings.intends_link(target)
-        last = 0 if earlier else self._initiator.last_sid()
+        last = 0 if earlier else self.iscsi.last_sid()
         if not earlier:
             # A cancelled request may get no further than to the intent.
-            self._initiator.late.begin(target.link_key)
+            self.iscsi.late.begin(target.link_key)
             holdings.intend_link(target, last)
         try:
-            made = self._initiator.login(
+            made = self.iscsi.login(
                 target.name,
                 *network.split(target.portal),
                 record,
@@ -167,7 +160,7 @@ class Sessions:
     def _withdraw(self, claim: base.Claim) -> None:
         """What comes from now on is not ours by this intent."""
         claim.holdings.withdraw_link(claim.target)
-        self._initiator.late.forget(claim.target.link_key)
+        self.iscsi.late.forget(claim.target.link_key)
 
     def is_login_pending(self, claim: base.Claim) -> bool:
         """Whether a login of ours may end yet, that nobody waits for."""
@@ -176,17 +169,17 @@ class Sessions:
             return False
         if self.ours(claim):
             return False  # this is it
-        patience = 2 * self._settings.login_timeout + _IPC_MARGIN
-        return self._initiator.late.possible(target.link_key, patience)
+        patience = 2 * self.settings.login_timeout + _IPC_MARGIN
+        return self.iscsi.late.possible(target.link_key, patience)
 
     def forget(self, claim: base.Claim) -> None:
         """All sessions to a target have ended."""
         claim.holdings.forget_links(claim.target)
-        self._initiator.late.forget(claim.target.link_key)
+        self.iscsi.late.forget(claim.target.link_key)
 
     def _confirm(self, claim: base.Claim, session: initiator.Session) -> None:
         claim.holdings.confirm_link(claim.target, session.sid)
-        self._initiator.late.forget(claim.target.link_key)
+        self.iscsi.late.forget(claim.target.link_key)
 
     def _wait_for_reconnect(
         self, info: objects.ISCSIConnectionInfo, claim: base.Claim
@@ -199,19 +192,19 @@ class Sessions:
             up = [
                 session
                 for session in self.usable(info, target)
-                if session.state == _LOGGED_IN
+                if session.state == initiator.LOGGED_IN
             ]
             for session in up:
                 # the one that has the device already, so that it stays one
-                if self._host.scsi.find(session.directory, target.lun):
+                if self.host.scsi.find(session.directory, target.lun):
                     return session
             return up[0] if up else None
 
         # The kernel has no uevent for this; the slow timer does it.
-        found = self._host.uevents.wait_for(
+        found = self.host.uevents.wait_for(
             look,
             lambda _: False,
-            claim.deadline.sooner(self._settings.login_timeout),
+            claim.deadline.sooner(self.settings.login_timeout),
         )
         if found is None:
             state = ', '.join(
@@ -232,7 +225,7 @@ class Sessions:
             return []
         leftovers = []
         for session in self.ours(claim):
-            empty = self._host.scsi.is_empty(session.directory)
+            empty = self.host.scsi.is_empty(session.directory)
             if empty and not self._log_out(session, claim.deadline):
                 leftovers.append(f'session {session.sid} ({claim.target})')
         return leftovers
@@ -253,16 +246,14 @@ class Sessions:
             if limit.passed:
                 return None
             try:
-                self._initiator.logout(
-                    session, self._settings.login_timeout, limit
-                )
+                self.iscsi.logout(session, self.settings.login_timeout, limit)
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Logout of session %s: %s', session.sid, error)
             return None if sysfs.exists(session.directory) else True
 
         name = f'/{session.directory.name}'
         return bool(
-            self._host.uevents.wait_for(
+            self.host.uevents.wait_for(
                 attempt,
                 lambda event: (
                     event['ACTION'] == 'remove'
@@ -272,31 +263,7 @@ class Sessions:
             )
         )
 
-    def links(self) -> list[base.Link]:
-        """All sessions, with what is behind them."""
-        return [
-            base.Link(
-                f'session {session.sid}',
-                session.target_name,
-                frozenset(network.join(*one) for one in portals),
-                tuple(
-                    base.LinkedDevice(
-                        device.lun,
-                        device.disk,
-                        device.hctl,
-                        self._host.scsi.state(device.hctl),
-                        self._host.scsi.cached_wwn(device.hctl),
-                    )
-                    for device in self._host.scsi.devices(session.directory)
-                ),
-                session.sid,
-                session.state == _LOGGED_IN,
-                session.state,
-            )
-            for session, portals in self._initiator.everything()
-        ]
-
     def login_timeout(self, deadline: deadlines.Deadline) -> int:
         """Seconds; iscsid cannot be stopped, so it has to give up first."""
-        seconds: int = self._settings.login_timeout
+        seconds: int = self.settings.login_timeout
         return max(1, min(seconds, int(deadline.remaining())))

@@ -34,9 +34,7 @@ class Loops(machine.View):
 
         :raises OSError: it cannot be made
         """
-        self._call(
-            'loop.attach', path, read_only, about=path, deadline=deadline
-        )
+        self._call('loop.attach', deadline, path, read_only)
 
     def detach(self, device: str, deadline: deadlines.Deadline) -> bool:
         """Take its file away; True once the kernel has let go of it.
@@ -55,13 +53,11 @@ class Loops(machine.View):
 
         :raises OSError: there is no such device
         """
-        self._call('loop.resize', device, about=device, deadline=deadline)
+        self._call('loop.resize', deadline, device)
 
     def inode(self, device: str, deadline: deadlines.Deadline) -> int:
         """The inode number of its file.
 
         :raises OSError: it has none
         """
-        return int(
-            self._call('loop.inode', device, about=device, deadline=deadline)
-        )
+        return int(self._call('loop.inode', deadline, device))

@@ -17,7 +17,6 @@ from attachworker.connectors import base
 from attachworker.connectors.nvmeof import fabrics
 from attachworker.host import Host
 from attachworker.host import network
-from attachworker.host import verbs
 
 LOG = logging.getLogger(__name__)
 
@@ -143,7 +142,7 @@ class NVMeOFConnector(base.Connector):
     ) -> base.Path:
         assert isinstance(info, objects.NVMeOFConnectionInfo)
         target, deadline = claim.target, claim.deadline
-        self._check(target)
+        self._refuse_stuck(target)
         if (
             not self._controllers(target)
             and info.transport_of(target) == 'tcp'
@@ -163,10 +162,8 @@ class NVMeOFConnector(base.Connector):
         self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
         target, deadline = claim.target, claim.deadline
-        try:
-            self._check(target, verbs.SLOW_RETURN)
-        except exception.TargetQuarantined as error:
-            return [f'{target}: {error}']
+        if stuck := self._stuck(target):
+            return stuck
         leftovers = self._unreturned(target.link_key)
         with (
             self._locks.hold(target.key, deadline),
@@ -180,14 +177,9 @@ class NVMeOFConnector(base.Connector):
                 claim.holdings.release(target)
         return leftovers
 
-    def _check(self, target: base.Target, patience: float = 0.0) -> None:
-        """Refuse what could not be done with the controllers of a target now.
-
-        :param patience: seconds that what is stuck there gets to return
-        :raises TargetQuarantined: it has not
-        """
+    def _acted_on(self, target: base.Target) -> list[str]:
         names = [one.name for one in self._controllers(target)]
-        self._host.verbs.check(target.link_key, *names, patience=patience)
+        return [target.link_key, *names]
 
     def paths(self, target: base.Target) -> list[base.Path]:
         return [
@@ -224,7 +216,7 @@ class NVMeOFConnector(base.Connector):
         self._fabrics.rescan(path.address, deadline)
         nsid = self._nsid(path)
         size = self._fabrics.size(path.address, nsid, deadline)
-        within = deadline.sooner(self._settings.device_timeout)
+        within = self._for_device(deadline)
         self._host.block.wait_for_size(path.disk, size, within)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
@@ -239,7 +231,7 @@ class NVMeOFConnector(base.Connector):
     # -- controllers
 
     def _controllers(self, target: base.Target) -> list[fabrics.Controller]:
-        return list(self._fabrics.at(target.name, target.portal))
+        return self._fabrics.at(target.name, target.portal)
 
     def _connected(
         self, info: objects.NVMeOFConnectionInfo, claim: base.Claim
@@ -248,7 +240,7 @@ class NVMeOFConnector(base.Connector):
         if not self._controllers(target):
             holdings.intend_link(target, _BEFORE_ALL)
             self._make(info, target, claim.deadline)
-        live: fabrics.Controller | None = self._fabrics.wait_until_live(
+        live = self._fabrics.wait_until_live(
             target.name,
             target.portal,
             claim.deadline.sooner(self._settings.connect_timeout),
@@ -339,7 +331,7 @@ class NVMeOFConnector(base.Connector):
             lambda: self._fabrics.delete(
                 controller.name,
                 target.link_key,
-                deadline.sooner(self._settings.device_timeout),
+                self._for_device(deadline),
             ),
         )
 
@@ -373,7 +365,7 @@ class NVMeOFConnector(base.Connector):
         found = self._fabrics.wait_for_namespace(
             controller.name,
             lambda one: _is(one, target),
-            deadline.sooner(self._settings.device_timeout),
+            self._for_device(deadline),
         )
         if found is None:
             raise base.not_found(target)
@@ -389,7 +381,7 @@ class NVMeOFConnector(base.Connector):
         """:raises OSError: the controller has no such namespace any more"""
         for one in self._fabrics.namespaces(path.address):
             if one.disk == path.disk:
-                return int(one.nsid)
+                return one.nsid
         raise FileNotFoundError(errno.ENOENT, f'{path.disk} is gone')
 
 

@@ -129,7 +129,7 @@ class Fabrics(machine.View):
 
         :raises OSError: why it cannot
         """
-        self._call('nvme.connect', options, about=about, deadline=deadline)
+        self._call('nvme.connect', deadline, options, about=about)
 
     def wait_until_live(
         self, nqn: str, portal: str, deadline: deadlines.Deadline
@@ -165,9 +165,7 @@ class Fabrics(machine.View):
 
         :raises OSError: there is no such controller
         """
-        self._call(
-            'nvme.rescan', controller, about=controller, deadline=deadline
-        )
+        self._call('nvme.rescan', deadline, controller)
 
     # -- namespaces
 
@@ -218,7 +216,9 @@ class Fabrics(machine.View):
 
         :raises OSError: it does not answer
         """
-        page = self._identify(controller, nsid, _PAGE_DESCRIPTORS, deadline)
+        page: bytes = self._call(
+            'nvme.identify', deadline, controller, nsid, _PAGE_DESCRIPTORS
+        )
         found: dict[int, str] = {}
         while len(page) > 4 and page[1]:
             kind, length = page[0], page[1]
@@ -235,29 +235,13 @@ class Fabrics(machine.View):
 
         :raises OSError: it does not answer
         """
-        page = self._identify(controller, nsid, _PAGE_NAMESPACE, deadline)
+        page: bytes = self._call(
+            'nvme.identify', deadline, controller, nsid, _PAGE_NAMESPACE
+        )
         blocks = int.from_bytes(page[0:8], 'little')
         # the format in use: its third byte is the power of two of a block
         shift = page[128 + 4 * (page[26] & 0xF) + 2]
         return blocks << shift
-
-    def _identify(
-        self,
-        controller: str,
-        nsid: int,
-        page: int,
-        deadline: deadlines.Deadline,
-    ) -> bytes:
-        return bytes(
-            self._call(
-                'nvme.identify',
-                controller,
-                nsid,
-                page,
-                about=controller,
-                deadline=deadline,
-            )
-        )
 
 
 def _portal(address: str) -> str | None:

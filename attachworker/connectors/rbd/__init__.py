@@ -15,7 +15,6 @@ from attachworker.connectors import base
 from attachworker.connectors.rbd import mappings
 from attachworker.host import Host
 from attachworker.host import network
-from attachworker.host import verbs
 
 
 class RBDConnector(base.Connector):
@@ -112,7 +111,7 @@ class RBDConnector(base.Connector):
             found = self._mapped.wait_for_disk(
                 target.portal,
                 target.lun,
-                deadline.sooner(self._settings.device_timeout),
+                self._for_device(deadline),
             )
         if found is None:
             raise base.not_found(target)
@@ -122,10 +121,8 @@ class RBDConnector(base.Connector):
         self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
         target, deadline = claim.target, claim.deadline
-        try:
-            self._host.verbs.check(str(target), patience=verbs.SLOW_RETURN)
-        except exception.TargetQuarantined as error:
-            return [f'{target}: {error}']
+        if stuck := self._stuck(target):
+            return stuck
         leftovers = self._unreturned(str(target))
         with self._locks.hold(target.volume_name, deadline):
             known = {_path(target, one): one for one in self._mappings(target)}
@@ -134,7 +131,7 @@ class RBDConnector(base.Connector):
                 may_remove,
                 lambda path: self._mapped.remove(
                     known[path],
-                    deadline.sooner(self._settings.device_timeout),
+                    self._for_device(deadline),
                 ),
             )
             if not leftovers:
@@ -153,7 +150,7 @@ class RBDConnector(base.Connector):
             found = self._mapped.refresh(found, deadline)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, f'{path.disk} is gone')
-        within = deadline.sooner(self._settings.device_timeout)
+        within = self._for_device(deadline)
         self._host.block.wait_for_size(found.disk, found.size, within)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
@@ -172,7 +169,7 @@ class RBDConnector(base.Connector):
     def _mappings(self, target: base.Target) -> list[mappings.Mapping]:
         """:raises HostToolFailed: nobody can tell of which cluster they are"""
         try:
-            return list(self._mapped.at(target.portal, target.lun))
+            return self._mapped.at(target.portal, target.lun)
         except OSError as error:
             raise exception.HostToolFailed(
                 what='Reading the monitors of an image',

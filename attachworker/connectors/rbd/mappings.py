@@ -6,7 +6,6 @@
 import dataclasses
 import errno
 import ipaddress
-import pathlib
 from typing import Any
 
 from attachworker import deadline as deadlines
@@ -19,6 +18,17 @@ from attachworker.host import verbs
 #: Port of a monitor that was named without.
 _MONITOR_PORT = 6789
 
+#: The names in sysfs of what is known of a mapping.
+_ATTRIBUTES = {
+    'fsid': 'cluster_fsid',
+    'pool': 'pool',
+    'pool_id': 'pool_id',
+    'namespace': 'pool_ns',
+    'image': 'name',
+    'image_id': 'image_id',
+    'snapshot': 'current_snap',
+}
+_DEVICES = 'sys/bus/rbd/devices'
 #: What the kernel calls an image that is no snapshot.
 _HEAD = '-'
 
@@ -87,13 +97,11 @@ class Mappings(machine.View):
 
     def mappings(self) -> list[Mapping]:
         """All that there are, whoever made them."""
-        directory = self._root / 'sys/bus/rbd/devices'
-        found = [
-            self._mapping(directory / name, int(name))
-            for name in sysfs.names(directory)
-            if name.isdigit()
+        return [
+            one
+            for name in sysfs.names(self._root / _DEVICES)
+            if (one := self._mapping(name))
         ]
-        return [one for one in found if one is not None]
 
     def at(self, portal: str, spec: str) -> list[Mapping]:
         """The mappings of an image of one cluster.
@@ -106,13 +114,12 @@ class Mappings(machine.View):
         """
         wanted = set(portal.split(','))
         image = spec.rpartition('/')[2].partition('@')[0]
-        directory = self._root / 'sys/bus/rbd/devices'
+        directory = self._root / _DEVICES
         return [
             one
             for name in sysfs.names(directory)
-            if name.isdigit()
-            and sysfs.read(directory / name / 'name') == image
-            and (one := self._mapping(directory / name, int(name)))
+            if sysfs.read(directory / name / 'name') == image
+            and (one := self._mapping(name))
             and one.spec == spec
             and wanted & self.monitors(one)
         ]
@@ -125,7 +132,7 @@ class Mappings(machine.View):
         deadline = deadlines.Deadline.after(verbs.SLOW_RETURN)
         try:
             found = self._call(
-                'rbd.monitors', mapping.number, about='', deadline=deadline
+                'rbd.monitors', deadline, mapping.number, about=''
             )
         except OSError as error:
             if error.errno not in _GONE:
@@ -143,7 +150,7 @@ class Mappings(machine.View):
 
         :raises OSError: why it cannot be mapped
         """
-        self._call('rbd.add', *arguments, about=about, deadline=deadline)
+        self._call('rbd.add', deadline, *arguments, about=about)
 
     def wait_for_disk(
         self, portal: str, spec: str, deadline: deadlines.Deadline
@@ -167,40 +174,39 @@ class Mappings(machine.View):
         :raises OSError: EBUSY if it stays busy, or why the kernel does not
         """
         places = (
-            self._root / 'sys/bus/rbd/devices' / str(mapping.number),
+            self._root / _DEVICES / str(mapping.number),
             self._block(mapping.disk),
         )
-        busy: list[OSError] = []
+        busy: OSError | None = None
 
-        def look() -> bool | None:
-            if not any(map(sysfs.exists, places)):
-                busy.clear()
-                return True
-            try:
-                self._call(
-                    'rbd.remove',
-                    mapping.number,
-                    about=mapping.disk,
-                    deadline=deadline,
-                )
-            except OSError as error:
-                if error.errno in _BUSY:
-                    busy[:] = [error]
-                    return None
-                if error.errno not in _GONE:
-                    raise
-            busy.clear()
+        def attempt() -> bool | None:
+            nonlocal busy
+            if any(map(sysfs.exists, places)):
+                try:
+                    self._call(
+                        'rbd.remove',
+                        deadline,
+                        mapping.number,
+                        about=mapping.disk,
+                    )
+                except OSError as error:
+                    if error.errno in _BUSY:
+                        busy = error
+                        return None
+                    if error.errno not in _GONE:
+                        raise
+            busy = None
             return None if any(map(sysfs.exists, places)) else True
 
-        gone = False
+        gone = None
         try:
-            gone = bool(self._wait(look, _PART, deadline))
+            gone = self._wait(attempt, _PART, deadline)
         except exception.DeadlineExceeded:
-            if not busy:
+            if busy is None:
                 raise
-        if busy:
-            raise busy[0]
-        return gone
+        if busy is not None:
+            raise busy
+        return bool(gone)
 
     def refresh(
         self, mapping: Mapping, deadline: deadlines.Deadline
@@ -210,52 +216,33 @@ class Mappings(machine.View):
         :returns: what it is now; None if it is gone
         :raises OSError: the cluster does not know it, or does not answer
         """
-        self._call(
-            'rbd.refresh',
-            mapping.number,
-            about=mapping.disk,
-            deadline=deadline,
-        )
-        return self.find(mapping.disk)
+        number, disk = mapping.number, mapping.disk
+        self._call('rbd.refresh', deadline, number, about=disk)
+        return self.find(disk)
 
     def find(self, disk: str) -> Mapping | None:
         """The mapping of a disk."""
         number = disk.removeprefix('rbd')
-        if number == disk or not number.isdigit():
-            return None
-        place = self._root / 'sys/bus/rbd/devices' / number
-        return self._mapping(place, int(number))
+        return None if number == disk else self._mapping(number)
 
-    def _mapping(self, directory: pathlib.Path, number: int) -> Mapping | None:
-        """None if it goes while it is read."""
-        names = (
-            'cluster_fsid',
-            'pool',
-            'pool_id',
-            'pool_ns',
-            'name',
-            'image_id',
-            'current_snap',
-        )
-        read = {name: sysfs.read(directory / name) for name in names}
-        # kernels before 5.3 have no namespaces
-        read['pool_ns'] = read['pool_ns'] or ''
-        size = sysfs.read_int(directory / 'size')
-        if None in read.values() or size is None:
+    def _mapping(self, number: str) -> Mapping | None:
+        """None if there is no such number, or it goes while it is read."""
+        if not number.isdigit():
             return None
-        known = {name: value or '' for name, value in read.items()}
-        snapshot = known['current_snap']
-        return Mapping(
-            number=number,
-            fsid=known['cluster_fsid'],
-            pool=known['pool'],
-            pool_id=known['pool_id'],
-            namespace=known['pool_ns'],
-            image=known['name'],
-            image_id=known['image_id'],
-            snapshot='' if snapshot == _HEAD else snapshot,
-            size=size,
-        )
+        directory = self._root / _DEVICES / number
+        known = {
+            field: text
+            for field, name in _ATTRIBUTES.items()
+            if (text := sysfs.read(directory / name)) is not None
+        }
+        # kernels before 5.3 have no namespaces
+        known.setdefault('namespace', '')
+        size = sysfs.read_int(directory / 'size')
+        if len(known) < len(_ATTRIBUTES) or size is None:
+            return None
+        if known['snapshot'] == _HEAD:
+            known['snapshot'] = ''
+        return Mapping(number=int(number), size=size, **known)
 
 
 def _portal(spelled: str) -> str:

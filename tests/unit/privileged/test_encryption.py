@@ -114,7 +114,8 @@ def test_open(
     encryption.open('sda', 1, NAME, provider, KEY, read_only)
     (command,) = cryptsetup.said
     assert command[command.index('--type') + 1] == kind
-    assert command[-3:] == ('--key-file=-', '/dev/sda', NAME)
+    assert '--key-file=-' in command
+    assert command[-2:] == ('/dev/sda', NAME)
     assert ('--readonly' in command) == read_only
     assert ('--cipher=aes-xts-plain64' in command) == (kind == 'plain')
     assert cryptsetup.read == [KEY.encode()]
