@@ -25,6 +25,7 @@ from attachworker import objects
 from attachworker.host import block
 from attachworker.host import locks
 from attachworker.host import uevents
+from attachworker.host import verbs
 from attachworker.journal import holdings as journal
 
 LOG = logging.getLogger(__name__)
@@ -62,6 +63,19 @@ class PathOutcome:
     target: Target
     path: Path | None = None
     error: exception.AttachWorkerError | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What an attachment wants of a target, or gives up.
+
+    :ivar holdings: of the attachment
+    :ivar deadline: of what goes on
+    """
+
+    target: Target
+    holdings: Holdings
+    deadline: deadlines.Deadline
 
 
 #: How the kernel fails to reach a portal.
@@ -250,9 +264,7 @@ class Connector(abc.ABC):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: Target,
-        holdings: Holdings,
-        deadline: deadlines.Deadline,
+        claim: Claim,
         interest: Interest,
     ) -> Path:
         """Bring one target's device to this host, or find it here.
@@ -262,13 +274,7 @@ class Connector(abc.ABC):
         """
 
     @abc.abstractmethod
-    def disconnect(
-        self,
-        target: Target,
-        holdings: Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: MayRemove,
-    ) -> list[str]:
+    def disconnect(self, claim: Claim, may_remove: MayRemove) -> list[str]:
         """Take one path away; that it is gone already is fine.
 
         Only :mod:`attachworker.tasks.takedown` calls this.
@@ -321,6 +327,30 @@ class Connector(abc.ABC):
         """
 
     # -- for the connectors themselves
+
+    def _acted_on(self, target: Target) -> list[str]:
+        """All that a verb may be stuck at when it is about a target."""
+        return [str(target)]
+
+    def _refuse_stuck(self, target: Target, patience: float = 0.0) -> None:
+        """Refuse what could not be done with a target now.
+
+        :param patience: seconds that what is stuck there gets to return
+        :raises TargetQuarantined: it has not
+        """
+        self._host.verbs.check(*self._acted_on(target), patience=patience)
+
+    def _stuck(self, target: Target) -> list[str]:
+        """What keeps all of a target from being taken away, as leftovers."""
+        try:
+            self._refuse_stuck(target, verbs.SLOW_RETURN)
+        except exception.TargetQuarantined as error:
+            return [f'{target}: {error}']
+        return []
+
+    def _for_device(self, deadline: deadlines.Deadline) -> deadlines.Deadline:
+        """The time that the kernel has to make, change or remove a device."""
+        return deadline.sooner(self._settings.device_timeout)
 
     def _unreturned(self, about: str) -> list[str]:
         """The verbs that still act on something, as leftovers."""

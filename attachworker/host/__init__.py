@@ -16,11 +16,8 @@ from typing import Any
 from attachworker.host import backends
 from attachworker.host import block
 from attachworker.host import encryption
-from attachworker.host import iscsi
-from attachworker.host import loop
+from attachworker.host import machine
 from attachworker.host import multipath
-from attachworker.host import nvme
-from attachworker.host import rbd
 from attachworker.host import scsi
 from attachworker.host import succession
 from attachworker.host import sysfs
@@ -29,11 +26,9 @@ from attachworker.host import users
 from attachworker.host import verbs
 
 
-class Host:
-    """The parts of a machine.
+class Host(machine.Machine):
+    """A machine with the views of its parts.
 
-    :param root: the directory that holds sys, proc, dev and etc
-    :param privileged: the verbs, as in :mod:`attachworker.privileged`
     :param uevent_source: see :class:`attachworker.host.uevents.UeventSource`
     """
 
@@ -44,27 +39,22 @@ class Host:
         uevent_source: uevents.UeventSource,
         fallback_interval: float = 1.0,
     ) -> None:
-        self.root = root
-        self.verbs = verbs.Verbs(backends.Backends(root).of)
+        super().__init__(
+            root,
+            privileged,
+            verbs.Verbs(backends.Backends(root).of),
+            uevents.UeventMonitor(uevent_source, fallback_interval),
+        )
         self.succession = succession.Succession(
             privileged.process.hold, self.verbs
         )
-        self.uevents = uevents.UeventMonitor(uevent_source, fallback_interval)
-        self.iscsi = iscsi.ISCSI(root, privileged.iscsi, self.verbs)
-        self.scsi = scsi.SCSI(root, privileged.scsi, self.verbs, self.uevents)
-        self.loop = loop.Loop(root, privileged.loop, self.verbs, self.uevents)
+        self.scsi = scsi.SCSI(self)
         self.multipath = multipath.Multipath(
             root, privileged.multipath, self.verbs, self.uevents
         )
-        self.encryption = encryption.Encryption(
-            root, privileged.encryption, self.verbs
-        )
-        self.nvme = nvme.NVMe(root, privileged.nvme, self.verbs, self.uevents)
-        self.rbd = rbd.RBD(root, privileged.rbd, self.verbs, self.uevents)
-        self.block = block.Block(
-            root, privileged.block, self.verbs, self.uevents
-        )
-        self.users = users.Users(root, privileged, self.verbs, self.uevents)
+        self.encryption = encryption.Encryption(self)
+        self.block = block.Block(self)
+        self.users = users.Users(self)
 
     @classmethod
     def real(cls, fallback_interval: float = 1.0) -> 'Host':

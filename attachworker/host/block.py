@@ -4,19 +4,13 @@
 
 """Block devices: size, identity, and access to the data."""
 
-import dataclasses
 import errno
-import pathlib
-from typing import Any
+from typing import NamedTuple
 
 from attachworker import deadline as deadlines
-from attachworker.host import opening
+from attachworker.host import machine
 from attachworker.host import sysfs
-from attachworker.host import uevents
-from attachworker.host import verbs
 
-#: The unit of the ``size`` attribute, whatever the device's own block size.
-_SECTOR = 512
 _BLOCK = 4096
 #: How a device that does not answer, or has gone, fails. All other errors are
 #: this host's own and say nothing of the device.
@@ -45,8 +39,7 @@ _IDENTIFIERS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """One block device, and no other that has its name before or after it.
 
     :ivar name: the kernel's, for example ``sda``
@@ -57,42 +50,49 @@ class Device:
     instance: int
 
 
-class Block:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-        events: uevents.UeventMonitor,
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
-        self._events = events
-
+class Block(machine.View):
     def device(self, disk: str) -> Device | None:
         """The device that has a name now; None if there is none."""
-        instance = sysfs.instance(self._sysfs(disk))
+        instance = sysfs.instance(self._block(disk))
         return None if instance is None else Device(disk, instance)
 
     def size(self, disk: str) -> int | None:
         """Bytes; None if the device is gone."""
-        sectors = sysfs.read_int(self._sysfs(disk) / 'size')
-        return None if sectors is None else sectors * _SECTOR
+        sectors = sysfs.read_int(self._block(disk) / 'size')
+        return None if sectors is None else sectors * machine.SECTOR
+
+    def wait_for_size(
+        self, disk: str, size: int, deadline: deadlines.Deadline
+    ) -> None:
+        """Return once the kernel knows a new size of a device, in bytes.
+
+        :raises OSError: ETIMEDOUT
+        """
+
+        def look() -> bool | None:
+            return (
+                self.size(disk) == size // machine.SECTOR * machine.SECTOR
+                or None
+            )
+
+        if self._wait(look, f'/{disk}', deadline) is None:
+            raise OSError(
+                errno.ETIMEDOUT, f'the kernel has not seen {size} bytes'
+            )
 
     def read_only(self, disk: str) -> bool:
-        return sysfs.read_int(self._sysfs(disk) / 'ro') == 1
+        return sysfs.read_int(self._block(disk) / 'ro') == 1
 
     def of_node(self, path: str) -> str | None:
         """The kernel name of the block device that a node below dev is."""
         directory, _, name = path.rpartition('/')
-        if directory == '/dev' and sysfs.exists(self._sysfs(name)):
+        if directory == '/dev' and sysfs.exists(self._block(name)):
             return name
         return None
 
     def identifier(self, disk: str) -> str | None:
         """What tells a device from others for good; None if nothing does."""
-        directory = self._sysfs(disk)
+        directory = self._block(disk)
         partition = sysfs.read(directory / 'partition')
         if partition:
             place = sysfs.resolved(directory)
@@ -109,13 +109,7 @@ class Block:
 
         :raises OSError: the device refused a write
         """
-        self._calls.call(
-            self._privileged.flush,
-            disk,
-            name='block.flush',
-            about=disk,
-            deadline=deadline,
-        )
+        self._call('block.flush', deadline, disk)
 
     def read_first_block(
         self, device: Device, deadline: deadlines.Deadline
@@ -125,23 +119,4 @@ class Block:
         :raises OSError: the device cannot be read; ESTALE: its name is
             another device's by now
         """
-
-        def attempt() -> bytes:
-            data: bytes = self._calls.call(
-                self._privileged.read,
-                device.name,
-                device.instance,
-                0,
-                _BLOCK,
-                name='block.read',
-                about=device.name,
-                deadline=deadline,
-            )
-            return data
-
-        return opening.once_open(
-            self._root, self._events, device.name, attempt, deadline
-        )
-
-    def _sysfs(self, disk: str) -> pathlib.Path:
-        return self._root / 'sys/class/block' / disk
+        return self._once_open('block.read', deadline, *device, 0, _BLOCK)

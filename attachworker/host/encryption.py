@@ -5,14 +5,12 @@
 import dataclasses
 import errno
 import hashlib
-import pathlib
-from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker.host import block
 from attachworker.host import known
+from attachworker.host import machine
 from attachworker.host import sysfs
-from attachworker.host import verbs
 
 _PREFIX = 'attachworker-'
 _UUID = 'CRYPT-'
@@ -59,22 +57,13 @@ def path_of(name: str) -> str:
     return f'/dev/mapper/{name}'
 
 
-class Encryption:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
+class Encryption(machine.View):
+    def __init__(self, host: machine.Machine) -> None:
+        super().__init__(host)
         self._names = known.Known(
-            root / sysfs.VIRTUAL,
+            self._root / sysfs.VIRTUAL,
             'dm-',
-            lambda name: (
-                sysfs.read_dm(root / 'sys/class/block' / name, 'name') or None
-            ),
+            lambda name: sysfs.read_dm(self._block(name), 'name') or None,
         )
 
     def mappings(self) -> list[Mapping]:
@@ -104,9 +93,9 @@ class Encryption:
 
         :raises OSError: it cannot be read, or its name is another device's
         """
-        name, instance = device.name, device.instance
-        found = self._call('is_luks', name, deadline, name, instance, provider)
-        return bool(found)
+        return bool(
+            self._call('encryption.is_luks', deadline, *device, provider)
+        )
 
     def format(
         self,
@@ -121,8 +110,7 @@ class Encryption:
         :raises OSError: it cannot be formatted, or its name is another
             device's
         """
-        name, instance = device.name, device.instance
-        self._call('format', name, deadline, name, instance, provider, key)
+        self._call('encryption.format', deadline, *device, provider, key)
 
     def open(
         self,
@@ -139,15 +127,14 @@ class Encryption:
             device is another one's; others: it failed
         """
         self._call(
-            'open',
-            name,
+            'encryption.open',
             deadline,
-            device.name,
-            device.instance,
+            *device,
             name,
             provider,
             key,
             read_only,
+            about=name,
         )
         found = self.find(name)
         if found is None or not sysfs.exists(self._root / found.path[1:]):
@@ -161,13 +148,13 @@ class Encryption:
         """
         running = [
             f'{verb} of mapping {name} has not returned'
-            for verb in self._calls.unfinished(name)
+            for verb in self._machine.verbs.unfinished(name)
         ]
         if running or self.find(name) is None:
             return running
         reason = ''
         try:
-            self._call('close', name, deadline, name)
+            self._call('encryption.close', deadline, name)
         except OSError as error:
             reason = f': {error.strerror or error}'
         return [f'mapping {name}{reason}'] if self.find(name) else []
@@ -179,32 +166,17 @@ class Encryption:
 
         :raises OSError: it keeps the old one
         """
-        self._call('resize', name, deadline, name, key)
+        self._call('encryption.resize', deadline, name, key)
 
     def offset(self, name: str, deadline: deadlines.Deadline) -> int:
         """Where on the device below it its data begins; bytes.
 
         :raises OSError: nobody knows
         """
-        return int(self._call('offset', name, deadline, name))
-
-    def _call(
-        self,
-        verb: str,
-        about: str,
-        deadline: deadlines.Deadline,
-        *arguments: Any,
-    ) -> Any:
-        return self._calls.call(
-            getattr(self._privileged, verb),
-            *arguments,
-            name=f'encryption.{verb}',
-            about=about,
-            deadline=deadline,
-        )
+        return int(self._call('encryption.offset', deadline, name))
 
     def _mapping(self, device: str) -> Mapping | None:
-        directory = self._root / 'sys/class/block' / device
+        directory = self._block(device)
         uuid = sysfs.read_dm(directory, 'uuid') or ''
         name = sysfs.read_dm(directory, 'name') or ''
         if not uuid.startswith(_UUID) or not name.startswith(_PREFIX):

@@ -16,6 +16,7 @@ import re
 
 from attachworker.host import stacks
 from attachworker.host import sysfs
+from attachworker.privileged import processes
 
 _SWAPS = 'proc/swaps'
 _BTRFS = 'sys/fs/btrfs'
@@ -26,33 +27,31 @@ _NVMET = 'sys/kernel/config/nvmet/subsystems'
 _BACKED_BY = re.compile(
     r'File: (?P<path>\S+)  Size:|Major: (?P<major>\d+) Minor: (?P<minor>\d+)'
 )
-_OCTAL = re.compile(r'\\([0-7]{3})')
 
 
-def users(root: pathlib.Path, stack: stacks.Stack) -> dict[str, list[str]]:
+def users(stack: stacks.Stack) -> dict[str, list[str]]:
     """Those of which an exclusive open of their device does not tell.
 
     :returns: by kernel name of the device
     :raises OSError: somebody may use a device, and it cannot be told
     """
-    return _by_device(root, stack, 'fileio_', _namespaces)
+    return _by_device(stack, 'fileio_', _namespaces)
 
 
-def owners(root: pathlib.Path, stack: stacks.Stack) -> dict[str, list[str]]:
+def owners(stack: stacks.Stack) -> dict[str, list[str]]:
     """Those that have their device exclusively.
 
     :returns: by kernel name of the device
     :raises OSError: nobody knows
     """
-    return _by_device(root, stack, 'iblock_', _swaps, _btrfs)
+    return _by_device(stack, 'iblock_', _swaps, _btrfs)
 
 
 def swaps(root: pathlib.Path) -> list[str]:
     """The devices and files that this host swaps to."""
     table = sysfs.read(root / _SWAPS) or ''
     return [
-        _OCTAL.sub(lambda one: chr(int(one[1], 8)), line.split()[0])
-        for line in table.splitlines()[1:]
+        processes.plain(line.split()[0]) for line in table.splitlines()[1:]
     ]
 
 
@@ -69,34 +68,33 @@ _Found = Iterator[tuple[str | None, str]]
 
 
 def _by_device(
-    root: pathlib.Path,
     stack: stacks.Stack,
     kind: str,
-    *looks: Callable[[pathlib.Path, stacks.Stack], _Found],
+    *looks: Callable[[stacks.Stack], _Found],
 ) -> dict[str, list[str]]:
     """:param kind: of LIO's back stores"""
     found: dict[str, list[str]] = {}
     for device, user in itertools.chain(
-        _back_stores(root, stack, kind), *(look(root, stack) for look in looks)
+        _back_stores(stack, kind), *(look(stack) for look in looks)
     ):
         if device is not None:
             found.setdefault(device, []).append(user)
     return found
 
 
-def _swaps(root: pathlib.Path, stack: stacks.Stack) -> _Found:
-    for path in swaps(root):
+def _swaps(stack: stacks.Stack) -> _Found:
+    for path in swaps(stack.root):
         yield stack.name_of(path), f'swap on {path}'
 
 
-def _btrfs(root: pathlib.Path, stack: stacks.Stack) -> _Found:
-    for name, members in file_systems(root).items():
+def _btrfs(stack: stacks.Stack) -> _Found:
+    for name, members in file_systems(stack.root).items():
         for member in members:
             yield member, f'btrfs {name}'
 
 
-def _back_stores(root: pathlib.Path, stack: stacks.Stack, kind: str) -> _Found:
-    directory = root / _LIO
+def _back_stores(stack: stacks.Stack, kind: str) -> _Found:
+    directory = stack.root / _LIO
     for adapter in sysfs.names(directory):
         if not adapter.startswith(kind):
             continue
@@ -113,8 +111,8 @@ def _back_stores(root: pathlib.Path, stack: stacks.Stack, kind: str) -> _Found:
             yield device, f'LIO back store {adapter}/{name}'
 
 
-def _namespaces(root: pathlib.Path, stack: stacks.Stack) -> _Found:
-    directory = root / _NVMET
+def _namespaces(stack: stacks.Stack) -> _Found:
+    directory = stack.root / _NVMET
     for subsystem in sysfs.names(directory):
         place = directory / subsystem / 'namespaces'
         for number in sysfs.names(place):

@@ -44,11 +44,10 @@ class Known(Generic[T]):
         number = sysfs.node(self._directory / name)
         if number is None:
             return None
-        fact = self._facts.get((name, number))
-        if fact is None:
-            fact = self._read(name)
-            if fact is not None:
-                self._facts = self._facts | {(name, number): fact}
+        node = (name, number)
+        fact = self._fact(node)
+        if fact is not None and node not in self._facts:
+            self._facts = self._facts | {node: fact}
         return fact
 
     def all(self) -> dict[str, T]:
@@ -56,14 +55,16 @@ class Known(Generic[T]):
 
         :raises OSError: nobody knows
         """
-        before, facts = self._facts, {}
-        for node in sysfs.nodes(self._directory).items():
-            if node[0].startswith(self._prefix):
-                fact = before.get(node)
-                if fact is None:
-                    fact = self._read(node[0])
-                if fact is not None:
-                    facts[node] = fact
+        found = {
+            node: self._fact(node)
+            for node in sysfs.nodes(self._directory).items()
+            if node[0].startswith(self._prefix)
+        }
+        facts = {node: one for node, one in found.items() if one is not None}
         # In one step: others may look at the same time.
         self._facts = facts
         return {name: fact for (name, _), fact in facts.items()}
+
+    def _fact(self, node: tuple[str, int]) -> T | None:
+        known = self._facts.get(node)
+        return self._read(node[0]) if known is None else known

@@ -4,12 +4,11 @@
 """What processes do with block devices: looks that several share."""
 
 import threading
-from typing import Any
 
 from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
-from attachworker.host import verbs
+from attachworker.host import machine
 
 LOG = logging.getLogger(__name__)
 
@@ -36,10 +35,9 @@ class _Look:
         self.over = False
 
 
-class Processes:
-    def __init__(self, privileged: Any, calls: verbs.Verbs) -> None:
-        self._privileged = privileged
-        self._calls = calls
+class Processes(machine.View):
+    def __init__(self, host: machine.Machine) -> None:
+        super().__init__(host)
         self._changed = threading.Condition()
         self._running = False
         self._next = _Look()
@@ -72,11 +70,8 @@ class Processes:
         """
         return [
             (number, point, source)
-            for number, point, source in self._calls.call(
-                self._privileged.mounts_of_host,
-                name='processes.mounts_of_host',
-                about='',
-                deadline=deadline,
+            for number, point, source in self._call(
+                'processes.mounts_of_host', deadline, about=''
             )
         ]
 
@@ -94,12 +89,8 @@ class Processes:
 
     def _lead(self, look: _Look, deadline: deadlines.Deadline) -> None:
         try:
-            uses, hidden = self._calls.call(
-                self._privileged.users,
-                look.devices,
-                name=_VERB,
-                about=_ABOUT,
-                deadline=deadline,
+            uses, hidden = self._call(
+                _VERB, deadline, look.devices, about=_ABOUT
             )
             look.users = _told(uses)
             self._warn(hidden)

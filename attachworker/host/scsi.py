@@ -4,17 +4,16 @@
 
 """SCSI devices below a session, from sysfs."""
 
+from collections.abc import Iterator
 import dataclasses
 import errno
 import os
 import pathlib
-from typing import Any
 
 from attachworker import deadline as deadlines
-from attachworker.host import opening
+from attachworker.host import machine
 from attachworker.host import sysfs
 from attachworker.host import uevents
-from attachworker.host import verbs
 from attachworker.host import vpd
 
 _VPD_SERIAL = 0x80
@@ -37,83 +36,61 @@ class ScsiDevice:
         return int(self.hctl.rpartition(':')[2])
 
 
-class SCSI:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-        monitor: uevents.UeventMonitor,
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
-        self._uevents = monitor
-
+class SCSI(machine.View):
     def devices(self, session: pathlib.Path) -> list[ScsiDevice]:
         """Every logical unit below a session's directory."""
         return [
-            ScsiDevice(hctl, self._disk(f'{session}/{target}/{hctl}'))
-            for target in sysfs.names(session)
-            if target.startswith('target')
-            for hctl in sysfs.names(session / target)
-            if hctl.count(':') == 3
+            ScsiDevice(os.path.basename(place), self._disk(place))
+            for place in self._units(session)
         ]
 
     def find(self, session: pathlib.Path, lun: int) -> ScsiDevice | None:
         """One logical unit below a session's directory."""
-        for target in sysfs.names(session):
-            if target.startswith('target'):
-                hctl = f'{target.removeprefix("target")}:{lun}'
-                place = f'{session}/{target}/{hctl}'
-                if sysfs.exists(place):
-                    return ScsiDevice(hctl, self._disk(place))
+        for target in self._targets(session):
+            hctl = f'{target.rpartition("/target")[2]}:{lun}'
+            if sysfs.exists(f'{target}/{hctl}'):
+                return ScsiDevice(hctl, self._disk(f'{target}/{hctl}'))
         return None
 
     def is_empty(self, session: pathlib.Path) -> bool:
         """Whether there is no logical unit below a session's directory."""
-        return not any(
-            hctl.count(':') == 3
-            for target in sysfs.names(session)
-            if target.startswith('target')
-            for hctl in sysfs.names(session / target)
-        )
+        return next(self._units(session), None) is None
+
+    def _units(self, session: pathlib.Path) -> Iterator[str]:
+        for target in self._targets(session):
+            for name in sysfs.names(target):
+                if name.count(':') == 3:
+                    yield f'{target}/{name}'
+
+    def _targets(self, session: pathlib.Path) -> list[str]:
+        """The directories of the targets below a session's."""
+        return [
+            f'{session}/{name}'
+            for name in sysfs.names(session)
+            if name.startswith('target')
+        ]
 
     def of_disk(self, disk: str) -> ScsiDevice:
         """The logical unit that a disk is.
 
         :raises OSError: it is gone, or no SCSI disk
         """
-        device = os.readlink(self._root / 'sys/class/block' / disk / 'device')
+        device = os.readlink(self._block(disk) / 'device')
         return ScsiDevice(os.path.basename(device), disk)
 
     def scan(
         self, host: int, target: int, lun: int, deadline: deadlines.Deadline
     ) -> None:
         """Let the kernel probe one LUN of an iSCSI session's host."""
-        self._calls.call(
-            self._privileged.scan,
-            host,
-            0,
-            target,
-            lun,
-            name='scsi.scan',
-            about=f'host{host}',
-            deadline=deadline,
-        )
+        about = f'host{host}'
+        self._call('scsi.scan', deadline, host, 0, target, lun, about=about)
 
     def rescan(self, hctl: str, deadline: deadlines.Deadline) -> None:
         """Have the kernel read the size of a device again.
 
         :raises OSError: there is no such device
         """
-        self._calls.call(
-            self._privileged.rescan,
-            hctl,
-            name='scsi.rescan',
-            about=hctl,
-            deadline=deadline,
-        )
+        self._call('scsi.rescan', deadline, hctl)
 
     def wait_for_disk(
         self, session: pathlib.Path, lun: int, deadline: deadlines.Deadline
@@ -138,7 +115,7 @@ class SCSI:
                 and f'/{session.name}/' in event['DEVPATH']
             )
 
-        return self._uevents.wait_for(look, relevant, deadline)
+        return self._machine.uevents.wait_for(look, relevant, deadline)
 
     def state(self, hctl: str) -> str:
         """What the kernel thinks of a device; ``running`` is good."""
@@ -180,46 +157,14 @@ class SCSI:
             raise OSError(
                 errno.ESTALE, f'{device.hctl} is not (any more) {disk}'
             )
-
-        def attempt() -> bytes:
-            return bytes(
-                self._calls.call(
-                    self._privileged.inquiry,
-                    disk,
-                    instance,
-                    page,
-                    name='scsi.inquiry',
-                    about=disk,
-                    deadline=deadline,
-                )
-            )
-
-        return opening.once_open(
-            self._root, self._uevents, disk, attempt, deadline
-        )
+        return self._once_open('scsi.inquiry', deadline, disk, instance, page)
 
     def remove(self, hctl: str, deadline: deadlines.Deadline) -> bool:
         """Remove a device; True once the kernel no longer has it."""
-        directory = self._device(hctl)
-        try:
-            self._calls.call(
-                self._privileged.delete,
-                hctl,
-                name='scsi.delete',
-                about=hctl,
-                deadline=deadline,
-            )
-        except OSError:
-            if sysfs.exists(directory):
-                raise
-
-        def gone() -> bool | None:
-            return None if sysfs.exists(directory) else True
-
-        def relevant(event: uevents.Uevent) -> bool:
-            return event['DEVPATH'].endswith(f'/{hctl}')
-
-        return bool(self._uevents.wait_for(gone, relevant, deadline))
+        place = self._device(hctl)
+        return self._remove(
+            'scsi.delete', hctl, lambda: not sysfs.exists(place), deadline
+        )
 
     def _device(self, hctl: str) -> str:
         return f'{self._root}/sys/class/scsi_device/{hctl}/device'

@@ -25,7 +25,7 @@ class Stack:
     """
 
     def __init__(self, root: pathlib.Path, mapping: str = '') -> None:
-        self._root = root
+        self.root = root
         self._mapping = mapping
 
     # -- upwards
@@ -113,19 +113,19 @@ class Stack:
         """
         if not path.startswith('/dev/'):
             return None
-        node = self._root / path.removesuffix(_DELETED).lstrip('/')
+        node = self.root / path.removesuffix(_DELETED).lstrip('/')
         node = sysfs.resolved(node) or node
         number = sysfs.node_number(node)
         if number is not None:
             return self.numbered(number)
-        known = node.parent == self._root / 'dev' and sysfs.exists(
+        known = node.parent == self.root / 'dev' and sysfs.exists(
             self._sysfs(node.name)
         )
         return node.name if known else None
 
     def numbered(self, number: str) -> str | None:
         """The kernel name of the device that has a number."""
-        found = sysfs.resolved(self._root / 'sys/dev/block' / number)
+        found = sysfs.resolved(self.root / 'sys/dev/block' / number)
         return found.name if found else None
 
     # -- what the kernel shows
@@ -163,7 +163,7 @@ class Stack:
     def _loops(self) -> dict[str, list[str]]:
         """The loop devices on each device: the kernel has no holder there."""
         found: dict[str, list[str]] = {}
-        for name in sysfs.names(self._root / sysfs.VIRTUAL):
+        for name in sysfs.names(self.root / sysfs.VIRTUAL):
             file = self._backing_file(name)
             device = self.name_of(file) if file else None
             if device is not None:
@@ -176,7 +176,7 @@ class Stack:
         return sysfs.read(self._sysfs(device) / 'loop/backing_file')
 
     def _sysfs(self, device: str) -> pathlib.Path:
-        return self._root / 'sys/class/block' / device
+        return self.root / 'sys/class/block' / device
 
 
 def _closure(

@@ -39,12 +39,6 @@ class UeventSource(Protocol):
     def close(self) -> None: ...
 
 
-class _Subscription:
-    def __init__(self, relevant: Callable[[Uevent], bool]) -> None:
-        self.relevant = relevant
-        self.signal = threading.Event()
-
-
 class UeventMonitor:
     """One thread that receives uevents and wakes whoever waits for them.
 
@@ -58,7 +52,8 @@ class UeventMonitor:
         self._source = source
         self._fallback_interval = fallback_interval
         self._lock = threading.Lock()
-        self._subscriptions: set[_Subscription] = set()
+        #: What is set for each waiter, and which uevents matter to it.
+        self._waiters: dict[threading.Event, Callable[[Uevent], bool]] = {}
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(
             target=self._run, name='uevents', daemon=True
@@ -96,14 +91,14 @@ class UeventMonitor:
     def _subscribed(
         self, relevant: Callable[[Uevent], bool]
     ) -> Iterator[threading.Event]:
-        subscription = _Subscription(relevant)
+        signal = threading.Event()
         with self._lock:
-            self._subscriptions.add(subscription)
+            self._waiters[signal] = relevant
         try:
-            yield subscription.signal
+            yield signal
         finally:
             with self._lock:
-                self._subscriptions.discard(subscription)
+                del self._waiters[signal]
 
     def _run(self) -> None:
         poll = select.poll()
@@ -159,6 +154,6 @@ class UeventMonitor:
     def _wake(self, event: Uevent | None) -> None:
         """Wake who waits for an event; None: whoever waits."""
         with self._lock:
-            for subscription in self._subscriptions:
-                if event is None or subscription.relevant(event):
-                    subscription.signal.set()
+            for signal, relevant in self._waiters.items():
+                if event is None or relevant(event):
+                    signal.set()

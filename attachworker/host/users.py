@@ -11,15 +11,13 @@ it open.
 import collections
 from collections.abc import Iterable
 import pathlib
-from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker.host import exports
+from attachworker.host import machine
 from attachworker.host import processes
 from attachworker.host import stacks
 from attachworker.host import sysfs
-from attachworker.host import uevents
-from attachworker.host import verbs
 
 #: Seconds that a device on top of another gets to say what it is, and that a
 #: tool that only looks at a device gets to let go of it.
@@ -33,19 +31,10 @@ _SWAP = 'swap'
 Found = dict[str, list[str]]
 
 
-class Users:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-        events: uevents.UeventMonitor,
-    ) -> None:
-        self._root = root
-        self._block = privileged.block
-        self._calls = calls
-        self._events = events
-        self._processes = processes.Processes(privileged.processes, calls)
+class Users(machine.View):
+    def __init__(self, host: machine.Machine) -> None:
+        super().__init__(host)
+        self._processes = processes.Processes(host)
 
     def of(
         self,
@@ -123,9 +112,9 @@ class Users:
         """The users of each part that can be named."""
         above = {part: stack.above(part) for part in parts}
         every = parts.union(*above.values())
-        by_kernel = [exports.users(self._root, stack)]
+        by_kernel = [exports.users(stack)]
         if claimed:
-            by_kernel.append(exports.owners(self._root, stack))
+            by_kernel.append(exports.owners(stack))
         numbers = {
             number: one
             for one in sorted(every)
@@ -159,12 +148,11 @@ class Users:
         if not parts:
             return []
         return list(
-            self._calls.call(
-                self._block.claimed,
+            self._call(
+                'block.claimed',
+                deadline,
                 [(part, numbers[part]) for part in parts],
-                name='block.claimed',
                 about=', '.join(parts),
-                deadline=deadline,
             )
         )
 
@@ -183,36 +171,28 @@ class Users:
             return None if left else True
 
         if parts:
-            self._events.wait_for(
-                look,
-                lambda event: '/block/' in event['DEVPATH'],
-                deadline.sooner(_PATIENCE),
-            )
+            self._wait(look, '/block/', deadline.sooner(_PATIENCE))
         return left
 
     def _wait_for_holders(
         self, disks: list[str], deadline: deadlines.Deadline
     ) -> None:
         """A new map is seen on its disks before its uuid is, for a moment."""
-        block = self._root / 'sys/class/block'
 
         def look() -> bool | None:
             holders = {
                 holder
                 for disk in disks
-                for holder in sysfs.names(block / disk / 'holders')
+                for holder in sysfs.names(self._block(disk) / 'holders')
                 if holder.startswith('dm-')
             }
             known = all(
-                sysfs.exists(block / holder / 'dm/uuid') for holder in holders
+                sysfs.exists(self._block(holder) / 'dm/uuid')
+                for holder in holders
             )
             return True if known else None
 
-        self._events.wait_for(
-            look,
-            lambda event: '/block/dm-' in event['DEVPATH'],
-            deadline.sooner(_PATIENCE),
-        )
+        self._wait(look, '/block/dm-', deadline.sooner(_PATIENCE))
 
     # -- what the host cannot do without
 

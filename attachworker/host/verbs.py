@@ -4,7 +4,6 @@
 
 """Calls of privileged verbs that cannot hold up the caller for ever."""
 
-import collections
 from collections.abc import Callable
 from collections.abc import Sequence
 import contextlib
@@ -82,7 +81,6 @@ class Verbs:
         self._threads = pools.Threads()
         self._changed = threading.Condition()
         self._running: list[Call] = []
-        self._backends: collections.Counter[str] = collections.Counter()
         self.written_down: Callable[
             [Call], contextlib.AbstractContextManager[None]
         ] = lambda call: contextlib.nullcontext()
@@ -165,12 +163,11 @@ class Verbs:
                 self._changed.wait(deadline.remaining())
             call = Call(name, about, deadlines.now(), backend)
             self._running.append(call)
-            self._backends[backend] += 1
             return call
 
     def _has_place(self, backend: str) -> bool:
         """The last places are for those that have none."""
-        running = self._backends[backend]
+        running = sum(one.backend == backend for one in self._running)
         if running >= self._share:
             return False
         return not running or len(self._running) < self._limit
@@ -192,9 +189,6 @@ class Verbs:
     def _returned(self, call: Call) -> None:
         with self._changed:
             self._running.remove(call)
-            self._backends[call.backend] -= 1
-            if not self._backends[call.backend]:
-                del self._backends[call.backend]
             self._changed.notify_all()
         if call.stuck:
             LOG.warning(
@@ -213,9 +207,7 @@ class Verbs:
             call.stuck = True
             call.backend = self._backend_of(call.about)
         with self._changed:
-            for call in calls:
-                self._running.append(call)
-                self._backends[call.backend] += 1
+            self._running += calls
 
         def returned() -> None:
             for call in calls:

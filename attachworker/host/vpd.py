@@ -4,6 +4,8 @@
 
 """Identifiers in SCSI vital product data (SPC-5, 7.7.6)."""
 
+from collections.abc import Iterator
+
 _UNIT_SERIAL_NUMBER = 0x80
 _DEVICE_IDENTIFICATION = 0x83
 _ASSOCIATION_MASK = 0x30
@@ -26,12 +28,9 @@ def wwn(page: bytes) -> str | None:
     """
     if len(page) < 4 or page[1] != _DEVICE_IDENTIFICATION:
         return None
-    best: tuple[int, str] | None = None
-    for kind, ascii_text, value in _designators(page):
-        ranked = _rank(kind, ascii_text, value)
-        if ranked is not None and (best is None or ranked[0] < best[0]):
-            best = ranked
-    return best[1] if best else None
+    ranked = [found for one in _designators(page) if (found := _rank(*one))]
+    # the first one of several that are as good
+    return min(ranked, key=lambda found: found[0])[1] if ranked else None
 
 
 def serial(page: bytes) -> str | None:
@@ -46,8 +45,8 @@ def serial(page: bytes) -> str | None:
     return page[4 : 4 + length].decode('ascii', 'replace').strip() or None
 
 
-def _designators(page: bytes) -> list[tuple[int, bool, bytes]]:
-    found = []
+def _designators(page: bytes) -> Iterator[tuple[int, bool, bytes]]:
+    """Kind, whether it is text, and value of those of the logical unit."""
     position = 4
     end = min(len(page), 4 + int.from_bytes(page[2:4], 'big'))
     while position + 4 <= end:
@@ -56,15 +55,12 @@ def _designators(page: bytes) -> list[tuple[int, bool, bytes]]:
         if position + 4 + length > end:
             break  # cut off: what is left of it may be like another's
         if not page[position + 1] & _ASSOCIATION_MASK:
-            found.append(
-                (
-                    page[position + 1] & _TYPE_MASK,
-                    page[position] & 0x0F in _ASCII_CODE_SETS,
-                    value,
-                )
+            yield (
+                page[position + 1] & _TYPE_MASK,
+                page[position] & 0x0F in _ASCII_CODE_SETS,
+                value,
             )
         position += 4 + length
-    return found
 
 
 def _rank(kind: int, ascii_text: bool, value: bytes) -> tuple[int, str] | None:

@@ -37,29 +37,14 @@ default: priv_context.PrivContext = priv_context.PrivContext(
 THREADS = 256
 cfg.CONF.set_default('thread_pool_size', THREADS, group=CONFIG_SECTION)
 
-from attachworker.privileged import block  # noqa: E402
-from attachworker.privileged import encryption  # noqa: E402
-from attachworker.privileged import iscsi  # noqa: E402
-from attachworker.privileged import loop  # noqa: E402
-from attachworker.privileged import multipath  # noqa: E402
-from attachworker.privileged import nvme  # noqa: E402
-from attachworker.privileged import process  # noqa: E402
-from attachworker.privileged import processes  # noqa: E402
-from attachworker.privileged import rbd  # noqa: E402
-from attachworker.privileged import scsi  # noqa: E402
-from attachworker.privileged import system  # noqa: E402
-
-__all__ = [
-    'block',
-    'default',
-    'encryption',
-    'iscsi',
-    'loop',
-    'multipath',
-    'nvme',
-    'process',
-    'processes',
-    'rbd',
-    'scsi',
-    'system',
-]
+from attachworker.privileged import block
+from attachworker.privileged import encryption
+from attachworker.privileged import iscsi
+from attachworker.privileged import loop
+from attachworker.privileged import multipath
+from attachworker.privileged import nvme
+from attachworker.privileged import process
+from attachworker.privileged import processes
+from attachworker.privileged import rbd
+from attachworker.privileged import scsi
+from attachworker.privileged import system

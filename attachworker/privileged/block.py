@@ -10,13 +10,15 @@ import errno
 import fcntl
 import mmap
 import os
-import re
 import stat
 import threading
 
 from attachworker import privileged
+from attachworker.privileged import names
 
-_DEVICE = re.compile(r'[a-z][a-z0-9-]{0,31}')
+_device = names.rule(
+    r'[a-z][a-z0-9-]{0,31}', 'the kernel name of a block device'
+)
 _BLKFLSBUF = 0x1261
 #: How a device fails to open that nobody has exclusively: the kernel looks for
 #: that before it asks the driver, whose path is dead, or has no medium.
@@ -25,18 +27,13 @@ _UNCLAIMED = (errno.ENXIO, errno.ENOMEDIUM)
 _CLAIMS: dict[str, threading.Lock] = {}
 
 
-def _node(device: str) -> str:
-    if not _DEVICE.fullmatch(device):
-        raise ValueError('not the kernel name of a block device')
-    node = f'/dev/{device}'
+def node(device: str) -> str:
+    """The node of a device, by its kernel name."""
+    path = f'/dev/{_device(device)}'
     # to open some of the other nodes is an act: a watchdog starts
-    if not stat.S_ISBLK(os.stat(node).st_mode):
+    if not stat.S_ISBLK(os.stat(path).st_mode):
         raise ValueError('not the kernel name of a block device')
-    return node
-
-
-def _open(device: str, flags: int) -> int:
-    return os.open(_node(device), flags | os.O_CLOEXEC)
+    return path
 
 
 @contextlib.contextmanager
@@ -50,7 +47,7 @@ def opened(device: str, instance: int, flags: int) -> Iterator[int]:
         later device of the same name has
     :raises OSError: ESTALE: the name is another device's by now
     """
-    descriptor = _open(device, flags)
+    descriptor = os.open(node(device), flags)
     try:
         number = _number(os.fstat(descriptor).st_rdev)
         try:
@@ -73,10 +70,10 @@ def flush(device: str) -> None:
 
     :raises OSError: the device refused a write
     """
-    descriptor = _open(device, os.O_RDONLY)
+    descriptor = os.open(node(device), os.O_RDONLY)
     try:
         os.fsync(descriptor)
-        fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
+        forget_cache(descriptor)
     finally:
         os.close(descriptor)
 
@@ -89,10 +86,20 @@ def read(device: str, instance: int, offset: int, length: int) -> bytes:
     :raises OSError: the device cannot be read, or is another one by now
     """
     with opened(device, instance, os.O_RDONLY | os.O_DIRECT) as descriptor:
-        # O_DIRECT wants an aligned buffer: an anonymous map is.
-        with contextlib.closing(mmap.mmap(-1, length)) as buffer:
-            count = os.preadv(descriptor, [buffer], offset)
-            return buffer[:count]
+        return read_direct(descriptor, offset, length)
+
+
+def forget_cache(descriptor: int) -> None:
+    """Have the kernel forget what it has cached for a device."""
+    fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
+
+
+def read_direct(descriptor: int, offset: int, length: int) -> bytes:
+    """Read from a device that was opened with O_DIRECT."""
+    # which wants an aligned buffer: an anonymous map is
+    with contextlib.closing(mmap.mmap(-1, length)) as buffer:
+        count = os.preadv(descriptor, [buffer], offset)
+        return buffer[:count]
 
 
 @privileged.default.entrypoint
@@ -114,7 +121,9 @@ def _is_claimed(device: str, number: str) -> bool:
     # Two of us that look at the same time would be claims to each other.
     with _CLAIMS.setdefault(number, threading.Lock()):
         try:
-            descriptor = _open(device, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK)
+            descriptor = os.open(
+                node(device), os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK
+            )
         except OSError as error:
             if error.errno == errno.EBUSY:
                 return True

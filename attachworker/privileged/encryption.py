@@ -5,32 +5,27 @@
 from collections.abc import Iterator
 import contextlib
 import errno
-import fcntl
-import mmap
 import os
 import re
-import stat
-import subprocess
 
 from attachworker import privileged
 from attachworker.privileged import block
-from attachworker.privileged import process
+from attachworker.privileged import names
+from attachworker.privileged import tools
 
 #: No other mapping is touched.
-_NAME = re.compile(r'attachworker-[0-9a-f]{32}')
-_DEVICE = re.compile(r'[a-z][a-z0-9-]{0,31}')
+_name = names.rule(
+    r'attachworker-[0-9a-f]{32}', 'the name of a mapping of attachworker'
+)
 _TYPES = {'luks': 'luks1', 'luks2': 'luks2', 'plain': 'plain'}
 _OFFSET = re.compile(r'offset:\s+(\d+)')
 _SECTOR = 512
 #: What must be zero before a device is formatted; bytes.
 _HEAD = 2 * 1024 * 1024
-_BLKFLSBUF = 0x1261
 #: To unlock takes seconds by design, and many at once take turns.
 _TIMEOUT = 300.0
-_ENVIRONMENT = {
-    'LC_ALL': 'C',
-    'PATH': '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin',
-}
+#: It asks nobody, and reads the key from its standard input.
+_BATCH = ('--batch-mode', '--key-file=-')
 #: Exit codes of cryptsetup; see cryptsetup(8).
 _ERRORS = {
     2: errno.EACCES,
@@ -56,43 +51,19 @@ def _run(
     :raises FileNotFoundError: it is not installed
     :raises OSError: it failed
     """
-    try:
-        ended = subprocess.run(
-            command,
-            input=(key or '').encode(),
-            capture_output=True,
-            env=_ENVIRONMENT,
-            pass_fds=process.held(),
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        # its text would have the key's bytes with it
-        raise TimeoutError(
-            errno.ETIMEDOUT, f'{command[0]} does not end'
-        ) from None
-    if ended.returncode in fine:
-        return ended.returncode, ended.stdout.decode(errors='replace')
-    text = ended.stderr.decode(errors='replace').strip()
+    code, output, errors = tools.run(*command, timeout=_TIMEOUT, key=key or '')
+    if code in fine:
+        return code, output
     raise OSError(
-        _ERRORS.get(ended.returncode, errno.EIO),
-        text.rpartition('\n')[2] or f'{command[0]}: {ended.returncode}',
+        _ERRORS.get(code, errno.EIO),
+        errors.rpartition('\n')[2] or f'{command[0]}: {code}',
     )
 
 
-def _node(device: str) -> str:
-    if not _DEVICE.fullmatch(device):
-        raise ValueError('not the kernel name of a block device')
-    node = f'/dev/{device}'
-    if not stat.S_ISBLK(os.stat(node).st_mode):
-        raise ValueError('not the kernel name of a block device')
-    return node
-
-
-def _name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError('not the name of a mapping of attachworker')
-    return name
+def _cryptsetup(
+    act: str, *how: str, key: str | None = None, fine: tuple[int, ...] = (0,)
+) -> tuple[int, str]:
+    return _run('cryptsetup', act, *how, key=key, fine=fine)
 
 
 def _type(provider: str, known: tuple[str, ...] = tuple(_TYPES)) -> str:
@@ -104,9 +75,8 @@ def _type(provider: str, known: tuple[str, ...] = tuple(_TYPES)) -> str:
 @contextlib.contextmanager
 def _held(device: str, instance: int) -> Iterator[str]:
     """The node of a device, which is no other one's while this is entered."""
-    node = _node(device)
     with block.opened(device, instance, os.O_RDONLY | os.O_NONBLOCK):
-        yield node
+        yield block.node(device)
 
 
 @privileged.default.entrypoint
@@ -119,9 +89,7 @@ def is_luks(device: str, instance: int, provider: str) -> bool:
     """
     kind = _type(provider, ('luks', 'luks2'))
     with _held(device, instance) as node:
-        code, _ = _run(
-            'cryptsetup', 'isLuks', '--type', kind, node, fine=(0, 1)
-        )
+        code, _ = _cryptsetup('isLuks', '--type', kind, node, fine=(0, 1))
     return code == 0
 
 
@@ -137,32 +105,18 @@ def format(device: str, instance: int, provider: str, key: str) -> None:
     kind = _type(provider, ('luks', 'luks2'))
     with _held(device, instance) as node:
         _check_empty(node)
-        _run(
-            'cryptsetup',
-            'luksFormat',
-            '--batch-mode',
-            '--type',
-            kind,
-            '--key-file=-',
-            node,
-            key=key,
-        )
+        _cryptsetup('luksFormat', *_BATCH, '--type', kind, node, key=key)
 
 
 def _check_empty(node: str) -> None:
     # O_EXCL: nobody has it mounted, or another device on top of it
-    descriptor = os.open(
-        node, os.O_RDONLY | os.O_DIRECT | os.O_EXCL | os.O_CLOEXEC
-    )
-    # O_DIRECT wants an aligned buffer: an anonymous map is.
-    with contextlib.closing(mmap.mmap(-1, _HEAD)) as buffer:
-        try:
-            # what another host wrote may not be in our cache
-            fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
-            count = os.preadv(descriptor, [buffer], 0)
-            head = buffer[:count]
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(node, os.O_RDONLY | os.O_DIRECT | os.O_EXCL)
+    try:
+        # what another host wrote may not be in our cache
+        block.forget_cache(descriptor)
+        head = block.read_direct(descriptor, 0, _HEAD)
+    finally:
+        os.close(descriptor)
     if head.strip(b'\0'):
         raise FileExistsError(
             errno.EEXIST, 'it is not empty: there is data at its start'
@@ -197,18 +151,8 @@ def open(
     how += ['--readonly'] if read_only else []
     mapping = _name(name)
     with _held(device, instance) as node:
-        _run(
-            'cryptsetup',
-            'open',
-            '--batch-mode',
-            '--type',
-            kind,
-            *how,
-            '--key-file=-',
-            node,
-            mapping,
-            key=key,
-        )
+        how += ['--type', kind]
+        _cryptsetup('open', *_BATCH, *how, node, mapping, key=key)
 
 
 @privileged.default.entrypoint
@@ -217,7 +161,7 @@ def close(name: str) -> None:
 
     :raises OSError: ENODEV: there is none; EBUSY: it is in use
     """
-    _run('cryptsetup', 'close', _name(name))
+    _cryptsetup('close', _name(name))
 
 
 @privileged.default.entrypoint
@@ -227,8 +171,8 @@ def resize(name: str, key: str | None) -> None:
     :param key: LUKS2 takes it, where the kernel's keyring has the volume key
     :raises OSError: cryptsetup has refused
     """
-    how = [] if key is None else ['--key-file=-']
-    _run('cryptsetup', 'resize', '--batch-mode', *how, _name(name), key=key)
+    how = ('--batch-mode',) if key is None else _BATCH
+    _cryptsetup('resize', *how, _name(name), key=key)
 
 
 @privileged.default.entrypoint
@@ -237,7 +181,7 @@ def offset(name: str) -> int:
 
     :raises OSError: there is no such mapping
     """
-    _, status = _run('cryptsetup', 'status', _name(name))
+    _, status = _cryptsetup('status', _name(name))
     found = _OFFSET.search(status)
     if found is None:
         raise OSError(errno.EPROTO, 'cryptsetup tells no offset')

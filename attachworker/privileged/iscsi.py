@@ -6,13 +6,15 @@
 
 from collections.abc import Callable
 import ctypes
+import errno
 import os
 import pathlib
 import re
-import subprocess
 import threading
 
 from attachworker import privileged
+from attachworker.privileged import names
+from attachworker.privileged import tools
 
 _CLONE_NEWNS = 0x00020000
 _MS_REC = 0x4000
@@ -24,10 +26,14 @@ _DATABASES = ('/etc/iscsi', '/var/lib/iscsi')
 _BUILT_IN = ('default', 'iser')
 _LOCK_DIRECTORY = '/run/lock/iscsi'
 
-_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9.:_-]{0,222}')
+_name = names.rule(
+    r'(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9.:_-]{0,222}', 'an iSCSI name'
+)
 _ADDRESS = re.compile(r'[0-9A-Za-z.:%_-]{1,255}')
 _KEY = re.compile(r'[a-z][A-Za-z0-9_.\[\]]{0,63}')
-_IFACE = re.compile(r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}')
+_iface = names.rule(
+    r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', 'the name of an iface'
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,8 +46,12 @@ def _mount(
         for text in (source, target, kind, data)
     ]
     if _libc.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3]) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f'{os.strerror(number)}: mount on {target}')
+        raise _failed(f'mount on {target}')
+
+
+def _failed(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f'{os.strerror(number)}: {what}')
 
 
 def _enter_private_database(kinds: tuple[str, ...]) -> pathlib.Path:
@@ -57,8 +67,7 @@ def _enter_private_database(kinds: tuple[str, ...]) -> pathlib.Path:
     :returns: the directory of the database
     """
     if _libc.unshare(_CLONE_NEWNS) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f'{os.strerror(number)}: unshare')
+        raise _failed('unshare')
     _mount('none', '/', None, _MS_REC | _MS_SLAVE, None)
     database = next(filter(_is_there, _DATABASES), None)
     if database is None:
@@ -143,12 +152,10 @@ def _with_interface(
 def _check_login(
     target_name: str, address: str, port: int, record: dict[str, str]
 ) -> None:
-    if not _NAME.fullmatch(target_name) or '..' in target_name:
-        raise ValueError('not an iSCSI name')
+    _name(target_name)
     _check_portal(address, port)
     _check_settings(record)
-    if not _IFACE.fullmatch(record.get('iface.iscsi_ifacename', 'default')):
-        raise ValueError('not the name of an iface')
+    _iface(record.get('iface.iscsi_ifacename', 'default'))
 
 
 def _check_portal(address: str, port: int) -> None:
@@ -170,23 +177,18 @@ def _run(arguments: list[str], timeout: float) -> tuple[int, str]:
     # Nobody need wait for one that outlives this process: iscsid goes on with
     # what it was asked for, whether iscsiadm waits for that or not.
     try:
-        done = subprocess.run(
-            ['iscsiadm', *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+        code, output, _ = tools.run(
+            'iscsiadm',
+            *arguments,
             timeout=timeout,
-            check=False,
-            env={
-                'LC_ALL': 'C',
-                'PATH': '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin',
-            },
+            merged=True,
+            awaited=False,
         )
-    except subprocess.TimeoutExpired as error:
+    except TimeoutError as error:
         raise TimeoutError(
-            110, f'iscsiadm has not ended after {timeout:.0f} s'
+            errno.ETIMEDOUT, f'iscsiadm has not ended after {timeout:.0f} s'
         ) from error
-    return done.returncode, done.stdout.decode(errors='replace').strip()
+    return code, output
 
 
 @privileged.default.entrypoint
@@ -236,9 +238,7 @@ def discover(
     :raises TimeoutError: iscsiadm was killed
     """
     record = dict(settings)
-    interface = record.pop('iface')
-    if not _IFACE.fullmatch(interface):
-        raise ValueError('not the name of an iface')
+    interface = _iface(record.pop('iface'))
     _check_portal(address, port)
     _check_settings(record)
     arguments = ['-t', 'sendtargets', '-p', _portal(address, port)]

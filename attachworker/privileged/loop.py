@@ -5,19 +5,14 @@
 
 import errno
 import os
-import re
 import stat
-import subprocess
 
 from attachworker import privileged
-from attachworker.privileged import process
+from attachworker.privileged import names
+from attachworker.privileged import tools
 
-_DEVICE = re.compile(r'loop\d{1,7}')
+_device = names.rule(r'loop\d{1,7}', 'the kernel name of a loop device')
 _TIMEOUT = 30.0
-_ENVIRONMENT = {
-    'LC_ALL': 'C',
-    'PATH': '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin',
-}
 
 
 def _run(*arguments: str) -> str:
@@ -25,29 +20,14 @@ def _run(*arguments: str) -> str:
 
     :raises OSError: it failed
     """
-    try:
-        ended = subprocess.run(
-            ['losetup', *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=_ENVIRONMENT,
-            pass_fds=process.held(),
-            text=True,
-            errors='replace',
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError(errno.ETIMEDOUT, 'losetup does not end') from error
-    if ended.returncode:
-        raise OSError(errno.EIO, ended.stderr.strip() or 'losetup failed')
-    return ended.stdout.strip()
+    code, output, errors = tools.run('losetup', *arguments, timeout=_TIMEOUT)
+    if code:
+        raise OSError(errno.EIO, errors or 'losetup failed')
+    return output
 
 
 def _node(device: str) -> str:
-    if not _DEVICE.fullmatch(device):
-        raise ValueError('not the kernel name of a loop device')
-    return f'/dev/{device}'
+    return f'/dev/{_device(device)}'
 
 
 @privileged.default.entrypoint

@@ -11,27 +11,22 @@ import pathlib
 import re
 import socket
 import struct
-import subprocess
 from typing import IO
 
 from attachworker import privileged
-from attachworker.privileged import process
+from attachworker.privileged import names
+from attachworker.privileged import tools
 
 #: multipathd's, in the abstract name space.
 SOCKET = '\0/org/kernel/linux/storage/multipathd'
 #: multipathd's own limit for an answer is 4 s (uxsock_timeout).
 _TIMEOUT = 10.0
 _TOOL_TIMEOUT = 30.0
-_ENVIRONMENT = {
-    'LC_ALL': 'C',
-    'PATH': '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin',
-}
 _LENGTH = struct.Struct('@N')
 _LONGEST = 64 * 1024 * 1024
 
-_DISK = re.compile(r'sd[a-z]{1,7}')
-_MAP = re.compile(r'dm-\d{1,9}')
-_WWID = re.compile(r'[0-9A-Za-z][0-9A-Za-z._:+-]{0,127}')
+_map = names.rule(r'dm-\d{1,9}', 'the kernel name of a map')
+_wwid = names.rule(r'[0-9A-Za-z][0-9A-Za-z._:+-]{0,127}', 'a WWID')
 
 WWIDS = pathlib.Path('/etc/multipath/wwids')
 
@@ -68,17 +63,10 @@ def _receive(client: socket.socket, length: int) -> bytes:
     return bytes(data)
 
 
-def _check_disk(disk: str) -> str:
-    if not _DISK.fullmatch(disk):
-        raise ValueError('not a SCSI disk')
-    return disk
-
-
 def _alias(map_name: str) -> str:
     """What multipathd calls a map; that it has none is ENOENT."""
-    if not _MAP.fullmatch(map_name):
-        raise ValueError('not the kernel name of a map')
-    with open(f'/sys/block/{map_name}/dm/name', encoding='utf-8') as file:
+    place = f'/sys/block/{_map(map_name)}/dm/name'
+    with open(place, encoding='utf-8') as file:
         alias = file.read().strip()
     # multipathd's parser takes quoted words; a quote ends them
     if '"' in alias or alias.startswith('-'):
@@ -117,7 +105,9 @@ def _wwids_of_paths() -> dict[str, str]:
     lines = _ask('show paths raw format "%d %w"').splitlines()
     found = (line.strip().partition(' ') for line in lines)
     return {
-        disk: wwid.strip() for disk, _, wwid in found if _DISK.fullmatch(disk)
+        disk: wwid.strip()
+        for disk, _, wwid in found
+        if re.fullmatch(names.SCSI_DISK, disk)
     }
 
 
@@ -127,7 +117,7 @@ def add_path(disk: str) -> None:
 
     :raises OSError: multipathd is not there, or does not want it
     """
-    _ask(f'add path {_check_disk(disk)}')
+    _ask(f'add path {names.scsi_disk(disk)}')
 
 
 @privileged.default.entrypoint
@@ -139,7 +129,7 @@ def make_map(disk: str) -> None:
 
     :raises OSError: multipathd is not there, or does not want the disk
     """
-    _ask(f'add path {_check_disk(disk)}')
+    _ask(f'add path {names.scsi_disk(disk)}')
     wwid = _wwids_of_paths().get(disk, '')
     if not wwid or '"' in wwid:
         raise OSError(errno.EBUSY, f'multipathd has no WWID of {disk}')
@@ -154,7 +144,7 @@ def remove_path(disk: str) -> None:
 
     :raises OSError: it does not let go
     """
-    _check_disk(disk)
+    names.scsi_disk(disk)
     with contextlib.suppress(ConnectionRefusedError):
         if not _let_go(disk):
             # the uevent of a disk that is new came between two questions
@@ -200,22 +190,11 @@ def remove_map(map_name: str) -> None:
 
 
 def _flush_without_daemon(alias: str) -> None:
-    try:
-        done = subprocess.run(
-            ['multipath', '-f', alias],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_TOOL_TIMEOUT,
-            check=False,
-            env=_ENVIRONMENT,
-            pass_fds=process.held(),
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(errno.ETIMEDOUT, 'multipath -f hangs') from error
-    if done.returncode != 0:
-        text = done.stdout.decode(errors='replace').strip()
-        raise OSError(errno.EBUSY, f'multipath -f {alias}: {text}')
+    code, output, _ = tools.run(
+        'multipath', '-f', alias, timeout=_TOOL_TIMEOUT, merged=True
+    )
+    if code:
+        raise OSError(errno.EBUSY, f'multipath -f {alias}: {output}')
 
 
 @privileged.default.entrypoint
@@ -277,9 +256,7 @@ def forget(wwid: str) -> None:
 
 
 def _line(wwid: str) -> str:
-    if not _WWID.fullmatch(wwid):
-        raise ValueError('not a WWID')
-    return f'/{wwid}/'
+    return f'/{_wwid(wwid)}/'
 
 
 def _locked(flags: int) -> IO[str]:

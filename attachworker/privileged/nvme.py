@@ -15,12 +15,16 @@ import tempfile
 import uuid
 
 from attachworker import privileged
+from attachworker.privileged import names
+from attachworker.privileged import sysfs
 
 HOST_ID = pathlib.Path('/etc/nvme/hostid')
 HOST_NQN = pathlib.Path('/etc/nvme/hostnqn')
 FABRICS = '/dev/nvme-fabrics'
 
-_CONTROLLER = re.compile(r'nvme\d{1,7}')
+_controller = names.rule(
+    r'nvme\d{1,7}', 'the kernel name of an NVMe controller'
+)
 _OPTIONS = frozenset(
     (
         'transport',
@@ -50,20 +54,6 @@ _NVME_IOCTL_ADMIN_CMD = 0xC0484E41
 _IDENTIFY = 0x06
 _PAGE = 4096
 _TIMEOUT_MS = 10_000
-
-
-def _controller(name: str) -> str:
-    if not _CONTROLLER.fullmatch(name):
-        raise ValueError('not the kernel name of an NVMe controller')
-    return name
-
-
-def _write(path: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, b'1')
-    finally:
-        os.close(descriptor)
 
 
 @privileged.default.entrypoint
@@ -104,7 +94,8 @@ def delete(controller: str) -> None:
 
     :raises OSError: there is no such controller
     """
-    _write(f'/sys/class/nvme/{_controller(controller)}/delete_controller')
+    place = f'/sys/class/nvme/{_controller(controller)}'
+    sysfs.write(f'{place}/delete_controller', '1')
 
 
 @privileged.default.entrypoint
@@ -113,7 +104,8 @@ def rescan(controller: str) -> None:
 
     :raises OSError: there is no such controller
     """
-    _write(f'/sys/class/nvme/{_controller(controller)}/rescan_controller')
+    place = f'/sys/class/nvme/{_controller(controller)}'
+    sysfs.write(f'{place}/rescan_controller', '1')
 
 
 @privileged.default.entrypoint

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import functools
 import os
+import pathlib
 import re
 import stat
 
@@ -102,7 +103,7 @@ class _Look:
         for number, point, source in _mounts(pid):
             found = self._named.get(number) or self._named.get(source)
             if found is not None:
-                self.uses.append((found, pid, _command(pid), _plain(point)))
+                self.uses.append((found, pid, _command(pid), plain(point)))
 
 
 @privileged.default.entrypoint
@@ -112,20 +113,22 @@ def mounts_of_host() -> list[tuple[str, str, str]]:
     :raises OSError: they cannot be read
     """
     return [
-        (number, _plain(point), _plain(source))
+        (number, plain(point), plain(source))
         for number, point, source in _mounts(1)
     ]
 
 
 def _mounts(pid: int) -> Iterator[tuple[str, str, str]]:
     """The same of any process, as mountinfo has it: proc_pid_mountinfo(5)."""
-    with open(
-        f'/proc/{pid}/mountinfo', encoding='utf-8', errors='replace'
-    ) as file:
-        for line in file.read().splitlines():
-            mount, _, device = line.partition(' - ')
-            fields = mount.split(' ')
-            yield fields[2], fields[4], device.split(' ')[1]
+    for line in _read(f'{pid}/mountinfo').splitlines():
+        mount, _, device = line.partition(' - ')
+        fields = mount.split(' ')
+        yield fields[2], fields[4], device.split(' ')[1]
+
+
+def _read(name: str) -> str:
+    path = pathlib.Path('/proc') / name
+    return path.read_text(encoding='utf-8', errors='replace')
 
 
 class _Statx(ctypes.Structure):
@@ -170,20 +173,20 @@ def _open_devices(pid: int) -> Iterator[int]:
 
 
 def _is_bystander(pid: int) -> bool:
-    return not _BYSTANDERS.isdisjoint((_command(pid), _command(_parent(pid))))
+    _, parent = _state_and_parent(pid)
+    return not _BYSTANDERS.isdisjoint((_command(pid), _command(parent)))
 
 
-def _parent(pid: int) -> int:
-    with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
-        # the command, in parentheses, may hold anything
-        return int(file.read().rpartition(')')[2].split()[1])
+def _state_and_parent(pid: int) -> tuple[str, int]:
+    # the command, in parentheses, may hold anything
+    state, parent = _read(f'{pid}/stat').rpartition(')')[2].split()[:2]
+    return state, int(parent)
 
 
 def _command(pid: int) -> str:
     if pid == 0:
         return ''  # the parent of the first process, and of kernel threads
-    with open(f'/proc/{pid}/comm', encoding='utf-8', errors='replace') as file:
-        return file.read().strip()
+    return _read(f'{pid}/comm').strip()
 
 
 def _has_ended(pid: int, error: OSError) -> bool:
@@ -195,20 +198,19 @@ def _has_ended(pid: int, error: OSError) -> bool:
     if isinstance(error, _ENDED):
         return True
     try:
-        with open(f'/proc/{pid}/stat', 'rb') as file:
-            state = file.read().rpartition(b')')[2].split()[0]
+        state, _ = _state_and_parent(pid)
     except _ENDED:
         return True
-    return state in (b'Z', b'X')
+    return state in ('Z', 'X')
 
 
 @functools.cache
 def _may_see_all() -> bool:
     """Whether no more right would help: CAP_SYS_PTRACE over all users."""
-    with open('/proc/self/uid_map', encoding='ascii') as file:
-        whole = file.read().split() == ['0', '0', str(2**32 - 1)]
-    with open('/proc/self/status', encoding='ascii') as file:
-        (mask,) = re.findall(r'^CapEff:\s+(\w+)$', file.read(), re.MULTILINE)
+    whole = _read('self/uid_map').split() == ['0', '0', str(2**32 - 1)]
+    (mask,) = re.findall(
+        r'^CapEff:\s+(\w+)$', _read('self/status'), re.MULTILINE
+    )
     return whole and bool(int(mask, 16) & 1 << _CAP_SYS_PTRACE)
 
 
@@ -219,5 +221,6 @@ def _number(text: str) -> int:
     return os.makedev(int(found[1]), int(found[2]))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A word of a list of the kernel, without its escapes of blanks."""
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)

@@ -20,6 +20,8 @@ import re
 import secrets
 
 from attachworker import privileged
+from attachworker.privileged import names
+from attachworker.privileged import sysfs
 
 BUS = pathlib.Path('/sys/bus/rbd')
 KEYRINGS = pathlib.Path('/etc/ceph')
@@ -29,14 +31,12 @@ _KEYUTILS = 'libkeyutils.so.1'
 _THREAD_KEYRING = -1
 
 _MONITOR = re.compile(r'(?:[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\]):[0-9]{1,5}')
-_NAME = re.compile(r'(?!-)[!-+.0-?A-~-]{1,255}')
+_name = names.rule(r'(?!-|\.{1,2}$)[!-+.0-?A-~-]{1,255}', 'a name of Ceph')
 _OPTIONS = frozenset(
     ('name', '_pool_ns', 'mount_timeout', 'read_only', 'exclusive')
 )
 #: Of these, the kernel is told the name alone.
 _FLAGS = frozenset(('read_only', 'exclusive'))
-#: What one write to sysfs may have.
-_LONGEST = 4095
 
 
 @privileged.default.entrypoint
@@ -62,19 +62,20 @@ def add(
     """
     if not monitors or not all(map(_MONITOR.fullmatch, monitors)):
         raise ValueError('not monitors of a cluster')
-    _check(pool, image, *([snapshot] if snapshot else []))
+    for text in (pool, image, *([snapshot] if snapshot else [])):
+        _name(text)
     for name, value in options.items():
         if name not in _OPTIONS:
             raise ValueError('not an option of a mapping')
         if name not in _FLAGS:
-            _check(value)
+            _name(value)
     with contextlib.ExitStack() as stack:
         given = [
             name if name in _FLAGS else f'{name}={value}'
             for name, value in options.items()
         ]
         if cluster:
-            _check(cluster)
+            _name(cluster)
             key = _key(f'client.{options["name"]}', cluster, keyring)
             given.append(f'key={stack.enter_context(_kernel_key(key))}')
         line = ' '.join(
@@ -99,7 +100,7 @@ def refresh(number: int) -> None:
 
     :raises OSError: it is not mapped, or the cluster does not answer
     """
-    _write(BUS / 'devices' / _number(number) / 'refresh', '1')
+    sysfs.write(BUS / 'devices' / _number(number) / 'refresh', '1')
 
 
 @privileged.default.entrypoint
@@ -112,12 +113,6 @@ def monitors(number: int) -> list[str]:
     """
     path = BUS / 'devices' / _number(number) / 'config_info'
     return path.read_text(encoding='utf-8').partition(' ')[0].split(',')
-
-
-def _check(*names: str) -> None:
-    for name in names:
-        if not _NAME.fullmatch(name) or name in ('.', '..'):
-            raise ValueError('not a name of Ceph')
 
 
 def _number(number: int) -> str:
@@ -133,18 +128,7 @@ def _write_to_bus(verb: str, line: str) -> None:
         os.stat(path)
     except FileNotFoundError:
         path = BUS / verb
-    _write(path, line)
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    data = text.encode()
-    if len(data) > _LONGEST:
-        raise ValueError('too long for sysfs')
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
+    sysfs.write(path, line)
 
 
 # -- keys

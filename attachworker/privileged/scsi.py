@@ -7,13 +7,15 @@
 import ctypes
 import fcntl
 import os
-import re
 
 from attachworker import privileged
 from attachworker.privileged import block
+from attachworker.privileged import names
+from attachworker.privileged import sysfs
 
-_HCTL = re.compile(r'\d{1,9}:\d{1,9}:\d{1,9}:\d{1,20}')
-_DISK = re.compile(r'sd[a-z]{1,7}')
+_hctl = names.rule(
+    r'\d{1,9}:\d{1,9}:\d{1,9}:\d{1,20}', 'a SCSI address (H:C:T:L)'
+)
 
 _SG_IO = 0x2285
 _SG_DXFER_FROM_DEV = -3
@@ -51,21 +53,13 @@ class _SgIoHeader(ctypes.Structure):
     )
 
 
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
-
-
 @privileged.default.entrypoint
 def scan(host: int, channel: int, target: int, lun: int) -> None:
     """Let the kernel probe one LUN; it has done so on return.
 
     :raises OSError: there is no such SCSI host
     """
-    _write(
+    sysfs.write(
         f'/sys/class/scsi_host/host{int(host)}/scan',
         f'{int(channel)} {int(target)} {int(lun)}',
     )
@@ -77,9 +71,7 @@ def delete(hctl: str) -> None:
 
     :raises OSError: there is no such device
     """
-    if not _HCTL.fullmatch(hctl):
-        raise ValueError('not a SCSI address (H:C:T:L)')
-    _write(f'/sys/class/scsi_device/{hctl}/device/delete', '1')
+    sysfs.write(f'/sys/class/scsi_device/{_hctl(hctl)}/device/delete', '1')
 
 
 @privileged.default.entrypoint
@@ -88,9 +80,7 @@ def rescan(hctl: str) -> None:
 
     :raises OSError: there is no such device
     """
-    if not _HCTL.fullmatch(hctl):
-        raise ValueError('not a SCSI address (H:C:T:L)')
-    _write(f'/sys/class/scsi_device/{hctl}/device/rescan', '1')
+    sysfs.write(f'/sys/class/scsi_device/{_hctl(hctl)}/device/rescan', '1')
 
 
 @privileged.default.entrypoint
@@ -102,8 +92,7 @@ def inquiry(device: str, instance: int, page: int) -> bytes:
     :raises OSError: the device does not answer, does not have that page, or
         is another one by now
     """
-    if not _DISK.fullmatch(device):
-        raise ValueError('not a SCSI disk')
+    names.scsi_disk(device)
     command = ctypes.create_string_buffer(
         bytes((_INQUIRY, 1, page & 0xFF, *divmod(_PAGE_LENGTH, 256), 0)), 6
     )

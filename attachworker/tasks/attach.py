@@ -84,9 +84,8 @@ class ConnectTarget(base.Task):
         goes before the next target is tried.
         """
         run, target = self.run, self._target
-        path = connector.connect(
-            run.info, target, run.holdings, run.deadline, interest
-        )
+        claim = connectors.Claim(target, run.holdings, run.deadline)
+        path = connector.connect(run.info, claim, interest)
         alone = run.assembles or len(run.targets) == 1
         if not alone and run.holdings.made_device(target):
             try:

@@ -297,9 +297,8 @@ class Takedown:
             return []
         disks = self._disks(target)
         wwids = self._wwids_of_maps(disks)
-        left = self._connector.disconnect(
-            target, self._holdings, self._deadline, self._may_remove
-        )
+        claim = base.Claim(target, self._holdings, self._deadline)
+        left = self._connector.disconnect(claim, self._may_remove)
         if not wwids and beside is None:
             return left
         if not disks - self._disks(target):

@@ -11,6 +11,7 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import objects
+from attachworker.connectors.iscsi.initiator import Initiator
 from tests.contract import bed as beds
 
 #: Seconds in which what is let go after an answer must be gone.
@@ -43,7 +44,9 @@ class Somebody:
         assert code == 0, text
         host = bed.host()
         try:
-            [session] = host.iscsi.sessions(volume.target, address, int(port))
+            [session] = Initiator(host).sessions(
+                volume.target, address, int(port)
+            )
             self._sid = session.sid
             bed.verbs.scsi.scan(session.host, 0, session.target_id, volume.lun)
 

@@ -8,6 +8,7 @@ import pathlib
 
 import pytest
 
+from attachworker.connectors.local import loops
 from tests import harness
 from tests.contract import bed as beds
 
@@ -100,7 +101,7 @@ def test_a_file_of_somebody_else(
     assert result.leftovers == []
     assert bed.snapshot() == before
     host = bed.host()
-    (device,) = host.loop.devices(volume.target)
+    (device,) = loops.Loops(host).devices(volume.target)
     host.close()
     bed.verbs.loop.detach(device)
 

@@ -4,6 +4,7 @@
 """nvmeof: portals, shared subsystems, and controllers that come and go."""
 
 from attachworker import objects
+from attachworker.connectors.nvmeof.fabrics import Fabrics
 from tests import harness
 from tests.contract import bed as beds
 from tests.contract.test_audit import findings
@@ -114,8 +115,8 @@ def test_a_controller_of_somebody_else_stays(
         'transport': 'tcp',
         'traddr': address,
         'trsvcid': port,
-        'hostnqn': host.nvme.host_nqn() or '',
-        'hostid': host.nvme.host_id() or '',
+        'hostnqn': Fabrics(host).host_nqn() or '',
+        'hostid': Fabrics(host).host_id() or '',
     }
     host.close()
     number = bed.verbs.nvme.connect(options)

@@ -279,18 +279,15 @@ def test_digests_timers_and_algorithms(
     (target,) = info.targets
     deadline = deadlines.Deadline.after(PATIENCE)
     # When it connects a path
-    path = connector.connect(
-        info, target, holdings, deadline, base.Interest(several=several)
-    )
+    claim = base.Claim(target, holdings, deadline)
+    path = connector.connect(info, claim, base.Interest(several=several))
     # Then the kernel has them; a path without others waits as iscsid.conf says
     assert bed.read(f'/dev/{path.disk}') == volume.pattern
     assert attribute('recovery_tmo') == ['7' if several else '120']
     (connection,) = CONNECTIONS.iterdir()
     assert (connection / 'header_digest').read_text().strip() == '1'
     assert (connection / 'data_digest').read_text().strip() == '0'
-    left = connector.disconnect(
-        target, holdings, deadline, lambda path: (True, [])
-    )
+    left = connector.disconnect(claim, lambda path: (True, []))
     assert left == []
     host.close()
     database.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import objects
+from attachworker.connectors.iscsi.initiator import Initiator
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import Database
@@ -106,11 +107,11 @@ class Earlier:
         (target,) = info.targets
         address, _, port = target.portal.rpartition(':')
         holdings.take(target)
-        holdings.intend_link(target, host.iscsi.last_sid())
-        host.iscsi.login(
+        holdings.intend_link(target, Initiator(host).last_sid())
+        Initiator(host).login(
             target.name, address, int(port), {}, PATIENCE, deadline
         )
-        (session,) = host.iscsi.sessions(target.name, address, int(port))
+        (session,) = Initiator(host).sessions(target.name, address, int(port))
         holdings.intend_device(target)
         host.scsi.scan(session.host, session.target_id, target.lun, deadline)
         assert host.scsi.wait_for_disk(session.directory, target.lun, deadline)
@@ -120,7 +121,9 @@ class Earlier:
         """As far as an extend does before its end."""
         host = self._bed.host()
         address, _, port = volume.portals[0].rpartition(':')
-        (session,) = host.iscsi.sessions(volume.target, address, int(port))
+        (session,) = Initiator(host).sessions(
+            volume.target, address, int(port)
+        )
         device = host.scsi.find(session.directory, volume.lun)
         assert device is not None
         host.scsi.rescan(device.hctl, deadlines.Deadline.after(PATIENCE))

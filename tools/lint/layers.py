@@ -75,8 +75,7 @@ LAYERS: dict[str, frozenset[str]] = {
 #: Layers that EVERYWHERE does not reach: they import what their row says.
 LOWEST = frozenset({'objects', 'privileged', 'conf', 'exception', 'deadline'})
 
-#: Layers whose members never import each other. A member is a module, with
-#: what has its name and an underscore in front: iscsi and iscsi_record.
+#: Layers whose members, modules or packages, never import each other.
 ISOLATED = frozenset({'connectors'})
 
 
@@ -106,7 +105,7 @@ def imported(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def _member(name: str) -> str:
-    return name.split('.')[1].partition('_')[0]
+    return name.split('.')[1]
 
 
 def _allowed(layer: str, module: str, other: str, target: str) -> bool:

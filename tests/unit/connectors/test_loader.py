@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pathlib
 import sys
 import textwrap
-import types
+from typing import Any
 
 from oslo_config import cfg
 import pytest
@@ -15,6 +15,7 @@ from stevedore import extension
 
 from attachworker import connectors
 from attachworker import exception
+from tests.unit.on_files import on_files
 
 SOUND = """
 from oslo_config import cfg
@@ -37,6 +38,15 @@ BROKEN = {
     'options': SOUND.replace('return [', 'raise OSError("no")\n        ['),
     'constructor': SOUND.replace('self.host, self', 'raise OSError("no") #'),
     'no connector': 'Connector = 5\n',
+}
+
+THIS_HOST = {
+    'etc/iscsi/initiatorname.iscsi': 'InitiatorName=iqn.this\n',
+    'etc/nvme/hostnqn': 'nqn.this\n',
+    'etc/nvme/hostid': 'id\n',
+    'dev/nvme-fabrics': '',
+    'sys/module/nvme_core/parameters/multipath': 'Y\n',
+    'sys/bus/rbd/add': '',
 }
 
 Load = Callable[[dict[str, str]], connectors.Connectors]
@@ -70,18 +80,13 @@ def load(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         monkeypatch.setattr(sys, 'path', [str(tmp_path), *sys.path])
         conf = cfg.ConfigOpts()
         conf(args=[], default_config_files=[], default_config_dirs=[])
-        host = types.SimpleNamespace(
-            iscsi=types.SimpleNamespace(initiator_name=lambda: 'iqn.this'),
-            nvme=types.SimpleNamespace(
-                available=lambda: True,
-                host_nqn=lambda: 'nqn.this',
-                host_id=lambda: 'id',
-                native_multipath=lambda: True,
-            ),
-            rbd=types.SimpleNamespace(available=lambda: True),
-            tool=lambda name: pathlib.Path('/usr/sbin') / name,
-        )
-        return connectors.Connectors(host, conf)  # type: ignore[arg-type]
+        for name, text in THIS_HOST.items():
+            file = tmp_path / 'root' / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        host: Any = on_files(tmp_path / 'root')
+        host.tool = lambda name: pathlib.Path('/usr/sbin') / name
+        return connectors.Connectors(host, conf)
 
     return install
 

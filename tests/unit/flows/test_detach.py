@@ -14,9 +14,8 @@ DISCONNECT = f'DisconnectTarget:{runs.ONE}.t'
 def attached() -> tuple[runs.FakeConnector, runs.Watched]:
     connector = runs.FakeConnector()
     run = runs.make(connector=connector)
-    connector.connect(
-        run.info, runs.ONE, run.holdings, run.deadline, connectors.Interest()
-    )
+    claim = connectors.Claim(runs.ONE, run.holdings, run.deadline)
+    connector.connect(run.info, claim, connectors.Interest())
     return connector, run
 
 

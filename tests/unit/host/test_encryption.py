@@ -11,7 +11,7 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker.host import block
 from attachworker.host import encryption
-from attachworker.host import verbs
+from tests.unit.on_files import on_files
 
 NAME = encryption.name_of('attachment')
 
@@ -34,7 +34,7 @@ def made(
     root: pathlib.Path, **functions: Callable[..., object]
 ) -> encryption.Encryption:
     privileged = types.SimpleNamespace(**functions)
-    return encryption.Encryption(root, privileged, verbs.Verbs())
+    return encryption.Encryption(on_files(root, encryption=privileged))
 
 
 def test_names_are_safe_whatever_the_attachment_is_called() -> None:

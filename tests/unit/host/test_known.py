@@ -12,6 +12,7 @@ import pathlib
 import pytest
 
 from attachworker import host as hosts
+from attachworker.connectors.iscsi.initiator import Initiator
 from attachworker.host import known
 from attachworker.host import sysfs
 from tests.simulator import bed as beds
@@ -114,9 +115,10 @@ def test_other_sessions_cost_nothing(
     volume = bed.create_volume()
     address, _, port = volume.portals[0].rpartition(':')
     test_scsi.connected(host, volume)
+    initiator = Initiator(host)
 
     def look() -> int:
-        return len(host.iscsi.sessions(volume.target, address, int(port)))
+        return len(initiator.sessions(volume.target, address, int(port)))
 
     assert look() == 1
     alone = cost(monkeypatch, look)

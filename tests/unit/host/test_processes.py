@@ -15,7 +15,7 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.host import processes
-from attachworker.host import verbs
+from tests.unit.on_files import on_files
 
 PATIENCE = 10.0
 Hidden = list[tuple[int, str]]
@@ -53,7 +53,7 @@ def helper() -> Helper:
 
 @pytest.fixture
 def looks(helper: Helper) -> processes.Processes:
-    return processes.Processes(helper, verbs.Verbs())
+    return processes.Processes(on_files(processes=helper))
 
 
 Ask = Callable[..., 'concurrent.futures.Future[Any]']

@@ -11,28 +11,29 @@ import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import host as hosts
-from attachworker.host import iscsi
+from attachworker.connectors.iscsi import initiator
 from attachworker.host import scsi
 from attachworker.host import uevents
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
 from tests.simulator import faults
+from tests.unit.connectors.iscsi import test_initiator
 from tests.unit.host import fake_uevents
-from tests.unit.host import test_iscsi
 from tests.unit.host import test_vpd
+from tests.unit.on_files import on_files
 
 PATIENCE = 10.0
 
 
-def logged_in(host: hosts.Host, volume: contract.Volume) -> iscsi.Session:
-    test_iscsi.login(host, volume)
-    (session,) = test_iscsi.sessions(host, volume)
+def logged_in(host: hosts.Host, volume: contract.Volume) -> initiator.Session:
+    test_initiator.login(host, volume)
+    (session,) = test_initiator.sessions(host, volume)
     return session
 
 
 def connected(
     host: hosts.Host, volume: contract.Volume
-) -> tuple[iscsi.Session, scsi.ScsiDevice]:
+) -> tuple[initiator.Session, scsi.ScsiDevice]:
     session = logged_in(host, volume)
     deadline = deadlines.Deadline.after(PATIENCE)
     host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
@@ -194,7 +195,7 @@ def test_cached_and_fresh_identity_are_read_alike(
 
     monitor = uevents.UeventMonitor(fake_uevents.FakeSource())
     with contextlib.closing(monitor):
-        host = scsi.SCSI(tmp_path, Verbs(), hosts.verbs.Verbs(), monitor)
+        host = scsi.SCSI(on_files(tmp_path, monitor, scsi=Verbs()))
         # Then the cache and the target tell the same of it
         fresh = host.wwn(
             scsi.ScsiDevice('2:0:0:5', 'sda'),

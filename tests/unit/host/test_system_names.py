@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from attachworker import privileged
-from attachworker.host import iscsi
+from attachworker.connectors.iscsi import initiator
 from attachworker.host import sysfs
 from attachworker.host import system
-from attachworker.host import verbs
 from attachworker.privileged import system as privileged_system
+from tests.unit.on_files import on_files
 
 NAME = 'iqn.1993-08.org.debian:01:abc'
 
@@ -37,7 +37,7 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def initiator_name(root: pathlib.Path) -> str | None:
-    return iscsi.ISCSI(root, None, verbs.Verbs()).initiator_name()
+    return initiator.Initiator(on_files(root)).name()
 
 
 def test_what_can_be_read(root: pathlib.Path) -> None:

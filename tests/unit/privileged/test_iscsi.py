@@ -200,6 +200,6 @@ def test_no_secret_is_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     # what a verb runs; its private database needs root
     assert iscsi._run(['-m', 'session'], 1.0) == (21, 'iscsiadm: none')
     ((arguments, keywords),) = seen
-    assert arguments == (['iscsiadm', '-m', 'session'],)
+    assert arguments == (('iscsiadm', '-m', 'session'),)
     assert set(keywords['env']) == {'LC_ALL', 'PATH'}
     assert keywords['timeout'] == 1.0

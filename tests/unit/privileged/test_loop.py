@@ -17,10 +17,10 @@ class Losetup:
     """Stands in for the command; notes its arguments."""
 
     def __init__(self) -> None:
-        self.said: list[list[str]] = []
-        self.ended: Any = subprocess.CompletedProcess([], 0, '', '')
+        self.said: list[tuple[str, ...]] = []
+        self.ended: Any = subprocess.CompletedProcess([], 0, b'', b'')
 
-    def __call__(self, command: list[str], **how: Any) -> Any:
+    def __call__(self, command: tuple[str, ...], **how: Any) -> Any:
         assert how['timeout'] > 0
         self.said.append(command)
         if isinstance(self.ended, Exception):
@@ -31,7 +31,7 @@ class Losetup:
 @pytest.fixture
 def losetup(monkeypatch: pytest.MonkeyPatch) -> Losetup:
     made = Losetup()
-    monkeypatch.setattr(loop.subprocess, 'run', made)
+    monkeypatch.setattr(subprocess, 'run', made)
     return made
 
 
@@ -67,15 +67,15 @@ def test_attach(
 
 
 def test_inode(losetup: Losetup) -> None:
-    losetup.ended = subprocess.CompletedProcess([], 0, '4711\n', '')
+    losetup.ended = subprocess.CompletedProcess([], 0, b'4711\n', b'')
     assert loop.inode('loop3') == 4711
-    losetup.ended = subprocess.CompletedProcess([], 0, '\n', '')
+    losetup.ended = subprocess.CompletedProcess([], 0, b'\n', b'')
     with pytest.raises(FileNotFoundError, match='loop3 has no file'):
         loop.inode('loop3')
 
 
 def test_failure(losetup: Losetup) -> None:
-    losetup.ended = subprocess.CompletedProcess([], 1, '', 'losetup: no\n')
+    losetup.ended = subprocess.CompletedProcess([], 1, b'', b'losetup: no\n')
     with pytest.raises(OSError, match='losetup: no'):
         loop.detach('loop3')
     losetup.ended = subprocess.TimeoutExpired('losetup', 30)

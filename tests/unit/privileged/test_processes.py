@@ -49,7 +49,7 @@ def test_a_mount_is_known_by_what_it_calls_its_device() -> None:
 
 
 def test_names_are_plain() -> None:
-    assert processes._plain('/mnt/a\\040b\\134c') == '/mnt/a b\\c'
+    assert processes.plain('/mnt/a\\040b\\134c') == '/mnt/a b\\c'
 
 
 def test_what_a_process_has_open(tmp_path: pathlib.Path) -> None:

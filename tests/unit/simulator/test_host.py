@@ -7,6 +7,7 @@ import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.connectors.iscsi.initiator import Initiator
 from tests.simulator import bed as beds
 from tests.simulator.faults import Fault
 from tests.unit.simulator import view
@@ -19,7 +20,7 @@ def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
     deadline = deadlines.Deadline.after(10)
     host = bed.host()
     try:
-        assert host.iscsi.login(
+        assert Initiator(host).login(
             volume.target,
             address,
             int(port),
@@ -27,7 +28,9 @@ def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
             5.0,
             deadline,
         )
-        (session,) = host.iscsi.sessions(volume.target, address, int(port))
+        (session,) = Initiator(host).sessions(
+            volume.target, address, int(port)
+        )
         host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
         device = host.scsi.wait_for_disk(
             session.directory, volume.lun, deadline
@@ -49,7 +52,7 @@ def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
         assert users == {device.disk: ['mount /mnt']}
         bed.unmount('/mnt')
         assert host.scsi.remove(device.hctl, deadline)
-        host.iscsi.logout(session, 5.0, deadline)
+        Initiator(host).logout(session, 5.0, deadline)
     finally:
         host.close()
     assert bed.snapshot() == before
@@ -64,7 +67,7 @@ def test_hanging_verb_costs_the_host_its_deadline(
     host = bed.host()
     try:
         with pytest.raises(exception.DeadlineExceeded):
-            host.iscsi.login(
+            Initiator(host).login(
                 volume.target,
                 address,
                 int(port),

@@ -102,11 +102,10 @@ class FakeConnector:
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
+        target = claim.target
         self.began.append(target)
         if target in self.before:
             self.before[target].wait(PATIENCE)
@@ -125,12 +124,9 @@ class FakeConnector:
         return path
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
+        target = claim.target
         self.disconnected.append(target)
         if target in self.left:
             return self.left[target]
@@ -142,7 +138,7 @@ class FakeConnector:
                 self.removed.append(target)
                 self.connected.pop(target)
         if not reasons:
-            holdings.release(target)
+            claim.holdings.release(target)
         return reasons
 
     def cannot_assemble(self) -> str | None:

@@ -38,13 +38,9 @@ def start(
     target: base.Target,
     deadline: deadlines.Deadline,
 ) -> None:
-    tries.start(
-        target,
-        functools.partial(
-            connector.connect, run.info, target, run.holdings, deadline
-        ),
-        deadline,
-    )
+    claim = base.Claim(target, run.holdings, deadline)
+    connect = functools.partial(connector.connect, run.info, claim)
+    tries.start(target, connect, deadline)
 
 
 def soon() -> deadlines.Deadline:

@@ -20,9 +20,8 @@ def present(
     run = runs.make(*targets, connector=connector, **values)
     for target in run.targets:
         interest = connectors.Interest()
-        connector.connect(
-            run.info, target, run.holdings, run.deadline, interest
-        )
+        claim = connectors.Claim(target, run.holdings, run.deadline)
+        connector.connect(run.info, claim, interest)
     return connector, run
 
 

@@ -150,9 +150,8 @@ def test_no_cryptsetup() -> None:
 def detached(force: bool = False) -> tuple[runs.Watched, engine.Outcome]:
     connector = runs.FakeConnector()
     run = runs.make(connector=connector, name='attachment', force=force)
-    connector.connect(
-        run.info, runs.ONE, run.holdings, run.deadline, connectors.Interest()
-    )
+    claim = connectors.Claim(runs.ONE, run.holdings, run.deadline)
+    connector.connect(run.info, claim, connectors.Interest())
     fake(run).mapping = mapping(DISK)
     return run, runs.drive(detach.build(run))
 

@@ -183,9 +183,8 @@ def present(**values: object) -> runs.Watched:
     run = make(connector=connector, **values)
     for target in run.targets:
         interest = connectors.Interest()
-        connector.connect(
-            run.info, target, run.holdings, run.deadline, interest
-        )
+        claim = connectors.Claim(target, run.holdings, run.deadline)
+        connector.connect(run.info, claim, interest)
     run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ('sd1', 'sd2'))
     return run
 

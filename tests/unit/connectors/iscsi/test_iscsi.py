@@ -17,6 +17,7 @@ from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import iscsi
+from attachworker.connectors.iscsi.initiator import Initiator
 from attachworker.journal import Database
 from attachworker.journal import Holdings
 from tests import harness
@@ -231,18 +232,18 @@ def test_the_session_goes_however_two_volumes_leave_it(
         objects.ConnectionInfo.from_dict(one.connection_info())
         for one in volumes
     ]
-    for info, claim in zip(infos, holdings, strict=True):
-        connector.connect(
-            info, info.targets[0], claim, deadline, base.Interest()
-        )
+    claims = [
+        base.Claim(info.targets[0], held, deadline)
+        for info, held in zip(infos, holdings, strict=True)
+    ]
+    for info, claim in zip(infos, claims, strict=True):
+        connector.connect(info, claim, base.Interest())
 
     def may_remove(path: base.Path) -> tuple[bool, list[str]]:
         return True, []
 
     def disconnect(number: int) -> list[str]:
-        return connector.disconnect(
-            infos[number].targets[0], holdings[number], deadline, may_remove
-        )
+        return connector.disconnect(claims[number], may_remove)
 
     with concurrent.futures.ThreadPoolExecutor() as callers:
         # When the second leaves while the first one is about to have left
@@ -277,7 +278,7 @@ def bring_device(bed: beds.SimulatedBed, volume: contract.Volume) -> None:
     log_in(bed, volume)
     host = bed.host()
     address, _, port = volume.portals[0].rpartition(':')
-    (session,) = host.iscsi.sessions(volume.target, address, int(port))
+    (session,) = Initiator(host).sessions(volume.target, address, int(port))
     deadline = deadlines.Deadline.after(PATIENCE)
     host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
     assert host.scsi.wait_for_disk(session.directory, volume.lun, deadline)

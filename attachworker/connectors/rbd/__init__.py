@@ -12,9 +12,9 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
+from attachworker.connectors.rbd import mappings
+from attachworker.host import Host
 from attachworker.host import network
-from attachworker.host import rbd
-from attachworker.host import verbs
 
 
 class RBDConnector(base.Connector):
@@ -25,6 +25,10 @@ class RBDConnector(base.Connector):
 
     assembler = base.Assembler.NONE
     target_class = objects.ImageTarget
+
+    def __init__(self, host: Host, settings: Any) -> None:
+        super().__init__(host, settings)
+        self._mapped = mappings.Mappings(host)
 
     @classmethod
     def options(cls) -> list[Any]:
@@ -54,7 +58,7 @@ class RBDConnector(base.Connector):
         ]
 
     def unavailable(self) -> str | None:
-        if not self._host.rbd.available():
+        if not self._mapped.available():
             return 'the kernel has no /sys/bus/rbd; load the module rbd'
         return None
 
@@ -87,12 +91,11 @@ class RBDConnector(base.Connector):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.RBDConnectionInfo)
+        target, deadline = claim.target, claim.deadline
         known = self._mappings(target)
         self._host.verbs.check(str(target), *(one.disk for one in known))
         within = deadline.sooner(self._settings.map_timeout)
@@ -100,83 +103,73 @@ class RBDConnector(base.Connector):
             network.probe_any(target.portal.split(','), within.remaining())
         with self._locks.hold(target.volume_name, deadline):
             interest.commit(f'use of {target}')
-            holdings.take(target)
+            claim.holdings.take(target)
             interest.take_turn(f'mapping of {target}')
             if not self._mappings(target):
-                holdings.intend_device(target)
+                claim.holdings.intend_device(target)
                 self._map(info, target, deadline)
-            found = self._host.rbd.wait_for_disk(
+            found = self._mapped.wait_for_disk(
                 target.portal,
                 target.lun,
-                deadline.sooner(self._settings.device_timeout),
+                self._for_device(deadline),
             )
         if found is None:
             raise base.not_found(target)
         return _path(target, found)
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
-        try:
-            self._host.verbs.check(str(target), patience=verbs.SLOW_RETURN)
-        except exception.TargetQuarantined as error:
-            return [f'{target}: {error}']
+        target, deadline = claim.target, claim.deadline
+        if stuck := self._stuck(target):
+            return stuck
         leftovers = self._unreturned(str(target))
         with self._locks.hold(target.volume_name, deadline):
-            mappings = {
-                _path(target, one): one for one in self._mappings(target)
-            }
+            known = {_path(target, one): one for one in self._mappings(target)}
             leftovers += base.remove_devices(
-                mappings,
+                known,
                 may_remove,
-                lambda path: self._host.rbd.remove(
-                    mappings[path],
-                    deadline.sooner(self._settings.device_timeout),
+                lambda path: self._mapped.remove(
+                    known[path],
+                    self._for_device(deadline),
                 ),
             )
             if not leftovers:
-                holdings.release(target)
+                claim.holdings.release(target)
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:
         return [_path(target, one) for one in self._mappings(target)]
 
     def links(self, claimed: list[str]) -> list[base.Link]:
-        return [self._link(one, claimed) for one in self._host.rbd.mappings()]
+        return [self._link(one, claimed) for one in self._mapped.mappings()]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
-        found = self._host.rbd.find(path.disk)
+        found = self._mapped.find(path.disk)
         if found is not None:
-            found = self._host.rbd.refresh(found, deadline)
+            found = self._mapped.refresh(found, deadline)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, f'{path.disk} is gone')
-        within = deadline.sooner(self._settings.device_timeout)
-        if not self._host.rbd.wait_for_size(found, within):
-            raise OSError(
-                errno.ETIMEDOUT, f'the kernel has not seen {found.size} bytes'
-            )
+        within = self._for_device(deadline)
+        self._host.block.wait_for_size(found.disk, found.size, within)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         # Of an image that was deleted, the kernel still knows all that there
         # was to know; the cluster does not.
-        found = self._host.rbd.find(path.disk)
+        found = self._mapped.find(path.disk)
         if found is not None and found.spec == path.target.lun:
             with base.answering(path.target):
-                found = self._host.rbd.refresh(found, deadline)
+                found = self._mapped.refresh(found, deadline)
         if found is None or found.spec != path.target.lun:
             raise base.not_found(path.target)
         return found.identifier
 
     # -- mappings
 
-    def _mappings(self, target: base.Target) -> list[rbd.Mapping]:
+    def _mappings(self, target: base.Target) -> list[mappings.Mapping]:
         """:raises HostToolFailed: nobody can tell of which cluster they are"""
         try:
-            return list(self._host.rbd.at(target.portal, target.lun))
+            return self._mapped.at(target.portal, target.lun)
         except OSError as error:
             raise exception.HostToolFailed(
                 what='Reading the monitors of an image',
@@ -201,7 +194,7 @@ class RBDConnector(base.Connector):
         elif self._settings.exclusive:
             options['exclusive'] = ''
         try:
-            self._host.rbd.add(
+            self._mapped.add(
                 target.portal.split(','),
                 info.pool,
                 info.image,
@@ -215,8 +208,10 @@ class RBDConnector(base.Connector):
         except OSError as error:
             raise _refusal(error, info, target) from error
 
-    def _link(self, mapping: rbd.Mapping, claimed: list[str]) -> base.Link:
-        monitors = self._host.rbd.monitors(mapping)
+    def _link(
+        self, mapping: mappings.Mapping, claimed: list[str]
+    ) -> base.Link:
+        monitors = self._mapped.monitors(mapping)
         mapped = objects.ImageTarget(
             ','.join(sorted(monitors)),
             objects.RBDConnectionInfo.TARGET_NAME,
@@ -238,7 +233,7 @@ class RBDConnector(base.Connector):
         )
 
 
-def _path(target: base.Target, mapping: rbd.Mapping) -> base.Path:
+def _path(target: base.Target, mapping: mappings.Mapping) -> base.Path:
     return base.Path(target, mapping.disk, mapping.disk, mapping.identifier)
 
 

@@ -10,10 +10,12 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import host as hosts
-from attachworker.host import iscsi
+from attachworker.connectors.iscsi import initiator
+from attachworker.connectors.iscsi.initiator import Initiator
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
 from tests.simulator import faults
+from tests.unit.on_files import on_files
 
 RECORD = {
     'node.session.scan': 'manual',
@@ -29,12 +31,12 @@ def split(volume: contract.Volume, number: int = 0) -> tuple[str, int]:
 
 def sessions(
     host: hosts.Host, volume: contract.Volume, number: int = 0
-) -> list[iscsi.Session]:
-    return host.iscsi.sessions(volume.target, *split(volume, number))
+) -> list[initiator.Session]:
+    return Initiator(host).sessions(volume.target, *split(volume, number))
 
 
 def login(host: hosts.Host, volume: contract.Volume, number: int = 0) -> bool:
-    return host.iscsi.login(
+    return Initiator(host).login(
         volume.target,
         *split(volume, number),
         RECORD,
@@ -49,13 +51,13 @@ def test_login_makes_a_session(
     # Given a target without a session
     volume = bed.create_volume()
     assert sessions(host, volume) == []
-    before = host.iscsi.last_sid()
+    before = Initiator(host).last_sid()
     # When this host logs in
     assert login(host, volume) is True
     # Then there is one, with what is needed to scan below it
     (session,) = sessions(host, volume)
     assert session.sid > before
-    assert session.sid == host.iscsi.last_sid()
+    assert session.sid == Initiator(host).last_sid()
     assert session.state == 'LOGGED_IN'
     assert session.target_name == volume.target
     assert session.directory.is_dir()
@@ -76,7 +78,7 @@ def test_sessions_are_told_apart_by_target_and_portal(
     found.append(sessions(host, other))
     assert [len(one) for one in found] == [1, 1, 1]
     assert len({one[0].sid for one in found}) == 3
-    assert host.iscsi.sessions(other.target, *split(volume)) == []
+    assert Initiator(host).sessions(other.target, *split(volume)) == []
 
 
 def test_numbers_are_not_given_twice(
@@ -85,9 +87,9 @@ def test_numbers_are_not_given_twice(
     volume = bed.create_volume()
     login(host, volume)
     (first,) = sessions(host, volume)
-    host.iscsi.logout(first, 1.0, deadline)
+    Initiator(host).logout(first, 1.0, deadline)
     assert sessions(host, volume) == []
-    assert host.iscsi.last_sid() == 0
+    assert Initiator(host).last_sid() == 0
     login(host, volume)
     (second,) = sessions(host, volume)
     assert second.sid > first.sid
@@ -130,7 +132,7 @@ def test_logout_of_a_session_that_is_gone(
     (session,) = sessions(host, volume)
     bed.control('drop_session', target=volume.target, portal=volume.portals[0])
     # Then its end is no failure
-    host.iscsi.logout(session, 1.0, deadline)
+    Initiator(host).logout(session, 1.0, deadline)
 
 
 def test_logout_that_fails(
@@ -144,20 +146,20 @@ def test_logout_that_fails(
     (session,) = sessions(host, volume)
     plan.arm(faults.Fault.FAIL_EXIT, 'iscsi.logout', exit_code=9)
     with pytest.raises(exception.HostToolFailed, match='exit code 9'):
-        host.iscsi.logout(session, 1.0, deadline)
+        Initiator(host).logout(session, 1.0, deadline)
 
 
 def test_initiator_name(bed: beds.SimulatedBed, host: hosts.Host) -> None:
     path = bed.root / 'etc/iscsi/initiatorname.iscsi'
     kept = path.read_text()
-    assert host.iscsi.initiator_name() == kept.strip().partition('=')[2]
+    assert Initiator(host).name() == kept.strip().partition('=')[2]
     try:
         path.write_text('# InitiatorName=iqn.no\nInitiatorName = iqn.yes \n')
-        assert host.iscsi.initiator_name() == 'iqn.yes'
+        assert Initiator(host).name() == 'iqn.yes'
         path.write_text('GenerateName=yes\nInitiatorName=\n')
-        assert host.iscsi.initiator_name() is None
+        assert Initiator(host).name() is None
         path.unlink()
-        assert host.iscsi.initiator_name() is None
+        assert Initiator(host).name() is None
     finally:
         path.write_text(kept)
 
@@ -188,13 +190,13 @@ def session_tree(
 
 
 @pytest.fixture
-def static(tmp_path: pathlib.Path) -> iscsi.ISCSI:
+def static(tmp_path: pathlib.Path) -> Initiator:
     """Reads a tree that a test has written; changes nothing."""
-    return iscsi.ISCSI(tmp_path, None, None)  # type: ignore[arg-type]
+    return Initiator(on_files(tmp_path))
 
 
 def test_a_redirected_session_belongs_to_both_portals(
-    tmp_path: pathlib.Path, static: iscsi.ISCSI
+    tmp_path: pathlib.Path, static: Initiator
 ) -> None:
     session_tree(
         tmp_path,
@@ -211,9 +213,7 @@ def test_a_redirected_session_belongs_to_both_portals(
     assert static.sessions('iqn.b', '192.0.2.1', 3260) == []
 
 
-def test_spellings_of_ipv6(
-    tmp_path: pathlib.Path, static: iscsi.ISCSI
-) -> None:
+def test_spellings_of_ipv6(tmp_path: pathlib.Path, static: Initiator) -> None:
     session_tree(
         tmp_path,
         1,
@@ -225,7 +225,7 @@ def test_spellings_of_ipv6(
 
 
 def test_names_of_targets_have_no_case(
-    tmp_path: pathlib.Path, static: iscsi.ISCSI
+    tmp_path: pathlib.Path, static: Initiator
 ) -> None:
     session_tree(
         tmp_path,
@@ -241,7 +241,7 @@ def test_names_of_targets_have_no_case(
 
 
 def test_a_session_through_a_host_name_is_found_by_its_address(
-    tmp_path: pathlib.Path, static: iscsi.ISCSI
+    tmp_path: pathlib.Path, static: Initiator
 ) -> None:
     """Somebody else has logged in by name: that is all iscsid persists."""
     session_tree(
@@ -257,7 +257,7 @@ def test_a_session_through_a_host_name_is_found_by_its_address(
 
 
 def test_several_sessions_to_one_portal_oldest_first(
-    tmp_path: pathlib.Path, static: iscsi.ISCSI
+    tmp_path: pathlib.Path, static: Initiator
 ) -> None:
     for sid in (10, 9, 2):
         session_tree(
@@ -273,7 +273,7 @@ def test_several_sessions_to_one_portal_oldest_first(
 
 
 def test_a_session_that_vanishes_meanwhile(
-    tmp_path: pathlib.Path, static: iscsi.ISCSI
+    tmp_path: pathlib.Path, static: Initiator
 ) -> None:
     """Its name is still listed, its attributes are gone."""
     classes = tmp_path / 'sys/class/iscsi_session'
@@ -283,7 +283,7 @@ def test_a_session_that_vanishes_meanwhile(
 
 
 def test_a_session_that_vanishes_while_it_is_looked_at(
-    tmp_path: pathlib.Path, static: iscsi.ISCSI
+    tmp_path: pathlib.Path, static: Initiator
 ) -> None:
     """Its attributes were still there, its device is not any more."""
     attributes = tmp_path / 'sys/class/iscsi_session/session3'
@@ -297,6 +297,6 @@ def test_a_session_that_vanishes_while_it_is_looked_at(
     assert static.sessions('iqn.a', '192.0.2.1', 3260) == []
 
 
-def test_no_iscsi_at_all(static: iscsi.ISCSI) -> None:
+def test_no_iscsi_at_all(static: Initiator) -> None:
     assert static.sessions('iqn.a', '192.0.2.1', 3260) == []
     assert static.last_sid() == 0

@@ -13,14 +13,14 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
-from attachworker.connectors import iscsi_discovery
+from attachworker.connectors.iscsi import discovery
 from attachworker.host import verbs
 from tests.unit.objects import shapes
 
 OTHER = 'iqn.2026-01.example:other'
 
 
-class FakeISCSI:
+class FakeInitiator:
     """Tells what it was told to, and notes the settings."""
 
     def __init__(self) -> None:
@@ -46,20 +46,21 @@ def port() -> Iterator[int]:
 
 
 @pytest.fixture
-def fake() -> FakeISCSI:
-    return FakeISCSI()
+def fake() -> FakeInitiator:
+    return FakeInitiator()
 
 
 def find(
-    fake: FakeISCSI, multipath: bool = True, **data: Any
+    fake: FakeInitiator, multipath: bool = True, **data: Any
 ) -> list[objects.Target]:
     info = objects.ConnectionInfo.from_dict(shapes.lio(**data))
-    host: Any = types.SimpleNamespace(iscsi=fake, verbs=verbs.Verbs())
-    found = iscsi_discovery.Discovery(host, info, 5)
+    host: Any = types.SimpleNamespace(verbs=verbs.Verbs())
+    initiator: Any = fake
+    found = discovery.Discovery(host, initiator, info, 5)
     return found.targets(multipath, deadlines.Deadline.after(10.0))
 
 
-def test_only_the_named_target_is_used(fake: FakeISCSI, port: int) -> None:
+def test_only_the_named_target_is_used(fake: FakeInitiator, port: int) -> None:
     # Given a portal that tells of two targets, of which one is named
     fake.said = [
         ('192.0.2.9:3260', shapes.IQN),
@@ -76,7 +77,7 @@ def test_only_the_named_target_is_used(fake: FakeISCSI, port: int) -> None:
     ]
 
 
-def test_what_is_no_portal_is_left_out(fake: FakeISCSI, port: int) -> None:
+def test_what_is_no_portal_is_left_out(fake: FakeInitiator, port: int) -> None:
     """Launchpad 1886855, and what arrays without an address tell."""
     fake.said = [
         (bad, shapes.IQN)
@@ -87,13 +88,13 @@ def test_what_is_no_portal_is_left_out(fake: FakeISCSI, port: int) -> None:
     assert found == [(f'127.0.0.1:{port}', shapes.IQN, 0)]
 
 
-def test_a_target_that_is_not_listed(fake: FakeISCSI, port: int) -> None:
+def test_a_target_that_is_not_listed(fake: FakeInitiator, port: int) -> None:
     fake.said = [(f'127.0.0.1:{port}', OTHER)]
     with pytest.raises(exception.LoginFailed, match='does not list it'):
         find(fake, target_portal=f'127.0.0.1:{port}')
 
 
-def test_a_dead_portal_is_not_asked(fake: FakeISCSI, port: int) -> None:
+def test_a_dead_portal_is_not_asked(fake: FakeInitiator, port: int) -> None:
     with socket.create_server(('127.0.0.1', 0)) as closed:
         dead = closed.getsockname()[1]
     with pytest.raises(exception.TargetUnreachable):
@@ -101,19 +102,21 @@ def test_a_dead_portal_is_not_asked(fake: FakeISCSI, port: int) -> None:
     assert fake.settings == []
 
 
-def test_no_discovery_for_one_path(fake: FakeISCSI, port: int) -> None:
+def test_no_discovery_for_one_path(fake: FakeInitiator, port: int) -> None:
     portal = f'localhost:{port}'
     found = find(fake, multipath=False, target_portal=portal)
     assert found == [(f'127.0.0.1:{port}', shapes.IQN, 0)]
     assert fake.settings == []
 
 
-def test_a_name_that_leads_nowhere_stays(fake: FakeISCSI) -> None:
+def test_a_name_that_leads_nowhere_stays(fake: FakeInitiator) -> None:
     found = find(fake, multipath=False, target_portal='no.such.host.invalid')
     assert found == [('no.such.host.invalid:3260', shapes.IQN, 0)]
 
 
-def test_two_names_of_one_portal_are_one(fake: FakeISCSI, port: int) -> None:
+def test_two_names_of_one_portal_are_one(
+    fake: FakeInitiator, port: int
+) -> None:
     names = [f'localhost:{port}', f'127.0.0.1:{port}']
     found = find(
         fake,
@@ -127,7 +130,7 @@ def test_two_names_of_one_portal_are_one(fake: FakeISCSI, port: int) -> None:
 def settings(**data: Any) -> dict[str, str]:
     info = objects.ConnectionInfo.from_dict(shapes.lio(**data))
     assert isinstance(info, objects.ISCSIConnectionInfo)
-    return iscsi_discovery.settings(info, 5, ['SHA256', 'MD5'])
+    return discovery.settings(info, 5, ['SHA256', 'MD5'])
 
 
 def test_credentials_of_sessions_stay_out() -> None:

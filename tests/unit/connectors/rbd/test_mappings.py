@@ -5,30 +5,29 @@
 import errno
 import pathlib
 import types
-from typing import Any
 
 import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import host as hosts
+from attachworker.connectors.rbd import mappings
+from attachworker.connectors.rbd.mappings import Mappings
 from attachworker.host import network
-from attachworker.host import rbd
-from attachworker.host import verbs
 from tests.simulator import bed as beds
 from tests.simulator import faults
+from tests.unit.on_files import on_files
 
 FSID = '12345678-1234-1234-1234-123456789012'
 PORTAL = '192.0.2.1:6789,192.0.2.2:6789'
 
 
-def made(root: pathlib.Path, **monitors: list[str]) -> rbd.RBD:
+def made(root: pathlib.Path, **monitors: list[str]) -> Mappings:
     """On a tree of files; mapping N was made through monitors mN."""
     privileged = types.SimpleNamespace(
         monitors=lambda number: monitors[f'm{number}']
     )
-    monitor: Any = None
-    return rbd.RBD(root, privileged, verbs.Verbs(), monitor)
+    return Mappings(on_files(root, rbd=privileged))
 
 
 def mapping(root: pathlib.Path, number: int, **values: object) -> None:
@@ -131,8 +130,7 @@ def test_one_that_goes_meanwhile(tmp_path: pathlib.Path) -> None:
         raise FileNotFoundError(errno.ENOENT, 'gone')
 
     privileged = types.SimpleNamespace(monitors=monitors)
-    monitor: Any = None
-    host = rbd.RBD(tmp_path, privileged, verbs.Verbs(), monitor)
+    host = Mappings(on_files(tmp_path, rbd=privileged))
     assert host.at(PORTAL, 'volumes/one') == []
 
 
@@ -147,9 +145,9 @@ def test_busy_for_a_moment(
     fault = plan.arm(
         faults.Fault.FAIL_BEFORE, 'rbd.remove', times=2, number=errno.EBUSY
     )
-    assert host.rbd.remove(found, deadline)
+    assert Mappings(host).remove(found, deadline)
     assert fault.fired == 2
-    assert host.rbd.mappings() == []
+    assert Mappings(host).mappings() == []
 
 
 def test_busy_for_good(
@@ -158,9 +156,9 @@ def test_busy_for_good(
     found = mapped(bed, host, deadline)
     with bed.opened(f'/dev/{found.disk}'):
         with pytest.raises(OSError, match='busy') as caught:
-            host.rbd.remove(found, deadlines.Deadline.after(0.5))
+            Mappings(host).remove(found, deadlines.Deadline.after(0.5))
     assert caught.value.errno == errno.EBUSY
-    assert host.rbd.find(found.disk) is not None
+    assert Mappings(host).find(found.disk) is not None
 
 
 def test_any_monitor_that_answers(bed: beds.SimulatedBed) -> None:
@@ -176,12 +174,12 @@ def test_any_monitor_that_answers(bed: beds.SimulatedBed) -> None:
 
 def mapped(
     bed: beds.SimulatedBed, host: hosts.Host, deadline: deadlines.Deadline
-) -> rbd.Mapping:
+) -> mappings.Mapping:
     volume = bed.create_rbd_volume()
     assert volume.chap is not None
     user, key = volume.chap
     pool, _, image = volume.target.partition('/')
-    host.rbd.add(
+    Mappings(host).add(
         list(volume.portals),
         pool,
         image,
@@ -192,5 +190,5 @@ def mapped(
         about='test',
         deadline=deadline,
     )
-    (found,) = host.rbd.mappings()
+    (found,) = Mappings(host).mappings()
     return found

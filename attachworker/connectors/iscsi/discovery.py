@@ -6,6 +6,7 @@
 
 from collections.abc import Sequence
 import concurrent.futures
+import dataclasses
 import functools
 
 from oslo_log import log as logging
@@ -15,7 +16,8 @@ from attachworker import exception
 from attachworker import host as host_layer
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import iscsi_record
+from attachworker.connectors.iscsi import initiator
+from attachworker.connectors.iscsi import node_record
 from attachworker.host import network
 from attachworker.objects import iscsi as iscsi_objects
 from attachworker.objects import rules
@@ -27,24 +29,19 @@ _SENDTARGETS = 'discovery.sendtargets.'
 _MARGIN = 5.0
 
 
+@dataclasses.dataclass(frozen=True)
 class Discovery:
     """Finds the targets of one attach.
 
-    :param timeout: seconds that a portal may take to answer
-    :param algorithms: for CHAP, the best first; none: as iscsid.conf says
+    :ivar timeout: seconds that a portal may take to answer
+    :ivar algorithms: for CHAP, the best first; none: as iscsid.conf says
     """
 
-    def __init__(
-        self,
-        host: host_layer.Host,
-        info: objects.ISCSIConnectionInfo,
-        timeout: int,
-        algorithms: Sequence[str] = (),
-    ) -> None:
-        self._host = host
-        self._info = info
-        self._timeout = timeout
-        self._algorithms = algorithms
+    host: host_layer.Host
+    iscsi: initiator.Initiator
+    info: objects.ISCSIConnectionInfo
+    timeout: int
+    algorithms: Sequence[str] = ()
 
     def targets(
         self, multipath: bool, deadline: deadlines.Deadline
@@ -53,8 +50,8 @@ class Discovery:
 
         :raises AttachWorkerError: discovery has failed
         """
-        named = self._by_address(self._info.targets, deadline)
-        if not (multipath and self._info.may_discover):
+        named = self._by_address(self.info.targets, deadline)
+        if not (multipath and self.info.may_discover):
             return named
         found: list[base.Target] = []
         for portal in dict.fromkeys(target.portal for target in named):
@@ -92,14 +89,14 @@ class Discovery:
     def _lookup(self, portal: str, deadline: deadlines.Deadline) -> str:
         address, port = network.split(portal)
         try:
-            address = self._host.verbs.call(
+            address = self.host.verbs.call(
                 network.probe,
                 address,
                 port,
-                self._timeout,
+                self.timeout,
                 name='host name lookup',
                 about=portal,
-                deadline=deadline.sooner(self._timeout + _MARGIN),
+                deadline=deadline.sooner(self.timeout + _MARGIN),
             )
             return rules.portal(network.join(address, port))
         except (exception.AttachWorkerError, rules.RuleBroken) as error:
@@ -115,13 +112,13 @@ class Discovery:
         """What a portal says of the named targets, and of no others."""
         address, port = network.split(portal)
         # iscsiadm would go on trying a dead portal for longer
-        network.probe(address, port, self._timeout)
-        said = self._host.iscsi.discover(
+        network.probe(address, port, self.timeout)
+        said = self.iscsi.discover(
             address,
             port,
-            settings(self._info, self._timeout, self._algorithms),
-            self._timeout + _MARGIN,
-            deadline.sooner(self._timeout + 2 * _MARGIN),
+            settings(self.info, self.timeout, self.algorithms),
+            self.timeout + _MARGIN,
+            deadline.sooner(self.timeout + 2 * _MARGIN),
         )
         wanted = [target for target in named if target.portal == portal]
         found = list(_chosen(said, wanted))
@@ -143,11 +140,11 @@ def settings(
 
     :param timeout: seconds
     """
-    found = {'iface': iscsi_record.interface(info)}
+    found = {'iface': node_record.interface(info)}
     if info.discovery_auth_method:
         found[f'{_SENDTARGETS}timeo.login_timeout'] = str(timeout)
         found[f'{_SENDTARGETS}reopen_max'] = '0'
-    return found | iscsi_record.authentication(
+    return found | node_record.authentication(
         info, 'discovery_auth_', f'{_SENDTARGETS}auth.', algorithms
     )
 

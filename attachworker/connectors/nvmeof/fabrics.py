@@ -5,22 +5,16 @@
 
 from collections.abc import Callable
 import dataclasses
-import pathlib
 import re
-from typing import Any
-from typing import TypeVar
 
 from attachworker import deadline as deadlines
 from attachworker.host import known
+from attachworker.host import machine
 from attachworker.host import sysfs
 from attachworker.host import system
-from attachworker.host import uevents
-from attachworker.host import verbs
 
 #: The state of a controller that takes I/O.
 LIVE = 'live'
-
-T = TypeVar('T')
 
 _PAGE_NAMESPACE = 0x00
 _PAGE_DESCRIPTORS = 0x03
@@ -67,20 +61,11 @@ class Namespace:
     identifiers: tuple[str, ...]
 
 
-class NVMe:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-        monitor: uevents.UeventMonitor,
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
-        self._uevents = monitor
+class Fabrics(machine.View):
+    def __init__(self, host: machine.Machine) -> None:
+        super().__init__(host)
         self._known = known.Known(
-            root / 'sys/class/nvme', 'nvme', self._place_of
+            self._root / 'sys/class/nvme', 'nvme', self._place_of
         )
 
     # -- the host
@@ -106,7 +91,7 @@ class NVMe:
 
         :raises OSError: it cannot be written
         """
-        self._privileged.create_host_identity()
+        self._machine.privileged.nvme.create_host_identity()
 
     # -- controllers
 
@@ -144,7 +129,7 @@ class NVMe:
 
         :raises OSError: why it cannot
         """
-        self._call('connect', options, about=about, deadline=deadline)
+        self._call('nvme.connect', deadline, options, about=about)
 
     def wait_until_live(
         self, nqn: str, portal: str, deadline: deadlines.Deadline
@@ -167,23 +152,20 @@ class NVMe:
         :raises OSError: it does not
         """
         directory = self._root / 'sys/class/nvme' / controller
-
-        def gone() -> bool | None:
-            return None if sysfs.exists(directory) else True
-
-        try:
-            self._call('delete', controller, about=about, deadline=deadline)
-        except OSError:
-            if not gone():
-                raise
-        return bool(self._wait(gone, f'/{controller}', deadline))
+        return self._remove(
+            'nvme.delete',
+            controller,
+            lambda: not sysfs.exists(directory),
+            deadline,
+            about,
+        )
 
     def rescan(self, controller: str, deadline: deadlines.Deadline) -> None:
         """Have the kernel ask for the namespaces again; it does so soon.
 
         :raises OSError: there is no such controller
         """
-        self._call('rescan', controller, about=controller, deadline=deadline)
+        self._call('nvme.rescan', deadline, controller)
 
     # -- namespaces
 
@@ -234,7 +216,9 @@ class NVMe:
 
         :raises OSError: it does not answer
         """
-        page = self._identify(controller, nsid, _PAGE_DESCRIPTORS, deadline)
+        page: bytes = self._call(
+            'nvme.identify', deadline, controller, nsid, _PAGE_DESCRIPTORS
+        )
         found: dict[int, str] = {}
         while len(page) > 4 and page[1]:
             kind, length = page[0], page[1]
@@ -251,65 +235,13 @@ class NVMe:
 
         :raises OSError: it does not answer
         """
-        page = self._identify(controller, nsid, _PAGE_NAMESPACE, deadline)
+        page: bytes = self._call(
+            'nvme.identify', deadline, controller, nsid, _PAGE_NAMESPACE
+        )
         blocks = int.from_bytes(page[0:8], 'little')
         # the format in use: its third byte is the power of two of a block
         shift = page[128 + 4 * (page[26] & 0xF) + 2]
         return blocks << shift
-
-    def wait_for_size(
-        self, disk: str, size: int, deadline: deadlines.Deadline
-    ) -> bool:
-        """True once the kernel knows a device's new size, in bytes."""
-        path = self._root / 'sys/class/block' / disk / 'size'
-
-        def look() -> bool | None:
-            return True if sysfs.read_int(path) == size // 512 else None
-
-        return bool(self._wait(look, f'/{disk}', deadline))
-
-    def _identify(
-        self,
-        controller: str,
-        nsid: int,
-        page: int,
-        deadline: deadlines.Deadline,
-    ) -> bytes:
-        return bytes(
-            self._call(
-                'identify',
-                controller,
-                nsid,
-                page,
-                about=controller,
-                deadline=deadline,
-            )
-        )
-
-    def _wait(
-        self,
-        look: Callable[[], T | None],
-        part: str,
-        deadline: deadlines.Deadline,
-    ) -> T | None:
-        return self._uevents.wait_for(
-            look, lambda event: part in event['DEVPATH'], deadline
-        )
-
-    def _call(
-        self,
-        verb: str,
-        *arguments: Any,
-        about: str,
-        deadline: deadlines.Deadline,
-    ) -> Any:
-        return self._calls.call(
-            getattr(self._privileged, verb),
-            *arguments,
-            name=f'nvme.{verb}',
-            about=about,
-            deadline=deadline,
-        )
 
 
 def _portal(address: str) -> str | None:

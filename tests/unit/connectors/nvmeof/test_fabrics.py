@@ -11,11 +11,12 @@ import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import host as hosts
-from attachworker.host import nvme
-from attachworker.host import verbs
+from attachworker.connectors.nvmeof import fabrics
+from attachworker.connectors.nvmeof.fabrics import Fabrics
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
 from tests.simulator import faults
+from tests.unit.on_files import on_files
 
 NQN = 'nqn.2014-08.org.example:one'
 UUID = '0123456789abcdef0123456789abcdef'
@@ -23,7 +24,7 @@ NGUID = 'fedcba9876543210fedcba9876543210'
 EUI = '0011223344556677'
 
 
-def made(root: pathlib.Path, **answers: Any) -> nvme.NVMe:
+def made(root: pathlib.Path, **answers: Any) -> Fabrics:
     """On a tree of files, with verbs that give these answers."""
     privileged = types.SimpleNamespace(
         **{
@@ -31,8 +32,7 @@ def made(root: pathlib.Path, **answers: Any) -> nvme.NVMe:
             for name, found in answers.items()
         }
     )
-    monitor: Any = None
-    return nvme.NVMe(root, privileged, verbs.Verbs(), monitor)
+    return Fabrics(on_files(root, nvme=privileged))
 
 
 def write(directory: pathlib.Path, **values: object) -> None:
@@ -66,8 +66,10 @@ def test_controllers_of_fabrics_only(tmp_path: pathlib.Path) -> None:
     controller(tmp_path, 'nvme3', address='traddr=nn-0x1:pn-0x2')
     found = {one.number: one for one in made(tmp_path).controllers()}
     assert found == {
-        2: nvme.Controller('nvme2', NQN, '192.0.2.1:4420', 'live'),
-        10: nvme.Controller('nvme10', NQN, '[2001:db8::1]:4420', 'connecting'),
+        2: fabrics.Controller('nvme2', NQN, '192.0.2.1:4420', 'live'),
+        10: fabrics.Controller(
+            'nvme10', NQN, '[2001:db8::1]:4420', 'connecting'
+        ),
     }
     host = made(tmp_path)
     assert host.at(NQN, '192.0.2.1:4420') == [found[2]]
@@ -92,10 +94,10 @@ def test_namespaces_with_and_without_multipath(
     write(directory / 'nvme7n2', uuid=UUID)
     write(directory / 'nvme7n3', nsid=6, nguid='0' * 32)
     assert made(tmp_path).namespaces('nvme12') == [
-        nvme.Namespace(
+        fabrics.Namespace(
             'nvme7n1', 5, (f'uuid.{UUID}', f'nguid.{NGUID}', f'eui.{EUI}')
         ),
-        nvme.Namespace('nvme7n3', 6, ()),
+        fabrics.Namespace('nvme7n3', 6, ()),
     ]
     assert made(tmp_path).namespaces('nvme13') == []
 
@@ -150,20 +152,20 @@ def test_the_names_of_a_host(tmp_path: pathlib.Path) -> None:
 # -- on a simulated host
 
 
-def connect(host: hosts.Host, volume: contract.Volume) -> nvme.Controller:
+def connect(host: hosts.Host, volume: contract.Volume) -> fabrics.Controller:
     deadline = deadlines.Deadline.after(10.0)
     address, _, port = volume.portals[0].rpartition(':')
-    host.nvme.create_host_identity()
+    Fabrics(host).create_host_identity()
     options = {
         'nqn': volume.target,
         'transport': 'tcp',
         'traddr': address,
         'trsvcid': port,
-        'hostnqn': host.nvme.host_nqn() or '',
-        'hostid': host.nvme.host_id() or '',
+        'hostnqn': Fabrics(host).host_nqn() or '',
+        'hostid': Fabrics(host).host_id() or '',
     }
-    host.nvme.connect(options, 'it', deadline)
-    found = host.nvme.wait_until_live(
+    Fabrics(host).connect(options, 'it', deadline)
+    found = Fabrics(host).wait_until_live(
         volume.target, volume.portals[0], deadline
     )
     assert found is not None
@@ -175,22 +177,22 @@ def test_a_controller_comes_and_goes(
 ) -> None:
     volume = bed.create_nvme_volume()
     known = connect(host, volume)
-    found = host.nvme.wait_for_namespace(
+    found = Fabrics(host).wait_for_namespace(
         known.name, lambda one: one.nsid == volume.lun, deadline
     )
     assert found is not None
     assert bed.read(f'/dev/{found.disk}') == volume.pattern
     # It is what the kernel has read when it was found
-    fresh = host.nvme.identifiers(known.name, found.nsid, deadline)
+    fresh = Fabrics(host).identifiers(known.name, found.nsid, deadline)
     assert set(fresh) == set(found.identifiers)
-    assert host.nvme.size(known.name, found.nsid, deadline) == volume.size
+    assert Fabrics(host).size(known.name, found.nsid, deadline) == volume.size
     # A second one to the same portal is refused
     with pytest.raises(OSError, match='already'):
         connect(host, volume)
-    assert host.nvme.delete(known.name, 'it', deadline)
-    assert host.nvme.controllers() == []
+    assert Fabrics(host).delete(known.name, 'it', deadline)
+    assert Fabrics(host).controllers() == []
     # and what is gone need not be ended
-    assert host.nvme.delete(known.name, 'it', deadline)
+    assert Fabrics(host).delete(known.name, 'it', deadline)
 
 
 def test_a_removal_that_fails_after_all(
@@ -202,4 +204,4 @@ def test_a_removal_that_fails_after_all(
     """It is gone: nobody needs to know."""
     known = connect(host, bed.create_nvme_volume())
     plan.arm(faults.Fault.FAIL_AFTER, 'nvme.delete')
-    assert host.nvme.delete(known.name, 'it', deadline)
+    assert Fabrics(host).delete(known.name, 'it', deadline)

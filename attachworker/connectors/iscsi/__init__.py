@@ -5,6 +5,7 @@
 """iSCSI: a session per target and portal, a SCSI device per LUN."""
 
 import contextlib
+import dataclasses
 import errno
 from typing import Any
 
@@ -16,15 +17,15 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import iscsi_discovery
-from attachworker.connectors import iscsi_record
-from attachworker.connectors import iscsi_sessions
+from attachworker.connectors.iscsi import discovery
+from attachworker.connectors.iscsi import initiator
+from attachworker.connectors.iscsi import node_record
+from attachworker.connectors.iscsi import sessions
+from attachworker.host import Host
 from attachworker.host import block
-from attachworker.host import iscsi as host_iscsi
 from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import scsi as host_scsi
-from attachworker.host import verbs
 
 LOG = logging.getLogger(__name__)
 
@@ -40,9 +41,10 @@ _DIGEST_HELP = (
 class ISCSIConnector(base.Connector):
     """Serves ``driver_volume_type`` iscsi and iser."""
 
-    def __init__(self, host: Any, settings: Any) -> None:
+    def __init__(self, host: Host, settings: Any) -> None:
         super().__init__(host, settings)
-        self._sessions = iscsi_sessions.Sessions(host, settings)
+        self._initiator = initiator.Initiator(host)
+        self._sessions = sessions.Sessions(host, self._initiator, settings)
         # What os-brick in other processes holds while it attaches or detaches.
         self._os_brick = locks.FileLocks(
             OS_BRICK_LOCK, settings.os_brick_lock_paths
@@ -123,7 +125,7 @@ class ISCSIConnector(base.Connector):
         ]
 
     def unavailable(self) -> str | None:
-        if self._host.iscsi.initiator_name() is None:
+        if self._initiator.name() is None:
             return (
                 'no initiator name in /etc/iscsi/initiatorname.iscsi; '
                 'install open-iscsi or run iscsi-iname'
@@ -133,7 +135,7 @@ class ISCSIConnector(base.Connector):
         return self._os_brick.unavailable()
 
     def properties(self) -> dict[str, Any]:
-        name = self._host.iscsi.initiator_name()
+        name = self._initiator.name()
         return {} if name is None else {'initiator': name}
 
     def discover(
@@ -144,25 +146,28 @@ class ISCSIConnector(base.Connector):
     ) -> list[base.Target]:
         assert isinstance(info, objects.ISCSIConnectionInfo)
         timeout = self._sessions.login_timeout(deadline)
-        discovery = iscsi_discovery.Discovery(
-            self._host, info, timeout, self._settings.chap_algorithms
+        found = discovery.Discovery(
+            self._host,
+            self._initiator,
+            info,
+            timeout,
+            self._settings.chap_algorithms,
         )
-        return discovery.targets(multipath, deadline)
+        return found.targets(multipath, deadline)
 
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.ISCSIConnectionInfo)
-        self._check(target)
+        target, deadline = claim.target, claim.deadline
+        self._refuse_stuck(target)
         for path in self._known(target):
             self._host.check_device(path.disk, path.address)
         # Another way than TCP says nothing about TCP.
-        tcp = iscsi_record.transport(info) == 'tcp'
+        tcp = node_record.transport(info) == 'tcp'
         if tcp and not self._sessions.usable(info, target):
             network.probe(
                 *network.split(target.portal),
@@ -175,60 +180,50 @@ class ISCSIConnector(base.Connector):
             with self._locks.hold(target.link_key, deadline):
                 until_visible.enter_context(self._os_brick.hold(deadline))
                 interest.commit(f'login to {target}')
-                holdings.take(target)
-                session = self._sessions.log_in(
-                    info, target, holdings, deadline, interest.several
-                )
+                claim.holdings.take(target)
+                session = self._sessions.log_in(info, claim, interest.several)
             interest.take_turn(f'scan of {target}')
-            device = self._device(session, target, holdings, deadline)
+            device = self._device(session, claim)
         assert device.disk is not None
         return base.Path(target, device.disk, device.hctl)
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
         leftovers = []
-        for place in self._sessions.by_address(target, deadline):
-            with self._locks.hold(place.key, deadline):
+        places = self._sessions.by_address(claim.target, claim.deadline)
+        for place in places:
+            with self._locks.hold(place.key, claim.deadline):
                 leftovers += self._disconnect(
-                    place, holdings, deadline, may_remove
+                    dataclasses.replace(claim, target=place), may_remove
                 )
         return leftovers
 
     def _disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
+        target, holdings = claim.target, claim.holdings
         leftovers: list[str] = []
         known = self._known(target, unnamed=True)
         ours = known or holdings.made_device(target)
         if ours or not holdings.shares_link(target):
             # Otherwise whatever goes on there is another attachment's.
-            try:
-                self._check(target, verbs.SLOW_RETURN)
-            except exception.TargetQuarantined as error:
-                return [f'{target}: {error}']
+            if stuck := self._stuck(target):
+                return stuck
             leftovers = self._unreturned(target.link_key)
         leftovers += base.remove_devices(
-            known, may_remove, lambda path: self._remove(path, deadline)
+            known, may_remove, lambda path: self._remove(path, claim.deadline)
         )
         with (
-            self._locks.hold(target.link_key, deadline),
+            self._locks.hold(target.link_key, claim.deadline),
             # Whoever has begun to use the session would lose it. What is not
             # ours to end needs no lock, and no waiting for one.
-            self._os_brick.hold(deadline, lasting=True)
-            if self._sessions.ours(target, holdings)
+            self._os_brick.hold(claim.deadline, lasting=True)
+            if self._sessions.ours(claim)
             else contextlib.nullcontext(),
         ):
-            awaited = self._sessions.is_login_pending(target, holdings)
-            leftovers += self._sessions.log_out(target, holdings, deadline)
+            awaited = self._sessions.is_login_pending(claim)
+            leftovers += self._sessions.log_out(claim)
             if (
                 not leftovers
                 and not holdings.shares_link(target)
@@ -237,27 +232,21 @@ class ISCSIConnector(base.Connector):
                 if awaited:
                     leftovers.append(f'the login to {target}, if it succeeds')
                 else:
-                    self._sessions.forget(target, holdings)
+                    self._sessions.forget(claim)
             if not leftovers:
                 # Under the lock: of several that leave a session at the same
                 # time, the last one must see that the others have left.
                 holdings.release(target)
         return leftovers
 
-    def _check(self, target: base.Target, patience: float = 0.0) -> None:
-        """Refuse what could not be done with the sessions of a target now.
-
-        :param patience: seconds that what is stuck there gets to return
-        :raises TargetQuarantined: it has not
-        """
+    def _acted_on(self, target: base.Target) -> list[str]:
         sessions = self._sessions.of(target)
-        self._host.verbs.check(
+        return [
             target.link_key,
             *(f'session{session.sid}' for session in sessions),
             # A scan that is stuck keeps a SCSI host from removing devices.
             *(f'host{session.host}' for session in sessions),
-            patience=patience,
-        )
+        ]
 
     def paths(self, target: base.Target) -> list[base.Path]:
         deadline = deadlines.Deadline.after(self._settings.login_timeout)
@@ -265,7 +254,7 @@ class ISCSIConnector(base.Connector):
         return [path for place in places for path in self._known(place)]
 
     def path_of(self, disk: str) -> base.Path | None:
-        found = self._host.iscsi.session_of(disk)
+        found = self._initiator.session_of(disk)
         if found is None:
             return None
         session, portal = found
@@ -294,7 +283,27 @@ class ISCSIConnector(base.Connector):
         return found
 
     def links(self, claimed: list[str]) -> list[base.Link]:
-        return self._sessions.links()
+        return [
+            base.Link(
+                f'session {session.sid}',
+                session.target_name,
+                frozenset(network.join(*one) for one in portals),
+                tuple(
+                    base.LinkedDevice(
+                        device.lun,
+                        device.disk,
+                        device.hctl,
+                        self._host.scsi.state(device.hctl),
+                        self._host.scsi.cached_wwn(device.hctl),
+                    )
+                    for device in self._host.scsi.devices(session.directory)
+                ),
+                session.sid,
+                session.state == initiator.LOGGED_IN,
+                session.state,
+            )
+            for session, portals in self._initiator.everything()
+        ]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
         self._host.scsi.rescan(path.address, deadline)
@@ -310,25 +319,20 @@ class ISCSIConnector(base.Connector):
     # -- devices
 
     def _device(
-        self,
-        session: host_iscsi.Session,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        self, session: initiator.Session, claim: base.Claim
     ) -> host_scsi.ScsiDevice:
         scsi = self._host.scsi
+        target, deadline = claim.target, claim.deadline
 
         def look() -> host_scsi.ScsiDevice | None:
             return scsi.find(session.directory, target.lun)
 
         found = look()
-        if found is not None and self._stale(
-            found, target, holdings, deadline
-        ):
-            self._drop_stale(found, target, holdings, deadline)
+        if found is not None and self._stale(found, claim):
+            self._drop_stale(found, claim)
             found = None
         if found is None:
-            holdings.intend_device(target)
+            claim.holdings.intend_device(target)
             self._scan_until(
                 target,
                 lambda: scsi.scan(
@@ -343,19 +347,13 @@ class ISCSIConnector(base.Connector):
         device = scsi.wait_for_disk(
             session.directory,
             target.lun,
-            deadline.sooner(self._settings.device_timeout),
+            self._for_device(deadline),
         )
         if device is None:
             raise base.not_found(target)
         return device
 
-    def _stale(
-        self,
-        device: host_scsi.ScsiDevice,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-    ) -> bool:
+    def _stale(self, device: host_scsi.ScsiDevice, claim: base.Claim) -> bool:
         """Whether the LUN was given to another volume behind its back.
 
         The kernel goes on showing the identifier of the first one.
@@ -363,28 +361,25 @@ class ISCSIConnector(base.Connector):
         if device.disk is None:
             return False
         try:
-            wwn = self._host.scsi.wwn(device, deadline)
+            wwn = self._host.scsi.wwn(device, claim.deadline)
         except OSError as error:
             if error.errno not in block.NO_ANSWER:
                 raise
             moved = error.errno == errno.ESTALE
-            if moved or holdings.made_device(target):
-                raise base.not_found(target) from error
+            if moved or claim.holdings.made_device(claim.target):
+                raise base.not_found(claim.target) from error
             return True
         return wwn != self._host.scsi.cached_wwn(device.hctl)
 
     def _drop_stale(
-        self,
-        device: host_scsi.ScsiDevice,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        self, device: host_scsi.ScsiDevice, claim: base.Claim
     ) -> None:
         assert device.disk is not None
+        target, deadline = claim.target, claim.deadline
         users = self._host.users.of([device.disk], deadline)[device.disk]
-        if holdings.path_holders(target):
+        if claim.holdings.path_holders(target):
             users.append('another attachment')
-        if holdings.made_device(target):
+        if claim.holdings.made_device(target):
             # An attach that is repeated must not harm the one that is there.
             users.append('this attachment')
         if users:
@@ -399,16 +394,12 @@ class ISCSIConnector(base.Connector):
             device.disk,
             device.hctl,
         )
-        self._host.scsi.remove(
-            device.hctl, deadline.sooner(self._settings.device_timeout)
-        )
+        self._host.scsi.remove(device.hctl, self._for_device(deadline))
 
     def _remove(self, path: base.Path, deadline: deadlines.Deadline) -> bool:
         if path.disk:
             self._host.multipath.release(path.disk, path.wwn, deadline)
-        gone = self._host.scsi.remove(
-            path.address, deadline.sooner(self._settings.device_timeout)
-        )
+        gone = self._host.scsi.remove(path.address, self._for_device(deadline))
         if path.wwn is not None:
             self._host.multipath.forget_unused(path.wwn, deadline)
         return gone

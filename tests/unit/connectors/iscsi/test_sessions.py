@@ -12,8 +12,8 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
-from attachworker.connectors import iscsi_sessions
-from attachworker.host import iscsi as host_iscsi
+from attachworker.connectors.iscsi import initiator
+from attachworker.connectors.iscsi import sessions
 from attachworker.host import verbs
 from tests.unit.objects import shapes
 
@@ -23,8 +23,8 @@ SECOND = 'iqn.2026-01.example:second-name'
 
 def session(
     sid: int, interface: str = 'default', name: str = OURS
-) -> host_iscsi.Session:
-    return host_iscsi.Session(
+) -> initiator.Session:
+    return initiator.Session(
         sid=sid,
         host=sid,
         target_id=0,
@@ -36,23 +36,22 @@ def session(
     )
 
 
-class FakeISCSI:
-    def __init__(self, *known: host_iscsi.Session) -> None:
+class FakeInitiator:
+    def __init__(self, *known: initiator.Session) -> None:
         self._known = list(known)
 
-    def initiator_name(self) -> str:
+    def name(self) -> str:
         return OURS
 
-    def sessions(self, *_: object) -> list[host_iscsi.Session]:
+    def sessions(self, *_: object) -> list[initiator.Session]:
         return self._known
 
 
-def sessions(*known: host_iscsi.Session) -> iscsi_sessions.Sessions:
-    host: Any = types.SimpleNamespace(
-        iscsi=FakeISCSI(*known), verbs=verbs.Verbs()
-    )
+def sessions_of(*known: initiator.Session) -> sessions.Sessions:
+    host: Any = types.SimpleNamespace(verbs=verbs.Verbs())
+    fake: Any = FakeInitiator(*known)
     settings = types.SimpleNamespace(login_timeout=5)
-    return iscsi_sessions.Sessions(host, settings)
+    return sessions.Sessions(host, fake, settings)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,9 @@ def test_sessions_are_told_apart_by_iface(
     interface: str | None, usable: list[int]
 ) -> None:
     # Given three, of which the second shows another name of this host
-    made = sessions(session(1), session(2, 'eth5', SECOND), session(3, 'eth6'))
+    made = sessions_of(
+        session(1), session(2, 'eth5', SECOND), session(3, 'eth6')
+    )
     info = objects.ConnectionInfo.from_dict(
         shapes.lio(transport_iface=interface)
     )
@@ -78,11 +79,11 @@ def test_sessions_are_told_apart_by_iface(
 def test_places_of_a_host_name() -> None:
     deadline = deadlines.Deadline.after(10.0)
     target = objects.Target('localhost:3260', shapes.IQN, 7)
-    found = sessions().by_address(target, deadline)
+    found = sessions_of().by_address(target, deadline)
     assert ('127.0.0.1:3260', shapes.IQN, 7) in found
     assert target not in found
     address = target._replace(portal='[2001:db8::1]:3260')
-    assert sessions().by_address(address, deadline) == [address]
+    assert sessions_of().by_address(address, deadline) == [address]
     nowhere = target._replace(portal='no.such.host.invalid:3260')
     with pytest.raises(exception.TargetUnreachable):
-        sessions().by_address(nowhere, deadline)
+        sessions_of().by_address(nowhere, deadline)

@@ -11,7 +11,7 @@ import pytest
 
 from attachworker import objects
 from attachworker.connectors import iscsi
-from attachworker.connectors import iscsi_record
+from attachworker.connectors.iscsi import node_record
 from attachworker.privileged import iscsi as privileged
 from tests.unit.objects import shapes
 
@@ -27,7 +27,7 @@ def record(
     given = objects.ConnectionInfo.from_dict(info)
     assert isinstance(given, objects.ISCSIConnectionInfo)
     settings = types.SimpleNamespace(**DEFAULTS | options)
-    return iscsi_record.build(
+    return node_record.build(
         given, given.targets[number], 15, settings, several
     )
 

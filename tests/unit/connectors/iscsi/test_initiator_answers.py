@@ -3,14 +3,12 @@
 
 """What iscsiadm says to a login or a discovery, and what that means."""
 
-import pathlib
-
 import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
-from attachworker.host import iscsi
-from attachworker.host import verbs
+from attachworker.connectors.iscsi import initiator
+from tests.unit.on_files import on_files
 
 
 class Refuses:
@@ -26,9 +24,7 @@ class Refuses:
 
 
 def refused(answer: tuple[int, str] | OSError, **record: str) -> None:
-    made = iscsi.ISCSI(
-        pathlib.Path('/nowhere'), Refuses(answer), verbs.Verbs()
-    )
+    made = initiator.Initiator(on_files(iscsi=Refuses(answer)))
     deadline = deadlines.Deadline.after(10.0)
     made.login('iqn.a', '192.0.2.1', 3260, record, 1.0, deadline)
 
@@ -59,9 +55,7 @@ class Discovers:
 
 
 def discovered(code: int, output: str) -> list[tuple[str, str]]:
-    made = iscsi.ISCSI(
-        pathlib.Path('/nowhere'), Discovers(code, output), verbs.Verbs()
-    )
+    made = initiator.Initiator(on_files(iscsi=Discovers(code, output)))
     deadline = deadlines.Deadline.after(10.0)
     return made.discover('192.0.2.1', 3260, {}, 1.0, deadline)
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A host on a simulated bed, for all tests of this package."""
+"""A host on a simulated bed, for the tests that want one."""
 
 from collections.abc import Iterator
 import pathlib

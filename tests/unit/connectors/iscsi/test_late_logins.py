@@ -3,7 +3,7 @@
 
 """Logins of which nobody tells how they end."""
 
-from attachworker.host import late_logins
+from attachworker.connectors.iscsi import late_logins
 
 KEY = '192.0.2.1:3260,iqn.2026-01.example:one'
 LONG = 1000.0

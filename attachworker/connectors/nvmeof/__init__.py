@@ -14,9 +14,9 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
+from attachworker.connectors.nvmeof import fabrics
+from attachworker.host import Host
 from attachworker.host import network
-from attachworker.host import nvme
-from attachworker.host import verbs
 
 LOG = logging.getLogger(__name__)
 
@@ -33,6 +33,10 @@ class NVMeOFConnector(base.Connector):
     """
 
     assembler = base.Assembler.KERNEL
+
+    def __init__(self, host: Host, settings: Any) -> None:
+        super().__init__(host, settings)
+        self._fabrics = fabrics.Fabrics(host)
 
     @classmethod
     def options(cls) -> list[Any]:
@@ -94,7 +98,7 @@ class NVMeOFConnector(base.Connector):
         ]
 
     def unavailable(self) -> str | None:
-        if not self._host.nvme.available():
+        if not self._fabrics.available():
             return (
                 'the kernel has no /dev/nvme-fabrics; load the module '
                 'nvme-tcp or nvme-rdma'
@@ -102,7 +106,7 @@ class NVMeOFConnector(base.Connector):
         return None
 
     def cannot_assemble(self) -> str | None:
-        if self._host.nvme.native_multipath():
+        if self._fabrics.native_multipath():
             return None
         return (
             'the kernel does not put the paths of a namespace together '
@@ -112,9 +116,9 @@ class NVMeOFConnector(base.Connector):
     def properties(self) -> dict[str, Any]:
         self._ensure_host_identity()
         return {
-            'nqn': self._host.nvme.host_nqn(),
-            'nvme_hostid': self._host.nvme.host_id(),
-            'nvme_native_multipath': self._host.nvme.native_multipath(),
+            'nqn': self._fabrics.host_nqn(),
+            'nvme_hostid': self._fabrics.host_id(),
+            'nvme_native_multipath': self._fabrics.native_multipath(),
         }
 
     def discover(
@@ -133,13 +137,12 @@ class NVMeOFConnector(base.Connector):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
         assert isinstance(info, objects.NVMeOFConnectionInfo)
-        self._check(target)
+        target, deadline = claim.target, claim.deadline
+        self._refuse_stuck(target)
         if (
             not self._controllers(target)
             and info.transport_of(target) == 'tcp'
@@ -149,52 +152,40 @@ class NVMeOFConnector(base.Connector):
         with self._locks.hold(target.key, deadline):
             with self._locks.hold(target.link_key, deadline):
                 interest.commit(f'connection to {target}')
-                holdings.take(target)
-                controller = self._connected(info, target, holdings, deadline)
+                claim.holdings.take(target)
+                controller = self._connected(info, claim)
             interest.take_turn(f'scan of {target}')
-            namespace = self._namespace(controller, target, deadline)
+            namespace = self._namespace(controller, claim)
         return _path(target, controller, namespace)
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
-        try:
-            self._check(target, verbs.SLOW_RETURN)
-        except exception.TargetQuarantined as error:
-            return [f'{target}: {error}']
+        target, deadline = claim.target, claim.deadline
+        if stuck := self._stuck(target):
+            return stuck
         leftovers = self._unreturned(target.link_key)
         with (
             self._locks.hold(target.key, deadline),
             self._locks.hold(target.link_key, deadline),
         ):
             for one in self._controllers(target):
-                leftovers += self._leave(
-                    one, target, holdings, deadline, may_remove
-                )
+                leftovers += self._leave(one, claim, may_remove)
             if not leftovers:
                 if not self._controllers(target):
-                    holdings.forget_links(target)
-                holdings.release(target)
+                    claim.holdings.forget_links(target)
+                claim.holdings.release(target)
         return leftovers
 
-    def _check(self, target: base.Target, patience: float = 0.0) -> None:
-        """Refuse what could not be done with the controllers of a target now.
-
-        :param patience: seconds that what is stuck there gets to return
-        :raises TargetQuarantined: it has not
-        """
+    def _acted_on(self, target: base.Target) -> list[str]:
         names = [one.name for one in self._controllers(target)]
-        self._host.verbs.check(target.link_key, *names, patience=patience)
+        return [target.link_key, *names]
 
     def paths(self, target: base.Target) -> list[base.Path]:
         return [
             _path(target, controller, namespace)
             for controller in self._controllers(target)
-            for namespace in self._host.nvme.namespaces(controller.name)
+            for namespace in self._fabrics.namespaces(controller.name)
             if _is(namespace, target)
         ]
 
@@ -212,28 +203,25 @@ class NVMeOFConnector(base.Connector):
                         wwn=next(iter(each.identifiers), None),
                         identifiers=each.identifiers,
                     )
-                    for each in self._host.nvme.namespaces(one.name)
+                    for each in self._fabrics.namespaces(one.name)
                 ),
                 one.number,
-                one.state == nvme.LIVE,
+                one.state == fabrics.LIVE,
                 one.state,
             )
-            for one in self._host.nvme.controllers()
+            for one in self._fabrics.controllers()
         ]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
-        self._host.nvme.rescan(path.address, deadline)
+        self._fabrics.rescan(path.address, deadline)
         nsid = self._nsid(path)
-        size = self._host.nvme.size(path.address, nsid, deadline)
-        within = deadline.sooner(self._settings.device_timeout)
-        if not self._host.nvme.wait_for_size(path.disk, size, within):
-            raise OSError(
-                errno.ETIMEDOUT, f'the kernel has not seen {size} bytes'
-            )
+        size = self._fabrics.size(path.address, nsid, deadline)
+        within = self._for_device(deadline)
+        self._host.block.wait_for_size(path.disk, size, within)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         with base.answering(path.target):
-            found = self._host.nvme.identifiers(
+            found = self._fabrics.identifiers(
                 path.address, self._nsid(path), deadline
             )
         if not found:
@@ -242,24 +230,20 @@ class NVMeOFConnector(base.Connector):
 
     # -- controllers
 
-    def _controllers(self, target: base.Target) -> list[nvme.Controller]:
-        return list(self._host.nvme.at(target.name, target.portal))
+    def _controllers(self, target: base.Target) -> list[fabrics.Controller]:
+        return self._fabrics.at(target.name, target.portal)
 
     def _connected(
-        self,
-        info: objects.NVMeOFConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-    ) -> nvme.Controller:
-        host = self._host.nvme
+        self, info: objects.NVMeOFConnectionInfo, claim: base.Claim
+    ) -> fabrics.Controller:
+        target, holdings = claim.target, claim.holdings
         if not self._controllers(target):
             holdings.intend_link(target, _BEFORE_ALL)
-            self._make(info, target, deadline)
-        live: nvme.Controller | None = host.wait_until_live(
+            self._make(info, target, claim.deadline)
+        live = self._fabrics.wait_until_live(
             target.name,
             target.portal,
-            deadline.sooner(self._settings.connect_timeout),
+            claim.deadline.sooner(self._settings.connect_timeout),
         )
         if live is None:
             raise exception.TargetUnreachable(
@@ -277,14 +261,14 @@ class NVMeOFConnector(base.Connector):
     ) -> None:
         self._ensure_host_identity()
         address, port = network.split(target.portal)
-        settings, host = self._settings, self._host.nvme
+        settings = self._settings
         options = {
             'nqn': target.name,
             'transport': info.transport_of(target),
             'traddr': address,
             'trsvcid': str(port),
-            'hostnqn': info.host_nqn or host.host_nqn(),
-            'hostid': host.host_id(),
+            'hostnqn': info.host_nqn or self._fabrics.host_nqn(),
+            'hostid': self._fabrics.host_id(),
             'host_traddr': settings.host_traddr,
             'ctrl_loss_tmo': str(settings.ctrl_loss_tmo),
             'reconnect_delay': str(settings.reconnect_delay),
@@ -295,7 +279,7 @@ class NVMeOFConnector(base.Connector):
         }
         given = {name: value for name, value in options.items() if value}
         try:
-            host.connect(
+            self._fabrics.connect(
                 given,
                 target.link_key,
                 deadline.sooner(settings.connect_timeout),
@@ -306,10 +290,8 @@ class NVMeOFConnector(base.Connector):
 
     def _leave(
         self,
-        controller: nvme.Controller,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        controller: fabrics.Controller,
+        claim: base.Claim,
         may_remove: base.MayRemove,
     ) -> list[str]:
         """End a controller that is ours and nobody needs any more.
@@ -317,20 +299,21 @@ class NVMeOFConnector(base.Connector):
         Of one that stays, the namespaces are looked at again: what the
         storage has unmapped goes.
         """
-        host = self._host.nvme
+        target, deadline = claim.target, claim.deadline
+        holdings = claim.holdings
         if not holdings.owns_link(
             target, controller.number
         ) or holdings.shares_link(target):
             with contextlib.suppress(OSError):
-                host.rescan(controller.name, deadline)
+                self._fabrics.rescan(controller.name, deadline)
             return []
         shown_by_others = {
             namespace.disk
-            for one in host.controllers()
+            for one in self._fabrics.controllers()
             if one.name != controller.name
-            for namespace in host.namespaces(one.name)
+            for namespace in self._fabrics.namespaces(one.name)
         }
-        for namespace in host.namespaces(controller.name):
+        for namespace in self._fabrics.namespaces(controller.name):
             if namespace.disk in shown_by_others:
                 continue
             if _is(namespace, target):
@@ -345,32 +328,30 @@ class NVMeOFConnector(base.Connector):
                 return reasons
         return base.remove(
             f'controller {controller.name}',
-            lambda: host.delete(
+            lambda: self._fabrics.delete(
                 controller.name,
                 target.link_key,
-                deadline.sooner(self._settings.device_timeout),
+                self._for_device(deadline),
             ),
         )
 
     def _ensure_host_identity(self) -> None:
-        host = self._host.nvme
-        if host.host_nqn() is None or host.host_id() is None:
+        if self._fabrics.host_nqn() is None or self._fabrics.host_id() is None:
             try:
-                host.create_host_identity()
+                self._fabrics.create_host_identity()
             except OSError as error:
                 LOG.error('No name for this host in /etc/nvme: %s', error)
 
     # -- namespaces
 
     def _namespace(
-        self,
-        controller: nvme.Controller,
-        target: base.Target,
-        deadline: deadlines.Deadline,
-    ) -> nvme.Namespace:
+        self, controller: fabrics.Controller, claim: base.Claim
+    ) -> fabrics.Namespace:
+        target, deadline = claim.target, claim.deadline
+
         def scan() -> None:
             with base.answering(target):
-                self._host.nvme.rescan(controller.name, deadline)
+                self._fabrics.rescan(controller.name, deadline)
 
         if not self._shown(controller, target):
             # one that was mapped after the controller was connected
@@ -381,28 +362,30 @@ class NVMeOFConnector(base.Connector):
                 lambda event: '/nvme' in event['DEVPATH'],
                 deadline,
             )
-        found = self._host.nvme.wait_for_namespace(
+        found = self._fabrics.wait_for_namespace(
             controller.name,
             lambda one: _is(one, target),
-            deadline.sooner(self._settings.device_timeout),
+            self._for_device(deadline),
         )
         if found is None:
             raise base.not_found(target)
         return found
 
-    def _shown(self, controller: nvme.Controller, target: base.Target) -> bool:
-        found = self._host.nvme.namespaces(controller.name)
+    def _shown(
+        self, controller: fabrics.Controller, target: base.Target
+    ) -> bool:
+        found = self._fabrics.namespaces(controller.name)
         return any(_is(one, target) for one in found)
 
     def _nsid(self, path: base.Path) -> int:
         """:raises OSError: the controller has no such namespace any more"""
-        for one in self._host.nvme.namespaces(path.address):
+        for one in self._fabrics.namespaces(path.address):
             if one.disk == path.disk:
-                return int(one.nsid)
+                return one.nsid
         raise FileNotFoundError(errno.ENOENT, f'{path.disk} is gone')
 
 
-def _is(namespace: nvme.Namespace, target: base.Target) -> bool:
+def _is(namespace: fabrics.Namespace, target: base.Target) -> bool:
     return target.lun in (namespace.nsid, *namespace.identifiers)
 
 
@@ -414,8 +397,8 @@ def _chosen(identifiers: tuple[str, ...], target: base.Target) -> str:
 
 def _path(
     target: base.Target,
-    controller: nvme.Controller,
-    namespace: nvme.Namespace,
+    controller: fabrics.Controller,
+    namespace: fabrics.Namespace,
 ) -> base.Path:
     wwn = None
     if namespace.identifiers:

@@ -14,6 +14,8 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
+from attachworker.connectors.local import loops
+from attachworker.host import Host
 from attachworker.host import sysfs
 
 
@@ -25,6 +27,10 @@ class LocalConnector(base.Connector):
 
     device_type = 'local'
     assembler = base.Assembler.NONE
+
+    def __init__(self, host: Host, settings: Any) -> None:
+        super().__init__(host, settings)
+        self._loops = loops.Loops(host)
 
     @classmethod
     def options(cls) -> list[Any]:
@@ -49,43 +55,39 @@ class LocalConnector(base.Connector):
     def connect(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
+        target = claim.target
         path, disk = self._place(target)
         self._check(target, path, disk)
         self._host.verbs.check(path, *(one.disk for one in self.paths(target)))
-        with self._locks.hold(path, deadline):
+        with self._locks.hold(path, claim.deadline):
             interest.commit(f'use of {target}')
-            holdings.take(target)
+            claim.holdings.take(target)
             if disk is None:
                 interest.take_turn(f'loop device of {target}')
-                self._make_loop_device(info, target, path, holdings, deadline)
+                self._make_loop_device(info, path, claim)
             paths = self.paths(target)
         if not paths:
             raise base.not_found(target)
         return paths[0]
 
     def disconnect(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        may_remove: base.MayRemove,
+        self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
+        target, deadline = claim.target, claim.deadline
         file, _ = self._place(target)
         leftovers = self._unreturned(file)
         with self._locks.hold(file, deadline):
-            if holdings.made_device(target):
+            if claim.holdings.made_device(target):
                 leftovers += base.remove_devices(
                     self.paths(target),
                     may_remove,
-                    lambda path: self._host.loop.detach(path.disk, deadline),
+                    lambda path: self._loops.detach(path.disk, deadline),
                 )
             if not leftovers:
-                holdings.release(target)
+                claim.holdings.release(target)
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:
@@ -95,7 +97,7 @@ class LocalConnector(base.Connector):
             return [base.Path(target, disk, disk, wwn, True)]
         return [
             base.Path(target, device, device)
-            for device in self._host.loop.devices(path)
+            for device in self._loops.devices(path)
         ]
 
     def links(self, claimed: list[str]) -> list[base.Link]:
@@ -105,7 +107,7 @@ class LocalConnector(base.Connector):
         known = {self._place(target)[0] for target in targets}
         targets += [
             base.Target('', path, 0)
-            for path in sorted(set(self._host.loop.backing_files().values()))
+            for path in sorted(set(self._loops.backing_files().values()))
             if path not in known and self._allowed(path)
         ]
         return [
@@ -121,12 +123,12 @@ class LocalConnector(base.Connector):
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
         if not path.lasting:
-            self._host.loop.resize(path.disk, deadline)
+            self._loops.resize(path.disk, deadline)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
-        if path.disk in self._host.loop.backing_files():
+        if path.disk in self._loops.backing_files():
             with base.answering(path.target):
-                inode = self._host.loop.inode(path.disk, deadline)
+                inode = self._loops.inode(path.disk, deadline)
             return f'inode-{inode}'
         found = self._host.block.identifier(path.disk)
         if found is None:
@@ -187,19 +189,18 @@ class LocalConnector(base.Connector):
     def _make_loop_device(
         self,
         info: objects.ConnectionInfo,
-        target: base.Target,
         path: str,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
     ) -> None:
-        found = self._host.loop.devices(path)
+        target, holdings = claim.target, claim.holdings
+        found = self._loops.devices(path)
         for device in found:
-            self._check_same_file(device, path, deadline)
+            self._check_same_file(device, path, claim.deadline)
         if not found:
             holdings.intend_device(target)
             try:
-                self._host.loop.attach(
-                    path, info.access_mode == 'ro', deadline
+                self._loops.attach(
+                    path, info.access_mode == 'ro', claim.deadline
                 )
             except OSError as error:
                 raise exception.HostToolFailed(
@@ -219,7 +220,7 @@ class LocalConnector(base.Connector):
 
         :raises IdentityMismatch: the device is that of the older one
         """
-        found = self._host.loop.inode(device, deadline)
+        found = self._loops.inode(device, deadline)
         now = os.stat(self._inside(path)).st_ino
         if found != now:
             raise exception.IdentityMismatch(

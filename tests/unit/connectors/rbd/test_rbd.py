@@ -13,26 +13,21 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors import rbd
-from attachworker.host import verbs
+from tests.unit.on_files import on_files
 
 KEYRING = '[client.cinder]\nkey = YQ==\n'
 
 
-class StubHost:
+class Kernel:
     """Writes down what is mapped, and lets nothing be mapped."""
 
     def __init__(self) -> None:
-        self.verbs = verbs.Verbs()
-        self.rbd = self
         self.added: list[tuple[Any, ...]] = []
 
-    def at(self, portal: str, spec: str) -> list[Any]:
-        return []
-
-    def add(self, *arguments: Any, **_: Any) -> None:
+    def add(self, *arguments: Any) -> None:
         self.added.append(arguments)
 
-    def wait_for_disk(self, *_: Any) -> None:
+    def wait_for(self, *_: Any) -> None:
         return None
 
 
@@ -41,7 +36,8 @@ def mapped(
 ) -> tuple[Any, ...]:
     """What the kernel is asked for: all arguments of the verb."""
     monkeypatch.setattr(rbd.network, 'probe_any', lambda *_: None)
-    host = StubHost()
+    kernel = Kernel()
+    host: Any = on_files(monitor=kernel, rbd=kernel)
     settings = types.SimpleNamespace(
         map_timeout=30, device_timeout=10, exclusive=exclusive
     )
@@ -63,12 +59,12 @@ def mapped(
     with contextlib.suppress(exception.DeviceNotFound):
         connector.connect(
             info,
-            info.targets[0],
-            holdings,
-            deadlines.Deadline.after(20.0),
+            base.Claim(
+                info.targets[0], holdings, deadlines.Deadline.after(20.0)
+            ),
             base.Interest(),
         )
-    (arguments,) = host.added
+    (arguments,) = kernel.added
     return arguments
 
 

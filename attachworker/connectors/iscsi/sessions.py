@@ -4,6 +4,7 @@
 
 """The sessions to a target: found, made, and ended if they are ours."""
 
+import dataclasses
 from typing import Any
 
 from oslo_log import log as logging
@@ -13,68 +14,64 @@ from attachworker import exception
 from attachworker import host as host_layer
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.connectors import iscsi_record
-from attachworker.host import iscsi as host_iscsi
+from attachworker.connectors.iscsi import initiator
+from attachworker.connectors.iscsi import node_record
 from attachworker.host import network
 from attachworker.host import sysfs
 from attachworker.objects import rules
 
 LOG = logging.getLogger(__name__)
 
-_LOGGED_IN = 'LOGGED_IN'
 #: Seconds that iscsiadm gets beyond iscsid's own time-outs.
 _IPC_MARGIN = 5.0
 #: Seconds in which iscsid is told again to end a session.
 _LOGOUT_PATIENCE = 30.0
 
 
+@dataclasses.dataclass(frozen=True)
 class Sessions:
     """Callers hold the lock of the target and portal to change something.
 
-    :param settings: the options of the connector
+    :ivar settings: the options of the connector
     """
 
-    def __init__(self, host: host_layer.Host, settings: Any) -> None:
-        self._host = host
-        self._settings = settings
+    host: host_layer.Host
+    iscsi: initiator.Initiator
+    settings: Any
 
-    def of(self, target: base.Target) -> list[host_iscsi.Session]:
+    def of(self, target: base.Target) -> list[initiator.Session]:
         """All of them, whoever made them and through whichever iface.
 
         There may be several: by nr_sessions, by ifaces, or because two
         programs have logged in at the same time.
         """
-        return self._host.iscsi.sessions(
-            target.name, *network.split(target.portal)
-        )
+        return self.iscsi.sessions(target.name, *network.split(target.portal))
 
-    def ours(
-        self, target: base.Target, holdings: base.Holdings
-    ) -> list[host_iscsi.Session]:
+    def ours(self, claim: base.Claim) -> list[initiator.Session]:
         """Those of them that we have made."""
         return [
             session
-            for session in self.of(target)
-            if holdings.owns_link(target, session.sid)
+            for session in self.of(claim.target)
+            if claim.holdings.owns_link(claim.target, session.sid)
         ]
 
     def usable(
         self, info: objects.ISCSIConnectionInfo, target: base.Target
-    ) -> list[host_iscsi.Session]:
+    ) -> list[initiator.Session]:
         """Those that show what the request may expect to see.
 
         An iface that is asked for stands for a way and for a name of this
         host, so only its own sessions will do. Without one any way will, but
         not another name: storage maps volumes to names.
         """
-        wanted = iscsi_record.interface(info)
-        name = self._host.iscsi.initiator_name()
+        wanted = node_record.interface(info)
+        name = self.iscsi.name()
         return [
             session
             for session in self.of(target)
             if session.interface == wanted
             or (
-                wanted == iscsi_record.DEFAULT
+                wanted == node_record.DEFAULT
                 and session.initiator_name in (name, '')
             )
         ]
@@ -89,13 +86,13 @@ class Sessions:
         if rules.is_ip_portal(target.portal):
             return [target]
         name, port = network.split(target.portal)
-        addresses = self._host.verbs.call(
+        addresses = self.host.verbs.call(
             network.addresses,
             name,
             port,
             name='host name lookup',
             about=target.portal,
-            deadline=deadline.sooner(self._settings.login_timeout),
+            deadline=deadline.sooner(self.settings.login_timeout),
         )
         return [
             target._replace(portal=network.join(address, port))
@@ -105,118 +102,109 @@ class Sessions:
     def log_in(
         self,
         info: objects.ISCSIConnectionInfo,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
+        claim: base.Claim,
         several: bool,
-    ) -> host_iscsi.Session:
+    ) -> initiator.Session:
         """A session that is up: one that there is, or one of ours.
 
         :param several: whether other paths stand in for this one
         :raises AttachWorkerError: there is none, and none could be made
         """
+        target, holdings = claim.target, claim.holdings
         if self.usable(info, target):
-            return self._wait_for_reconnect(info, target, deadline)
-        timeout = self.login_timeout(deadline)
-        record = iscsi_record.build(
-            info, target, timeout, self._settings, several
+            return self._wait_for_reconnect(info, claim)
+        timeout = self.login_timeout(claim.deadline)
+        record = node_record.build(
+            info, target, timeout, self.settings, several
         )
         # That of a killed worker, which iscsid may still be busy with; ours
         # is then told that there is a session.
         earlier = holdings.intends_link(target)
-        last = 0 if earlier else self._host.iscsi.last_sid()
+        last = 0 if earlier else self.iscsi.last_sid()
         if not earlier:
             # A cancelled request may get no further than to the intent.
-            self._host.iscsi.late.begin(target.link_key)
+            self.iscsi.late.begin(target.link_key)
             holdings.intend_link(target, last)
         try:
-            made = self._host.iscsi.login(
+            made = self.iscsi.login(
                 target.name,
                 *network.split(target.portal),
                 record,
                 2 * timeout + _IPC_MARGIN,
-                deadline,
+                claim.deadline,
             )
-        except host_iscsi.REFUSALS:
+        except initiator.REFUSALS:
             if all(session.sid <= last for session in self.of(target)):
                 # what comes later is somebody else's
-                self._withdraw(target, holdings)
+                self._withdraw(claim)
             raise
         if not made:
             if not earlier:
                 # somebody else was quicker: the session is theirs
-                self._withdraw(target, holdings)
-            session = self._wait_for_reconnect(info, target, deadline)
+                self._withdraw(claim)
+            session = self._wait_for_reconnect(info, claim)
             if earlier:
-                self._confirm(target, holdings, session)
+                self._confirm(claim, session)
             return session
         sessions = self.usable(info, target)
         if not sessions:
-            self._withdraw(target, holdings)
+            self._withdraw(claim)
             raise exception.LoginFailed(
                 target=target.name,
                 portal=target.portal,
                 reason='the session ended right after the login',
             )
-        self._confirm(target, holdings, sessions[-1])
+        self._confirm(claim, sessions[-1])
         return sessions[-1]
 
-    def _withdraw(self, target: base.Target, holdings: base.Holdings) -> None:
+    def _withdraw(self, claim: base.Claim) -> None:
         """What comes from now on is not ours by this intent."""
-        holdings.withdraw_link(target)
-        self._host.iscsi.late.forget(target.link_key)
+        claim.holdings.withdraw_link(claim.target)
+        self.iscsi.late.forget(claim.target.link_key)
 
-    def is_login_pending(
-        self, target: base.Target, holdings: base.Holdings
-    ) -> bool:
+    def is_login_pending(self, claim: base.Claim) -> bool:
         """Whether a login of ours may end yet, that nobody waits for."""
+        target, holdings = claim.target, claim.holdings
         if holdings.cut_short or not holdings.intends_link(target):
             return False
-        if self.ours(target, holdings):
+        if self.ours(claim):
             return False  # this is it
-        patience = 2 * self._settings.login_timeout + _IPC_MARGIN
-        return self._host.iscsi.late.possible(target.link_key, patience)
+        patience = 2 * self.settings.login_timeout + _IPC_MARGIN
+        return self.iscsi.late.possible(target.link_key, patience)
 
-    def forget(self, target: base.Target, holdings: base.Holdings) -> None:
+    def forget(self, claim: base.Claim) -> None:
         """All sessions to a target have ended."""
-        holdings.forget_links(target)
-        self._host.iscsi.late.forget(target.link_key)
+        claim.holdings.forget_links(claim.target)
+        self.iscsi.late.forget(claim.target.link_key)
 
-    def _confirm(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        session: host_iscsi.Session,
-    ) -> None:
-        holdings.confirm_link(target, session.sid)
-        self._host.iscsi.late.forget(target.link_key)
+    def _confirm(self, claim: base.Claim, session: initiator.Session) -> None:
+        claim.holdings.confirm_link(claim.target, session.sid)
+        self.iscsi.late.forget(claim.target.link_key)
 
     def _wait_for_reconnect(
-        self,
-        info: objects.ISCSIConnectionInfo,
-        target: base.Target,
-        deadline: deadlines.Deadline,
-    ) -> host_iscsi.Session:
+        self, info: objects.ISCSIConnectionInfo, claim: base.Claim
+    ) -> initiator.Session:
         """A session that has lost its connection is neither up nor gone."""
+        target = claim.target
         before = self.usable(info, target)
 
-        def look() -> host_iscsi.Session | None:
+        def look() -> initiator.Session | None:
             up = [
                 session
                 for session in self.usable(info, target)
-                if session.state == _LOGGED_IN
+                if session.state == initiator.LOGGED_IN
             ]
             for session in up:
                 # the one that has the device already, so that it stays one
-                if self._host.scsi.find(session.directory, target.lun):
+                if self.host.scsi.find(session.directory, target.lun):
                     return session
             return up[0] if up else None
 
         # The kernel has no uevent for this; the slow timer does it.
-        found = self._host.uevents.wait_for(
+        found = self.host.uevents.wait_for(
             look,
             lambda _: False,
-            deadline.sooner(self._settings.login_timeout),
+            claim.deadline.sooner(self.settings.login_timeout),
         )
         if found is None:
             state = ', '.join(
@@ -228,27 +216,22 @@ class Sessions:
             )
         return found
 
-    def log_out(
-        self,
-        target: base.Target,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-    ) -> list[str]:
+    def log_out(self, claim: base.Claim) -> list[str]:
         """End those that are ours and that nothing is on any more.
 
         :returns: what could not be ended
         """
+        if claim.holdings.shares_link(claim.target):
+            return []
         leftovers = []
-        for session in self.ours(target, holdings):
-            needed = holdings.shares_link(
-                target
-            ) or not self._host.scsi.is_empty(session.directory)
-            if not needed and not self._log_out(session, deadline):
-                leftovers.append(f'session {session.sid} ({target})')
+        for session in self.ours(claim):
+            empty = self.host.scsi.is_empty(session.directory)
+            if empty and not self._log_out(session, claim.deadline):
+                leftovers.append(f'session {session.sid} ({claim.target})')
         return leftovers
 
     def _log_out(
-        self, session: host_iscsi.Session, deadline: deadlines.Deadline
+        self, session: initiator.Session, deadline: deadlines.Deadline
     ) -> bool:
         """Have iscsid end a session; whether it has.
 
@@ -263,16 +246,14 @@ class Sessions:
             if limit.passed:
                 return None
             try:
-                self._host.iscsi.logout(
-                    session, self._settings.login_timeout, limit
-                )
+                self.iscsi.logout(session, self.settings.login_timeout, limit)
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Logout of session %s: %s', session.sid, error)
             return None if sysfs.exists(session.directory) else True
 
         name = f'/{session.directory.name}'
         return bool(
-            self._host.uevents.wait_for(
+            self.host.uevents.wait_for(
                 attempt,
                 lambda event: (
                     event['ACTION'] == 'remove'
@@ -282,31 +263,7 @@ class Sessions:
             )
         )
 
-    def links(self) -> list[base.Link]:
-        """All sessions, with what is behind them."""
-        return [
-            base.Link(
-                f'session {session.sid}',
-                session.target_name,
-                frozenset(network.join(*one) for one in portals),
-                tuple(
-                    base.LinkedDevice(
-                        device.lun,
-                        device.disk,
-                        device.hctl,
-                        self._host.scsi.state(device.hctl),
-                        self._host.scsi.cached_wwn(device.hctl),
-                    )
-                    for device in self._host.scsi.devices(session.directory)
-                ),
-                session.sid,
-                session.state == _LOGGED_IN,
-                session.state,
-            )
-            for session, portals in self._host.iscsi.everything()
-        ]
-
     def login_timeout(self, deadline: deadlines.Deadline) -> int:
         """Seconds; iscsid cannot be stopped, so it has to give up first."""
-        seconds: int = self._settings.login_timeout
+        seconds: int = self.settings.login_timeout
         return max(1, min(seconds, int(deadline.remaining())))

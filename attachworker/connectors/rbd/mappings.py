@@ -6,22 +6,34 @@
 import dataclasses
 import errno
 import ipaddress
-import pathlib
 from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.host import machine
 from attachworker.host import network
 from attachworker.host import sysfs
-from attachworker.host import uevents
 from attachworker.host import verbs
 
 #: Port of a monitor that was named without.
 _MONITOR_PORT = 6789
 
+#: The names in sysfs of what is known of a mapping.
+_ATTRIBUTES = {
+    'fsid': 'cluster_fsid',
+    'pool': 'pool',
+    'pool_id': 'pool_id',
+    'namespace': 'pool_ns',
+    'image': 'name',
+    'image_id': 'image_id',
+    'snapshot': 'current_snap',
+}
+_DEVICES = 'sys/bus/rbd/devices'
 #: What the kernel calls an image that is no snapshot.
 _HEAD = '-'
 
+#: In the path of each uevent that matters.
+_PART = '/rbd'
 #: A mapping that goes or comes meanwhile; these verbs read memory alone.
 _GONE = (errno.ENOENT, errno.ENODEV)
 _BUSY = (errno.EBUSY, errno.EINPROGRESS)
@@ -78,32 +90,18 @@ class Mapping:
         )
 
 
-class RBD:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-        monitor: uevents.UeventMonitor,
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
-        self._uevents = monitor
-
+class Mappings(machine.View):
     def available(self) -> bool:
         """Whether the kernel has the driver."""
         return sysfs.exists(self._root / 'sys/bus/rbd')
 
     def mappings(self) -> list[Mapping]:
         """All that there are, whoever made them."""
-        directory = self._root / 'sys/bus/rbd/devices'
-        found = [
-            self._mapping(directory / name, int(name))
-            for name in sysfs.names(directory)
-            if name.isdigit()
+        return [
+            one
+            for name in sysfs.names(self._root / _DEVICES)
+            if (one := self._mapping(name))
         ]
-        return [one for one in found if one is not None]
 
     def at(self, portal: str, spec: str) -> list[Mapping]:
         """The mappings of an image of one cluster.
@@ -116,13 +114,12 @@ class RBD:
         """
         wanted = set(portal.split(','))
         image = spec.rpartition('/')[2].partition('@')[0]
-        directory = self._root / 'sys/bus/rbd/devices'
+        directory = self._root / _DEVICES
         return [
             one
             for name in sysfs.names(directory)
-            if name.isdigit()
-            and sysfs.read(directory / name / 'name') == image
-            and (one := self._mapping(directory / name, int(name)))
+            if sysfs.read(directory / name / 'name') == image
+            and (one := self._mapping(name))
             and one.spec == spec
             and wanted & self.monitors(one)
         ]
@@ -135,7 +132,7 @@ class RBD:
         deadline = deadlines.Deadline.after(verbs.SLOW_RETURN)
         try:
             found = self._call(
-                'monitors', mapping.number, about='', deadline=deadline
+                'rbd.monitors', deadline, mapping.number, about=''
             )
         except OSError as error:
             if error.errno not in _GONE:
@@ -153,7 +150,7 @@ class RBD:
 
         :raises OSError: why it cannot be mapped
         """
-        self._call('add', *arguments, about=about, deadline=deadline)
+        self._call('rbd.add', deadline, *arguments, about=about)
 
     def wait_for_disk(
         self, portal: str, spec: str, deadline: deadlines.Deadline
@@ -166,7 +163,7 @@ class RBD:
                     return one
             return None
 
-        return self._uevents.wait_for(look, _relevant, deadline)
+        return self._wait(look, _PART, deadline)
 
     def remove(self, mapping: Mapping, deadline: deadlines.Deadline) -> bool:
         """Unmap an image; True once the kernel no longer has it.
@@ -177,40 +174,39 @@ class RBD:
         :raises OSError: EBUSY if it stays busy, or why the kernel does not
         """
         places = (
-            self._root / 'sys/bus/rbd/devices' / str(mapping.number),
-            self._root / 'sys/class/block' / mapping.disk,
+            self._root / _DEVICES / str(mapping.number),
+            self._block(mapping.disk),
         )
-        busy: list[OSError] = []
+        busy: OSError | None = None
 
-        def look() -> bool | None:
-            if not any(map(sysfs.exists, places)):
-                busy.clear()
-                return True
-            try:
-                self._call(
-                    'remove',
-                    mapping.number,
-                    about=mapping.disk,
-                    deadline=deadline,
-                )
-            except OSError as error:
-                if error.errno in _BUSY:
-                    busy[:] = [error]
-                    return None
-                if error.errno not in _GONE:
-                    raise
-            busy.clear()
+        def attempt() -> bool | None:
+            nonlocal busy
+            if any(map(sysfs.exists, places)):
+                try:
+                    self._call(
+                        'rbd.remove',
+                        deadline,
+                        mapping.number,
+                        about=mapping.disk,
+                    )
+                except OSError as error:
+                    if error.errno in _BUSY:
+                        busy = error
+                        return None
+                    if error.errno not in _GONE:
+                        raise
+            busy = None
             return None if any(map(sysfs.exists, places)) else True
 
-        gone = False
+        gone = None
         try:
-            gone = bool(self._uevents.wait_for(look, _relevant, deadline))
+            gone = self._wait(attempt, _PART, deadline)
         except exception.DeadlineExceeded:
-            if not busy:
+            if busy is None:
                 raise
-        if busy:
-            raise busy[0]
-        return gone
+        if busy is not None:
+            raise busy
+        return bool(gone)
 
     def refresh(
         self, mapping: Mapping, deadline: deadlines.Deadline
@@ -220,81 +216,33 @@ class RBD:
         :returns: what it is now; None if it is gone
         :raises OSError: the cluster does not know it, or does not answer
         """
-        self._call(
-            'refresh', mapping.number, about=mapping.disk, deadline=deadline
-        )
-        return self.find(mapping.disk)
+        number, disk = mapping.number, mapping.disk
+        self._call('rbd.refresh', deadline, number, about=disk)
+        return self.find(disk)
 
     def find(self, disk: str) -> Mapping | None:
         """The mapping of a disk."""
         number = disk.removeprefix('rbd')
-        if number == disk or not number.isdigit():
+        return None if number == disk else self._mapping(number)
+
+    def _mapping(self, number: str) -> Mapping | None:
+        """None if there is no such number, or it goes while it is read."""
+        if not number.isdigit():
             return None
-        place = self._root / 'sys/bus/rbd/devices' / number
-        return self._mapping(place, int(number))
-
-    def wait_for_size(
-        self, mapping: Mapping, deadline: deadlines.Deadline
-    ) -> bool:
-        """True once the block device has the size that the driver knows."""
-        path = self._root / 'sys/class/block' / mapping.disk / 'size'
-
-        def look() -> bool | None:
-            return (
-                True if sysfs.read_int(path) == mapping.size // 512 else None
-            )
-
-        return bool(self._uevents.wait_for(look, _relevant, deadline))
-
-    def _mapping(self, directory: pathlib.Path, number: int) -> Mapping | None:
-        """None if it goes while it is read."""
-        names = (
-            'cluster_fsid',
-            'pool',
-            'pool_id',
-            'pool_ns',
-            'name',
-            'image_id',
-            'current_snap',
-        )
-        read = {name: sysfs.read(directory / name) for name in names}
+        directory = self._root / _DEVICES / number
+        known = {
+            field: text
+            for field, name in _ATTRIBUTES.items()
+            if (text := sysfs.read(directory / name)) is not None
+        }
         # kernels before 5.3 have no namespaces
-        read['pool_ns'] = read['pool_ns'] or ''
+        known.setdefault('namespace', '')
         size = sysfs.read_int(directory / 'size')
-        if None in read.values() or size is None:
+        if len(known) < len(_ATTRIBUTES) or size is None:
             return None
-        known = {name: value or '' for name, value in read.items()}
-        snapshot = known['current_snap']
-        return Mapping(
-            number=number,
-            fsid=known['cluster_fsid'],
-            pool=known['pool'],
-            pool_id=known['pool_id'],
-            namespace=known['pool_ns'],
-            image=known['name'],
-            image_id=known['image_id'],
-            snapshot='' if snapshot == _HEAD else snapshot,
-            size=size,
-        )
-
-    def _call(
-        self,
-        verb: str,
-        *arguments: Any,
-        about: str,
-        deadline: deadlines.Deadline,
-    ) -> Any:
-        return self._calls.call(
-            getattr(self._privileged, verb),
-            *arguments,
-            name=f'rbd.{verb}',
-            about=about,
-            deadline=deadline,
-        )
-
-
-def _relevant(event: uevents.Uevent) -> bool:
-    return '/rbd' in event['DEVPATH']
+        if known['snapshot'] == _HEAD:
+            known['snapshot'] = ''
+        return Mapping(number=int(number), size=size, **known)
 
 
 def _portal(spelled: str) -> str:

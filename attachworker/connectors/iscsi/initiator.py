@@ -13,12 +13,12 @@ from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.connectors.iscsi import late_logins
 from attachworker.host import known
-from attachworker.host import late_logins
+from attachworker.host import machine
 from attachworker.host import network
 from attachworker.host import sysfs
 from attachworker.host import system
-from attachworker.host import verbs
 
 # Exit codes of iscsiadm (its manual page, section EXIT STATUS).
 _OK = 0
@@ -31,6 +31,8 @@ _NOT_IN_TIME = 8
 _UNREACHABLE = {4: 'connection failed', 11: 'no answer to a login'}
 #: The target could not show its own secret; exit code 19 has other causes too.
 _NOT_THE_TARGET = 'received incorrect CHAP response from target'
+#: The state of a session that takes I/O.
+LOGGED_IN = 'LOGGED_IN'
 #: What the kernel says of a text that iscsid has not told it yet.
 _UNSET = '(null)'
 #: A line of a discovery's output: 'address:port,tag name'.
@@ -66,20 +68,16 @@ class Session:
     initiator_name: str
 
 
-class ISCSI:
-    def __init__(
-        self, root: pathlib.Path, privileged: Any, calls: verbs.Verbs
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
+class Initiator(machine.View):
+    def __init__(self, host: machine.Machine) -> None:
+        super().__init__(host)
         self._names = known.Known(
-            root / 'sys/class/iscsi_session', 'session', self._name
+            self._root / 'sys/class/iscsi_session', 'session', self._name
         )
         #: By portal and target, as the calls of a login are.
         self.late = late_logins.LateLogins()
 
-    def initiator_name(self) -> str | None:
+    def name(self) -> str | None:
         """This host's iSCSI name; None if it has none."""
         text = system.read(self._root, 'initiator') or ''
         for line in text.splitlines():
@@ -120,9 +118,7 @@ class ISCSI:
 
         None if it comes from none, or its session has just ended.
         """
-        device = sysfs.resolved(
-            self._root / 'sys/class/block' / disk / 'device'
-        )
+        device = sysfs.resolved(self._block(disk) / 'device')
         if device is None:
             return None
         for parent in device.parents:
@@ -158,14 +154,14 @@ class ISCSI:
         def verb(*arguments: Any) -> Any:
             self.late.begin(about)
             try:
-                return self._privileged.login(*arguments)
+                return self._machine.privileged.iscsi.login(*arguments)
             except TimeoutError:
                 # iscsiadm was killed; maybe its caller has left before
                 self.late.expect(about)
                 raise
 
         try:
-            code, message = self._calls.call(
+            code, message = self._machine.verbs.call(
                 verb,
                 target_name,
                 address,
@@ -182,15 +178,10 @@ class ISCSI:
             ) from error
         if code in (_OK, _SESSION_EXISTS):
             return bool(code == _OK)
+        # iscsid does not tell a target that cannot show its secret from other
+        # refusals that are final
         mutual = 'node.session.auth.password_in' in record
-        if code == _AUTH_FAILED or (code == _FATAL and mutual):
-            # iscsid does not tell a target that cannot show its secret from
-            # other refusals that are final
-            raise exception.AuthFailed(target=target_name, portal=portal)
-        if code in _UNREACHABLE:
-            raise exception.TargetUnreachable(
-                portal=portal, reason=_UNREACHABLE[code]
-            )
+        _refuse(code, target_name, portal, code == _FATAL and mutual)
         if code == _NO_DAEMON:
             raise exception.HostToolFailed(
                 what='iscsiadm', reason='iscsid is not running; start it'
@@ -222,15 +213,14 @@ class ISCSI:
         """
         portal = network.join(address, port)
         try:
-            code, message = self._calls.call(
-                self._privileged.discover,
+            code, message = self._call(
+                'iscsi.discover',
+                deadline,
                 address,
                 port,
                 settings,
                 timeout,
-                name='iscsi.discover',
                 about=portal,
-                deadline=deadline,
             )
         except TimeoutError as error:
             raise exception.TargetUnreachable(
@@ -238,12 +228,7 @@ class ISCSI:
             ) from error
         if code in (_OK, _NOTHING_FOUND):
             return _targets(message)
-        if code == _AUTH_FAILED or _NOT_THE_TARGET in message:
-            raise exception.AuthFailed(target='Discovery', portal=portal)
-        if code in _UNREACHABLE:
-            raise exception.TargetUnreachable(
-                portal=portal, reason=_UNREACHABLE[code]
-            )
+        _refuse(code, 'Discovery', portal, _NOT_THE_TARGET in message)
         raise exception.HostToolFailed(
             what=f'iscsiadm (discovery at {portal})',
             reason=f'exit code {code}: {_last_line(message)}',
@@ -256,13 +241,12 @@ class ISCSI:
 
         :raises HostToolFailed: iscsiadm could not end it
         """
-        code, message = self._calls.call(
-            self._privileged.logout,
+        code, message = self._call(
+            'iscsi.logout',
+            deadline,
             session.sid,
             timeout,
-            name='iscsi.logout',
             about=f'session{session.sid}',
-            deadline=deadline,
         )
         if code != _OK and sysfs.exists(session.directory):
             raise exception.HostToolFailed(
@@ -337,6 +321,19 @@ def _compressed(address: str) -> str:
     except OSError:
         return address
     return socket.inet_ntop(socket.AF_INET6, binary)
+
+
+def _refuse(code: int, target: str, portal: str, stranger: bool) -> None:
+    """Raise what an exit code of iscsiadm says of a target or portal.
+
+    :param stranger: whether the target could not show its own secret
+    """
+    if code == _AUTH_FAILED or stranger:
+        raise exception.AuthFailed(target=target, portal=portal)
+    if code in _UNREACHABLE:
+        raise exception.TargetUnreachable(
+            portal=portal, reason=_UNREACHABLE[code]
+        )
 
 
 def _targets(output: str) -> list[tuple[str, str]]:
