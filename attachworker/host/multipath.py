@@ -13,6 +13,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
+from attachworker import exception
 from attachworker.host import known
 from attachworker.host import sysfs
 from attachworker.host import uevents
@@ -348,7 +349,11 @@ class Multipath:
     ) -> None:
         try:
             self._call(verb, disk, deadline, disk)
-        except OSError:
+        except (
+            OSError,
+            exception.DeadlineExceeded,
+            exception.TargetQuarantined,
+        ):
             pass  # not yet, or never: the caller looks what has come of it
 
     def _call(

@@ -26,9 +26,8 @@ _DATABASES = ('/etc/iscsi', '/var/lib/iscsi')
 _BUILT_IN = ('default', 'iser')
 _LOCK_DIRECTORY = '/run/lock/iscsi'
 
-_name = names.rule(
-    r'(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9.:_-]{0,222}', 'an iSCSI name'
-)
+#: One word for iscsiadm, and the name of a directory.
+_name = names.rule(r'[A-Za-z0-9][!-+.0-~-]{0,222}', 'an iSCSI name')
 _ADDRESS = re.compile(r'[0-9A-Za-z.:%_-]{1,255}')
 _KEY = re.compile(r'[a-z][A-Za-z0-9_.\[\]]{0,63}')
 _iface = names.rule(

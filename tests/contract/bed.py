@@ -172,6 +172,7 @@ class Bed(abc.ABC):
         resizable: bool = False,
         mapped: bool = True,
         block_size: int = 512,
+        target_name: str | None = None,
     ) -> Volume:
         """A new volume, mapped on a target.
 
@@ -179,6 +180,7 @@ class Bed(abc.ABC):
         :param resizable: it can be grown later
         :param mapped: False: see :meth:`remap`
         :param block_size: the logical one, bytes
+        :param target_name: of a new target; None: a usual one
         """
 
     def create_local_volume(self, size: int = 32 * 1024 * 1024) -> Volume:

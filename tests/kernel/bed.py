@@ -69,6 +69,7 @@ class KernelBed(bed.Bed):
         mapped: bool = True,
         block_size: int = 512,
         serial: uuid.UUID | None = None,
+        target_name: str | None = None,
     ) -> bed.Volume:
         """See :class:`tests.contract.bed.Bed`.
 
@@ -81,7 +82,9 @@ class KernelBed(bed.Bed):
         if on is None:
             addresses = lio.ADDRESSES[:portals]
             target = self._create_target(
-                f'iqn.2010-10.org.openstack:{name}', addresses, chap
+                target_name or f'iqn.2010-10.org.openstack:{name}',
+                addresses,
+                chap,
             )
             listens = tuple(lio.portal(address) for address in addresses)
         else:

@@ -85,6 +85,8 @@ class Guest:
             'LAB_RESULTS': GUEST_RESULTS,
             'LAB_RESULTS_ON_HOST': str(self.results),
             'LAB_VENV': str(venv),
+            # In /tmp it would see what this machine writes there meanwhile.
+            'TMPDIR': '/dev/shm',
         }
 
     def start(self, argv: list[str]) -> None:

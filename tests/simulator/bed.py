@@ -108,6 +108,7 @@ class SimulatedBed(bed.Bed):
         resizable: bool = False,
         mapped: bool = True,
         block_size: int = 512,
+        target_name: str | None = None,
     ) -> bed.Volume:
         made = self.control(
             'create_volume',
@@ -118,6 +119,7 @@ class SimulatedBed(bed.Bed):
             lun=lun,
             mapped=mapped,
             block_size=block_size,
+            target_name=target_name,
         )
         return _volume(made)
 

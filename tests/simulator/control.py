@@ -43,12 +43,15 @@ class Controls:
         lun: int | None = None,
         mapped: bool = True,
         block_size: int = 512,
+        target_name: str | None = None,
     ) -> dict[str, Any]:
         """Make a volume, on a new target unless one is named."""
         if target is None:
             names = [self._machine.portals.create() for _ in range(portals)]
             pair = (chap[0], chap[1]) if chap else None
-            found = self._machine.storage.create_target(tuple(names), pair)
+            found = self._machine.storage.create_target(
+                tuple(names), pair, target_name
+            )
         else:
             known = self._machine.storage.target(target)
             if known is None:

@@ -114,9 +114,12 @@ class Storage:
             return sorted(target.luns) if target else []
 
     def create_target(
-        self, portals: tuple[str, ...], chap: tuple[str, str] | None
+        self,
+        portals: tuple[str, ...],
+        chap: tuple[str, str] | None,
+        name: str | None = None,
     ) -> Target:
-        name = f'iqn.2010-10.org.openstack:volume-{uuid.uuid4()}'
+        name = name or f'iqn.2010-10.org.openstack:volume-{uuid.uuid4()}'
         target = Target(name, portals, chap)
         with self._lock:
             self._targets[name] = target

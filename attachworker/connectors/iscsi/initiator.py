@@ -62,17 +62,17 @@ class Session:
     host: int
     target_id: int
     target_name: str
-    state: str
     directory: pathlib.Path
-    interface: str
-    initiator_name: str
+    state: str = ''
+    interface: str = ''
+    initiator_name: str = ''
 
 
 class Initiator(machine.View):
     def __init__(self, host: machine.Machine) -> None:
         super().__init__(host)
-        self._names = known.Known(
-            self._root / 'sys/class/iscsi_session', 'session', self._name
+        self._lasting = known.Known(
+            self._root / 'sys/class/iscsi_session', 'session', self._read
         )
         #: By portal and target, as the calls of a login are.
         self.late = late_logins.LateLogins()
@@ -96,22 +96,19 @@ class Initiator(machine.View):
         """
         wanted = target_name.lower()
         found = [
-            session
-            for name, target in self._names.all().items()
-            if target == wanted
-            and (session := self._session(_sid(name))) is not None
+            self._now(session)
+            for session in self._lasting.all().values()
+            if session.target_name.lower() == wanted
             and (address, port) in self._portals(session)
         ]
         return sorted(found, key=lambda session: session.sid)
 
     def everything(self) -> list[tuple[Session, list[tuple[str, int]]]]:
         """All sessions, oldest first, with their portals."""
-        found = [self._session(sid) for sid in sorted(self._sids())]
-        return [
-            (session, self._portals(session))
-            for session in found
-            if session is not None
-        ]
+        found = sorted(
+            self._lasting.all().values(), key=lambda session: session.sid
+        )
+        return [(self._now(one), self._portals(one)) for one in found]
 
     def session_of(self, disk: str) -> tuple[Session, tuple[str, int]] | None:
         """The session that a disk comes from, and the portal it was made for.
@@ -123,7 +120,7 @@ class Initiator(machine.View):
             return None
         for parent in device.parents:
             if parent.name.startswith('session'):
-                session = self._session(int(parent.name[len('session') :]))
+                session = self._lasting.get(parent.name)
                 portals = self._portals(session) if session else None
                 return (session, portals[0]) if session and portals else None
         return None
@@ -261,30 +258,31 @@ class Initiator(machine.View):
             if name.startswith('session')
         ]
 
-    def _name(self, session: str) -> str | None:
-        """Of its target, in lower case; None until iscsid has told it."""
-        place = self._root / 'sys/class/iscsi_session' / session
-        name = sysfs.read(place / 'targetname')
-        return name.lower() if name and name != _UNSET else None
-
-    def _session(self, sid: int) -> Session | None:
-        attributes = self._root / f'sys/class/iscsi_session/session{sid}'
-        name = sysfs.read(attributes / 'targetname')
-        if not name:
+    def _read(self, name: str) -> Session | None:
+        """What stays of a session; None until iscsid has told its target."""
+        place = self._root / 'sys/class/iscsi_session' / name
+        target = sysfs.read(place / 'targetname')
+        directory = sysfs.resolved(place / 'device')
+        if target in (None, '', _UNSET) or directory is None:
             return None
-        directory = sysfs.resolved(attributes / 'device')
-        if directory is None:
-            return None  # it ended meanwhile
         host = directory.parent.name.removeprefix('host')
         return Session(
-            sid=sid,
+            sid=_sid(name),
             host=int(host) if host.isdigit() else -1,
-            target_id=sysfs.read_int(attributes / 'target_id') or 0,
-            target_name=name,
-            state=sysfs.read(attributes / 'state') or '',
+            target_id=sysfs.read_int(place / 'target_id') or 0,
+            target_name=str(target),
             directory=directory,
-            interface=sysfs.read(attributes / 'ifacename') or '',
-            initiator_name=sysfs.read(attributes / 'initiatorname') or '',
+        )
+
+    def _now(self, session: Session) -> Session:
+        """A session with what may change about it."""
+        place = self._root / f'sys/class/iscsi_session/session{session.sid}'
+        state, interface, name = (
+            sysfs.read(place / attribute) or ''
+            for attribute in ('state', 'ifacename', 'initiatorname')
+        )
+        return dataclasses.replace(
+            session, state=state, interface=interface, initiator_name=name
         )
 
     def _portals(self, session: Session) -> list[tuple[str, int]]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from attachworker import deadline as deadlines
+from attachworker import exception
 from attachworker.host import multipath
 from attachworker.host import uevents
 from attachworker.host import verbs
@@ -29,6 +30,15 @@ class Here(verbs.Verbs):
         self, verb: Callable[..., Any], *arguments: Any, **about: Any
     ) -> Any:
         return verb(*arguments)
+
+
+class Slow(verbs.Verbs):
+    """No verb returns in the time that is left."""
+
+    def call(
+        self, verb: Callable[..., Any], *arguments: Any, **about: Any
+    ) -> Any:
+        raise exception.DeadlineExceeded(step=about['name'])
 
 
 class Daemon:
@@ -54,6 +64,8 @@ class Daemon:
         if self.refusals:
             raise self.refusals.pop(0)
         self.queueing.append((map_name, queue))
+
+    def make_map(self, disk: str) -> None: ...
 
     def resize_map(self, map_name: str) -> None:
         self.resized.append(map_name)
@@ -285,6 +297,19 @@ def test_a_map_that_multipathd_is_about_to_learn_of(
     daemon.refusals = [BUSY] * 1000
     with pytest.raises(OSError, match='multipathd: fail'):
         restless.working(MAP, deadlines.Deadline.after(0.1))
+
+
+def test_a_map_that_does_not_come_in_time_is_no_deadline_that_has_passed(
+    tmp_path: pathlib.Path, source: fake_uevents.FakeSource
+) -> None:
+    # Given a disk without a map, and a multipathd that is slow to answer
+    (tmp_path / 'sys/class/block/sda/holders').mkdir(parents=True)
+    monitor = uevents.UeventMonitor(source, fallback_interval=0.01)
+    slow = multipath.Multipath(tmp_path, Daemon(), Slow(), monitor)
+    # When its map is waited for, then there is none yet, and that is all
+    limit = deadlines.Deadline.after(0.2)
+    assert slow.wait_for(WWID, ['sda'], 1, True, limit) is None
+    monitor.close()
 
 
 def test_a_resize_waits_for_a_daemon_that_died(
