@@ -11,16 +11,15 @@ from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker import flows
 from attachworker import objects
-from attachworker.flows import attach
-from attachworker.flows import discover
-from attachworker.flows import engine
 from attachworker.host import encryption as host_encryption
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import Holdings
 from attachworker.journal import if_without_secrets
 from attachworker.journal import without_secrets
+from attachworker.operations import engine
 from attachworker.operations import handler
 from attachworker.operations import late_paths
 from attachworker.operations.operation import Operation
@@ -102,14 +101,14 @@ class AttachHandler(handler.BaseHandler):
         """Attach, after finding the targets that the request does not name."""
         if run.info.is_complete(run.multipath):
             steps.prefer_shared(run)
-            return self.run_flow(operation, attach.build(run), run)
-        found = self.run_flow(operation, discover.build(run), run)
+            return self.run_flow(operation, flows.attach(run), run)
+        found = self.run_flow(operation, flows.discover(run), run)
         if found.error is not None:
             return found
         run.targets = found.results['targets']
         run.info = run.info.with_targets(run.targets)
         steps.prefer_shared(run)
-        outcome = self.run_flow(operation, attach.build(run), run)
+        outcome = self.run_flow(operation, flows.attach(run), run)
         return dataclasses.replace(
             outcome, timings=found.timings | outcome.timings
         )
@@ -139,7 +138,7 @@ class AttachHandler(handler.BaseHandler):
         if not more:
             run.targets = targets
         run.kept = frozenset(filter(connector.paths, targets))
-        outcome = self.run_flow(operation, attach.build(run), run)
+        outcome = self.run_flow(operation, flows.attach(run), run)
         if outcome.error is not None:
             result = self.undone(operation, outcome, run)
             self.conclude(operation, result)

@@ -5,8 +5,8 @@
 """Detach: the flow, and what it means for the journal."""
 
 from attachworker import exception
+from attachworker import flows
 from attachworker import objects
-from attachworker.flows import detach
 from attachworker.journal import AttachmentRecord
 from attachworker.operations import handler
 from attachworker.operations.operation import Operation
@@ -74,7 +74,7 @@ class DetachHandler(handler.BaseHandler):
         held = run.holdings.paths(type(info.targets[0]))
         targets = {target.key: target for target in (*info.targets, *held)}
         run.targets = list(targets.values())
-        outcome = self.run_flow(operation, detach.build(run), run)
+        outcome = self.run_flow(operation, flows.detach(run), run)
         if outcome.error is None:
             result = self.succeeded(operation, outcome, run)
             gone = operation.request.attachment_id

@@ -5,8 +5,8 @@
 import dataclasses
 
 from attachworker import exception
+from attachworker import flows
 from attachworker import objects
-from attachworker.flows import extend
 from attachworker.host import encryption
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
@@ -59,7 +59,7 @@ class ExtendHandler(handler.BaseHandler):
             expected_size=operation.request.expected_size,
         )
         run.opened = device.path == encryption.path_of(run.mapping)
-        outcome = self.run_flow(operation, extend.build(run), run)
+        outcome = self.run_flow(operation, flows.extend(run), run)
         if outcome.error is not None:
             result = self.undone(operation, outcome, run)
             self.conclude(operation, result)

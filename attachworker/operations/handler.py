@@ -8,20 +8,21 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-from taskflow import flow as flows
+from taskflow.flow import Flow
 
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import Connectors
-from attachworker.flows import engine
 from attachworker.host import Host
 from attachworker.host import locks
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Database
 from attachworker.journal import Holdings
 from attachworker.journal import Records
+from attachworker.operations import engine
 from attachworker.operations.operation import Operation
 from attachworker.tasks.run import Run
+from attachworker.telemetry.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Services:
     :ivar boot_id: of the running kernel
     :ivar executor: threads for flows, shared by all of them
     :ivar grace: seconds for undoing beyond the deadline
-    :ivar observe: makes the observer of one operation's steps
+    :ivar observe: tells listeners of the steps of an operation
     :ivar clean_later: has what is left of an attachment put back later
     :ivar volumes: locks, by the identity of volumes
     :ivar limits: further fields of a Run that bound its waits, in seconds
@@ -45,7 +46,7 @@ class Services:
     boot_id: str
     executor: Any
     grace: float
-    observe: Callable[[Operation], engine.Observer]
+    observe: Callable[[Operation], Progress]
     clean_later: Callable[[str], None]
     volumes: locks.NamedLocks = dataclasses.field(
         default_factory=locks.NamedLocks
@@ -90,7 +91,7 @@ class BaseHandler:
         )
 
     def run_flow(
-        self, operation: Operation, flow: flows.Flow, run: Run
+        self, operation: Operation, flow: Flow, run: Run
     ) -> engine.Outcome:
         several = len(run.targets) > 1
         return engine.run(

@@ -45,7 +45,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/rpc/acceptance.py': frozenset({'RequestAcceptance.accept'}),
     'attachworker/rpc/listener.py': frozenset({'JournalingListener.__call__'}),
     # The top of a flow: whatever a task raised becomes its outcome.
-    'attachworker/flows/engine.py': frozenset({'run'}),
+    'attachworker/operations/engine.py': frozenset({'run'}),
     # The top of the thread that receives uevents: none may end it.
     'attachworker/host/uevents.py': frozenset({'UeventMonitor._run'}),
     # Hands the error of a thread that may hang to whoever waits for it.

@@ -34,7 +34,7 @@ LAYERS: dict[str, frozenset[str]] = {
     # The composition root builds all parts.
     'service': BUS
     | {'conf', 'connectors', 'connectors.base'}
-    | {'dispatcher', 'flows', 'host', 'journal', 'operations', 'privileged'}
+    | {'dispatcher', 'host', 'journal', 'operations', 'privileged'}
     | {'recovery', 'rpc', 'rpcapi', 'tasks', 'telemetry'},
     # Callers load the transport and the serializer: their package must load
     # nothing else.
@@ -43,12 +43,12 @@ LAYERS: dict[str, frozenset[str]] = {
     'rpc.serializer': frozenset({'objects', 'rpc.secrets'}),
     'rpc.secrets': frozenset({'objects'}),
     'rpc.transport': frozenset({'objects'}),
-    'recovery': frozenset({'operations', 'flows', 'journal', 'objects'}),
+    'recovery': frozenset({'operations', 'journal', 'objects'}),
     # A handler fills a flow with what the run of its tasks shares.
     'operations': frozenset({'dispatcher', 'flows', 'journal', 'objects'})
     | {'connectors', 'connectors.base', 'host', 'tasks', 'telemetry'},
-    'dispatcher': frozenset({'flows', 'journal', 'objects'}),
-    'flows': frozenset({'tasks', 'telemetry', 'objects'}),
+    'dispatcher': frozenset(),
+    'flows': frozenset({'tasks'}),
     'tasks': frozenset({'connectors.base', 'host', 'objects'}),
     # The loader of the plugins.
     'connectors.__init__': frozenset({'connectors.base', 'host', 'conf'}),

@@ -15,12 +15,12 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.flows import engine
 from attachworker.host import block
 from attachworker.host import multipath
 from attachworker.host import scsi
 from attachworker.host import threads
 from attachworker.host import verbs
+from attachworker.operations import engine
 from attachworker.tasks.run import Run
 from tests.unit.objects import shapes
 from tests.unit.tasks import fake_encryption

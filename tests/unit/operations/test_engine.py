@@ -8,11 +8,11 @@ from typing import Any
 
 import futurist
 import pytest
-from taskflow import flow as flows
+from taskflow.flow import Flow
 from taskflow.patterns import linear_flow
 from taskflow.patterns import unordered_flow
 
-from attachworker.flows import engine
+from attachworker.operations import engine
 from attachworker.tasks import base
 from tests.unit.tasks import runs
 
@@ -42,11 +42,11 @@ def fail(error: BaseException) -> Any:
     return act
 
 
-def linear(*steps: base.Task) -> flows.Flow:
+def linear(*steps: base.Task) -> Flow:
     return linear_flow.Flow('test').add(*steps)
 
 
-def unordered(*steps: base.Task) -> flows.Flow:
+def unordered(*steps: base.Task) -> Flow:
     return unordered_flow.Flow('test').add(*steps)
 
 
