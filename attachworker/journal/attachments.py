@@ -282,6 +282,16 @@ class AttachmentRecord:
             self, state=self.state.when_taken_down(), again=None
         )
 
+    def with_device(self, device: objects.DeviceInfo) -> 'AttachmentRecord':
+        """As the caller is told of it."""
+        return dataclasses.replace(
+            self,
+            state=AttachmentState.DEGRADED
+            if device.degraded
+            else AttachmentState.ATTACHED,
+            device=device.obj_to_primitive(),
+        )
+
     def with_state(self, state: AttachmentState) -> 'AttachmentRecord':
         return dataclasses.replace(self, state=state)
 

@@ -19,12 +19,12 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.journal import Call
 from attachworker.journal import Records
-from attachworker.operations.intake import Operations
-from attachworker.operations.operation import Operation
-from attachworker.operations.operation import Request
 from attachworker.rpc import listener
 from attachworker.rpc import serializer
 from attachworker.rpc.secrets import WireSecrets
+from attachworker.worker.intake import Operations
+from attachworker.worker.operation import Operation
+from attachworker.worker.operation import Request
 
 LOG = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ import oslo_messaging as messaging
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.operations.inventory import Inventory
-from attachworker.operations.operation import Operation
 from attachworker.rpc import serializer
 from attachworker.rpc import transport
 from attachworker.rpc.secrets import WireSecrets
+from attachworker.worker.inventory import Inventory
+from attachworker.worker.operation import Operation
 
 #: What callers can bring about: answered as an RPC error, not as a bug.
 _EXPECTED = (

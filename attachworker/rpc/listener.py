@@ -25,9 +25,9 @@ from oslo_messaging._drivers import common as driver_common
 from oslo_messaging.rpc import server as rpc_server
 
 from attachworker.journal import Call
-from attachworker.operations.operation import Operation
 from attachworker.rpc import signs
 from attachworker.rpc import transport as bus
+from attachworker.worker.operation import Operation
 
 LOG = logging.getLogger(__name__)
 

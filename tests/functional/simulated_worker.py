@@ -13,11 +13,11 @@ import sys
 import threading
 from typing import Any
 
-from attachworker import dispatcher
-from attachworker import service
 from attachworker.cmd import worker
 from attachworker.host import Host
 from attachworker.rpc import acceptance
+from attachworker.worker import dispatcher
+from attachworker.worker import service
 from tests.simulator import client
 
 _accept = acceptance.RequestAcceptance.accept

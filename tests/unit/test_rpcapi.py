@@ -30,7 +30,7 @@ HOST_SIDE = (
     'pyudev',
     'oslo_privsep',
     'attachworker.journal',
-    'attachworker.service',
+    'attachworker.worker',
 )
 
 

@@ -29,11 +29,11 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     # Code of others, which must not keep the worker from starting.
     'attachworker/connectors/__init__.py': frozenset({'Connectors.__init__'}),
     # The top of each thread of the pool, and of the one that watches.
-    'attachworker/dispatcher.py': frozenset(
+    'attachworker/worker/dispatcher.py': frozenset(
         {'Dispatcher._serve', 'Dispatcher._watch'}
     ),
     # The top of an operation: even a bug must end in a result.
-    'attachworker/operations/operation.py': frozenset(
+    'attachworker/worker/operation.py': frozenset(
         {'Operation.run', 'Operation._break_down'}
     ),
     # Rows that any version, or a broken disk, may have written.
@@ -45,7 +45,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/rpc/acceptance.py': frozenset({'RequestAcceptance.accept'}),
     'attachworker/rpc/listener.py': frozenset({'JournalingListener.__call__'}),
     # The top of a flow: whatever a task raised becomes its outcome.
-    'attachworker/operations/engine.py': frozenset({'run'}),
+    'attachworker/worker/engine.py': frozenset({'run'}),
     # The top of the thread that receives uevents: none may end it.
     'attachworker/host/uevents.py': frozenset({'UeventMonitor._run'}),
     # Hands the error of a thread that may hang to whoever waits for it.
@@ -80,7 +80,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
 CONF_READERS = (
     'attachworker/cmd/',
     'attachworker/conf/',
-    'attachworker/service.py',
+    'attachworker/worker/service.py',
     'attachworker/connectors/__init__.py',
     # The helper process has no composition root; it sets a default of
     # oslo.privsep and reads nothing.

@@ -24,7 +24,7 @@ BUS = frozenset({'rpc.transport', 'rpc.serializer', 'rpc.secrets', 'objects'})
 #: The longest name that fits a module is its layer.
 LAYERS: dict[str, frozenset[str]] = {
     # The command line checks its input and prints results by itself.
-    'cmd': BUS | {'service', 'rpcapi', 'client', 'conf'},
+    'cmd': BUS | {'worker.service', 'rpcapi', 'client', 'conf'},
     # Reads the journal, and looks at the host, where no worker runs.
     'cmd.status': frozenset({'cmd', 'conf', 'host', 'journal', 'objects'})
     | {'cmd.check', 'cmd.upgrade'},
@@ -32,22 +32,20 @@ LAYERS: dict[str, frozenset[str]] = {
     'cmd.check': frozenset({'client', 'cmd.settings', 'connectors', 'host'}),
     'cmd.settings': frozenset(),
     # The composition root builds all parts.
-    'service': BUS
-    | {'conf', 'connectors', 'connectors.base'}
-    | {'dispatcher', 'host', 'journal', 'operations', 'privileged'}
-    | {'recovery', 'rpc', 'rpcapi', 'tasks', 'telemetry'},
+    'worker.service': BUS
+    | {'conf', 'connectors', 'connectors.base', 'host', 'journal'}
+    | {'privileged', 'rpc', 'rpcapi', 'tasks', 'telemetry'}
+    | {'worker'},
     # Callers load the transport and the serializer: their package must load
     # nothing else.
     'rpc.__init__': frozenset(),
-    'rpc': BUS | {'journal', 'dispatcher', 'operations'},
+    'rpc': BUS | {'journal', 'worker'},
     'rpc.serializer': frozenset({'objects', 'rpc.secrets'}),
     'rpc.secrets': frozenset({'objects'}),
     'rpc.transport': frozenset({'objects'}),
-    'recovery': frozenset({'operations', 'journal', 'objects'}),
     # A handler fills a flow with what the run of its tasks shares.
-    'operations': frozenset({'dispatcher', 'flows', 'journal', 'objects'})
+    'worker': frozenset({'flows', 'journal', 'objects'})
     | {'connectors', 'connectors.base', 'host', 'tasks', 'telemetry'},
-    'dispatcher': frozenset(),
     'flows': frozenset({'tasks'}),
     'tasks': frozenset({'connectors.base', 'host', 'objects'}),
     # The loader of the plugins.

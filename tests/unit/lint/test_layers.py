@@ -21,10 +21,10 @@ def findings(path: str, text: str) -> list[lint.Finding]:
 @pytest.mark.parametrize(
     ('path', 'text'),
     [
-        ('cmd/worker.py', 'from attachworker import service'),
-        ('service.py', 'from attachworker.connectors import load'),
+        ('cmd/worker.py', 'from attachworker.worker import service'),
+        ('worker/service.py', 'from attachworker.connectors import load'),
         ('rpc/endpoint.py', 'from attachworker.rpc import replies'),
-        ('operations/attach.py', 'from attachworker import flows'),
+        ('worker/attach.py', 'from attachworker import flows'),
         ('flows.py', 'from attachworker.tasks import connect'),
         ('tasks/connect.py', 'from attachworker.connectors import base'),
         ('tasks/connect.py', 'from attachworker.connectors.base import A'),
@@ -73,9 +73,9 @@ def test_downward_imports_are_fine(path: str, text: str) -> None:
         ('rpc/endpoint.py', 'from attachworker import flows'),
         ('rpcapi.py', 'from attachworker.rpc import listener'),
         ('rpcapi.py', 'import attachworker.host'),
-        ('journal.py', 'from attachworker import dispatcher'),
-        ('service.py', 'from attachworker.cmd import worker'),
-        ('__init__.py', 'from attachworker import service'),
+        ('journal.py', 'from attachworker.worker import dispatcher'),
+        ('worker/service.py', 'from attachworker.cmd import worker'),
+        ('__init__.py', 'from attachworker.worker import service'),
         ('flows.py', 'def f():\n    import attachworker.host.scsi'),
     ],
 )

@@ -16,20 +16,20 @@ import pytest
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.dispatcher import Dispatcher
 from attachworker.journal import Call
 from attachworker.journal import Database
 from attachworker.journal import Records
 from attachworker.journal import Sealer
-from attachworker.operations.intake import Operations
-from attachworker.operations.inventory import Inventory
 from attachworker.rpc import acceptance
 from attachworker.rpc import endpoint
 from attachworker.rpc import listener
 from attachworker.rpc import serializer
+from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.intake import Operations
+from attachworker.worker.inventory import Inventory
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
-from tests.unit.operations import handlers
+from tests.unit.worker import handlers
 
 PATIENCE = 10.0
 WAITING = 2

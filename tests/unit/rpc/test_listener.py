@@ -19,13 +19,13 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.journal import Call
-from attachworker.operations.operation import Operation
 from attachworker.rpc import endpoint
 from attachworker.rpc import listener
 from attachworker.rpc import transport as bus
+from attachworker.worker.operation import Operation
 from tests import harness
 from tests.functional import caller
-from tests.unit.operations import handlers
+from tests.unit.worker import handlers
 
 PATIENCE = 10.0
 

@@ -14,7 +14,7 @@ from attachworker import flows
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.host import multipath
-from attachworker.operations import engine
+from attachworker.worker import engine
 from tests.unit.tasks import runs
 
 OTHER = '36001406' + 25 * '0'

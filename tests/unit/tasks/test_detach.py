@@ -8,7 +8,7 @@ import pytest
 from attachworker import exception
 from attachworker import flows
 from attachworker.connectors import base as connectors
-from attachworker.operations import engine
+from attachworker.worker import engine
 from tests.unit.tasks import runs
 
 

@@ -11,7 +11,7 @@ from attachworker import flows
 from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import encryption
-from attachworker.operations import engine
+from attachworker.worker import engine
 from tests.unit.tasks import fake_encryption
 from tests.unit.tasks import runs
 

@@ -8,7 +8,7 @@ from attachworker import exception
 from attachworker import flows
 from attachworker.connectors import base as connectors
 from attachworker.host import multipath
-from attachworker.operations import engine
+from attachworker.worker import engine
 from tests.unit.tasks import runs
 
 OLD, NEW = 4096, 8192

@@ -9,7 +9,7 @@ from attachworker import flows
 from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import multipath
-from attachworker.operations import engine
+from attachworker.worker import engine
 from tests.unit.tasks import runs
 
 OTHER = '36001405' + 25 * '1'

@@ -18,11 +18,11 @@ from attachworker import objects
 from attachworker.journal import Database
 from attachworker.journal import Records
 from attachworker.journal import Sealer
-from attachworker.operations.intake import Operations
-from attachworker.operations.operation import Operation
+from attachworker.worker.intake import Operations
+from attachworker.worker.operation import Operation
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
-from tests.unit.operations import handlers
+from tests.unit.worker import handlers
 
 
 def ended(operation: Any) -> objects.OperationResult:

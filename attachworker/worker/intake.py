@@ -9,24 +9,22 @@ import datetime
 import math
 import threading
 from typing import Any
-import uuid
 
 from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
-from attachworker.dispatcher import Dispatcher
-from attachworker.journal import AttachmentRecord
 from attachworker.journal import Call
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
 from attachworker.journal import Sealer
 from attachworker.journal import without_secrets
 from attachworker.journal.reading import legible
-from attachworker.operations.operation import Handler
-from attachworker.operations.operation import Operation
-from attachworker.operations.operation import Request
+from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.operation import Handler
+from attachworker.worker.operation import Operation
+from attachworker.worker.operation import Request
 
 LOG = logging.getLogger(__name__)
 
@@ -184,46 +182,8 @@ class Operations:
         with self._lock:
             self._queue(operation)
 
-    def give_up(
-        self, record: RequestRecord, error: exception.RecordUnreadable
-    ) -> None:
-        """End a request of which :meth:`recall` makes nothing.
-
-        :raises JournalUnavailable: nothing was changed
-        """
-        result = objects.OperationResult(
-            request_id=record.request_id,
-            attachment_id=record.attachment_id,
-            operation=record.operation,
-            status='failed',
-            error=objects.OperationError.from_exception(
-                exception.OperationCancelled(step='its end')
-                if record.cancelled
-                else error
-            ),
-        )
-        self._records.finish(
-            record.request_id,
-            result.obj_to_primitive(),
-            None,
-            None,
-            record.cancelled,
-        )
-
-    def recall_attach(self, record: AttachmentRecord) -> objects.AttachRequest:
-        """A new request for an attachment that a reboot has taken away.
-
-        :raises RecordUnreadable: what the journal has makes no sense
-        """
-        with legible(f'attachment {record.attachment_id}'):
-            request: objects.AttachRequest = _object(record.again)
-            request.request_id = str(uuid.uuid4())
-            request.reply_to = None
-            request.deadline_seconds = None
-        return request
-
     def attach_again(self, request: objects.AttachRequest) -> None:
-        """Accept what :meth:`recall_attach` has made, however much waits."""
+        """Accept a request of the worker itself, however much waits."""
         with self._lock:
             self._accept('attach', request, None)
 

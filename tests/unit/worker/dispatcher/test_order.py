@@ -11,13 +11,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 import pytest
 
-from attachworker import dispatcher as dispatchers
 from attachworker import exception
-from tests.unit.dispatcher.jobs import PATIENCE
-from tests.unit.dispatcher.jobs import Job
-from tests.unit.dispatcher.jobs import Make
-from tests.unit.dispatcher.jobs import add
-from tests.unit.dispatcher.jobs import settle
+from attachworker.worker import dispatcher as dispatchers
+from tests.unit.worker.dispatcher.jobs import PATIENCE
+from tests.unit.worker.dispatcher.jobs import Job
+from tests.unit.worker.dispatcher.jobs import Make
+from tests.unit.worker.dispatcher.jobs import add
+from tests.unit.worker.dispatcher.jobs import settle
 
 
 def test_of_one_attachment_one_operation_runs(make: Make) -> None:

@@ -14,15 +14,15 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
-from attachworker.dispatcher import Dispatcher
 from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.journal import without_secrets
-from attachworker.operations.intake import Operations
-from attachworker.operations.operation import Operation
+from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.intake import Operations
+from attachworker.worker.operation import Operation
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
-from tests.unit.operations import handlers
+from tests.unit.worker import handlers
 
 
 def ended(operation: Any) -> objects.OperationResult:

@@ -15,12 +15,12 @@ from prometheus_client.core import GaugeMetricFamily
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors import Connectors
-from attachworker.dispatcher import Dispatcher
 from attachworker.host import Host
 from attachworker.journal import Database
 from attachworker.journal import Ledger
 from attachworker.journal import Records
-from attachworker.operations.cleanup import Cleanup
+from attachworker.worker.cleanup import Cleanup
+from attachworker.worker.dispatcher import Dispatcher
 
 LOG = logging.getLogger(__name__)
 

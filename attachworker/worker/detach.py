@@ -8,11 +8,11 @@ from attachworker import exception
 from attachworker import flows
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
-from attachworker.operations import handler
-from attachworker.operations.operation import Operation
+from attachworker.worker.operation import Handler
+from attachworker.worker.operation import Operation
 
 
-class DetachHandler(handler.BaseHandler):
+class DetachHandler(Handler):
     status = 'detached'
 
     def attachment_id(self, request: objects.DetachRequest) -> str:
@@ -86,7 +86,7 @@ class DetachHandler(handler.BaseHandler):
         """From here on the attachment is not what it was."""
         known = self._known(request)
         if known is not None:
-            self.services.records.put_attachment(known.being_taken_down())
+            self._records.put_attachment(known.being_taken_down())
 
     def _failed(
         self, operation: Operation, result: objects.OperationResult
@@ -103,7 +103,7 @@ class DetachHandler(handler.BaseHandler):
     ) -> AttachmentRecord | None:
         if not request.attachment_id:
             return None
-        records = self.services.records
+        records = self._records
         if request.force and request.connection_info is not None:
             # All that is needed is in the request, and what is ours.
             return records.readable(request.attachment_id)

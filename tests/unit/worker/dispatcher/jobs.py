@@ -7,7 +7,7 @@ from collections.abc import Callable
 import math
 import threading
 
-from attachworker import dispatcher as dispatchers
+from attachworker.worker import dispatcher as dispatchers
 
 PATIENCE = 10.0
 

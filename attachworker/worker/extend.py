@@ -10,9 +10,9 @@ from attachworker import objects
 from attachworker.host import encryption
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
-from attachworker.operations import handler
-from attachworker.operations import late_paths
-from attachworker.operations.operation import Operation
+from attachworker.worker import late_paths
+from attachworker.worker.operation import Handler
+from attachworker.worker.operation import Operation
 
 _EXTENDED = (
     AttachmentState.ATTACHED,
@@ -21,19 +21,14 @@ _EXTENDED = (
 )
 
 
-class ExtendHandler(handler.BaseHandler):
+class ExtendHandler(Handler):
     status = 'extended'
-
-    def attachment_id(self, request: objects.ExtendRequest) -> str:
-        return str(request.attachment_id)
 
     def info(
         self, request: objects.ExtendRequest
     ) -> objects.ConnectionInfo | None:
         known = self._known(request)
-        if known is None:
-            return None
-        return known.info()
+        return None if known is None else known.info()
 
     def run(self, operation: Operation) -> None:
         request = operation.request
@@ -77,7 +72,7 @@ class ExtendHandler(handler.BaseHandler):
         self, request: objects.ExtendRequest
     ) -> AttachmentRecord | None:
         """What is attached, in part perhaps."""
-        known = self.services.records.attachment(request.attachment_id)
+        known = self._records.attachment(request.attachment_id)
         if known is None or known.state not in _EXTENDED:
             return None
         return known

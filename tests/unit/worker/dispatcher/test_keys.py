@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from attachworker import dispatcher as dispatchers
-from tests.unit.dispatcher.jobs import PATIENCE
-from tests.unit.dispatcher.jobs import Job
-from tests.unit.dispatcher.jobs import Make
-from tests.unit.dispatcher.jobs import add
-from tests.unit.dispatcher.jobs import settle
+from attachworker.worker import dispatcher as dispatchers
+from tests.unit.worker.dispatcher.jobs import PATIENCE
+from tests.unit.worker.dispatcher.jobs import Job
+from tests.unit.worker.dispatcher.jobs import Make
+from tests.unit.worker.dispatcher.jobs import add
+from tests.unit.worker.dispatcher.jobs import settle
 
 
 def test_jobs_with_a_key_in_common_run_one_after_another(make: Make) -> None:

@@ -6,13 +6,12 @@
 import threading
 from typing import Any
 
-import futurist
 import pytest
+from taskflow.exceptions import Duplicate
 from taskflow.flow import Flow
 from taskflow.patterns import linear_flow
 from taskflow.patterns import unordered_flow
 
-from attachworker.operations import engine
 from attachworker.tasks import base
 from tests.unit.tasks import runs
 
@@ -159,10 +158,8 @@ def test_an_observer_that_breaks_down_harms_nothing() -> None:
 
 
 def test_a_flow_that_cannot_be_run_is_told_by_its_name() -> None:
-    # Given an executor that takes nothing any more
-    executor = futurist.ThreadPoolExecutor(max_workers=1)
-    executor.shutdown()
+    # Given one with two steps of the same name
     run = runs.make()
-    outcome = engine.run(linear(Step(run, 1)), executor, runs.Steps())
-    assert isinstance(outcome.error, RuntimeError)
-    assert outcome.step is not None
+    outcome = runs.drive(linear(Step(run, 1), Step(run, 1)))
+    assert isinstance(outcome.error, Duplicate)
+    assert outcome.step == 'test'

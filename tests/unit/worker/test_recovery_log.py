@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 
 from attachworker import objects
-from attachworker import recovery
-from attachworker.dispatcher import Dispatcher
 from attachworker.journal import Database
 from attachworker.journal import Records
-from attachworker.operations.cleanup import Cleanup
+from attachworker.worker import recovery
 from tests.unit.journal import rows
 
 
@@ -39,16 +37,8 @@ def test_each_result_that_is_sent_again_is_told(
         sent.append(request_id)
 
     # When the next worker starts
-    recovery.run(
-        records,
-        pytest.fail,
-        recovery.Reattach(False, 'boot', pytest.fail, pytest.fail),
-        pytest.fail,
-        pytest.fail,
-        pytest.fail,
-        Cleanup(Dispatcher(1, 1, 1), pytest.fail),
-        deliver,
-    )
+    nothing: Any = None  # is to be resumed, or to be cleaned up
+    recovery.run(records, nothing, nothing, deliver, 'boot', False)
     # Then they are sent again, a line each, and one with the numbers
     assert sent == ['one', 'two']
     lines = [one.getMessage() for one in caplog.records]

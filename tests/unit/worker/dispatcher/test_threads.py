@@ -6,11 +6,11 @@
 import pytest
 
 from tests.unit import threads
-from tests.unit.dispatcher.jobs import PATIENCE
-from tests.unit.dispatcher.jobs import Job
-from tests.unit.dispatcher.jobs import Make
-from tests.unit.dispatcher.jobs import add
-from tests.unit.dispatcher.jobs import settle
+from tests.unit.worker.dispatcher.jobs import PATIENCE
+from tests.unit.worker.dispatcher.jobs import Job
+from tests.unit.worker.dispatcher.jobs import Make
+from tests.unit.worker.dispatcher.jobs import add
+from tests.unit.worker.dispatcher.jobs import settle
 
 # -- places
 

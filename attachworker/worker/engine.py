@@ -25,8 +25,11 @@ from taskflow.types import notifier
 from taskflow.utils import misc
 
 from attachworker import deadline as deadlines
+from attachworker.host import threads
 from attachworker.telemetry.progress import Progress
 
+#: Threads for steps that go on at the same time, shared by all flows.
+_EXECUTOR = threads.Executor()
 _NOTHING = contextlib.nullcontext()
 
 
@@ -46,20 +49,19 @@ class Outcome:
     timings: dict[str, float]
 
 
-def run(flow: Flow, executor: Any | None, progress: Progress) -> Outcome:
+def run(flow: Flow, progress: Progress, several: bool) -> Outcome:
     """Run a flow; a failed one has been undone on return.
 
-    :param executor: threads for steps that go on at the same time, shared by
-        all flows; None if there are none
     :param progress: is told of each step
+    :param several: whether there are steps that go on at the same time
     """
     # Handing each step to another thread costs more than most steps do.
-    kind = _Serial if executor is None else _Parallel
+    kind = _Parallel if several else _Serial
     made = kind(
         flow,
         models.FlowDetail(flow.name, uuidutils.generate_uuid()),
         None,
-        {'executor': executor, 'gather_statistics': False},
+        {'executor': _EXECUTOR, 'gather_statistics': False},
     )
     with _Listener(made, progress) as listener:
         try:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""The worker: makes all parts from the configuration and starts them."""
+"""One host's worker: makes its parts from the configuration, starts them."""
 
 import functools
 from importlib import metadata
@@ -17,27 +17,16 @@ import oslo_messaging as messaging
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
-from attachworker import recovery
 from attachworker import rpcapi
 from attachworker.connectors import Connectors
-from attachworker.dispatcher import Dispatcher
 from attachworker.host import Host
+from attachworker.host import locks
 from attachworker.host import system
-from attachworker.host import threads
 from attachworker.journal import Database
+from attachworker.journal import Holdings
 from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.journal import Sealer
-from attachworker.operations.attach import AttachHandler
-from attachworker.operations.audit import Audit
-from attachworker.operations.census import Census
-from attachworker.operations.cleanup import Cleanup
-from attachworker.operations.detach import DetachHandler
-from attachworker.operations.extend import ExtendHandler
-from attachworker.operations.handler import Services
-from attachworker.operations.intake import Operations
-from attachworker.operations.inventory import Inventory
-from attachworker.operations.operation import Operation
 from attachworker.privileged import process
 from attachworker.rpc import acceptance
 from attachworker.rpc import endpoint
@@ -52,6 +41,17 @@ from attachworker.telemetry import notifications
 from attachworker.telemetry import progress
 from attachworker.telemetry import report
 from attachworker.telemetry import tracing
+from attachworker.worker import recovery
+from attachworker.worker.attach import AttachHandler
+from attachworker.worker.audit import Audit
+from attachworker.worker.census import Census
+from attachworker.worker.cleanup import Cleanup
+from attachworker.worker.detach import DetachHandler
+from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.extend import ExtendHandler
+from attachworker.worker.intake import Operations
+from attachworker.worker.inventory import Inventory
+from attachworker.worker.operation import Operation
 
 LOG = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class Worker:
     ) -> None:
         self._conf = conf
         self._host = host
+        self._run_class = run_class
         self.ready = threading.Event()
         self._stopping = threading.Event()
         self._listening = False
@@ -130,44 +131,67 @@ class Worker:
         )
         self._connectors = Connectors(host, conf)
         self._listeners: list[progress.Listener] = []
-        self._make_operations(run_class)
+        self._boot_id = host.boot_id
+        self._volumes = locks.NamedLocks()
+        self._make_operations()
         self._make_server()
 
-    def _make_operations(self, run_class: type[Run]) -> None:
+    def _make_operations(self) -> None:
         conf = self._conf
-        services = Services(
-            host=self._host,
-            connectors=self._connectors,
-            database=self._database,
-            records=self._records,
-            boot_id=self._host.boot_id,
-            executor=threads.Executor(),
-            limits={
-                'path_grace': conf.multipath.path_grace,
-                'map_timeout': conf.multipath.map_timeout,
-                'flush_timeout': conf.forced_flush_timeout,
-            },
-            grace=conf.rollback_grace,
-            observe=functools.partial(progress.Progress, self._listeners),
-            clean_later=lambda name: self._cleanup.later(name),
-            run_class=run_class,
+        self._cleanup = Cleanup(
+            self._dispatcher, self._records, self._make_run
         )
-        self._attach = AttachHandler(services)
-        self._cleanup = Cleanup(self._dispatcher, self._attach.clean)
+        parts = (
+            self._records,
+            self._make_run,
+            self._cleanup,
+            self._listeners,
+        )
         self._operations = Operations(
             self._records,
             self._sealer,
             self._dispatcher,
             {
-                'attach': self._attach,
-                'detach': DetachHandler(services),
-                'extend': ExtendHandler(services),
+                'attach': AttachHandler(*parts, boot_id=self._boot_id),
+                'detach': DetachHandler(*parts),
+                'extend': ExtendHandler(*parts),
             },
-            self._host.boot_id,
+            self._boot_id,
             conf.default_deadline,
             self._finished,
             conf.result_retention,
             conf.recovery_attempts,
+        )
+
+    def _make_run(
+        self,
+        attachment_id: str,
+        info: objects.ConnectionInfo,
+        cut_short: bool = False,
+        deadline: deadlines.Deadline | None = None,
+        **values: Any,
+    ) -> Run:
+        """What the tasks share that see to an attachment.
+
+        :param cut_short: see :class:`attachworker.journal.Holdings`
+        :param deadline: None: that of undoing, from now on
+        """
+        conf = self._conf
+        return self._run_class(
+            info=info,
+            host=self._host,
+            get_connector=self._connectors.get,
+            holdings=Holdings(
+                self._database, attachment_id, self._boot_id, cut_short
+            ),
+            deadline=deadline or deadlines.Deadline.after(conf.rollback_grace),
+            volumes=self._volumes,
+            grace=conf.rollback_grace,
+            path_grace=conf.multipath.path_grace,
+            map_timeout=conf.multipath.map_timeout,
+            flush_timeout=conf.forced_flush_timeout,
+            name=attachment_id,
+            **values,
         )
 
     def _make_server(self) -> None:
@@ -192,7 +216,7 @@ class Worker:
                 Ledger(self._database),
                 self._connectors,
                 self._host,
-                self._host.boot_id,
+                self._boot_id,
             ).report,
             self._secrets,
         )
@@ -271,18 +295,11 @@ class Worker:
         self._dispatcher.start()
         recovery.run(
             self._records,
-            self._attach.needs_cleaning,
-            recovery.Reattach(
-                self._conf.reattach_after_reboot,
-                self._host.boot_id,
-                self._operations.recall_attach,
-                self._operations.attach_again,
-            ),
-            self._operations.recall,
-            self._operations.resume,
-            self._operations.give_up,
+            self._operations,
             self._cleanup,
             self._replies.deliver,
+            self._boot_id,
+            self._conf.reattach_after_reboot,
         )
         self._refuse_namesake()
         self._listening = True

@@ -59,6 +59,11 @@ def connected(
     ]
 
 
+def lacks_paths(device: objects.DeviceInfo) -> bool:
+    """Whether a device with a map has less than was asked for."""
+    return any(path.state != 'connected' for path in device.paths)
+
+
 def disk_of(device: objects.DeviceInfo) -> str | None:
     """The disk that a device is, or is on, where it has no map."""
     return next(

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from attachworker import dispatcher as dispatchers
-from tests.unit.dispatcher.jobs import PATIENCE
-from tests.unit.dispatcher.jobs import Make
+from attachworker.worker import dispatcher as dispatchers
+from tests.unit.worker.dispatcher.jobs import PATIENCE
+from tests.unit.worker.dispatcher.jobs import Make
 
 
 @pytest.fixture

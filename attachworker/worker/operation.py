@@ -2,21 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""One request while it waits and runs."""
+"""One request while it waits and runs, and what those of all kinds share."""
 
 from collections.abc import Callable
 import contextlib
 import math
 import threading
 from typing import Any
-from typing import Protocol
 from typing import TypeVar
 
 from oslo_log import log as logging
+from taskflow.flow import Flow
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
+from attachworker.journal import AttachmentRecord
+from attachworker.journal import Records
+from attachworker.tasks.run import Run
+from attachworker.telemetry import progress
+from attachworker.worker import engine
+from attachworker.worker.cleanup import Cleanup
 
 LOG = logging.getLogger(__name__)
 
@@ -31,42 +37,13 @@ T = TypeVar('T')
 Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
 
 
-class Handler(Protocol):
-    """Runs the operations of one kind."""
-
-    def attachment_id(self, request: Any) -> str: ...
-
-    def info(self, request: Any) -> objects.ConnectionInfo | None:
-        """What it is about; None if that is not known."""
-
-    def run(self, operation: 'Operation') -> None:
-        """Ends with :meth:`Operation.finish`."""
-
-    def abandon(self, operation: 'Operation') -> None:
-        """Likewise, where ``abandoned`` says why it is not tried again."""
-
-    def refuse(
-        self, operation: 'Operation', error: exception.AttachWorkerError
-    ) -> None:
-        """Likewise, of one that has not been begun."""
-
-    def fail(
-        self, operation: 'Operation', error: exception.AttachWorkerError
-    ) -> None:
-        """Likewise, where :meth:`run` or :meth:`abandon` has broken down."""
-
-    def mend_later(self, operation: 'Operation') -> None:
-        """Put right what was left undone after the result."""
-
-
 class Operation:
     """An accepted request until it has its final result.
 
     :ivar kind: attach, detach or extend
     :ivar attachment_id: operations with the same one run one after another
-    :ivar keys: see :class:`attachworker.dispatcher.Job`
-    :ivar backend: see :class:`attachworker.dispatcher.Job`; the address of
-        the volume's first portal
+    :ivar keys: see :class:`attachworker.worker.dispatcher.Job`
+    :ivar backend: likewise; the address of the volume's first portal
     :ivar protocol: of the volume; empty if that is not known
     :ivar started: seconds since boot, when it was accepted here
     :ivar deadline: counted from the acceptance
@@ -81,7 +58,7 @@ class Operation:
         self,
         kind: str,
         request: Any,
-        handler: Handler,
+        handler: 'Handler',
         deadline: deadlines.Deadline,
         on_finish: Callable[['Operation'], None],
         stopping: threading.Event | None = None,
@@ -294,3 +271,189 @@ class Operation:
             assert self._broken is not None
             raise self._broken
         return self.result
+
+
+class Handler:
+    """Runs the operations of one kind and writes down how they ended.
+
+    :param make_run: makes what the tasks of an operation share, from the
+        attachment_id, the connection and further fields of a Run
+    :param cleanup: puts back later what cannot be put back now
+    :param listeners: are told how operations go on
+    :cvar status: of a result that is a success
+    """
+
+    status = 'failed'
+
+    def __init__(
+        self,
+        records: Records,
+        make_run: Callable[..., Run],
+        cleanup: Cleanup,
+        listeners: list[progress.Listener],
+    ) -> None:
+        self._records = records
+        self._make_run = make_run
+        self._cleanup = cleanup
+        self._listeners = listeners
+
+    def attachment_id(self, request: Any) -> str:
+        return str(request.attachment_id)
+
+    def info(self, request: Any) -> objects.ConnectionInfo | None:
+        """What it is about; None if that is not known."""
+        raise NotImplementedError
+
+    def run(self, operation: Operation) -> None:
+        """Ends with :meth:`conclude`."""
+        raise NotImplementedError
+
+    def make_run(
+        self,
+        operation: Operation,
+        info: objects.ConnectionInfo,
+        **values: Any,
+    ) -> Run:
+        return self._make_run(
+            operation.attachment_id,
+            info,
+            held=operation.held,
+            deadline=operation.deadline,
+            **values,
+        )
+
+    def run_flow(
+        self, operation: Operation, flow: Flow, run: Run
+    ) -> engine.Outcome:
+        return engine.run(
+            flow,
+            progress.Progress(self._listeners, operation),
+            several=len(run.targets) > 1,
+        )
+
+    def succeeded(
+        self,
+        operation: Operation,
+        outcome: engine.Outcome,
+        run: Run,
+        device: objects.DeviceInfo | None = None,
+    ) -> objects.OperationResult:
+        return objects.OperationResult(
+            request_id=operation.request.request_id,
+            attachment_id=operation.request.attachment_id,
+            operation=operation.kind,
+            status=self.status,
+            device=device,
+            warnings=run.warnings,
+            timings=outcome.timings,
+        )
+
+    def failed(
+        self,
+        operation: Operation,
+        error: BaseException,
+        step: str | None = None,
+    ) -> objects.OperationResult:
+        return objects.OperationResult(
+            request_id=operation.request.request_id,
+            attachment_id=operation.request.attachment_id,
+            operation=operation.kind,
+            status='failed',
+            error=objects.OperationError.from_exception(error, step),
+        )
+
+    def undone(
+        self, operation: Operation, outcome: engine.Outcome, run: Run
+    ) -> objects.OperationResult:
+        """The result of a flow that failed."""
+        assert outcome.error is not None
+        result = self.failed(operation, outcome.error, outcome.step)
+        result.warnings = run.warnings
+        result.leftovers = run.leftovers
+        result.timings = outcome.timings
+        return result
+
+    def conclude(
+        self,
+        operation: Operation,
+        result: objects.OperationResult,
+        attachment: AttachmentRecord | None = None,
+        gone: str | None = None,
+    ) -> bool:
+        """Make the result final, then tell it.
+
+        :returns: False if it is a success, and the journal says that the
+            request was cancelled before
+        """
+        if not self._finish(operation, result, attachment, gone):
+            if result.error is None:
+                return False
+            result.error = cancelled(result.error.step)
+            if not self._finish(operation, result, attachment, gone):
+                result = self._written(operation) or result
+        operation.finish(result)
+        return True
+
+    def _written(self, operation: Operation) -> objects.OperationResult | None:
+        """The result that somebody has broken down after writing it."""
+        found = operation.persist(
+            lambda: self._records.request(operation.request.request_id)
+        )
+        return found.result_object() if found else None
+
+    def _finish(
+        self,
+        operation: Operation,
+        result: objects.OperationResult,
+        attachment: AttachmentRecord | None,
+        gone: str | None,
+    ) -> bool:
+        error = result.error
+        primitive = result.obj_to_primitive()
+        return operation.persist(
+            lambda: self._records.finish(
+                operation.request.request_id,
+                primitive,
+                attachment,
+                gone,
+                error is not None
+                and error.code == exception.OperationCancelled.code,
+            )
+        )
+
+    def abandon(self, operation: Operation) -> None:
+        """End one of which ``abandoned`` says why it is not tried again."""
+        assert operation.abandoned is not None
+        self.conclude(operation, self.failed(operation, operation.abandoned))
+
+    def refuse(
+        self, operation: Operation, error: exception.AttachWorkerError
+    ) -> None:
+        """End one that has not been begun."""
+        self.conclude(operation, self.failed(operation, error))
+
+    def fail(
+        self, operation: Operation, error: exception.AttachWorkerError
+    ) -> None:
+        """End one that has broken down, wherever that was."""
+        result = self.failed(operation, error)
+        known = self._records.readable(operation.attachment_id)
+        if known is None:
+            self.conclude(operation, result)
+            return
+        left = known.with_state(known.state.when_broken_off())
+        if left.state.is_left_over:
+            result.leftovers = [f'what was done for {known.attachment_id}']
+            self._cleanup.later(known.attachment_id)
+        self.conclude(operation, result, left)
+
+    def mend_later(self, operation: Operation) -> None:
+        """Put right what was left undone after the result."""
+        self._cleanup.later(operation.attachment_id)
+
+
+def cancelled(step: str | None) -> objects.OperationError:
+    """The error of a request that was cancelled in, or before, a step."""
+    return objects.OperationError.from_exception(
+        exception.OperationCancelled(step=step or 'its first step'), step
+    )

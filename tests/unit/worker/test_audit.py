@@ -18,7 +18,7 @@ from attachworker.journal import Database
 from attachworker.journal import Holdings
 from attachworker.journal import Ledger
 from attachworker.journal import Records
-from attachworker.operations.audit import Audit
+from attachworker.worker.audit import Audit
 from tests.unit.journal import rows
 
 TARGET = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:One', 1)

@@ -17,7 +17,7 @@ from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import Contents
 from attachworker.journal import Ledger
-from attachworker.operations import late_paths
+from attachworker.worker import late_paths
 
 K = TypeVar('K')
 V = TypeVar('V')

@@ -6,23 +6,28 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import threading
+from typing import Any
 
 import pytest
 
 from attachworker import exception
-from attachworker.dispatcher import Dispatcher
-from attachworker.operations.cleanup import Cleanup
+from attachworker.worker.cleanup import Cleanup
+from attachworker.worker.dispatcher import Dispatcher
 
 PATIENCE = 20.0
 
 
-class Left:
-    """An attachment of which something is left, for some attempts.
+class Left(Cleanup):
+    """Of an attachment of which something is left, for some attempts.
 
     :param attempts: what each of them does
     """
 
-    def __init__(self, *attempts: Callable[[], bool]) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, *attempts: Callable[[], bool]
+    ) -> None:
+        nothing: Any = None  # what the real attempts use
+        super().__init__(dispatcher, nothing, nothing)
         self._attempts = list(attempts)
         self.done = threading.Event()
 
@@ -61,21 +66,19 @@ def dispatcher() -> Iterator[Dispatcher]:
 def test_an_attempt_that_breaks_is_not_the_last(
     dispatcher: Dispatcher, error: BaseException
 ) -> None:
-    left = Left(fails(error), lambda: True)
-    cleanup = Cleanup(dispatcher, left.clean)
+    cleanup = Left(dispatcher, fails(error), lambda: True)
     cleanup.later('attachment')
     assert cleanup.pending() == 1
-    assert left.done.wait(PATIENCE)
+    assert cleanup.done.wait(PATIENCE)
     assert dispatcher.stop(PATIENCE)
     assert cleanup.pending() == 0
 
 
 def test_what_is_left_is_tried_again(dispatcher: Dispatcher) -> None:
-    left = Left(lambda: False, lambda: True)
-    cleanup = Cleanup(dispatcher, left.clean)
+    cleanup = Left(dispatcher, lambda: False, lambda: True)
     for _ in range(3):  # by whoever has noticed
         cleanup.later('attachment')
     assert cleanup.pending() == 1
-    assert left.done.wait(PATIENCE)
+    assert cleanup.done.wait(PATIENCE)
     assert dispatcher.stop(PATIENCE)
     assert cleanup.pending() == 0

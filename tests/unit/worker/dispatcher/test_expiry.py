@@ -4,9 +4,9 @@
 """Jobs whose time is over before it is their turn."""
 
 from attachworker import deadline as deadlines
-from tests.unit.dispatcher.jobs import PATIENCE
-from tests.unit.dispatcher.jobs import Job
-from tests.unit.dispatcher.jobs import Make
+from tests.unit.worker.dispatcher.jobs import PATIENCE
+from tests.unit.worker.dispatcher.jobs import Job
+from tests.unit.worker.dispatcher.jobs import Make
 
 
 def test_a_job_whose_time_is_over_does_not_wait_for_its_turn(

@@ -12,7 +12,7 @@ from attachworker import objects
 from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Records
-from attachworker.operations.inventory import Inventory
+from attachworker.worker.inventory import Inventory
 from tests.unit.journal import rows
 
 DEVICE = objects.DeviceInfo(

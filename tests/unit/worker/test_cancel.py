@@ -3,10 +3,10 @@
 """Requests that are cancelled before they have their result."""
 
 from attachworker import exception
-from attachworker.dispatcher import Dispatcher
 from attachworker.journal import Records
-from attachworker.operations.intake import Operations
-from tests.unit.operations import handlers
+from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.intake import Operations
+from tests.unit.worker import handlers
 
 
 def test_a_queued_attach_never_starts(

@@ -4,38 +4,34 @@
 
 """Attach: the flow, and what it means for the journal."""
 
-import contextlib
 import dataclasses
-
-from oslo_log import log as logging
+from typing import Any
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import flows
 from attachworker import objects
-from attachworker.host import encryption as host_encryption
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
-from attachworker.journal import Holdings
 from attachworker.journal import if_without_secrets
 from attachworker.journal import without_secrets
-from attachworker.operations import engine
-from attachworker.operations import handler
-from attachworker.operations import late_paths
-from attachworker.operations.operation import Operation
 from attachworker.tasks import attach as steps
 from attachworker.tasks import encryption
-from attachworker.tasks import takedown
 from attachworker.tasks.run import Run
+from attachworker.worker import engine
+from attachworker.worker import late_paths
+from attachworker.worker.operation import Handler
+from attachworker.worker.operation import Operation
 
-LOG = logging.getLogger(__name__)
 
+class AttachHandler(Handler):
+    """:param boot_id: of the running kernel"""
 
-class AttachHandler(handler.BaseHandler):
     status = 'attached'
 
-    def attachment_id(self, request: objects.AttachRequest) -> str:
-        return str(request.attachment_id)
+    def __init__(self, *parts: Any, boot_id: str) -> None:
+        super().__init__(*parts)
+        self._boot_id = boot_id
 
     def info(self, request: objects.AttachRequest) -> objects.ConnectionInfo:
         return request.connection_info
@@ -45,7 +41,7 @@ class AttachHandler(handler.BaseHandler):
         key = request.connection_key
         if not self._undo_earlier(operation):
             return
-        known = self.services.records.attachment(request.attachment_id)
+        known = self._records.attachment(request.attachment_id)
         if known is not None and known.connection_key != key:
             conflict = exception.AttachmentConflict(
                 what=f'Attachment {request.attachment_id}'
@@ -68,12 +64,12 @@ class AttachHandler(handler.BaseHandler):
             connection=without_secrets(request.connection_info),
             state=AttachmentState.ATTACHING,
             last_request=request.request_id,
-            boot_id=self.services.boot_id,
+            boot_id=self._boot_id,
         )
         if known is not None:
             record = record.in_place_of(known)
-        self.services.records.put_attachment(record)
-        run = self._make_run(
+        self._records.put_attachment(record)
+        run = self._run_for(
             operation, request.connection_info.targets, record.wwn
         )
         outcome = self._run_flows(operation, run)
@@ -81,15 +77,12 @@ class AttachHandler(handler.BaseHandler):
             self._undone(operation, outcome, run, record)
             return
         device = _device(outcome)
-        made = _with_device(
-            dataclasses.replace(
-                record,
-                connection=without_secrets(run.info),
-                wwn=outcome.results['wwn'],
-                again=if_without_secrets(request),
-            ),
-            device,
-        )
+        made = dataclasses.replace(
+            record,
+            connection=without_secrets(run.info),
+            wwn=outcome.results['wwn'],
+            again=if_without_secrets(request),
+        ).with_device(device)
         result = self.succeeded(operation, outcome, run, device)
         if self.conclude(operation, result, made):
             self._settle(operation, run, device, made)
@@ -126,7 +119,7 @@ class AttachHandler(handler.BaseHandler):
         assert device is not None  # by its state
         info = operation.request.connection_info
         stored = known.info()
-        run = self._make_run(operation, stored.targets, known.wwn)
+        run = self._run_for(operation, stored.targets, known.wwn)
         run.map_wwid = device.multipath_id
         if not info.is_complete(run.multipath):
             run.info = info.with_targets(run.targets)
@@ -145,13 +138,13 @@ class AttachHandler(handler.BaseHandler):
             return
         device = _merged(_device(outcome), device)
         result = self.succeeded(operation, outcome, run, device)
-        if not self.conclude(operation, result, _with_device(known, device)):
+        if not self.conclude(operation, result, known.with_device(device)):
             undone = _taken_back(run, outcome)
             self.conclude(operation, self.undone(operation, undone, run))
         elif more:
             self._settle(operation, run, device, known)
 
-    def _make_run(
+    def _run_for(
         self,
         operation: Operation,
         targets: list[objects.Target],
@@ -194,7 +187,7 @@ class AttachHandler(handler.BaseHandler):
         if result.leftovers:
             left = record.with_state(record.state.when_left_over())
             self.conclude(operation, result, left)
-            self.services.clean_later(name)
+            self._cleanup.later(name)
         elif after is not None:
             self.conclude(operation, result, record.with_state(after))
         else:
@@ -223,7 +216,7 @@ class AttachHandler(handler.BaseHandler):
         else:
             self._join(run, device, record)
         if run.leftovers:
-            self.services.clean_later(record.attachment_id)
+            self._cleanup.later(record.attachment_id)
 
     def _join(
         self, run: Run, device: objects.DeviceInfo, record: AttachmentRecord
@@ -231,65 +224,7 @@ class AttachHandler(handler.BaseHandler):
         now = late_paths.join(
             run, device, device.multipath_id or str(record.wwn)
         )
-        self.services.records.put_attachment(_with_device(record, now))
-
-    # -- later
-
-    def clean(self, attachment_id: str) -> bool:
-        """Put back what an attach has left; True if nothing is.
-
-        That is all that a failed one has made, and what one that has
-        succeeded does without.
-        """
-        known = self.services.records.readable(attachment_id)
-        if known is None:
-            return True
-        try:
-            left = self._clean(known)
-        except exception.RecordUnreadable as error:
-            LOG.error('%s', error)
-            return True
-        except (exception.AttachWorkerError, OSError) as error:
-            left = [str(error)]
-        if left:
-            LOG.warning('Left over of %s: %s', attachment_id, ', '.join(left))
-        return not left
-
-    def _clean(self, known: AttachmentRecord) -> list[str]:
-        if known.state.has_device:
-            return self._release_unused(known)
-        if not known.state.is_left_over:
-            return []
-        left = self._put_back(known)
-        if not left:
-            LOG.info('Nothing is left of %s any more', known.attachment_id)
-            self._forget(known)
-        return left
-
-    def needs_cleaning(self, known: AttachmentRecord) -> bool:
-        """Whether :meth:`clean` may find something to do.
-
-        :raises RecordUnreadable: nobody knows
-        """
-        info, device = known.info(), known.device_info()
-        if not known.state.has_device or device is None:
-            return known.state.is_left_over
-        used = late_paths.connected(device, info.targets)
-        held = Holdings(
-            self.services.database, known.attachment_id, self.services.boot_id
-        ).paths(type(info.targets[0]))
-        return device.degraded or {one.key for one in held} != {
-            one.key for one in used
-        }
-
-    def _forget(self, known: AttachmentRecord) -> None:
-        """Nothing is left of an attach."""
-        records = self.services.records
-        after = known.state.when_given_up()
-        if after is None:
-            records.forget_attachment(known.attachment_id)
-        else:
-            records.put_attachment(known.with_state(after))
+        self._records.put_attachment(record.with_device(now))
 
     def abandon(self, operation: Operation) -> None:
         if not operation.resumed or self._undo_earlier(operation):
@@ -303,15 +238,13 @@ class AttachHandler(handler.BaseHandler):
 
         :returns: False if something is left; the operation has failed then
         """
-        request, records = operation.request, self.services.records
-        known = records.attachment(request.attachment_id)
+        known = self._records.attachment(operation.attachment_id)
         if known is None or not known.state.is_being_made:
             return True
         # A login that goes on without its worker is met when it is repeated.
         again = operation.abandoned is None and not operation.deadline.passed
-        left = self._put_back(known, cut_short=again)
+        left = self._cleanup.undo(known, cut_short=again)
         if not left:
-            self._forget(known)
             return True
         late = exception.DeadlineExceeded(step='recovery')
         error = operation.abandoned or (
@@ -321,90 +254,6 @@ class AttachHandler(handler.BaseHandler):
         result.leftovers = left
         self._give_up(operation, result, known)
         return False
-
-    def _release_unused(self, known: AttachmentRecord) -> list[str]:
-        """Put back paths that an attach tried and did not use."""
-        device = self._with_late_paths(known)
-        info = known.info()
-        used = {one.key for one in late_paths.connected(device, info.targets)}
-        self.services.records.put_attachment(_with_device(known, device))
-        down = self._takedown(known, cut_short=False)
-        disk = None if device.multipath_id else late_paths.disk_of(device)
-        left: list[str] = []
-        for target in info.targets:
-            if target.key not in used:
-                left += down.disconnect(target, disk)
-        return left
-
-    def _put_back(
-        self, known: AttachmentRecord, cut_short: bool = False
-    ) -> list[str]:
-        """Take down what a failed attach has left on the host.
-
-        From journal and kernel alone: nothing is known of how it came there.
-
-        :param cut_short: see :class:`attachworker.journal.Holdings`
-        :returns: what is left
-        """
-        try:
-            with contextlib.ExitStack() as held:
-                if known.wwn is not None:
-                    held.enter_context(self._lock(known.wwn))
-                return self._takedown(known, cut_short).everything()
-        except exception.AttachWorkerError as error:
-            return [f'{known.attachment_id}: {error}']
-
-    def _lock(self, identity: str) -> contextlib.AbstractContextManager[None]:
-        services = self.services
-        return services.volumes.hold(
-            objects.normalise_wwn(identity),
-            deadlines.Deadline.after(services.grace),
-        )
-
-    def _takedown(
-        self, known: AttachmentRecord, cut_short: bool
-    ) -> takedown.Takedown:
-        """:raises AttachWorkerError: its protocol cannot be used now"""
-        services = self.services
-        info = known.info()
-        connector = services.connectors.get(info.protocol)
-        holdings = Holdings(
-            services.database,
-            known.attachment_id,
-            services.boot_id,
-            cut_short,
-        )
-        return takedown.Takedown(
-            services.host,
-            connector,
-            holdings,
-            deadlines.Deadline.after(services.grace),
-            holdings.paths(connector.target_class),
-            host_encryption.name_of(known.attachment_id),
-            known.wwn,
-            undo=True,
-        )
-
-    def _with_late_paths(self, known: AttachmentRecord) -> objects.DeviceInfo:
-        """The device with those paths that joined its map unrecorded."""
-        device = known.device_info()
-        assert device is not None  # by its state
-        services = self.services
-        if device.multipath_id is None:
-            return device
-        found = services.host.multipath.find(device.multipath_id)
-        info = known.info()
-        connector = services.connectors.get(info.protocol)
-        for path in device.paths:
-            for now in connector.paths(late_paths.target_of(path)):
-                if found is not None and now.disk in found.disks:
-                    path.device, path.state, path.error = (
-                        now.disk,
-                        'connected',
-                        None,
-                    )
-        device.degraded = _degraded(device)
-        return device
 
 
 def _device(outcome: engine.Outcome) -> objects.DeviceInfo:
@@ -426,18 +275,6 @@ def _taken_back(run: Run, outcome: engine.Outcome) -> engine.Outcome:
     )
 
 
-def _with_device(
-    record: AttachmentRecord, device: objects.DeviceInfo
-) -> AttachmentRecord:
-    return dataclasses.replace(
-        record,
-        state=AttachmentState.DEGRADED
-        if device.degraded
-        else AttachmentState.ATTACHED,
-        device=device.obj_to_primitive(),
-    )
-
-
 def _merged(
     found: objects.DeviceInfo, known: objects.DeviceInfo
 ) -> objects.DeviceInfo:
@@ -447,9 +284,5 @@ def _merged(
         again.get(late_paths.target_of(path), path) for path in known.paths
     ]
     if found.multipath_id is not None:
-        found.degraded = _degraded(found)
+        found.degraded = late_paths.lacks_paths(found)
     return found
-
-
-def _degraded(device: objects.DeviceInfo) -> bool:
-    return any(path.state != 'connected' for path in device.paths)

@@ -8,12 +8,12 @@ import pathlib
 
 import pytest
 
-from attachworker.dispatcher import Dispatcher
 from attachworker.journal import Database
 from attachworker.journal import Records
 from attachworker.journal import Sealer
-from attachworker.operations.intake import Operations
-from tests.unit.operations import handlers
+from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.intake import Operations
+from tests.unit.worker import handlers
 
 
 @pytest.fixture
