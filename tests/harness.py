@@ -18,7 +18,7 @@ from attachworker import conf as options
 from attachworker import connectors
 from attachworker import objects
 from attachworker import rpcapi
-from attachworker.rpc import transport
+from attachworker.bus import transport
 from attachworker.tasks.run import Run
 from attachworker.worker import service
 from tests.contract import bed as beds

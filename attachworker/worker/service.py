@@ -18,6 +18,11 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
+from attachworker.bus import replies
+from attachworker.bus import serializer
+from attachworker.bus import server
+from attachworker.bus import transport as bus
+from attachworker.bus.secrets import WireSecrets
 from attachworker.connectors import Connectors
 from attachworker.host import Host
 from attachworker.host import locks
@@ -28,13 +33,6 @@ from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.privileged import process
-from attachworker.rpc import acceptance
-from attachworker.rpc import endpoint
-from attachworker.rpc import listener
-from attachworker.rpc import replies
-from attachworker.rpc import serializer
-from attachworker.rpc import transport as bus
-from attachworker.rpc.secrets import WireSecrets
 from attachworker.tasks.run import Run
 from attachworker.telemetry import metrics
 from attachworker.telemetry import notifications
@@ -206,7 +204,7 @@ class Worker:
             self.ready.is_set,
         )
         self._make_listeners()
-        api = endpoint.Endpoint(
+        api = server.Endpoint(
             Inventory(self._records),
             self.connector_properties,
             self._volume_paths,
@@ -220,7 +218,7 @@ class Worker:
             ).report,
             self._secrets,
         )
-        dispatcher = endpoint.CallAwareDispatcher(
+        dispatcher = server.CallAwareDispatcher(
             [api],
             serializer.WorkerSerializer(
                 level=conf.upgrade_levels.attachworker
@@ -228,7 +226,7 @@ class Worker:
             messaging.ExplicitRPCAccessPolicy,
         )
         self._pool_size = waiting + _QUICK_CALLS
-        self._acceptance = acceptance.RequestAcceptance(
+        self._acceptance = server.RequestAcceptance(
             self._operations,
             self._records,
             dispatcher.is_served,
@@ -236,7 +234,7 @@ class Worker:
             waiting,
             self._secrets,
         )
-        self._server = listener.Server(
+        self._server = server.Server(
             self._transport,
             bus.get_target(conf.host),
             dispatcher,

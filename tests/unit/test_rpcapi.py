@@ -12,7 +12,7 @@ import pytest
 
 from attachworker import exception
 from attachworker import rpcapi
-from attachworker.rpc import transport
+from attachworker.bus import transport
 
 METHODS = (
     'get_connector_properties attach_volume detach_volume extend_volume '

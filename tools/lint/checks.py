@@ -42,8 +42,9 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/casts.py': frozenset({'Casts._attempt'}),
     # The callbacks of the thread that takes messages: oslo.messaging would
     # drop the message without a word.
-    'attachworker/rpc/acceptance.py': frozenset({'RequestAcceptance.accept'}),
-    'attachworker/rpc/listener.py': frozenset({'JournalingListener.__call__'}),
+    'attachworker/bus/server.py': frozenset(
+        {'RequestAcceptance.accept', 'JournalingListener.__call__'}
+    ),
     # The top of a flow: whatever a task raised becomes its outcome.
     'attachworker/worker/engine.py': frozenset({'run'}),
     # The top of the thread that receives uevents: none may end it.
@@ -56,11 +57,11 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
         {'_in_private_database.enter'}
     ),
     # The top of the sending thread; and whatever a receiver may raise.
-    'attachworker/rpc/replies.py': frozenset(
+    'attachworker/bus/replies.py': frozenset(
         {'ReplySender._run', 'ReplySender._attempt'}
     ),
     # The thread that sends signs of life: who does not get one has gone.
-    'attachworker/rpc/signs.py': frozenset({'SignsOfLife._run'}),
+    'attachworker/bus/signs.py': frozenset({'SignsOfLife._run'}),
     # The thread that sends notifications: one that fails is dropped.
     'attachworker/telemetry/notifications.py': frozenset(
         {'Notifications._notify'}
@@ -69,7 +70,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/telemetry/progress.py': frozenset({'_tell'}),
     # A library decodes what anybody may have sent; the text of its errors
     # may quote a secret.
-    'attachworker/rpc/serializer.py': frozenset({'from_wire'}),
+    'attachworker/bus/serializer.py': frozenset({'from_wire'}),
     # One target's thread: its waiter must always get an outcome.
     'attachworker/tasks/attempts.py': frozenset({'Attempts.start.body'}),
     # The revert wrapper.

@@ -18,7 +18,7 @@ from tools.lint.source import Source
 EVERYWHERE = frozenset({'exception', 'deadline'})
 
 #: What both sides of the bus share.
-BUS = frozenset({'rpc.transport', 'rpc.serializer', 'rpc.secrets', 'objects'})
+BUS = frozenset({'bus.transport', 'bus.serializer', 'bus.secrets', 'objects'})
 
 #: A layer, and the layers that it may import besides itself and EVERYWHERE.
 #: The longest name that fits a module is its layer.
@@ -34,15 +34,15 @@ LAYERS: dict[str, frozenset[str]] = {
     # The composition root builds all parts.
     'worker.service': BUS
     | {'conf', 'connectors', 'connectors.base', 'host', 'journal'}
-    | {'privileged', 'rpc', 'rpcapi', 'tasks', 'telemetry'}
+    | {'privileged', 'bus', 'rpcapi', 'tasks', 'telemetry'}
     | {'worker'},
     # Callers load the transport and the serializer: their package must load
     # nothing else.
-    'rpc.__init__': frozenset(),
-    'rpc': BUS | {'journal', 'worker'},
-    'rpc.serializer': frozenset({'objects', 'rpc.secrets'}),
-    'rpc.secrets': frozenset({'objects'}),
-    'rpc.transport': frozenset({'objects'}),
+    'bus.__init__': frozenset(),
+    'bus': BUS | {'journal', 'worker'},
+    'bus.serializer': frozenset({'objects', 'bus.secrets'}),
+    'bus.secrets': frozenset({'objects'}),
+    'bus.transport': frozenset({'objects'}),
     # A handler fills a flow with what the run of its tasks shares.
     'worker': frozenset({'flows', 'journal', 'objects'})
     | {'connectors', 'connectors.base', 'host', 'tasks', 'telemetry'},

@@ -143,7 +143,7 @@ def test_a_task_with_reversion_strategy_is_fine() -> None:
     [
         'attachworker/utils.py',
         'attachworker/host/helpers.py',
-        'attachworker/rpc/common/transport.py',
+        'attachworker/bus/common/transport.py',
         'tests/unit/misc.py',
     ],
 )

@@ -10,8 +10,8 @@ import pytest
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.rpc import serializer
-from attachworker.rpc.secrets import WireSecrets
+from attachworker.bus import serializer
+from attachworker.bus.secrets import WireSecrets
 from tests.unit.objects import shapes
 
 ONE = bytes(range(32))

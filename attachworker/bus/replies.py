@@ -19,8 +19,8 @@ from typing import Any
 from oslo_log import log
 import oslo_messaging as messaging
 
-from attachworker.rpc import serializer
-from attachworker.rpc import transport as bus
+from attachworker.bus import serializer
+from attachworker.bus import transport as bus
 
 LOG = log.getLogger(__name__)
 

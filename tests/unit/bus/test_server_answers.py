@@ -16,14 +16,12 @@ import pytest
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.bus import serializer
+from attachworker.bus import server
 from attachworker.journal import Call
 from attachworker.journal import Database
 from attachworker.journal import Records
 from attachworker.journal import Sealer
-from attachworker.rpc import acceptance
-from attachworker.rpc import endpoint
-from attachworker.rpc import listener
-from attachworker.rpc import serializer
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.intake import Operations
 from attachworker.worker.inventory import Inventory
@@ -55,7 +53,7 @@ class Worker:
         )
         #: Request, where to, the result.
         self.delivered: list[tuple[str, Any, objects.OperationResult]] = []
-        api = endpoint.Endpoint(
+        api = server.Endpoint(
             Inventory(self.records),
             lambda multipath, enforce: {'multipath': multipath},
             lambda info: [f'/dev/{target.lun}' for target in info.targets],
@@ -63,12 +61,12 @@ class Worker:
             self.operations.cancel,
             lambda: objects.AuditReport(),
         )
-        self._dispatcher = endpoint.CallAwareDispatcher(
+        self._dispatcher = server.CallAwareDispatcher(
             [api],
             serializer.WorkerSerializer(),
             messaging.ExplicitRPCAccessPolicy,
         )
-        self.acceptance = acceptance.RequestAcceptance(
+        self.acceptance = server.RequestAcceptance(
             self.operations,
             self.records,
             self._dispatcher.is_served,
@@ -87,8 +85,8 @@ class Worker:
         self, method: str, call: bool = True, version: str = '1.0', **args: Any
     ) -> Any:
         """Hand a message over as listener and server do."""
-        message = listener._message(method)
-        message.update(args=args, version=version)
+        message = server.Message(method, **args)
+        message['version'] = version
         sender = Call(f'id {next(self._sent)}', 'queue') if call else None
         message.outcome = self.acceptance.accept(message, sender)
         incoming = types.SimpleNamespace(
@@ -351,4 +349,4 @@ def test_each_message_is_a_call_or_a_cast_by_itself(worker: Worker) -> None:
     """Threads of the server are used again."""
     for call in (True, False, True, False):
         worker.send('ping', call)
-        assert endpoint.is_call() is call
+        assert server.is_call() is call

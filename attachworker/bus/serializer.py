@@ -15,9 +15,9 @@ from oslo_versionedobjects import exception as ovo_exception
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.bus.secrets import WireSecrets
 from attachworker.objects import base
 from attachworker.objects import rules
-from attachworker.rpc.secrets import WireSecrets
 
 _Object = TypeVar('_Object', bound=base.AttachWorkerObject)
 _NAME_KEY = f'{base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.name'

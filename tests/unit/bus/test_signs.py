@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from attachworker import deadline as deadlines
-from attachworker.rpc import signs
+from attachworker.bus import signs
 from tests.functional import caller
 
 

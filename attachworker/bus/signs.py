@@ -12,7 +12,6 @@ import heapq
 import itertools
 import threading
 from typing import Any
-from typing import Protocol
 
 from oslo_log import log as logging
 
@@ -26,23 +25,15 @@ _SHORTEST = 2
 _MANY = 1024
 
 
-class Monitored(Protocol):
-    """A message of oslo.messaging whose sender waits for an answer.
-
-    :ivar client_timeout: seconds within which a sign is expected, as the
-        sender has put it; None: none is
-    """
-
-    client_timeout: Any
-
-    def heartbeat(self) -> None: ...
-
-
 @dataclasses.dataclass(eq=False)
 class Sign:
-    """That of one call; it is told until it is ended."""
+    """That of one call; it is told until it is ended.
 
-    message: Monitored | None
+    :ivar message: an AMQPIncomingMessage of oslo.messaging; None once it is
+        ended
+    """
+
+    message: Any
     interval: float
 
     def end(self) -> None:
@@ -70,8 +61,12 @@ class SignsOfLife:
             self._stopped = True
             self._changed.notify()
 
-    def begin(self, message: Monitored) -> Sign:
-        """Tell who has sent a message that it is being worked on."""
+    def begin(self, message: Any) -> Sign:
+        """Tell who has sent a message that it is being worked on.
+
+        Its ``client_timeout`` is, as the sender has put it, within how many
+        seconds a sign is expected; None: none is.
+        """
         if not message.client_timeout:
             return Sign(None, 0.0)
         try:

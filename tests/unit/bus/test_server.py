@@ -18,10 +18,9 @@ import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import objects
+from attachworker.bus import server
+from attachworker.bus import transport as bus
 from attachworker.journal import Call
-from attachworker.rpc import endpoint
-from attachworker.rpc import listener
-from attachworker.rpc import transport as bus
 from attachworker.worker.operation import Operation
 from tests import harness
 from tests.functional import caller
@@ -41,7 +40,7 @@ class Api:
     def attach_volume(self, ctxt: Any, number: int = 0) -> Any:
         self.ran.set()
         assert self.gate.wait(PATIENCE)
-        outcome = endpoint._message.outcome
+        outcome = server._message.outcome
         if isinstance(outcome, Operation):
             return outcome.wait().status
         return outcome
@@ -54,7 +53,7 @@ class Acceptance:
         self.accepted: list[tuple[Any, Call | None, bool]] = []
         self.acknowledged: list[bool] = []
         self.came = threading.Event()
-        self.left: list[listener.Unanswered] = []
+        self.left: list[tuple[Call, str, Any]] = []
         self.outcome: Any = 'outcome'
         self.done: list[Call] = []
         self.all_done = threading.Event()
@@ -69,7 +68,7 @@ class Acceptance:
         self.done.append(call)
         self.all_done.set()
 
-    def unanswered(self) -> list[listener.Unanswered]:
+    def unanswered(self) -> list[tuple[Call, str, Any]]:
         return self.left
 
 
@@ -82,10 +81,10 @@ class Bench:
         self.transport = bus.get_transport(conf)
         self.api = Api()
         self.acceptance = Acceptance()
-        self.server = listener.Server(
+        self.server = server.Server(
             self.transport,
             bus.get_target(self.host),
-            endpoint.CallAwareDispatcher(
+            server.CallAwareDispatcher(
                 [self.api], None, messaging.ExplicitRPCAccessPolicy
             ),
             self.acceptance,
@@ -160,9 +159,7 @@ def test_a_call_to_an_earlier_worker_is_answered(bench: Bench) -> None:
     def listen(self: Any, msg_id: str) -> None:
         original(self, msg_id)
         bench.acceptance.left.append(
-            listener.Unanswered(
-                Call(msg_id, driver._reply_q), 'attach_volume', 'the outcome'
-            )
+            (Call(msg_id, driver._reply_q), 'attach_volume', 'the outcome')
         )
         sent.set()
 
@@ -226,7 +223,7 @@ def test_an_answer_ends_the_signs_of_life(bench: Bench) -> None:
     client = bench.client.prepare(call_monitor_timeout=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            listener._Incoming, 'heartbeat', lambda self: beats.append(self)
+            server._Incoming, 'heartbeat', lambda self: beats.append(self)
         )
         assert client.call({}, 'attach_volume') == 'outcome'
         with pytest.raises(messaging.NoSuchMethod):
