@@ -16,7 +16,7 @@ from attachworker.host import multipath
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import Contents
-from attachworker.journal import Ledger
+from attachworker.journal import Records
 from attachworker.worker import late_paths
 
 K = TypeVar('K')
@@ -30,9 +30,13 @@ class Audit:
     """
 
     def __init__(
-        self, ledger: Ledger, connectors: Connectors, host: Host, boot_id: str
+        self,
+        records: Records,
+        connectors: Connectors,
+        host: Host,
+        boot_id: str,
     ) -> None:
-        self._ledger = ledger
+        self._records = records
         self._connectors = connectors
         self._host = host
         self._boot_id = boot_id
@@ -41,12 +45,12 @@ class Audit:
         # What is ours is in the journal before it is in the kernel, and
         # after it has left that: read before and after, it holds the owner
         # of whatever was seen in between.
-        before = self._ledger.read()
+        before = self._records.contents()
         claimed = [path for _, path, _ in before.paths]
         links = self._connectors.links(claimed)
         maps = self._host.multipath.maps()
         mappings = self._host.encryption.mappings()
-        journal = before | self._ledger.read()
+        journal = before | self._records.contents()
         found = _Comparison(
             journal, links, maps, mappings, self._boot_id
         ).report()

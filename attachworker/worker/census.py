@@ -16,8 +16,6 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors import Connectors
 from attachworker.host import Host
-from attachworker.journal import Database
-from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.worker.cleanup import Cleanup
 from attachworker.worker.dispatcher import Dispatcher
@@ -30,15 +28,14 @@ class Census:
 
     def __init__(
         self,
-        database: Database,
+        records: Records,
         connectors: Connectors,
         host: Host,
         dispatcher: Dispatcher,
         cleanup: Cleanup,
         ready: Callable[[], bool],
     ) -> None:
-        self._ledger = Ledger(database)
-        self._records = Records(database)
+        self._records = records
         self._connectors = connectors
         self._host = host
         self._dispatcher = dispatcher
@@ -108,7 +105,7 @@ class Census:
             ),
             always=[('usable',), ('unusable',)],
         )
-        claimed = [path for _, path, _ in self._ledger.read().paths]
+        claimed = [path for _, path, _ in self._records.contents().paths]
         links = self._connectors.links(claimed)
         yield _by(
             'attachworker_links',
@@ -142,7 +139,7 @@ class Census:
         }
 
     def _links(self) -> dict[str, Any]:
-        claimed = [path for _, path, _ in self._ledger.read().paths]
+        claimed = [path for _, path, _ in self._records.contents().paths]
         return {
             f'{link.name}, {link.state}, {link.target}': [
                 f'{device.disk or device.address} {device.state}'

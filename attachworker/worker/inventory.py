@@ -9,7 +9,6 @@ from typing import Any
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.journal import AttachmentRecord
 from attachworker.journal import Listed
 from attachworker.journal import Records
 
@@ -20,14 +19,16 @@ class Inventory:
     def __init__(self, records: Records) -> None:
         self._records = records
 
-    def attachment(self, attachment_id: str) -> objects.Attachment:
-        """:raises AttachmentNotFound: there is no such attachment
+    def attachment(self, attachment_id: str) -> dict[str, Any]:
+        """One attachment, as a primitive.
+
+        :raises AttachmentNotFound: there is no such attachment
         :raises RecordUnreadable: what the journal has of it makes no sense
         """
-        record = self._records.attachment(attachment_id)
-        if record is None:
+        found = self._records.listed_one(attachment_id)
+        if found is None:
             raise exception.AttachmentNotFound(attachment_id=attachment_id)
-        return self._object(record)
+        return _primitive(found)
 
     def attachments(self) -> list[dict[str, Any]]:
         """All attachments, oldest first, as primitives.
@@ -46,27 +47,6 @@ class Inventory:
         if record is None:
             raise exception.RequestNotFound(request_id=request_id)
         return record.result_object()
-
-    def _object(self, record: AttachmentRecord) -> objects.Attachment:
-        return objects.Attachment(
-            attachment_id=record.attachment_id,
-            volume_id=record.volume_id,
-            protocol=record.info().protocol,
-            state=record.state.shown,
-            device=record.device_info(),
-            last_result=self._last_result(record),
-            created_at=datetime.datetime.fromisoformat(record.created_at),
-            updated_at=datetime.datetime.fromisoformat(record.updated_at),
-        )
-
-    def _last_result(
-        self, record: AttachmentRecord
-    ) -> objects.OperationResult | None:
-        last = self._records.request(record.last_request)
-        try:
-            return last.result_object() if last else None
-        except exception.RecordUnreadable:
-            return None
 
 
 def _primitive(listed: Listed) -> dict[str, Any]:

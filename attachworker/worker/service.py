@@ -29,7 +29,6 @@ from attachworker.host import locks
 from attachworker.host import system
 from attachworker.journal import Database
 from attachworker.journal import Holdings
-from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.privileged import process
@@ -196,7 +195,7 @@ class Worker:
         conf = self._conf
         waiting = conf.max_running + conf.max_queued
         self._census = Census(
-            self._database,
+            self._records,
             self._connectors,
             self._host,
             self._dispatcher,
@@ -211,7 +210,7 @@ class Worker:
             self.ping,
             self._operations.cancel,
             Audit(
-                Ledger(self._database),
+                self._records,
                 self._connectors,
                 self._host,
                 self._boot_id,

@@ -16,7 +16,6 @@ from attachworker.host import verbs
 from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Holdings
-from attachworker.journal import Ledger
 from attachworker.journal import Records
 from attachworker.worker.audit import Audit
 from tests.unit.journal import rows
@@ -53,7 +52,6 @@ class Scene:
         self.maps: list[multipath.Map] = []
         self.mappings: list[encryption.Mapping] = []
         self.looking: Callable[[], None] = lambda: None
-        self._ledger = Ledger(database)
 
     def attach(self, **values: Any) -> None:
         self.holdings.take(TARGET)
@@ -81,7 +79,7 @@ class Scene:
             verbs=verbs.Verbs(),
         )
         loaded: Any = types.SimpleNamespace(links=links)
-        return Audit(self._ledger, loaded, host, 'boot').report()
+        return Audit(self.records, loaded, host, 'boot').report()
 
     def attachment(self) -> str:
         [found] = self.report().attachments

@@ -59,6 +59,11 @@ def attach(records: Records, name: str, **values: Any) -> None:
     records.finish(result.request_id, result.obj_to_primitive(), None, None)
 
 
+def alone(records: Records, name: str) -> objects.Attachment:
+    found = Inventory(records).attachment(name)
+    return objects.Attachment.obj_from_primitive(found)
+
+
 def listed(records: Records) -> list[objects.Attachment]:
     return [
         objects.Attachment.obj_from_primitive(one)
@@ -75,7 +80,7 @@ def test_the_list_shows_each_attachment_as_it_is_shown_alone(
     found = listed(records)
     names = ['first', 'second', 'third']
     assert [one.attachment_id for one in found] == names
-    assert found == [Inventory(records).attachment(name) for name in names]
+    assert found == [alone(records, name) for name in names]
     assert [one.last_result is None for one in found] == [False, False, True]
 
 
@@ -114,9 +119,7 @@ def test_one_that_makes_no_sense_is_not_listed_and_its_neighbours_are(
         )
     # Then two are listed, as they are shown alone
     found = listed(records)
-    assert found == [
-        Inventory(records).attachment(name) for name in ('first', 'third')
-    ]
+    assert found == [alone(records, name) for name in ('first', 'third')]
     assert [one.last_result is None for one in found] == [False, True]
     # And it is told of the other one
     assert list(records.unreadable()) == ['second']
