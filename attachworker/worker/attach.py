@@ -20,43 +20,43 @@ from attachworker.tasks import encryption
 from attachworker.tasks.run import Run
 from attachworker.worker import engine
 from attachworker.worker import late_paths
-from attachworker.worker.operation import Handler
 from attachworker.worker.operation import Operation
 
 
-class AttachHandler(Handler):
+class Attach(Operation):
     """:param boot_id: of the running kernel"""
 
+    kind = 'attach'
     status = 'attached'
 
     def __init__(self, *parts: Any, boot_id: str) -> None:
         super().__init__(*parts)
         self._boot_id = boot_id
 
-    def info(self, request: objects.AttachRequest) -> objects.ConnectionInfo:
-        return request.connection_info
+    def find_info(self) -> objects.ConnectionInfo:
+        found: objects.ConnectionInfo = self.request.connection_info
+        return found
 
-    def run(self, operation: Operation) -> None:
-        request = operation.request
-        key = request.connection_key
-        if not self._undo_earlier(operation):
+    def perform(self) -> None:
+        request = self.request
+        if not self._undo_earlier():
             return
         known = self._records.attachment(request.attachment_id)
-        if known is not None and known.connection_key != key:
+        if known is not None and (
+            known.connection_key != request.connection_key
+        ):
             conflict = exception.AttachmentConflict(
                 what=f'Attachment {request.attachment_id}'
             )
-            self.conclude(operation, self.failed(operation, conflict))
+            self.conclude(self.failed(conflict))
         elif known is not None and known.state.may_have_device:
-            self._attach_again(operation, known)
+            self._attach_again(known)
         else:
-            self._attach(operation, known)
+            self._attach(known)
 
-    def _attach(
-        self, operation: Operation, known: AttachmentRecord | None
-    ) -> None:
+    def _attach(self, known: AttachmentRecord | None) -> None:
         """Make an attachment, or one again that is missing."""
-        request = operation.request
+        request = self.request
         record = AttachmentRecord(
             attachment_id=request.attachment_id,
             volume_id=request.volume_id,
@@ -69,12 +69,10 @@ class AttachHandler(Handler):
         if known is not None:
             record = record.in_place_of(known)
         self._records.put_attachment(record)
-        run = self._run_for(
-            operation, request.connection_info.targets, record.wwn
-        )
-        outcome = self._run_flows(operation, run)
+        run = self._run_for(request.connection_info.targets, record.wwn)
+        outcome = self._run_flows(run)
         if outcome.error is not None:
-            self._undone(operation, outcome, run, record)
+            self._give_up(self.undone(outcome, run), record)
             return
         device = _device(outcome)
         made = dataclasses.replace(
@@ -83,32 +81,30 @@ class AttachHandler(Handler):
             wwn=outcome.results['wwn'],
             again=if_without_secrets(request),
         ).with_device(device)
-        result = self.succeeded(operation, outcome, run, device)
-        if self.conclude(operation, result, made):
-            self._settle(operation, run, device, made)
+        result = self.succeeded(outcome, run, device)
+        if self.conclude(result, made):
+            self._settle(run, device, made)
         else:
             undone = _taken_back(run, outcome)
-            self._undone(operation, undone, run, record)
+            self._give_up(self.undone(undone, run), record)
 
-    def _run_flows(self, operation: Operation, run: Run) -> engine.Outcome:
+    def _run_flows(self, run: Run) -> engine.Outcome:
         """Attach, after finding the targets that the request does not name."""
         if run.info.is_complete(run.multipath):
             steps.prefer_shared(run)
-            return self.run_flow(operation, flows.attach(run), run)
-        found = self.run_flow(operation, flows.discover(run), run)
+            return self.run_flow(flows.attach(run), run)
+        found = self.run_flow(flows.discover(run), run)
         if found.error is not None:
             return found
         run.targets = found.results['targets']
         run.info = run.info.with_targets(run.targets)
         steps.prefer_shared(run)
-        outcome = self.run_flow(operation, flows.attach(run), run)
+        outcome = self.run_flow(flows.attach(run), run)
         return dataclasses.replace(
             outcome, timings=found.timings | outcome.timings
         )
 
-    def _attach_again(
-        self, operation: Operation, known: AttachmentRecord
-    ) -> None:
+    def _attach_again(self, known: AttachmentRecord) -> None:
         """Find the device that the attachment has; undo nothing of it.
 
         A disk that somebody has taken away is made again; if it turns out
@@ -117,9 +113,9 @@ class AttachHandler(Handler):
         """
         device = known.device_info()
         assert device is not None  # by its state
-        info = operation.request.connection_info
+        info = self.request.connection_info
         stored = known.info()
-        run = self._run_for(operation, stored.targets, known.wwn)
+        run = self._run_for(stored.targets, known.wwn)
         run.map_wwid = device.multipath_id
         if not info.is_complete(run.multipath):
             run.info = info.with_targets(run.targets)
@@ -131,28 +127,25 @@ class AttachHandler(Handler):
         if not more:
             run.targets = targets
         run.kept = frozenset(filter(connector.paths, targets))
-        outcome = self.run_flow(operation, flows.attach(run), run)
+        outcome = self.run_flow(flows.attach(run), run)
         if outcome.error is not None:
-            result = self.undone(operation, outcome, run)
-            self.conclude(operation, result)
+            self.conclude(self.undone(outcome, run))
             return
         device = _merged(_device(outcome), device)
-        result = self.succeeded(operation, outcome, run, device)
-        if not self.conclude(operation, result, known.with_device(device)):
+        result = self.succeeded(outcome, run, device)
+        if not self.conclude(result, known.with_device(device)):
             undone = _taken_back(run, outcome)
-            self.conclude(operation, self.undone(operation, undone, run))
+            self.conclude(self.undone(undone, run))
         elif more:
-            self._settle(operation, run, device, known)
+            self._settle(run, device, known)
 
     def _run_for(
         self,
-        operation: Operation,
         targets: list[objects.Target],
         wwn: str | None = None,
     ) -> Run:
-        request = operation.request
+        request = self.request
         run = self.make_run(
-            operation,
             request.connection_info,
             targets=list(targets),
             multipath=request.multipath,
@@ -161,23 +154,11 @@ class AttachHandler(Handler):
             enforce_multipath=request.multipath and request.enforce_multipath,
             expected_wwn=request.expected_wwn or wwn,
         )
-        operation.when_cancelled(run.attempts.stop_waiting)
+        self.when_cancelled(run.attempts.stop_waiting)
         return run
-
-    def _undone(
-        self,
-        operation: Operation,
-        outcome: engine.Outcome,
-        run: Run,
-        record: AttachmentRecord,
-    ) -> None:
-        assert outcome.error is not None
-        result = self.undone(operation, outcome, run)
-        self._give_up(operation, result, record)
 
     def _give_up(
         self,
-        operation: Operation,
         result: objects.OperationResult,
         record: AttachmentRecord,
     ) -> None:
@@ -186,16 +167,15 @@ class AttachHandler(Handler):
         after = record.state.when_given_up()
         if result.leftovers:
             left = record.with_state(record.state.when_left_over())
-            self.conclude(operation, result, left)
+            self.conclude(result, left)
             self._cleanup.later(name)
         elif after is not None:
-            self.conclude(operation, result, record.with_state(after))
+            self.conclude(result, record.with_state(after))
         else:
-            self.conclude(operation, result, gone=name)
+            self.conclude(result, gone=name)
 
     def _settle(
         self,
-        operation: Operation,
         run: Run,
         device: objects.DeviceInfo,
         record: AttachmentRecord,
@@ -204,7 +184,7 @@ class AttachHandler(Handler):
 
         The attachment's next operation waits for this.
         """
-        operation.when_to_wrap_up(run.attempts.wrap_up)
+        self.when_to_wrap_up(run.attempts.wrap_up)
         run.undo_deadline = deadlines.Deadline.after(run.grace)
         if device.multipath_id is None and not (
             run.multipath and run.connector.puts_together()
@@ -214,23 +194,17 @@ class AttachHandler(Handler):
                 if target not in late_paths.connected(device, run.targets):
                     run.leftovers += run.let_go(target, disk)
         else:
-            self._join(run, device, record)
+            wwid = device.multipath_id or str(record.wwn)
+            now = late_paths.join(run, device, wwid)
+            self._records.put_attachment(record.with_device(now))
         if run.leftovers:
             self._cleanup.later(record.attachment_id)
 
-    def _join(
-        self, run: Run, device: objects.DeviceInfo, record: AttachmentRecord
-    ) -> None:
-        now = late_paths.join(
-            run, device, device.multipath_id or str(record.wwn)
-        )
-        self._records.put_attachment(record.with_device(now))
+    def abandon(self) -> None:
+        if not self.resumed or self._undo_earlier():
+            super().abandon()
 
-    def abandon(self, operation: Operation) -> None:
-        if not operation.resumed or self._undo_earlier(operation):
-            super().abandon(operation)
-
-    def _undo_earlier(self, operation: Operation) -> bool:
+    def _undo_earlier(self) -> bool:
         """Put back what an attach did before the worker was stopped.
 
         Nothing of it is trusted. An attachment that was there before the
@@ -238,21 +212,19 @@ class AttachHandler(Handler):
 
         :returns: False if something is left; the operation has failed then
         """
-        known = self._records.attachment(operation.attachment_id)
+        known = self._records.attachment(self.attachment_id)
         if known is None or not known.state.is_being_made:
             return True
         # A login that goes on without its worker is met when it is repeated.
-        again = operation.abandoned is None and not operation.deadline.passed
+        again = self.abandoned is None and not self.deadline.passed
         left = self._cleanup.undo(known, cut_short=again)
         if not left:
             return True
         late = exception.DeadlineExceeded(step='recovery')
-        error = operation.abandoned or (
-            exception.UndoFailed() if again else late
-        )
-        result = self.failed(operation, error)
+        error = self.abandoned or (exception.UndoFailed() if again else late)
+        result = self.failed(error)
         result.leftovers = left
-        self._give_up(operation, result, known)
+        self._give_up(result, known)
         return False
 
 

@@ -52,7 +52,7 @@ class Cleanup:
     Attempts run as jobs of the attachment, never beside its operations. They
     go by journal and kernel alone: nothing is known of how it came there.
 
-    :param make_run: see :class:`attachworker.worker.operation.Handler`
+    :param make_run: see :class:`attachworker.worker.operation.Operation`
     """
 
     def __init__(

@@ -8,60 +8,51 @@ from attachworker import exception
 from attachworker import flows
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
-from attachworker.worker.operation import Handler
 from attachworker.worker.operation import Operation
 
 
-class DetachHandler(Handler):
+class Detach(Operation):
+    kind = 'detach'
     status = 'detached'
 
-    def attachment_id(self, request: objects.DetachRequest) -> str:
+    def find_attachment(self) -> str:
         """What was attached by somebody else goes by its connection."""
-        if request.attachment_id:
-            return str(request.attachment_id)
-        info = request.connection_info
-        assert info is not None  # validated: one of the two is there
+        if self.request.attachment_id:
+            return str(self.request.attachment_id)
+        info: objects.ConnectionInfo = self.request.connection_info
         return info.connection_key(multipath=False)
 
-    def info(
-        self, request: objects.DetachRequest
-    ) -> objects.ConnectionInfo | None:
-        return self._info(request, self._known(request))
+    def find_info(self) -> objects.ConnectionInfo | None:
+        return self._info(self._known())
 
-    def run(self, operation: Operation) -> None:
-        request = operation.request
-        known = self._known(request)
-        info = self._info(request, known)
+    def perform(self) -> None:
+        known = self._known()
+        info = self._info(known)
         if info is None:
-            result = objects.OperationResult(
-                request_id=request.request_id,
-                attachment_id=request.attachment_id,
-                operation=operation.kind,
-                status=self.status,
+            result = self.result_of(
+                self.status,
                 warnings=['nothing to do: the attachment is not known'],
             )
-            self.conclude(operation, result)
+            self.conclude(result)
             return
-        self._detach(operation, info, known)
+        self._detach(info, known)
 
-    def abandon(self, operation: Operation) -> None:
-        assert operation.abandoned is not None
-        self._failed(operation, self.failed(operation, operation.abandoned))
+    def abandon(self) -> None:
+        assert self.abandoned is not None
+        self._failed(self.failed(self.abandoned))
 
     def _detach(
         self,
-        operation: Operation,
         info: objects.ConnectionInfo,
         known: AttachmentRecord | None,
     ) -> None:
         run = self.make_run(
-            operation,
             info,
             targets=info.targets,
-            force=operation.request.force,
+            force=self.request.force,
             expected_wwn=known.wwn if known else info.wwn,
-            map_wwid=_map_wwid(known, operation.request.force),
-            on_change=lambda: self._begin(operation.request),
+            map_wwid=_map_wwid(known, self.request.force),
+            on_change=self._begin,
         )
         try:
             if run.expected_wwn is not None:
@@ -69,55 +60,50 @@ class DetachHandler(Handler):
                 # paths to this one.
                 run.lock_volume(run.expected_wwn)
         except exception.DeadlineExceeded as error:
-            self._failed(operation, self.failed(operation, error))
+            self._failed(self.failed(error))
             return
         held = run.holdings.paths(type(info.targets[0]))
         targets = {target.key: target for target in (*info.targets, *held)}
         run.targets = list(targets.values())
-        outcome = self.run_flow(operation, flows.detach(run), run)
+        outcome = self.run_flow(flows.detach(run), run)
         if outcome.error is None:
-            result = self.succeeded(operation, outcome, run)
-            gone = operation.request.attachment_id
-            self.conclude(operation, result, gone=gone)
+            result = self.succeeded(outcome, run)
+            gone = self.request.attachment_id
+            self.conclude(result, gone=gone)
             return
-        self._failed(operation, self.undone(operation, outcome, run))
+        self._failed(self.undone(outcome, run))
 
-    def _begin(self, request: objects.DetachRequest) -> None:
+    def _begin(self) -> None:
         """From here on the attachment is not what it was."""
-        known = self._known(request)
+        known = self._known()
         if known is not None:
             self._records.put_attachment(known.being_taken_down())
 
-    def _failed(
-        self, operation: Operation, result: objects.OperationResult
-    ) -> None:
-        known = self._known(operation.request)
+    def _failed(self, result: objects.OperationResult) -> None:
+        known = self._known()
         self.conclude(
-            operation,
             result,
             known and known.with_state(known.state.when_detach_failed()),
         )
 
-    def _known(
-        self, request: objects.DetachRequest
-    ) -> AttachmentRecord | None:
+    def _known(self) -> AttachmentRecord | None:
+        request = self.request
         if not request.attachment_id:
             return None
-        records = self._records
         if request.force and request.connection_info is not None:
             # All that is needed is in the request, and what is ours.
-            return records.readable(request.attachment_id)
-        return records.attachment(request.attachment_id)
+            return self._records.readable(request.attachment_id)
+        return self._records.attachment(request.attachment_id)
 
-    @staticmethod
     def _info(
-        request: objects.DetachRequest, known: AttachmentRecord | None
+        self, known: AttachmentRecord | None
     ) -> objects.ConnectionInfo | None:
+        given: objects.ConnectionInfo | None = self.request.connection_info
         try:
-            return known.info() if known else request.connection_info
+            return known.info() if known else given
         except exception.RecordUnreadable:
-            if request.force and request.connection_info is not None:
-                return request.connection_info
+            if self.request.force and given is not None:
+                return given
             raise
 
 

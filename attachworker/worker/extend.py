@@ -11,7 +11,6 @@ from attachworker.host import encryption
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.worker import late_paths
-from attachworker.worker.operation import Handler
 from attachworker.worker.operation import Operation
 
 _EXTENDED = (
@@ -21,58 +20,49 @@ _EXTENDED = (
 )
 
 
-class ExtendHandler(Handler):
+class Extend(Operation):
+    kind = 'extend'
     status = 'extended'
 
-    def info(
-        self, request: objects.ExtendRequest
-    ) -> objects.ConnectionInfo | None:
-        known = self._known(request)
+    def find_info(self) -> objects.ConnectionInfo | None:
+        known = self._known()
         return None if known is None else known.info()
 
-    def run(self, operation: Operation) -> None:
-        request = operation.request
-        known = self._known(request)
+    def perform(self) -> None:
+        known = self._known()
         if known is None:
             missing = exception.AttachmentNotFound(
-                attachment_id=request.attachment_id
+                attachment_id=self.attachment_id
             )
-            self.conclude(operation, self.failed(operation, missing))
+            self.conclude(self.failed(missing))
             return
-        self._extend(operation, known)
-
-    def _extend(self, operation: Operation, known: AttachmentRecord) -> None:
         device = known.device_info()
         assert device is not None  # by its state
         info = known.info()
         run = self.make_run(
-            operation,
             info,
             targets=late_paths.connected(device, info.targets),
-            encryption=operation.request.encryption,
+            encryption=self.request.encryption,
             expected_wwn=known.wwn,
-            expected_size=operation.request.expected_size,
+            expected_size=self.request.expected_size,
         )
         run.opened = device.path == encryption.path_of(run.mapping)
-        outcome = self.run_flow(operation, flows.extend(run), run)
+        outcome = self.run_flow(flows.extend(run), run)
         if outcome.error is not None:
-            result = self.undone(operation, outcome, run)
-            self.conclude(operation, result)
+            self.conclude(self.undone(outcome, run))
             return
         told, (found, device.size) = device.size, outcome.results['sizes']
         # The kernel may know of the new size already: an earlier worker has
         # died, or the storage has told it.
         old_size = min((size for size in (told, found) if size), default=None)
-        result = self.succeeded(operation, outcome, run, device)
+        result = self.succeeded(outcome, run, device)
         result.old_size = old_size
         record = dataclasses.replace(known, device=device.obj_to_primitive())
-        self.conclude(operation, result, record)
+        self.conclude(result, record)
 
-    def _known(
-        self, request: objects.ExtendRequest
-    ) -> AttachmentRecord | None:
+    def _known(self) -> AttachmentRecord | None:
         """What is attached, in part perhaps."""
-        known = self._records.attachment(request.attachment_id)
+        known = self._records.attachment(self.attachment_id)
         if known is None or known.state not in _EXTENDED:
             return None
         return known

@@ -5,6 +5,7 @@
 """Takes requests, each of them once."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import datetime
 import math
 import threading
@@ -22,7 +23,6 @@ from attachworker.journal import Sealer
 from attachworker.journal import without_secrets
 from attachworker.journal.reading import legible
 from attachworker.worker.dispatcher import Dispatcher
-from attachworker.worker.operation import Handler
 from attachworker.worker.operation import Operation
 from attachworker.worker.operation import Request
 
@@ -36,7 +36,8 @@ class Operations:
     """Takes requests, each of them once.
 
     :param sealer: for the secrets of what is unfinished
-    :param handlers: by kind of operation
+    :param kinds: by name, what makes an operation of a request, its deadline,
+        and the last two parameters of an Operation
     :param boot_id: of the running kernel
     :param default_deadline: seconds
     :param on_finish: is told of each operation that has its final result
@@ -50,7 +51,7 @@ class Operations:
         records: Records,
         sealer: Sealer,
         dispatcher: Dispatcher,
-        handlers: dict[str, Handler],
+        kinds: Mapping[str, Callable[..., Operation]],
         boot_id: str,
         default_deadline: float,
         on_finish: Callable[[Operation], None],
@@ -61,7 +62,7 @@ class Operations:
         self._sealer = sealer
         self._max_attempts = max_attempts
         self._dispatcher = dispatcher
-        self._handlers = handlers
+        self._kinds = kinds
         self._boot_id = boot_id
         self._default_deadline = default_deadline
         self._on_finish = on_finish
@@ -234,13 +235,8 @@ class Operations:
     def _operation(
         self, kind: str, request: Request, deadline: deadlines.Deadline
     ) -> Operation:
-        return Operation(
-            kind,
-            request,
-            self._handlers[kind],
-            deadline,
-            self._finished,
-            self._dispatcher.stopping,
+        return self._kinds[kind](
+            request, deadline, self._finished, self._dispatcher.stopping
         )
 
     def _queue(self, operation: Operation) -> Operation:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""One request while it waits and runs, and what those of all kinds share."""
+"""One request while it waits and runs."""
 
 from collections.abc import Callable
 import contextlib
@@ -31,6 +31,7 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 #: Seconds until who waits is told that there is no result for now.
 _PATIENCE = 1.0
+_FIRST_STEP = 'its first step'
 
 T = TypeVar('T')
 
@@ -38,9 +39,16 @@ Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
 
 
 class Operation:
-    """An accepted request until it has its final result.
+    """An accepted request until it has its final result: one class a kind.
 
-    :ivar kind: attach, detach or extend
+    :param make_run: makes what the tasks of an operation share, from the
+        attachment_id, the connection and further fields of a Run
+    :param cleanup: puts back later what cannot be put back now
+    :param listeners: are told how it goes on
+    :param on_finish: is told once it has its final result
+    :param stopping: set once the worker is to stop
+    :cvar kind: attach, detach or extend
+    :cvar status: of a result that is a success
     :ivar attachment_id: operations with the same one run one after another
     :ivar keys: see :class:`attachworker.worker.dispatcher.Job`
     :ivar backend: likewise; the address of the volume's first portal
@@ -54,20 +62,28 @@ class Operation:
         request may be sent again from elsewhere
     """
 
+    kind: str
+    status: str
+
     def __init__(
         self,
-        kind: str,
+        records: Records,
+        make_run: Callable[..., Run],
+        cleanup: Cleanup,
+        listeners: list[progress.Listener],
         request: Any,
-        handler: 'Handler',
         deadline: deadlines.Deadline,
         on_finish: Callable[['Operation'], None],
-        stopping: threading.Event | None = None,
+        stopping: threading.Event,
     ) -> None:
-        self.kind = kind
+        self._records = records
+        self._make_run = make_run
+        self._cleanup = cleanup
+        self._listeners = listeners
         self.request = request
         self.reply_to = [request.reply_to] if request.reply_to else []
-        self.attachment_id = handler.attachment_id(request)
-        info = handler.info(request)
+        self.attachment_id = self.find_attachment()
+        info = self.find_info()
         # Operations on one volume, as the storage calls it, run one after
         # another; where it has several names, the volume's lock sees to it.
         names = {one.volume_name for one in info.targets} if info else set()
@@ -81,8 +97,7 @@ class Operation:
         self.resumed = False
         self.started = deadlines.now()
         self.abandoned: exception.AttachWorkerError | None = None
-        self._handler = handler
-        self._stopping = stopping or threading.Event()
+        self._stopping = stopping
         self._on_finish = on_finish
         #: What the operation holds until its end: locks.
         self.held = contextlib.ExitStack()
@@ -97,6 +112,18 @@ class Operation:
         self._broken: exception.AttachWorkerError | None = None
         self.result: objects.OperationResult | None = None
 
+    def find_attachment(self) -> str:
+        """The attachment_id, whatever the request says of it."""
+        return str(self.request.attachment_id)
+
+    def find_info(self) -> objects.ConnectionInfo | None:
+        """What it is about; None if that is not known."""
+        raise NotImplementedError
+
+    def perform(self) -> None:
+        """Do what was asked for; ends with :meth:`conclude`."""
+        raise NotImplementedError
+
     @property
     def expires(self) -> float:
         """Its deadline; what an earlier worker began is to be ended."""
@@ -108,7 +135,7 @@ class Operation:
     def refuse(self, error: exception.AttachWorkerError) -> None:
         """End it before it was begun, outside of the dispatcher."""
         try:
-            self._handler.refuse(self, error)
+            self.conclude(self.failed(error))
         except exception.JournalUnavailable as broken:
             self._tell_broken(broken)
 
@@ -169,9 +196,9 @@ class Operation:
         """Whatever was raised, and wherever: there is one result."""
         try:
             if self.result is None:
-                self.persist(lambda: self._handler.fail(self, error))
+                self.persist(lambda: self.fail(error))
             else:
-                self._handler.mend_later(self)
+                self.mend_later()
         except exception.JournalUnavailable as broken:
             self._tell_broken(broken)
         except BaseException:
@@ -185,14 +212,12 @@ class Operation:
 
     def _run(self) -> None:
         if self.deadline.cancelled:
-            self.abandoned = exception.OperationCancelled(
-                step='its first step'
-            )
+            self.abandoned = exception.OperationCancelled(step=_FIRST_STEP)
         self.persist(self.when_begun)
         if self.abandoned is None:
-            self._handler.run(self)
+            self.perform()
         else:
-            self._handler.abandon(self)
+            self.abandon()
 
     def cancel(self) -> None:
         """Stop it at its next step; the journal knows already."""
@@ -272,102 +297,63 @@ class Operation:
             raise self._broken
         return self.result
 
-
-class Handler:
-    """Runs the operations of one kind and writes down how they ended.
-
-    :param make_run: makes what the tasks of an operation share, from the
-        attachment_id, the connection and further fields of a Run
-    :param cleanup: puts back later what cannot be put back now
-    :param listeners: are told how operations go on
-    :cvar status: of a result that is a success
-    """
-
-    status = 'failed'
-
-    def __init__(
-        self,
-        records: Records,
-        make_run: Callable[..., Run],
-        cleanup: Cleanup,
-        listeners: list[progress.Listener],
-    ) -> None:
-        self._records = records
-        self._make_run = make_run
-        self._cleanup = cleanup
-        self._listeners = listeners
-
-    def attachment_id(self, request: Any) -> str:
-        return str(request.attachment_id)
-
-    def info(self, request: Any) -> objects.ConnectionInfo | None:
-        """What it is about; None if that is not known."""
-        raise NotImplementedError
-
-    def run(self, operation: Operation) -> None:
-        """Ends with :meth:`conclude`."""
-        raise NotImplementedError
+    # -- what operations of all kinds do
 
     def make_run(
         self,
-        operation: Operation,
         info: objects.ConnectionInfo,
         **values: Any,
     ) -> Run:
         return self._make_run(
-            operation.attachment_id,
+            self.attachment_id,
             info,
-            held=operation.held,
-            deadline=operation.deadline,
+            held=self.held,
+            deadline=self.deadline,
             **values,
         )
 
-    def run_flow(
-        self, operation: Operation, flow: Flow, run: Run
-    ) -> engine.Outcome:
+    def run_flow(self, flow: Flow, run: Run) -> engine.Outcome:
         return engine.run(
             flow,
-            progress.Progress(self._listeners, operation),
+            progress.Progress(self._listeners, self),
             several=len(run.targets) > 1,
+        )
+
+    def result_of(self, status: str, **values: Any) -> objects.OperationResult:
+        return objects.OperationResult(
+            request_id=self.request.request_id,
+            attachment_id=self.request.attachment_id,
+            operation=self.kind,
+            status=status,
+            **values,
         )
 
     def succeeded(
         self,
-        operation: Operation,
         outcome: engine.Outcome,
         run: Run,
         device: objects.DeviceInfo | None = None,
     ) -> objects.OperationResult:
-        return objects.OperationResult(
-            request_id=operation.request.request_id,
-            attachment_id=operation.request.attachment_id,
-            operation=operation.kind,
-            status=self.status,
+        return self.result_of(
+            self.status,
             device=device,
             warnings=run.warnings,
             timings=outcome.timings,
         )
 
     def failed(
-        self,
-        operation: Operation,
-        error: BaseException,
-        step: str | None = None,
+        self, error: BaseException, step: str | None = None
     ) -> objects.OperationResult:
-        return objects.OperationResult(
-            request_id=operation.request.request_id,
-            attachment_id=operation.request.attachment_id,
-            operation=operation.kind,
-            status='failed',
-            error=objects.OperationError.from_exception(error, step),
+        return self.result_of(
+            'failed', error=objects.OperationError.from_exception(error, step)
         )
 
     def undone(
-        self, operation: Operation, outcome: engine.Outcome, run: Run
+        self, outcome: engine.Outcome, run: Run
     ) -> objects.OperationResult:
         """The result of a flow that failed."""
         assert outcome.error is not None
-        result = self.failed(operation, outcome.error, outcome.step)
+        result = self.failed(outcome.error, outcome.step)
         result.warnings = run.warnings
         result.leftovers = run.leftovers
         result.timings = outcome.timings
@@ -375,7 +361,6 @@ class Handler:
 
     def conclude(
         self,
-        operation: Operation,
         result: objects.OperationResult,
         attachment: AttachmentRecord | None = None,
         gone: str | None = None,
@@ -385,34 +370,36 @@ class Handler:
         :returns: False if it is a success, and the journal says that the
             request was cancelled before
         """
-        if not self._finish(operation, result, attachment, gone):
+        if not self._write(result, attachment, gone):
             if result.error is None:
                 return False
-            result.error = cancelled(result.error.step)
-            if not self._finish(operation, result, attachment, gone):
-                result = self._written(operation) or result
-        operation.finish(result)
+            step = result.error.step
+            result.error = objects.OperationError.from_exception(
+                exception.OperationCancelled(step=step or _FIRST_STEP), step
+            )
+            if not self._write(result, attachment, gone):
+                result = self._written() or result
+        self.finish(result)
         return True
 
-    def _written(self, operation: Operation) -> objects.OperationResult | None:
+    def _written(self) -> objects.OperationResult | None:
         """The result that somebody has broken down after writing it."""
-        found = operation.persist(
-            lambda: self._records.request(operation.request.request_id)
+        found = self.persist(
+            lambda: self._records.request(self.request.request_id)
         )
         return found.result_object() if found else None
 
-    def _finish(
+    def _write(
         self,
-        operation: Operation,
         result: objects.OperationResult,
         attachment: AttachmentRecord | None,
         gone: str | None,
     ) -> bool:
         error = result.error
         primitive = result.obj_to_primitive()
-        return operation.persist(
+        return self.persist(
             lambda: self._records.finish(
-                operation.request.request_id,
+                self.request.request_id,
                 primitive,
                 attachment,
                 gone,
@@ -421,39 +408,24 @@ class Handler:
             )
         )
 
-    def abandon(self, operation: Operation) -> None:
-        """End one of which ``abandoned`` says why it is not tried again."""
-        assert operation.abandoned is not None
-        self.conclude(operation, self.failed(operation, operation.abandoned))
+    def abandon(self) -> None:
+        """End it where ``abandoned`` says why it is not tried again."""
+        assert self.abandoned is not None
+        self.conclude(self.failed(self.abandoned))
 
-    def refuse(
-        self, operation: Operation, error: exception.AttachWorkerError
-    ) -> None:
-        """End one that has not been begun."""
-        self.conclude(operation, self.failed(operation, error))
-
-    def fail(
-        self, operation: Operation, error: exception.AttachWorkerError
-    ) -> None:
-        """End one that has broken down, wherever that was."""
-        result = self.failed(operation, error)
-        known = self._records.readable(operation.attachment_id)
+    def fail(self, error: exception.AttachWorkerError) -> None:
+        """End it where it has broken down, wherever that was."""
+        result = self.failed(error)
+        known = self._records.readable(self.attachment_id)
         if known is None:
-            self.conclude(operation, result)
+            self.conclude(result)
             return
         left = known.with_state(known.state.when_broken_off())
         if left.state.is_left_over:
             result.leftovers = [f'what was done for {known.attachment_id}']
             self._cleanup.later(known.attachment_id)
-        self.conclude(operation, result, left)
+        self.conclude(result, left)
 
-    def mend_later(self, operation: Operation) -> None:
+    def mend_later(self) -> None:
         """Put right what was left undone after the result."""
-        self._cleanup.later(operation.attachment_id)
-
-
-def cancelled(step: str | None) -> objects.OperationError:
-    """The error of a request that was cancelled in, or before, a step."""
-    return objects.OperationError.from_exception(
-        exception.OperationCancelled(step=step or 'its first step'), step
-    )
+        self._cleanup.later(self.attachment_id)

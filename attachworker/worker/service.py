@@ -39,13 +39,13 @@ from attachworker.telemetry import progress
 from attachworker.telemetry import report
 from attachworker.telemetry import tracing
 from attachworker.worker import recovery
-from attachworker.worker.attach import AttachHandler
+from attachworker.worker.attach import Attach
 from attachworker.worker.audit import Audit
 from attachworker.worker.census import Census
 from attachworker.worker.cleanup import Cleanup
-from attachworker.worker.detach import DetachHandler
+from attachworker.worker.detach import Detach
 from attachworker.worker.dispatcher import Dispatcher
-from attachworker.worker.extend import ExtendHandler
+from attachworker.worker.extend import Extend
 from attachworker.worker.intake import Operations
 from attachworker.worker.inventory import Inventory
 from attachworker.worker.operation import Operation
@@ -149,9 +149,11 @@ class Worker:
             self._sealer,
             self._dispatcher,
             {
-                'attach': AttachHandler(*parts, boot_id=self._boot_id),
-                'detach': DetachHandler(*parts),
-                'extend': ExtendHandler(*parts),
+                'attach': functools.partial(
+                    Attach, *parts, boot_id=self._boot_id
+                ),
+                'detach': functools.partial(Detach, *parts),
+                'extend': functools.partial(Extend, *parts),
             },
             self._boot_id,
             conf.default_deadline,

@@ -43,7 +43,7 @@ LAYERS: dict[str, frozenset[str]] = {
     'bus.serializer': frozenset({'objects', 'bus.secrets'}),
     'bus.secrets': frozenset({'objects'}),
     'bus.transport': frozenset({'objects'}),
-    # A handler fills a flow with what the run of its tasks shares.
+    # An operation fills a flow with what the run of its tasks shares.
     'worker': frozenset({'flows', 'journal', 'objects'})
     | {'connectors', 'connectors.base', 'host', 'tasks', 'telemetry'},
     'flows': frozenset({'tasks'}),

@@ -182,10 +182,8 @@ def test_a_call_waits_for_its_operation_without_a_thread(
     bench: Bench,
 ) -> None:
     # Given an operation that goes on, and whoever has called for it
-    operation = bench.acceptance.outcome = Operation(
-        'attach',
+    operation = bench.acceptance.outcome = handlers.FakeHandler(None)(
         handlers.attach(),
-        handlers.FakeHandler(None),
         deadlines.Deadline.after(60),
         lambda operation: None,
     )

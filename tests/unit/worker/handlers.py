@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Handlers of operations that do what a test says."""
+"""Operations that do what a test says."""
 
 from collections.abc import Callable
 import threading
 from typing import Any
 
-from attachworker import exception
+from attachworker import deadline as deadlines
 from attachworker import objects
-from attachworker.journal import Records
+from attachworker.worker.operation import Operation
 from tests.unit.objects import shapes
 
 PATIENCE = 10.0
@@ -31,77 +31,62 @@ def detach(request_id: str = 'request', **values: Any) -> Any:
 
 
 class FakeHandler:
-    """Ends operations at once, or when it is told to.
+    """Makes operations that end at once, or when they are told to.
 
     :ivar act: is called with the operation first
+    :ivar find_info: what an operation is about
     """
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self, records: Any) -> None:
+        self.records = records
         self.act: Callable[[Any], None] = lambda operation: None
+        self.find_info: Callable[[], Any] = lambda: None
         self.runs: list[str] = []
         self.ran = threading.Event()
         self.failed: list[str] = []
         self.mended: list[str] = []
 
-    def attachment_id(self, request: Any) -> str:
-        return str(request.attachment_id)
-
-    def info(self, request: Any) -> None:
-        return None
-
-    def run(self, operation: Any) -> None:
-        self.runs.append(operation.request.request_id)
-        self.ran.set()
-        self.act(operation)
-        self.conclude(operation, 'attached')
-
-    def abandon(self, operation: Any) -> None:
-        self.failed.append(operation.request.request_id)
-        self.conclude(operation, 'failed', operation.abandoned)
-
-    def refuse(
-        self, operation: Any, error: exception.AttachWorkerError
-    ) -> None:
-        self.failed.append(operation.request.request_id)
-        self.conclude(operation, 'failed', error)
-
-    def fail(self, operation: Any, error: BaseException) -> None:
-        self.failed.append(operation.request.request_id)
-        known = isinstance(error, exception.AttachWorkerError)
-        self.conclude(operation, 'failed', error if known else None)
-
-    def mend_later(self, operation: Any) -> None:
-        self.mended.append(operation.request.request_id)
-
-    def conclude(
+    def __call__(
         self,
-        operation: Any,
-        status: str,
-        cause: exception.AttachWorkerError | None = None,
-    ) -> None:
-        error = None
-        if status == 'failed':
-            error = objects.OperationError.from_exception(
-                cause or exception.AttachWorkerError()
-            )
-        result = objects.OperationResult(
-            request_id=operation.request.request_id,
-            attachment_id=operation.request.attachment_id,
-            operation=operation.kind,
-            status=status,
-            error=error,
+        request: Any,
+        deadline: deadlines.Deadline,
+        on_finish: Callable[[Any], None],
+        stopping: threading.Event | None = None,
+    ) -> 'FakeOperation':
+        return FakeOperation(
+            self, request, deadline, on_finish, stopping or threading.Event()
         )
-        operation.persist(
-            lambda: self._records.finish(
-                operation.request.request_id,
-                result.obj_to_primitive(),
-                None,
-                None,
-                cancelled=isinstance(cause, exception.OperationCancelled),
-            )
-        )
-        operation.finish(result)
+
+
+class FakeOperation(Operation):
+    status = 'attached'
+
+    def __init__(self, handler: FakeHandler, request: Any, *more: Any) -> None:
+        self._handler = handler
+        is_attach = isinstance(request, objects.AttachRequest)
+        self.kind = 'attach' if is_attach else 'detach'
+        unused: Any = None
+        super().__init__(handler.records, unused, unused, [], request, *more)
+
+    def find_info(self) -> Any:
+        return self._handler.find_info()
+
+    def perform(self) -> None:
+        self._handler.runs.append(self.request.request_id)
+        self._handler.ran.set()
+        self._handler.act(self)
+        self.succeed()
+
+    def succeed(self) -> None:
+        self.conclude(self.result_of(self.status))
+
+    def conclude(self, result: Any, *values: Any, **more: Any) -> bool:
+        if result.error is not None:
+            self._handler.failed.append(self.request.request_id)
+        return super().conclude(result, *values, **more)
+
+    def mend_later(self) -> None:
+        self._handler.mended.append(self.request.request_id)
 
 
 class Gate:

@@ -256,17 +256,17 @@ def test_a_request_that_cannot_be_queued_is_not_accepted(
     operations: Operations, handler: handlers.FakeHandler, records: Records
 ) -> None:
     """Otherwise nobody would run it, nor could it be sent again."""
-    # Given a handler that breaks down before the request is queued
-    kept = handler.info
+    # Given an operation that breaks down before it is queued
+    kept = handler.find_info
 
-    def info(request: Any) -> None:
+    def info() -> None:
         raise exception.JournalUnavailable(path='journal', reason='broken')
 
-    handler.info = info
+    handler.find_info = info
     with pytest.raises(exception.JournalUnavailable):
         operations.submit('detach', handlers.detach())
     # When it is sent again later, then it is taken
-    handler.info = kept
+    handler.find_info = kept
     again = operations.submit('detach', handlers.detach())
     ended(again)
     assert handler.runs == ['request']
@@ -294,7 +294,7 @@ def test_a_bug_after_the_result_changes_nothing(
     operations: Operations, handler: handlers.FakeHandler
 ) -> None:
     def act(operation: Any) -> None:
-        handler.conclude(operation, 'attached')
+        operation.succeed()
         raise RuntimeError('too late')
 
     handler.act = act
