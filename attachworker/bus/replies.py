@@ -124,14 +124,12 @@ class ReplySender:
         request_id: str,
         reply_to: Any,
         result: Any,
-        age: float = 0.0,
         final: bool = True,
     ) -> None:
         """Have a result sent; returns at once.
 
         :param reply_to: a ReplyTo, or a mapping with the same keys. One
             that names no receiver is logged and otherwise ignored.
-        :param age: seconds since the result became final.
         :param final: whether it is the one result of an accepted request.
             A refusal is not: it must neither stand for that result nor be
             taken for delivered.
@@ -150,7 +148,7 @@ class ReplySender:
             target,
             result,
             pause=self._retry_first,
-            expires=now + self._retention - age,
+            expires=now + self._retention,
             final=final,
         )
         with self._changed:

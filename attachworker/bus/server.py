@@ -37,8 +37,8 @@ from attachworker.bus import transport as bus
 from attachworker.bus.secrets import WireSecrets
 from attachworker.journal import Call
 from attachworker.journal import Records
+from attachworker.worker import inventory
 from attachworker.worker.intake import Operations
-from attachworker.worker.inventory import Inventory
 from attachworker.worker.operation import Operation
 from attachworker.worker.operation import Request
 
@@ -465,7 +465,7 @@ class Endpoint:
 
     def __init__(
         self,
-        inventory: Inventory,
+        records: Records,
         properties: Callable[[bool | None, bool], dict[str, Any]],
         volume_paths: Callable[[objects.ConnectionInfo], list[str]],
         ping: Callable[[], dict[str, Any]],
@@ -473,7 +473,7 @@ class Endpoint:
         audit: Callable[[], objects.AuditReport],
         secrets: WireSecrets | None = None,
     ) -> None:
-        self._inventory = inventory
+        self._records = records
         self._properties = properties
         self._volume_paths = volume_paths
         self._ping = ping
@@ -515,15 +515,15 @@ class Endpoint:
 
     @_exposed
     def get_attachment(self, ctxt: Any, attachment_id: str) -> Any:
-        return self._inventory.attachment(attachment_id)
+        return inventory.attachment(self._records, attachment_id)
 
     @_exposed
     def list_attachments(self, ctxt: Any) -> Any:
-        return self._inventory.attachments()
+        return inventory.attachments(self._records)
 
     @_exposed
     def get_result(self, ctxt: Any, request_id: str) -> Any:
-        return self._inventory.result(request_id)
+        return inventory.result(self._records, request_id)
 
     @_exposed
     def cancel(self, ctxt: Any, request_id: str) -> Any:

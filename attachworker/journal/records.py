@@ -95,6 +95,10 @@ class Contents:
     paths: frozenset[tuple[str, str, str]]
     links: frozenset[tuple[str, str, int, int | None]]
 
+    @property
+    def path_keys(self) -> list[str]:
+        return [path for _, path, _ in self.paths]
+
     @functools.cached_property
     def attachments(self) -> list[AttachmentRecord]:
         """Those whose state makes sense, oldest first."""

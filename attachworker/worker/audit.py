@@ -4,7 +4,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
-import functools
+import itertools
 from typing import TypeVar
 
 from attachworker import objects
@@ -23,47 +23,32 @@ K = TypeVar('K')
 V = TypeVar('V')
 
 
-class Audit:
-    """Compares what the journal says with what the kernel has.
+def report(
+    records: Records, connectors: Connectors, host: Host, boot_id: str
+) -> objects.AuditReport:
+    """Compare what the journal says with what the kernel has.
 
     :param boot_id: of the running kernel
     """
-
-    def __init__(
-        self,
-        records: Records,
-        connectors: Connectors,
-        host: Host,
-        boot_id: str,
-    ) -> None:
-        self._records = records
-        self._connectors = connectors
-        self._host = host
-        self._boot_id = boot_id
-
-    def report(self) -> objects.AuditReport:
-        # What is ours is in the journal before it is in the kernel, and
-        # after it has left that: read before and after, it holds the owner
-        # of whatever was seen in between.
-        before = self._records.contents()
-        claimed = [path for _, path, _ in before.paths]
-        links = self._connectors.links(claimed)
-        maps = self._host.multipath.maps()
-        mappings = self._host.encryption.mappings()
-        journal = before | self._records.contents()
-        found = _Comparison(
-            journal, links, maps, mappings, self._boot_id
-        ).report()
-        found.findings += [
-            _finding(
-                'stale',
-                f'{call.name} of {call.about}',
-                f'has not returned for {call.seconds:.0f} s; what needs it '
-                'is refused until it has',
-            )
-            for call in self._host.verbs.stuck()
-        ]
-        return found
+    # What is ours is in the journal before it is in the kernel, and after it
+    # has left that: read before and after, it holds the owner of whatever was
+    # seen in between.
+    before = records.contents()
+    links = connectors.links(before.path_keys)
+    maps = host.multipath.maps()
+    mappings = host.encryption.mappings()
+    journal = before | records.contents()
+    found = _Comparison(journal, links, maps, mappings, boot_id).report()
+    found.findings += [
+        _finding(
+            'stale',
+            f'{call.name} of {call.about}',
+            f'has not returned for {call.seconds:.0f} s; what needs it is '
+            'refused until it has',
+        )
+        for call in host.verbs.stuck()
+    ]
+    return found
 
 
 class _Comparison:
@@ -113,28 +98,32 @@ class _Comparison:
         }
 
     def report(self) -> objects.AuditReport:
+        records = [
+            record
+            for record in self._journal.attachments
+            if record.attachment_id not in self._left_out
+        ]
         findings = [
-            finding
-            for part in (
-                map(self._of_link, self._links),
-                map(self._of_map, self._maps),
-                map(self._of_mapping, self._mappings),
-                map(self._of_record, self._journal.attachments),
+            *itertools.chain.from_iterable(map(self._of_link, self._links)),
+            *itertools.chain.from_iterable(map(self._of_map, self._maps)),
+            *self._of_mappings(),
+        ]
+        findings += [
+            _finding(
+                'stale',
+                f'attachment {record.attachment_id}',
+                'of another boot of this host',
             )
-            for found in part
-            for finding in found
+            for record in records
+            if record.state is AttachmentState.MISSING
+        ]
+        findings += [
+            _finding('stale', f'attachment {name}', str(error))
+            for name, error in self._journal.unreadable.items()
         ]
         return objects.AuditReport(
-            attachments=[
-                self._attachment(record)
-                for record in self._journal.attachments
-                if record.attachment_id not in self._left_out
-            ],
-            findings=findings
-            + [
-                _finding('stale', f'attachment {name}', str(error))
-                for name, error in self._journal.unreadable.items()
-            ],
+            attachments=[self._attachment(record) for record in records],
+            findings=findings,
         )
 
     # -- attachments
@@ -150,9 +139,9 @@ class _Comparison:
     def _state(self, record: AttachmentRecord) -> tuple[str, str]:
         if record.state is AttachmentState.MISSING:
             return 'missing', 'the host was started again since'
-        if record.state.is_left_over or record.device is None:
+        device = record.device_info()
+        if record.state.is_left_over or device is None:
             return 'missing', 'it failed, and what is left is being put back'
-        device = objects.DeviceInfo.obj_from_primitive(record.device)
         opened = encryption.path_of(encryption.name_of(record.attachment_id))
         if device.path == opened and opened not in self._opened:
             return 'missing', f'there is no {opened}'
@@ -182,11 +171,14 @@ class _Comparison:
         disks: tuple[str, ...] | None,
     ) -> tuple[bool, str]:
         """Whether a device is there, and what is wrong with it."""
-        target = late_paths.target_of(path, _targets(record, path))
-        key = target.key
-        if key not in self._there:
+        # Only such a path does not tell what its target may be.
+        told = path.lun is not None or path.portal is None
+        target = late_paths.target_of(
+            path, () if told else record.info().targets
+        )
+        if target.key not in self._there:
             return False, f'{target} has no device'
-        link, device = self._there[key]
+        link, device = self._there[target.key]
         if _is_other(device, record):
             return False, f'{device.disk} is another volume, {device.wwn}'
         if disks is not None and device.disk not in disks:
@@ -268,27 +260,14 @@ class _Comparison:
         else:
             yield _finding('foreign', what, found.wwid)
 
-    def _of_mapping(
-        self, found: encryption.Mapping
-    ) -> Iterator[objects.AuditFinding]:
-        if found.name not in self._names_of_mappings:
-            below = ', '.join(found.disks)
-            yield _finding('orphan', f'mapping {found.name}', below)
-
-    @functools.cached_property
-    def _names_of_mappings(self) -> set[str]:
-        return set(
+    def _of_mappings(self) -> Iterator[objects.AuditFinding]:
+        wanted = set(
             map(encryption.name_of, self._records.keys() | self._left_out)
         )
-
-    def _of_record(
-        self, record: AttachmentRecord
-    ) -> Iterator[objects.AuditFinding]:
-        if record.attachment_id in self._left_out:
-            return
-        if record.state is AttachmentState.MISSING:
-            what = f'attachment {record.attachment_id}'
-            yield _finding('stale', what, 'of another boot of this host')
+        for found in self._mappings:
+            if found.name not in wanted:
+                below = ', '.join(found.disks)
+                yield _finding('orphan', f'mapping {found.name}', below)
 
     # -- whose it is
 
@@ -336,16 +315,6 @@ def _link_keys(link: connectors.Link) -> set[str]:
         objects.Target(portal, link.target, 0).link_key
         for portal in link.portals
     }
-
-
-def _targets(
-    record: AttachmentRecord, path: objects.PathInfo
-) -> list[objects.Target]:
-    """What the path's target may be, where the path does not tell it."""
-    if path.lun is not None or path.portal is None:
-        return []
-    info = objects.ConnectionInfo.obj_from_primitive(record.connection)
-    return info.targets
 
 
 def _keys(link: connectors.Link, device: connectors.LinkedDevice) -> list[str]:

@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors import Connectors
+from attachworker.connectors.base import Link
 from attachworker.host import Host
 from attachworker.journal import Records
 from attachworker.worker.cleanup import Cleanup
@@ -105,8 +106,7 @@ class Census:
             ),
             always=[('usable',), ('unusable',)],
         )
-        claimed = [path for _, path, _ in self._records.contents().paths]
-        links = self._connectors.links(claimed)
+        links = self._links()
         yield _by(
             'attachworker_links',
             'Connections of this host to storage (kind: session, controller, '
@@ -124,7 +124,10 @@ class Census:
 
     def sections(self) -> dict[str, Callable[[], dict[str, Any]]]:
         """The same in detail, for a report that people read."""
-        return {'Operations': self._operations, 'Connections': self._links}
+        return {
+            'Operations': self._operations,
+            'Connections': self._connections,
+        }
 
     def _operations(self) -> dict[str, Any]:
         waiting, running = self._dispatcher.jobs()
@@ -138,14 +141,16 @@ class Census:
             'attachments to clean up': self._cleanup.pending(),
         }
 
-    def _links(self) -> dict[str, Any]:
-        claimed = [path for _, path, _ in self._records.contents().paths]
+    def _links(self) -> list[Link]:
+        return self._connectors.links(self._records.contents().path_keys)
+
+    def _connections(self) -> dict[str, Any]:
         return {
             f'{link.name}, {link.state}, {link.target}': [
                 f'{device.disk or device.address} {device.state}'
                 for device in link.devices
             ]
-            for link in self._connectors.links(claimed)
+            for link in self._links()
         }
 
 

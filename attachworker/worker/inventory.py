@@ -13,40 +13,36 @@ from attachworker.journal import Listed
 from attachworker.journal import Records
 
 
-class Inventory:
-    """Answers from the journal."""
+def attachment(records: Records, attachment_id: str) -> dict[str, Any]:
+    """One attachment, as a primitive.
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    :raises AttachmentNotFound: there is no such attachment
+    :raises RecordUnreadable: what the journal has of it makes no sense
+    """
+    found = records.listed_one(attachment_id)
+    if found is None:
+        raise exception.AttachmentNotFound(attachment_id=attachment_id)
+    return _primitive(found)
 
-    def attachment(self, attachment_id: str) -> dict[str, Any]:
-        """One attachment, as a primitive.
 
-        :raises AttachmentNotFound: there is no such attachment
-        :raises RecordUnreadable: what the journal has of it makes no sense
-        """
-        found = self._records.listed_one(attachment_id)
-        if found is None:
-            raise exception.AttachmentNotFound(attachment_id=attachment_id)
-        return _primitive(found)
+def attachments(records: Records) -> list[dict[str, Any]]:
+    """All attachments, oldest first, as primitives.
 
-    def attachments(self) -> list[dict[str, Any]]:
-        """All attachments, oldest first, as primitives.
+    The audit tells of one that makes no sense.
+    """
+    return [_primitive(one) for one in records.listed()]
 
-        The audit tells of one that makes no sense.
-        """
-        return [_primitive(one) for one in self._records.listed()]
 
-    def result(self, request_id: str) -> objects.OperationResult | None:
-        """The final result; None while the request is under way.
+def result(records: Records, request_id: str) -> Any:
+    """The final result; None while the request is under way.
 
-        :raises RequestNotFound: there is no such request, or its result is
-            older than results are kept
-        """
-        record = self._records.request(request_id)
-        if record is None:
-            raise exception.RequestNotFound(request_id=request_id)
-        return record.result_object()
+    :raises RequestNotFound: there is no such request, or its result is older
+        than results are kept
+    """
+    record = records.request(request_id)
+    if record is None:
+        raise exception.RequestNotFound(request_id=request_id)
+    return record.result_object()
 
 
 def _primitive(listed: Listed) -> dict[str, Any]:

@@ -38,16 +38,15 @@ from attachworker.telemetry import notifications
 from attachworker.telemetry import progress
 from attachworker.telemetry import report
 from attachworker.telemetry import tracing
+from attachworker.worker import audit
 from attachworker.worker import recovery
 from attachworker.worker.attach import Attach
-from attachworker.worker.audit import Audit
 from attachworker.worker.census import Census
 from attachworker.worker.cleanup import Cleanup
 from attachworker.worker.detach import Detach
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.extend import Extend
 from attachworker.worker.intake import Operations
-from attachworker.worker.inventory import Inventory
 from attachworker.worker.operation import Operation
 
 LOG = logging.getLogger(__name__)
@@ -206,17 +205,18 @@ class Worker:
         )
         self._make_listeners()
         api = server.Endpoint(
-            Inventory(self._records),
+            self._records,
             self.connector_properties,
             self._volume_paths,
             self.ping,
             self._operations.cancel,
-            Audit(
+            functools.partial(
+                audit.report,
                 self._records,
                 self._connectors,
                 self._host,
                 self._boot_id,
-            ).report,
+            ),
             self._secrets,
         )
         dispatcher = server.CallAwareDispatcher(

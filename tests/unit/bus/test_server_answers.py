@@ -24,7 +24,6 @@ from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.intake import Operations
-from attachworker.worker.inventory import Inventory
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
 from tests.unit.worker import handlers
@@ -54,7 +53,7 @@ class Worker:
         #: Request, where to, the result.
         self.delivered: list[tuple[str, Any, objects.OperationResult]] = []
         api = server.Endpoint(
-            Inventory(self.records),
+            self.records,
             lambda multipath, enforce: {'multipath': multipath},
             lambda info: [f'/dev/{target.lun}' for target in info.targets],
             lambda: {'ready': True},

@@ -17,7 +17,7 @@ from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Holdings
 from attachworker.journal import Records
-from attachworker.worker.audit import Audit
+from attachworker.worker import audit
 from tests.unit.journal import rows
 
 TARGET = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:One', 1)
@@ -79,7 +79,7 @@ class Scene:
             verbs=verbs.Verbs(),
         )
         loaded: Any = types.SimpleNamespace(links=links)
-        return Audit(self.records, loaded, host, 'boot').report()
+        return audit.report(self.records, loaded, host, 'boot')
 
     def attachment(self) -> str:
         [found] = self.report().attachments

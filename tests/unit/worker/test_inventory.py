@@ -12,7 +12,7 @@ from attachworker import objects
 from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Records
-from attachworker.worker.inventory import Inventory
+from attachworker.worker import inventory
 from tests.unit.journal import rows
 
 DEVICE = objects.DeviceInfo(
@@ -60,14 +60,14 @@ def attach(records: Records, name: str, **values: Any) -> None:
 
 
 def alone(records: Records, name: str) -> objects.Attachment:
-    found = Inventory(records).attachment(name)
+    found = inventory.attachment(records, name)
     return objects.Attachment.obj_from_primitive(found)
 
 
 def listed(records: Records) -> list[objects.Attachment]:
     return [
         objects.Attachment.obj_from_primitive(one)
-        for one in Inventory(records).attachments()
+        for one in inventory.attachments(records)
     ]
 
 
@@ -124,4 +124,4 @@ def test_one_that_makes_no_sense_is_not_listed_and_its_neighbours_are(
     # And it is told of the other one
     assert list(records.unreadable()) == ['second']
     with pytest.raises(exception.RecordUnreadable, match='second'):
-        Inventory(records).attachment('second')
+        inventory.attachment(records, 'second')
