@@ -192,13 +192,12 @@ class RequestAcceptance:
             except (
                 exception.WorkerBusy,
                 exception.AttachmentConflict,
+                exception.JournalUnavailable,
             ) as error:
                 outcome = _refused(kind, request, error)
                 self._tell(request, outcome, call, final=False)
-            except exception.JournalUnavailable as error:
-                refused = _refused(kind, request, error)
-                self._tell(request, refused, call, final=False)
-                raise
+                if isinstance(error, exception.JournalUnavailable):
+                    raise
             else:
                 if isinstance(outcome, Operation):
                     on_refusal.pop_all()  # it is waited for

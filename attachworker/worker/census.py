@@ -20,6 +20,8 @@ from attachworker.host import Host
 from attachworker.journal import Records
 from attachworker.worker.cleanup import Cleanup
 from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.dispatcher import Job
+from attachworker.worker.operation import Operation
 
 LOG = logging.getLogger(__name__)
 
@@ -154,14 +156,13 @@ class Census:
         }
 
 
-def _describe(job: Any) -> str:
-    """A job that is no operation cleans up."""
-    request = getattr(job, 'request', None)
-    if request is None:
+def _describe(job: Job) -> str:
+    if not isinstance(job, Operation):
         return f'clean-up of {job.attachment_id}'
     return (
         f'{job.kind} of {job.attachment_id}, {job.protocol}, for '
-        f'{deadlines.now() - job.started:.1f} s, request {request.request_id}'
+        f'{deadlines.now() - job.started:.1f} s, request '
+        f'{job.request.request_id}'
     )
 
 

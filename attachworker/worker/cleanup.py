@@ -5,8 +5,6 @@
 """Takes back what a failed attach could not put back in time."""
 
 from collections.abc import Callable
-import dataclasses
-import math
 import threading
 
 from oslo_log import log as logging
@@ -20,6 +18,7 @@ from attachworker.tasks.run import Run
 from attachworker.tasks.takedown import Takedown
 from attachworker.worker import late_paths
 from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.dispatcher import Job
 
 LOG = logging.getLogger(__name__)
 
@@ -28,22 +27,16 @@ _FIRST = 1.0
 _LONGEST = 60.0
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Job:
-    attachment_id: str
-    run: Callable[[], None]
-    backend: str = 'cleanup'
-    expires: float = math.inf
+class _Job(Job):
+    backend = 'cleanup'
 
-    @property
-    def keys(self) -> frozenset[str]:
-        return frozenset({self.attachment_id})
+    def __init__(self, attachment_id: str, run: Callable[[], None]) -> None:
+        self.attachment_id = attachment_id
+        self.keys = frozenset({attachment_id})
+        self._run = run
 
-    def expire(self) -> None:
-        """It has no deadline."""
-
-    def wrap_up(self) -> None:
-        """It waits for nothing that it could leave out."""
+    def run(self) -> None:
+        self._run()
 
 
 class Cleanup:

@@ -9,7 +9,6 @@ import heapq
 import itertools
 import math
 import threading
-from typing import Protocol
 
 from oslo_log import log as logging
 
@@ -26,29 +25,26 @@ _THREAD_PAUSE = 1.0
 _MORE = 4
 
 
-class Job(Protocol):
+class Job:
     """Something to run.
 
     :ivar attachment_id: what it is about, for the log
     :ivar keys: two jobs that have one of these in common run one after
         another, in the order in which they came
     :ivar backend: of jobs with the same one, only so many run at once
-    :ivar expires: when it is not begun any more, in seconds since boot
     """
 
-    @property
-    def attachment_id(self) -> str: ...
+    attachment_id: str
+    keys: frozenset[str]
+    backend: str
 
     @property
-    def backend(self) -> str: ...
+    def expires(self) -> float:
+        """When it is not begun any more, in seconds since boot."""
+        return math.inf
 
-    @property
-    def keys(self) -> frozenset[str]: ...
-
-    @property
-    def expires(self) -> float: ...
-
-    def run(self) -> None: ...
+    def run(self) -> None:
+        raise NotImplementedError
 
     def expire(self) -> None:
         """Its time was over before it was its turn."""

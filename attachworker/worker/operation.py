@@ -23,6 +23,7 @@ from attachworker.tasks.run import Run
 from attachworker.telemetry import progress
 from attachworker.worker import engine
 from attachworker.worker.cleanup import Cleanup
+from attachworker.worker.dispatcher import Job
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ T = TypeVar('T')
 Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
 
 
-class Operation:
+class Operation(Job):
     """An accepted request until it has its final result: one class a kind.
 
     :param make_run: makes what the tasks of an operation share, from the

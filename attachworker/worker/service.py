@@ -102,7 +102,6 @@ class Worker:
         self._host = host
         self._run_class = run_class
         self.ready = threading.Event()
-        self._stopping = threading.Event()
         self._listening = False
         self._secrets = WireSecrets.read(
             conf.secrets.key_file, conf.secrets.required
@@ -321,7 +320,6 @@ class Worker:
         :param timeout: seconds
         """
         self.ready.clear()
-        self._stopping.set()
         self._acceptance.drain()
         if not self._dispatcher.stop(timeout):
             LOG.warning('Some operations go on; the next start ends them')
@@ -413,7 +411,7 @@ class Worker:
                 return
             except exception.BusUnavailable as error:
                 LOG.warning('Waiting for the bus: %s', error)
-                if self._stopping.wait(_BUS_INTERVAL):
+                if self._dispatcher.stopping.wait(_BUS_INTERVAL):
                     return
         raise exception.ConfigurationError(
             option='host',
