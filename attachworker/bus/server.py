@@ -41,6 +41,7 @@ from attachworker.worker import inventory
 from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
 from attachworker.worker.operation import Request
+from attachworker.worker.operation import failure
 
 LOG = logging.getLogger(__name__)
 
@@ -194,7 +195,10 @@ class RequestAcceptance:
                 exception.AttachmentConflict,
                 exception.JournalUnavailable,
             ) as error:
-                outcome = _refused(kind, request, error)
+                LOG.info(
+                    'Request %s is refused: %s', request.request_id, error
+                )
+                outcome = failure(kind, request, error)
                 self._tell(request, outcome, call, final=False)
                 if isinstance(error, exception.JournalUnavailable):
                     raise
@@ -280,19 +284,6 @@ class RequestAcceptance:
 
 def _can_be_told(outcome: Outcome | None) -> bool:
     return not isinstance(outcome, Operation) or outcome.result is not None
-
-
-def _refused(
-    kind: str, request: Request, error: exception.AttachWorkerError
-) -> objects.OperationResult:
-    LOG.info('Request %s is refused: %s', request.request_id, error)
-    return objects.OperationResult(
-        request_id=request.request_id,
-        attachment_id=request.attachment_id,
-        operation=kind,
-        status='failed',
-        error=objects.OperationError.from_exception(error),
-    )
 
 
 class _Incoming(amqpdriver.AMQPIncomingMessage):

@@ -358,13 +358,9 @@ class Records:
     def attachments(self) -> list[AttachmentRecord]:
         """Oldest first; those without a state that makes sense are not told.
 
-        See :meth:`unreadable`.
+        See :meth:`contents`.
         """
         return attachments.from_rows(self._journal.rows(attachments.SELECT))
-
-    def unreadable(self) -> dict[str, exception.RecordUnreadable]:
-        """By attachment, what is wrong where a record makes no sense."""
-        return attachments.unreadable(self._journal.rows(attachments.SELECT))
 
     def listed(self) -> list[Listed]:
         """As they are shown, oldest first, those that make sense."""

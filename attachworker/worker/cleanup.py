@@ -224,5 +224,4 @@ class Cleanup:
     def _takedown(run: Run) -> Takedown:
         """:raises AttachWorkerError: its protocol cannot be used now"""
         run.targets = run.holdings.paths(run.connector.target_class)
-        run.undo_deadline = deadlines.Deadline.after(run.grace)
-        return run.undo
+        return run.take_down(deadlines.Deadline.after(run.grace), undo=True)

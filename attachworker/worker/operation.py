@@ -19,6 +19,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import Records
+from attachworker.journal import RequestRecord
 from attachworker.tasks.run import Run
 from attachworker.telemetry import progress
 from attachworker.worker import engine
@@ -345,9 +346,7 @@ class Operation(Job):
     def failed(
         self, error: BaseException, step: str | None = None
     ) -> objects.OperationResult:
-        return self.result_of(
-            'failed', error=objects.OperationError.from_exception(error, step)
-        )
+        return failure(self.kind, self.request, error, step)
 
     def undone(
         self, outcome: engine.Outcome, run: Run
@@ -430,3 +429,19 @@ class Operation(Job):
     def mend_later(self) -> None:
         """Put right what was left undone after the result."""
         self._cleanup.later(self.attachment_id)
+
+
+def failure(
+    kind: str,
+    request: Request | RequestRecord,
+    error: BaseException,
+    step: str | None = None,
+) -> objects.OperationResult:
+    """The result of a request that has failed, before it ran or in a step."""
+    return objects.OperationResult(
+        request_id=request.request_id,
+        attachment_id=request.attachment_id,
+        operation=kind,
+        status='failed',
+        error=objects.OperationError.from_exception(error, step),
+    )

@@ -21,6 +21,7 @@ from attachworker.journal.reading import legible
 from attachworker.worker.cleanup import Cleanup
 from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
+from attachworker.worker.operation import failure
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def run(
     unfinished = _recalled(records, operations)
     records.begin_boot(boot_id)
     _break_off(records, {one.attachment_id for one in unfinished})
-    for found in records.unreadable().values():
+    for found in records.contents().unreadable.values():
         LOG.error('%s', found)
     attachments = records.attachments()
     missing = [
@@ -104,13 +105,7 @@ def _give_up(
 ) -> None:
     if record.cancelled:
         error = exception.OperationCancelled(step='its end')
-    result = objects.OperationResult(
-        request_id=record.request_id,
-        attachment_id=record.attachment_id,
-        operation=record.operation,
-        status='failed',
-        error=objects.OperationError.from_exception(error),
-    )
+    result = failure(record.operation, record, error)
     records.finish(
         record.request_id,
         result.obj_to_primitive(),

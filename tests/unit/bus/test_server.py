@@ -24,7 +24,7 @@ from attachworker.journal import Call
 from attachworker.worker.operation import Operation
 from tests import harness
 from tests.functional import caller
-from tests.unit.worker import handlers
+from tests.unit.worker import fakes
 
 PATIENCE = 10.0
 
@@ -178,14 +178,10 @@ def test_a_call_to_an_earlier_worker_is_answered(bench: Bench) -> None:
     assert answer == ['the outcome']
 
 
-def test_a_call_waits_for_its_operation_without_a_thread(
-    bench: Bench,
-) -> None:
+def test_a_call_waits_for_its_operation_without_a_thread(bench: Bench) -> None:
     # Given an operation that goes on, and whoever has called for it
-    operation = bench.acceptance.outcome = handlers.FakeHandler(None)(
-        handlers.attach(),
-        deadlines.Deadline.after(60),
-        lambda operation: None,
+    operation = bench.acceptance.outcome = fakes.FakeKind(None)(
+        fakes.attach(), deadlines.Deadline.after(60), lambda operation: None
     )
     bench.api.gate.set()
     bench.server.start()

@@ -26,26 +26,26 @@ from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.intake import Operations
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
-from tests.unit.worker import handlers
+from tests.unit.worker import fakes
 
 PATIENCE = 10.0
 WAITING = 2
 
 
 class Worker:
-    """An endpoint behind a dispatcher, with a handler that a test steers."""
+    """An endpoint behind a dispatcher, with operations that a test steers."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.database = Database(directory)
         self.records = Records(self.database)
-        self.handler = handlers.FakeHandler(self.records)
+        self.kind = fakes.FakeKind(self.records)
         self._jobs = Dispatcher(8, 8, 8)
         self._jobs.start()
         self.operations = Operations(
             self.records,
             Sealer(directory / 'run', str(directory)),
             self._jobs,
-            {'attach': self.handler, 'detach': self.handler},
+            {'attach': self.kind, 'detach': self.kind},
             'boot',
             300.0,
             lambda operation: None,
@@ -120,7 +120,7 @@ def worker(tmp_path: pathlib.Path) -> Iterator[Worker]:
 
 def broken(**changes: Any) -> dict[str, Any]:
     """A request that cannot be used, some of its parts changed."""
-    primitive = handlers.attach(reply_to=rows.REPLY_TO).obj_to_primitive()
+    primitive = fakes.attach(reply_to=rows.REPLY_TO).obj_to_primitive()
     data = primitive['versioned_object.data']
     data['min_paths'] = shapes.CANARY
     data.update(changes)
@@ -131,37 +131,37 @@ def broken(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_call_waits_for_its_result(worker: Worker) -> None:
-    result = worker.attach(handlers.attach())
+    result = worker.attach(fakes.attach())
     assert (result.request_id, result.status) == ('request', 'attached')
     assert worker.records.unfinished() == []
     assert worker.delivered == []
 
 
 def test_a_call_that_joins_gets_the_same_result(worker: Worker) -> None:
-    gate = worker.handler.act = handlers.Gate()
+    gate = worker.kind.act = fakes.Gate()
     with concurrent.futures.ThreadPoolExecutor() as callers:
         found = [
-            callers.submit(worker.attach, handlers.attach()) for _ in range(2)
+            callers.submit(worker.attach, fakes.attach()) for _ in range(2)
         ]
-        assert worker.handler.ran.wait(PATIENCE)
+        assert worker.kind.ran.wait(PATIENCE)
         gate.open()
         first, second = [one.result(PATIENCE).as_dict() for one in found]
     assert first == second
-    assert worker.handler.runs == ['request']
+    assert worker.kind.runs == ['request']
 
 
 def test_waiting_calls_never_starve_the_others(worker: Worker) -> None:
     # Given calls in all places
-    gate = worker.handler.act = handlers.Gate()
+    gate = worker.kind.act = fakes.Gate()
     with concurrent.futures.ThreadPoolExecutor() as callers:
         waiting = []
         for number in range(WAITING):
-            request = handlers.attach(str(number), attachment_id=str(number))
-            worker.handler.ran.clear()
+            request = fakes.attach(str(number), attachment_id=str(number))
+            worker.kind.ran.clear()
             waiting.append(callers.submit(worker.attach, request))
-            assert worker.handler.ran.wait(PATIENCE)
+            assert worker.kind.ran.wait(PATIENCE)
         # When one more comes, then it is told at once, and nothing is kept
-        late = handlers.attach('late', attachment_id='late')
+        late = fakes.attach('late', attachment_id='late')
         refused = callers.submit(worker.attach, late).result(PATIENCE)
         assert (refused.status, refused.error.code) == ('failed', 'busy')
         assert refused.error.retryable
@@ -175,27 +175,25 @@ def test_waiting_calls_never_starve_the_others(worker: Worker) -> None:
         for one in waiting:
             assert one.result(PATIENCE).status == 'attached'
     # And there is room again
-    assert worker.attach(handlers.attach('again')).status == 'attached'
+    assert worker.attach(fakes.attach('again')).status == 'attached'
 
 
 def test_places_come_back_after_failures(worker: Worker) -> None:
     for _ in range(WAITING + 1):
         with pytest.raises(rpc_dispatcher.ExpectedException):
             worker.send('attach_volume', request=broken())
-    worker.attach(handlers.attach())
+    worker.attach(fakes.attach())
     for _ in range(WAITING + 1):
-        other = handlers.attach(attachment_id='other')
+        other = fakes.attach(attachment_id='other')
         assert worker.attach(other).error.code == 'attachment_conflict'
-    assert worker.attach(handlers.attach('next')).status == 'attached'
+    assert worker.attach(fakes.attach('next')).status == 'attached'
 
 
-def test_a_journal_that_breaks_is_an_error_of_the_call(
-    worker: Worker,
-) -> None:
+def test_a_journal_that_breaks_is_an_error_of_the_call(worker: Worker) -> None:
     with worker.database.transaction() as connection:
         connection.execute('ALTER TABLE requests RENAME TO hidden')
     with pytest.raises(rpc_dispatcher.ExpectedException) as caught:
-        worker.attach(handlers.attach())
+        worker.attach(fakes.attach())
     assert caught.value.exc_info[0] is exception.JournalUnavailable
     with worker.database.transaction() as connection:
         connection.execute('ALTER TABLE hidden RENAME TO requests')
@@ -205,16 +203,16 @@ def test_a_journal_that_breaks_is_an_error_of_the_call(
 
 
 def test_a_cast_does_not_wait(worker: Worker) -> None:
-    gate = worker.handler.act = handlers.Gate()
-    assert worker.attach(handlers.attach(), call=False) is None
-    assert worker.handler.ran.wait(PATIENCE)
+    gate = worker.kind.act = fakes.Gate()
+    assert worker.attach(fakes.attach(), call=False) is None
+    assert worker.kind.ran.wait(PATIENCE)
     assert len(worker.records.unfinished()) == 1
     gate.open()
 
 
 def test_a_cast_that_is_refused_is_told_where_it_says(worker: Worker) -> None:
-    worker.attach(handlers.attach())
-    other = handlers.attach(attachment_id='other', reply_to=rows.REPLY_TO)
+    worker.attach(fakes.attach())
+    other = fakes.attach(attachment_id='other', reply_to=rows.REPLY_TO)
     worker.attach(other, call=False)
     ((request_id, reply_to, result),) = worker.delivered
     assert request_id == 'request'
@@ -226,7 +224,7 @@ def test_a_cast_that_is_sent_again_is_owed_its_result_there_too(
     worker: Worker,
 ) -> None:
     # Given a cast whose result was confirmed
-    worker.attach(handlers.attach(reply_to=rows.REPLY_TO), call=False)
+    worker.attach(fakes.attach(reply_to=rows.REPLY_TO), call=False)
     operation = worker.operations.find('request')
     if not isinstance(operation, objects.OperationResult):
         operation.wait()
@@ -234,7 +232,7 @@ def test_a_cast_that_is_sent_again_is_owed_its_result_there_too(
     worker.records.settle('request', rows.REPLY_TO)
     # When the caller was started again, and sends it again
     other = {**rows.REPLY_TO, 'server': 'other'}
-    worker.attach(handlers.attach(reply_to=other), call=False)
+    worker.attach(fakes.attach(reply_to=other), call=False)
     # Then it is told, and the next worker would tell it
     _, reply_to, result = worker.delivered[-1]
     assert reply_to.as_dict() == other
@@ -303,9 +301,7 @@ def test_a_cast_that_does_not_say_where_is_dropped(
 
 def test_a_request_of_another_kind_is_none_of_this(worker: Worker) -> None:
     with pytest.raises(rpc_dispatcher.ExpectedException) as caught:
-        worker.send(
-            'attach_volume', request=handlers.detach().obj_to_primitive()
-        )
+        worker.send('attach_volume', request=fakes.detach().obj_to_primitive())
     assert 'AttachRequest' in str(caught.value.exc_info[1])
 
 

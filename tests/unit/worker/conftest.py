@@ -13,7 +13,7 @@ from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.intake import Operations
-from tests.unit.worker import handlers
+from tests.unit.worker import fakes
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def records(database: Database) -> Records:
 
 
 @pytest.fixture
-def handler(records: Records) -> handlers.FakeHandler:
-    return handlers.FakeHandler(records)
+def kind(records: Records) -> fakes.FakeKind:
+    return fakes.FakeKind(records)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def dispatcher() -> Iterator[Dispatcher]:
     made = Dispatcher(1, 1, 1)
     made.start()
     yield made
-    assert made.stop(handlers.PATIENCE)
+    assert made.stop(fakes.PATIENCE)
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def operations(
     tmp_path: pathlib.Path,
     records: Records,
     dispatcher: Dispatcher,
-    handler: handlers.FakeHandler,
+    kind: fakes.FakeKind,
     finished: list[str],
 ) -> Operations:
     return Operations(
         records,
         Sealer(tmp_path / 'run', str(tmp_path)),
         dispatcher,
-        {'attach': handler, 'detach': handler},
+        {'attach': kind, 'detach': kind},
         'boot',
         300.0,
         lambda operation: finished.append(operation.request.request_id),

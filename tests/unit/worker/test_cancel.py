@@ -6,35 +6,35 @@ from attachworker import exception
 from attachworker.journal import Records
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.intake import Operations
-from tests.unit.worker import handlers
+from tests.unit.worker import fakes
 
 
 def test_a_queued_attach_never_starts(
-    operations: Operations, handler: handlers.FakeHandler, finished: list[str]
+    operations: Operations, kind: fakes.FakeKind, finished: list[str]
 ) -> None:
     # Given one attach that runs and one that waits
-    gate = handler.act = handlers.Gate()
-    first = operations.submit('attach', handlers.attach('first'))
-    second = operations.submit('attach', handlers.attach('second'))
+    gate = kind.act = fakes.Gate()
+    first = operations.submit('attach', fakes.attach('first'))
+    second = operations.submit('attach', fakes.attach('second'))
     # When the one that waits is cancelled
     assert operations.cancel('second') is True
     # Then it has its result at once, and does not run
     assert second.wait().error.code == 'cancelled'
     assert finished == ['second']
     # And its place is free
-    third = operations.submit('attach', handlers.attach('third'))
+    third = operations.submit('attach', fakes.attach('third'))
     gate.open()
     for operation in (first, third):
         assert operation.wait().status == 'attached'
-    assert handler.runs == ['first', 'third']
+    assert kind.runs == ['first', 'third']
     # And there is nothing to cancel any more
     assert operations.cancel('second') is False
 
 
 def test_a_running_attach_is_told(
-    operations: Operations, handler: handlers.FakeHandler, records: Records
+    operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:
-    gate = handlers.Gate()
+    gate = fakes.Gate()
     seen: list[bool] = []
 
     def act(operation: object) -> None:
@@ -43,9 +43,9 @@ def test_a_running_attach_is_told(
         seen.append(operation.deadline.cancelled)
         raise exception.OperationCancelled(step='this one')
 
-    handler.act = act
-    operation = operations.submit('attach', handlers.attach())
-    assert handler.ran.wait(handlers.PATIENCE)
+    kind.act = act
+    operation = operations.submit('attach', fakes.attach())
+    assert kind.ran.wait(fakes.PATIENCE)
     assert operations.cancel('request') is True
     assert operation.wait().error.code == 'cancelled'
     assert seen == [True]
@@ -55,13 +55,13 @@ def test_a_running_attach_is_told(
 def test_what_an_earlier_worker_began_waits_for_its_turn(
     operations: Operations,
     dispatcher: Dispatcher,
-    handler: handlers.FakeHandler,
+    kind: fakes.FakeKind,
     records: Records,
 ) -> None:
     # Given an unfinished attach of an earlier worker, behind another one
-    gate = handler.act = handlers.Gate()
-    operations.submit('attach', handlers.attach('first'))
-    operations.submit('attach', handlers.attach('second'))
+    gate = kind.act = fakes.Gate()
+    operations.submit('attach', fakes.attach('first'))
+    operations.submit('attach', fakes.attach('second'))
     assert dispatcher.remove(operations.find('second'))
     resumed = operations.recall(records.request('second'))
     operations.resume(resumed)
@@ -71,14 +71,14 @@ def test_what_an_earlier_worker_began_waits_for_its_turn(
     assert resumed.result is None
     gate.open()
     assert resumed.wait().error.code == 'cancelled'
-    assert handler.runs == ['first']
+    assert kind.runs == ['first']
 
 
 def test_only_an_attach_can_be_cancelled(
-    operations: Operations, handler: handlers.FakeHandler
+    operations: Operations, kind: fakes.FakeKind
 ) -> None:
-    gate = handler.act = handlers.Gate()
-    operation = operations.submit('detach', handlers.detach())
+    gate = kind.act = fakes.Gate()
+    operation = operations.submit('detach', fakes.detach())
     assert operations.cancel('request') is False
     assert operations.cancel('unknown') is False
     gate.open()

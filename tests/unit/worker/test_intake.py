@@ -22,7 +22,7 @@ from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
-from tests.unit.worker import handlers
+from tests.unit.worker import fakes
 
 
 def ended(operation: Any) -> objects.OperationResult:
@@ -37,19 +37,19 @@ def ended(operation: Any) -> objects.OperationResult:
             found.set_exception(error)
 
     threading.Thread(target=wait, daemon=True).start()
-    return found.result(handlers.PATIENCE)
+    return found.result(fakes.PATIENCE)
 
 
 # -- once
 
 
 def test_a_request_is_written_down_before_it_runs(
-    operations: Operations, records: Records, handler: handlers.FakeHandler
+    operations: Operations, records: Records, kind: fakes.FakeKind
 ) -> None:
     seen: list[Any] = []
-    handler.act = lambda operation: seen.append(records.request('request'))
+    kind.act = lambda operation: seen.append(records.request('request'))
     before = deadlines.now()
-    ended(operations.submit('attach', handlers.attach(deadline_seconds=60)))
+    ended(operations.submit('attach', fakes.attach(deadline_seconds=60)))
     (row,) = seen
     assert (row.operation, row.attachment_id) == ('attach', 'attachment')
     assert row.result is None
@@ -62,7 +62,7 @@ def test_a_request_is_written_down_before_it_runs(
 def test_the_default_deadline(
     operations: Operations, records: Records
 ) -> None:
-    operation = operations.submit('attach', handlers.attach())
+    operation = operations.submit('attach', fakes.attach())
     ended(operation)
     row = records.request('request')
     assert row.deadline == row.accepted + 300
@@ -71,19 +71,19 @@ def test_the_default_deadline(
 
 def test_the_same_request_joins_the_running_one(
     operations: Operations,
-    handler: handlers.FakeHandler,
+    kind: fakes.FakeKind,
     records: Records,
     finished: list[str],
 ) -> None:
     # Given a request that runs
-    gate = handler.act = handlers.Gate()
-    first = operations.submit('attach', handlers.attach())
-    assert handler.ran.wait(handlers.PATIENCE)
+    gate = kind.act = fakes.Gate()
+    first = operations.submit('attach', fakes.attach())
+    assert kind.ran.wait(fakes.PATIENCE)
     # When it is sent again, as patient or less, to be answered elsewhere
     other = {**rows.REPLY_TO, 'server': 'other'}
     for reply_to in (rows.REPLY_TO, other, other):
         again = operations.submit(
-            'attach', handlers.attach(deadline_seconds=5, reply_to=reply_to)
+            'attach', fakes.attach(deadline_seconds=5, reply_to=reply_to)
         )
         # Then that is the same one, and it runs once
         assert again is first
@@ -94,64 +94,64 @@ def test_the_same_request_joins_the_running_one(
         assert told == {rows.REPLY_TO['server'], 'other'}
     gate.open()
     assert ended(first).status == 'attached'
-    assert handler.runs == ['request']
+    assert kind.runs == ['request']
     assert finished == ['request']
 
 
 def test_the_same_request_has_the_same_result(
-    operations: Operations, handler: handlers.FakeHandler
+    operations: Operations, kind: fakes.FakeKind
 ) -> None:
-    result = ended(operations.submit('attach', handlers.attach()))
-    again = operations.submit('attach', handlers.attach())
+    result = ended(operations.submit('attach', fakes.attach()))
+    again = operations.submit('attach', fakes.attach())
     assert isinstance(again, objects.OperationResult)
     assert again.as_dict() == result.as_dict()
-    assert handler.runs == ['request']
+    assert kind.runs == ['request']
 
 
 def test_of_many_at_once_one_runs(
-    operations: Operations, handler: handlers.FakeHandler
+    operations: Operations, kind: fakes.FakeKind
 ) -> None:
-    gate = handler.act = handlers.Gate()
+    gate = kind.act = fakes.Gate()
     with concurrent.futures.ThreadPoolExecutor(8) as callers:
         found = [
-            callers.submit(operations.submit, 'attach', handlers.attach())
+            callers.submit(operations.submit, 'attach', fakes.attach())
             for _ in range(8)
         ]
-        taken = {id(one.result(handlers.PATIENCE)) for one in found}
+        taken = {id(one.result(fakes.PATIENCE)) for one in found}
         gate.open()
     assert len(taken) == 1
     ended(found[0].result())
-    assert handler.runs == ['request']
+    assert kind.runs == ['request']
 
 
 @pytest.mark.parametrize('when', ['running', 'done'])
 @pytest.mark.parametrize(
-    ('kind', 'request_'),
+    ('other', 'request_'),
     [
-        ('attach', handlers.attach(attachment_id='other')),
-        ('attach', handlers.attach(connection_info=shapes.lio(target_lun=9))),
-        ('attach', handlers.attach(multipath=True)),
-        ('detach', handlers.detach()),
+        ('attach', fakes.attach(attachment_id='other')),
+        ('attach', fakes.attach(connection_info=shapes.lio(target_lun=9))),
+        ('attach', fakes.attach(multipath=True)),
+        ('detach', fakes.detach()),
     ],
 )
 def test_the_same_id_with_other_content_is_refused(
     operations: Operations,
-    handler: handlers.FakeHandler,
+    kind: fakes.FakeKind,
     records: Records,
     when: str,
-    kind: str,
+    other: str,
     request_: Any,
 ) -> None:
     # Given a request that runs, or has run
-    gate = handler.act = handlers.Gate()
-    first = operations.submit('attach', handlers.attach())
+    gate = kind.act = fakes.Gate()
+    first = operations.submit('attach', fakes.attach())
     if when == 'done':
         gate.open()
         ended(first)
     before = records.request('request')
     # When its id comes with something else
     with pytest.raises(exception.AttachmentConflict, match='Request request'):
-        operations.submit(kind, request_)
+        operations.submit(other, request_)
     # Then the first one is not touched
     gate.open()
     assert ended(first).status == 'attached'
@@ -159,15 +159,15 @@ def test_the_same_id_with_other_content_is_refused(
     assert dataclasses.replace(after, result=None) == dataclasses.replace(
         before, result=None, sealed=None
     )
-    assert handler.runs == ['request']
+    assert kind.runs == ['request']
 
 
 def test_other_credentials_are_no_other_content(
-    operations: Operations, handler: handlers.FakeHandler
+    operations: Operations, kind: fakes.FakeKind
 ) -> None:
-    ended(operations.submit('attach', handlers.attach()))
+    ended(operations.submit('attach', fakes.attach()))
     info = shapes.lio(auth_username='new', auth_password='new')
-    again = operations.submit('attach', handlers.attach(connection_info=info))
+    again = operations.submit('attach', fakes.attach(connection_info=info))
     assert isinstance(again, objects.OperationResult)
 
 
@@ -175,24 +175,24 @@ def test_other_credentials_are_no_other_content(
 
 
 def test_busy_is_not_stored(
-    operations: Operations, handler: handlers.FakeHandler, records: Records
+    operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:
     # Given a full queue
-    gate = handler.act = handlers.Gate()
-    first = operations.submit('attach', handlers.attach('1'))
-    assert handler.ran.wait(handlers.PATIENCE)
-    second = operations.submit('attach', handlers.attach('2'))
+    gate = kind.act = fakes.Gate()
+    first = operations.submit('attach', fakes.attach('1'))
+    assert kind.ran.wait(fakes.PATIENCE)
+    second = operations.submit('attach', fakes.attach('2'))
     # When one more comes, then it is refused, and nothing is kept of it
     with pytest.raises(exception.WorkerBusy):
-        operations.submit('attach', handlers.attach('3'))
+        operations.submit('attach', fakes.attach('3'))
     assert records.request('3') is None
     # But the ones that are known can be joined still
-    assert operations.submit('attach', handlers.attach('2')) is second
+    assert operations.submit('attach', fakes.attach('2')) is second
     # And once there is room, the same request is taken
     gate.open()
     ended(first)
     ended(second)
-    third = operations.submit('attach', handlers.attach('3'))
+    third = operations.submit('attach', fakes.attach('3'))
     assert ended(third).status == 'attached'
 
 
@@ -200,38 +200,38 @@ def test_busy_is_not_stored(
 
 
 def test_nothing_is_taken_that_cannot_be_written_down(
-    operations: Operations, handler: handlers.FakeHandler, database: Database
+    operations: Operations, kind: fakes.FakeKind, database: Database
 ) -> None:
     with database.transaction() as connection:
         connection.execute('ALTER TABLE requests RENAME TO hidden')
     with pytest.raises(exception.JournalUnavailable):
-        operations.submit('attach', handlers.attach())
-    assert handler.runs == []
+        operations.submit('attach', fakes.attach())
+    assert kind.runs == []
     # And when the journal is back, then it is taken
     with database.transaction() as connection:
         connection.execute('ALTER TABLE hidden RENAME TO requests')
-    ended(operations.submit('attach', handlers.attach()))
-    assert handler.runs == ['request']
+    ended(operations.submit('attach', fakes.attach()))
+    assert kind.runs == ['request']
 
 
 def test_who_waits_is_told_that_the_journal_broke(
     operations: Operations,
-    handler: handlers.FakeHandler,
+    kind: fakes.FakeKind,
     database: Database,
     records: Records,
     finished: list[str],
 ) -> None:
     # Given an operation during which the journal breaks
-    gate = handlers.Gate()
+    gate = fakes.Gate()
 
     def act(operation: Any) -> None:
         gate(operation)
         with database.transaction() as connection:
             connection.execute('ALTER TABLE requests RENAME TO hidden')
 
-    handler.act = act
-    operation = operations.submit('attach', handlers.attach())
-    assert handler.ran.wait(handlers.PATIENCE)
+    kind.act = act
+    operation = operations.submit('attach', fakes.attach())
+    assert kind.ran.wait(fakes.PATIENCE)
     gate.open()
     # Then all who wait are told, and nobody is told of a result
     for _ in range(2):
@@ -241,35 +241,35 @@ def test_who_waits_is_told_that_the_journal_broke(
     # And once the journal is back, the result is written, without a restart
     with database.transaction() as connection:
         connection.execute('ALTER TABLE hidden RENAME TO requests')
-    limit = time.monotonic() + handlers.PATIENCE
+    limit = time.monotonic() + fakes.PATIENCE
     while not finished:
         assert time.monotonic() < limit
         time.sleep(0.02)
     assert records.unfinished() == []
     # And who asks again has it
     assert ended(operation).status == 'attached'
-    again = operations.submit('attach', handlers.attach())
+    again = operations.submit('attach', fakes.attach())
     assert again.status == 'attached'
 
 
 def test_a_request_that_cannot_be_queued_is_not_accepted(
-    operations: Operations, handler: handlers.FakeHandler, records: Records
+    operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:
     """Otherwise nobody would run it, nor could it be sent again."""
     # Given an operation that breaks down before it is queued
-    kept = handler.find_info
+    kept = kind.find_info
 
     def info() -> None:
         raise exception.JournalUnavailable(path='journal', reason='broken')
 
-    handler.find_info = info
+    kind.find_info = info
     with pytest.raises(exception.JournalUnavailable):
-        operations.submit('detach', handlers.detach())
+        operations.submit('detach', fakes.detach())
     # When it is sent again later, then it is taken
-    handler.find_info = kept
-    again = operations.submit('detach', handlers.detach())
+    kind.find_info = kept
+    again = operations.submit('detach', fakes.detach())
     ended(again)
-    assert handler.runs == ['request']
+    assert kind.runs == ['request']
     assert records.unfinished() == []
 
 
@@ -277,13 +277,13 @@ def test_a_request_that_cannot_be_queued_is_not_accepted(
 
 
 def test_a_bug_ends_in_a_result(
-    operations: Operations, handler: handlers.FakeHandler, records: Records
+    operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:
     def act(operation: Any) -> None:
         raise RuntimeError('a secret')
 
-    handler.act = act
-    result = ended(operations.submit('attach', handlers.attach()))
+    kind.act = act
+    result = ended(operations.submit('attach', fakes.attach()))
     assert result.status == 'failed'
     assert result.error.code == 'internal'
     assert 'secret' not in str(result.as_dict())
@@ -291,23 +291,23 @@ def test_a_bug_ends_in_a_result(
 
 
 def test_a_bug_after_the_result_changes_nothing(
-    operations: Operations, handler: handlers.FakeHandler
+    operations: Operations, kind: fakes.FakeKind
 ) -> None:
     def act(operation: Any) -> None:
         operation.succeed()
         raise RuntimeError('too late')
 
-    handler.act = act
-    result = ended(operations.submit('attach', handlers.attach()))
+    kind.act = act
+    result = ended(operations.submit('attach', fakes.attach()))
     assert result.status == 'attached'
-    assert handler.failed == []
+    assert kind.failed == []
 
 
 def test_who_waits_has_the_result_even_if_telling_others_breaks(
     tmp_path: pathlib.Path,
     records: Records,
     dispatcher: Any,
-    handler: handlers.FakeHandler,
+    kind: fakes.FakeKind,
 ) -> None:
     # Given nobody who could be told
     def on_finish(operation: Operation) -> None:
@@ -317,11 +317,11 @@ def test_who_waits_has_the_result_even_if_telling_others_breaks(
         records,
         Sealer(tmp_path, 'state'),
         dispatcher,
-        {'attach': handler},
+        {'attach': kind},
         'boot',
         300.0,
         on_finish,
     )
     # Then who waits has the result nevertheless
-    result = ended(operations.submit('attach', handlers.attach()))
+    result = ended(operations.submit('attach', fakes.attach()))
     assert result.status == 'attached'

@@ -122,6 +122,6 @@ def test_one_that_makes_no_sense_is_not_listed_and_its_neighbours_are(
     assert found == [alone(records, name) for name in ('first', 'third')]
     assert [one.last_result is None for one in found] == [False, True]
     # And it is told of the other one
-    assert list(records.unreadable()) == ['second']
+    assert list(records.contents().unreadable) == ['second']
     with pytest.raises(exception.RecordUnreadable, match='second'):
         inventory.attachment(records, 'second')

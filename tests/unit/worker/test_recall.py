@@ -22,7 +22,7 @@ from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
-from tests.unit.worker import handlers
+from tests.unit.worker import fakes
 
 
 def ended(operation: Any) -> objects.OperationResult:
@@ -37,14 +37,14 @@ def ended(operation: Any) -> objects.OperationResult:
             found.set_exception(error)
 
     threading.Thread(target=wait, daemon=True).start()
-    return found.result(handlers.PATIENCE)
+    return found.result(fakes.PATIENCE)
 
 
 def test_a_request_goes_on_after_a_restart(
-    operations: Operations, handler: handlers.FakeHandler, records: Records
+    operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:
-    gate = handler.act = handlers.Gate()
-    given = handlers.detach()
+    gate = kind.act = fakes.Gate()
+    given = fakes.detach()
     at = deadlines.now() + 77.0
     row = rows.request(
         operation='detach',
@@ -55,13 +55,13 @@ def test_a_request_goes_on_after_a_restart(
     records.accept(row)
     # When it is resumed, then it is the one that is joined
     operations.resume(operations.recall(row))
-    joined = operations.submit('detach', handlers.detach())
+    joined = operations.submit('detach', fakes.detach())
     assert isinstance(joined, Operation)
     # and has the time that it had
     assert joined.deadline.at == at
     gate.open()
     ended(joined)
-    assert handler.runs == ['request']
+    assert kind.runs == ['request']
     assert records.unfinished() == []
 
 
@@ -72,7 +72,7 @@ def test_a_request_goes_on_after_a_restart(
 )
 def test_a_deadline_after_a_reboot_goes_by_the_clock(
     operations: Operations,
-    handler: handlers.FakeHandler,
+    kind: fakes.FakeKind,
     records: Records,
     age: float,
     least: int,
@@ -82,7 +82,7 @@ def test_a_deadline_after_a_reboot_goes_by_the_clock(
     # Given a request with a minute, taken after a month of uptime, and half
     # a minute ago
     ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)
-    given = handlers.detach()
+    given = fakes.detach()
     row = rows.request(
         operation='detach',
         digest=given.content_digest(),
@@ -94,9 +94,9 @@ def test_a_deadline_after_a_reboot_goes_by_the_clock(
     )
     records.accept(row)
     # When it is resumed, then it has the other half, and never more than all
-    gate = handler.act = handlers.Gate()
+    gate = kind.act = fakes.Gate()
     operations.resume(operations.recall(row))
-    joined = operations.submit('detach', handlers.detach())
+    joined = operations.submit('detach', fakes.detach())
     assert isinstance(joined, Operation)
     assert least < joined.deadline.remaining() <= most
     gate.open()
@@ -106,7 +106,7 @@ def test_a_deadline_after_a_reboot_goes_by_the_clock(
 def test_a_late_detach_has_time_to_be_finished(
     operations: Operations, records: Records
 ) -> None:
-    given = handlers.detach()
+    given = fakes.detach()
     row = rows.request(
         operation='detach',
         body=given.obj_to_primitive(),
@@ -119,7 +119,7 @@ def test_a_late_detach_has_time_to_be_finished(
 def test_a_late_attach_has_no_time_left(
     operations: Operations, records: Records
 ) -> None:
-    given = handlers.attach()
+    given = fakes.attach()
     row = rows.request(
         body=without_secrets(given), deadline=deadlines.now() - 1
     )
@@ -128,11 +128,11 @@ def test_a_late_attach_has_no_time_left(
 
 
 def test_the_secrets_of_an_unfinished_request_come_back(
-    operations: Operations, handler: handlers.FakeHandler, records: Records
+    operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:
     # Given a request that was accepted and not finished
-    gate = handler.act = handlers.Gate()
-    first = operations.submit('attach', handlers.attach())
+    gate = kind.act = fakes.Gate()
+    first = operations.submit('attach', fakes.attach())
     row = records.request('request')
     assert row.sealed is not None
     assert shapes.CANARY.encode() not in row.sealed
@@ -148,11 +148,11 @@ def test_the_secrets_of_an_unfinished_request_come_back(
 def test_without_their_key_they_are_lost(
     tmp_path: pathlib.Path,
     operations: Operations,
-    handler: handlers.FakeHandler,
+    kind: fakes.FakeKind,
     records: Records,
 ) -> None:
-    gate = handler.act = handlers.Gate()
-    operations.submit('attach', handlers.attach())
+    gate = kind.act = fakes.Gate()
+    operations.submit('attach', fakes.attach())
     row = records.request('request')
     (key,) = (tmp_path / 'run').iterdir()
     key.unlink()
@@ -161,7 +161,7 @@ def test_without_their_key_they_are_lost(
         records,
         other,
         Dispatcher(1, 1, 1),
-        {'attach': handler},
+        {'attach': kind},
         'boot',
         300.0,
         lambda operation: None,
@@ -171,9 +171,9 @@ def test_without_their_key_they_are_lost(
 
 
 def test_what_was_begun_too_often_is_given_up(
-    operations: Operations, handler: handlers.FakeHandler, records: Records
+    operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:
-    given = handlers.detach()
+    given = fakes.detach()
     row = rows.request(operation='detach', body=given.obj_to_primitive())
     records.accept(row)
     # Given a worker that was started three times with it unfinished
@@ -185,7 +185,7 @@ def test_what_was_begun_too_often_is_given_up(
     assert isinstance(operation.abandoned, exception.WorkerRestarted)
     operations.resume(operation)
     assert ended(operation).status == 'failed'
-    assert handler.runs == []
+    assert kind.runs == []
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_what_was_begun_too_often_is_given_up(
     [
         {},
         {'versioned_object.name': 'Unknown'},
-        handlers.detach().obj_to_primitive()
+        fakes.detach().obj_to_primitive()
         | {'versioned_object.version': '9.0'},
     ],
     ids=['empty', 'unknown', 'newer'],
@@ -206,10 +206,10 @@ def test_a_request_that_cannot_be_read_is_told(
 
 
 def test_a_cancelled_attach_stays_cancelled_after_a_restart(
-    operations: Operations, handler: handlers.FakeHandler, records: Records
+    operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:
     # Given an attach that was cancelled, and not undone before the worker died
-    given = handlers.attach()
+    given = fakes.attach()
     records.accept(
         rows.request(
             digest=given.content_digest(),
@@ -225,4 +225,4 @@ def test_a_cancelled_attach_stays_cancelled_after_a_restart(
     # Then it is undone, not done again
     assert ended(operation).status == 'failed'
     assert isinstance(operation.abandoned, exception.OperationCancelled)
-    assert handler.runs == []
+    assert kind.runs == []

@@ -30,7 +30,7 @@ def detach(request_id: str = 'request', **values: Any) -> Any:
     return made
 
 
-class FakeHandler:
+class FakeKind:
     """Makes operations that end at once, or when they are told to.
 
     :ivar act: is called with the operation first
@@ -61,20 +61,20 @@ class FakeHandler:
 class FakeOperation(Operation):
     status = 'attached'
 
-    def __init__(self, handler: FakeHandler, request: Any, *more: Any) -> None:
-        self._handler = handler
+    def __init__(self, made_by: FakeKind, request: Any, *more: Any) -> None:
+        self._made_by = made_by
         is_attach = isinstance(request, objects.AttachRequest)
         self.kind = 'attach' if is_attach else 'detach'
         unused: Any = None
-        super().__init__(handler.records, unused, unused, [], request, *more)
+        super().__init__(made_by.records, unused, unused, [], request, *more)
 
     def find_info(self) -> Any:
-        return self._handler.find_info()
+        return self._made_by.find_info()
 
     def perform(self) -> None:
-        self._handler.runs.append(self.request.request_id)
-        self._handler.ran.set()
-        self._handler.act(self)
+        self._made_by.runs.append(self.request.request_id)
+        self._made_by.ran.set()
+        self._made_by.act(self)
         self.succeed()
 
     def succeed(self) -> None:
@@ -82,11 +82,11 @@ class FakeOperation(Operation):
 
     def conclude(self, result: Any, *values: Any, **more: Any) -> bool:
         if result.error is not None:
-            self._handler.failed.append(self.request.request_id)
+            self._made_by.failed.append(self.request.request_id)
         return super().conclude(result, *values, **more)
 
     def mend_later(self) -> None:
-        self._handler.mended.append(self.request.request_id)
+        self._made_by.mended.append(self.request.request_id)
 
 
 class Gate:
