@@ -23,9 +23,9 @@ import oslo_messaging as messaging
 from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
-from attachworker.rpc import serializer
-from attachworker.rpc import transport as bus
-from attachworker.rpc.secrets import WireSecrets
+from attachworker.bus import serializer
+from attachworker.bus import transport as bus
+from attachworker.bus.secrets import WireSecrets
 
 LOG = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Casts:
     Nothing outlives this process. A caller that is started again sends the
     same requests again, and gets the same results.
 
-    :param transport: from :func:`attachworker.rpc.transport.get_transport`.
+    :param transport: from :func:`attachworker.bus.transport.get_transport`.
     :param host: name of the host, as its worker is configured.
     :param name: of the caller on the bus, unlike that of any other caller.
         The same after a restart: the broker keeps a queue for each.

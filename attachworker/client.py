@@ -17,8 +17,8 @@ import oslo_messaging as messaging
 from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
-from attachworker.rpc import transport as bus
-from attachworker.rpc.secrets import WireSecrets
+from attachworker.bus import transport as bus
+from attachworker.bus.secrets import WireSecrets
 
 OperationFailed = exception.OperationFailed
 

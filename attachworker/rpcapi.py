@@ -14,9 +14,9 @@ import oslo_messaging as messaging
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.rpc import serializer
-from attachworker.rpc import transport as bus
-from attachworker.rpc.secrets import WireSecrets
+from attachworker.bus import serializer
+from attachworker.bus import transport as bus
+from attachworker.bus.secrets import WireSecrets
 
 #: Seconds that methods which only look may take.
 TIMEOUT = 60
@@ -57,7 +57,7 @@ class AttachWorkerAPI:
 
     * 1.0 - Initial version.
 
-    :param transport: from :func:`attachworker.rpc.transport.get_transport`.
+    :param transport: from :func:`attachworker.bus.transport.get_transport`.
     :param timeout: seconds for methods that only look.
     :param call_monitor_timeout: seconds (whole, at least 2) after which a
         worker that gives no sign of life is given up.

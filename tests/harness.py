@@ -18,9 +18,9 @@ from attachworker import conf as options
 from attachworker import connectors
 from attachworker import objects
 from attachworker import rpcapi
-from attachworker import service
-from attachworker.rpc import transport
+from attachworker.bus import transport
 from attachworker.tasks.run import Run
+from attachworker.worker import service
 from tests.contract import bed as beds
 
 BUS = 'kombu+memory://'
@@ -45,7 +45,7 @@ def configuration(url: str = BUS, **values: Any) -> cfg.ConfigOpts:
 class Harness:
     """Starts a worker in this process; stopped by leaving the with block.
 
-    :param run_class: see :class:`attachworker.service.Worker`
+    :param run_class: see :class:`attachworker.worker.service.Worker`
     :param state_path: a new one if None, removed at the end
     """
 

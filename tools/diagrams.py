@@ -11,13 +11,11 @@ import pathlib
 from typing import Any
 from unittest import mock
 
-from taskflow import flow as flows
+from taskflow.flow import Flow
 from taskflow.patterns import unordered_flow
 
+from attachworker import flows
 from attachworker import objects
-from attachworker.flows import attach
-from attachworker.flows import detach
-from attachworker.flows import extend
 
 FILE = (
     pathlib.Path(__file__).resolve().parents[1]
@@ -30,15 +28,15 @@ _TARGETS = [objects.Target(portal, 'target', 1) for portal in ('a', 'b')]
 def text() -> str:
     """Each flow as a column of steps, as a volume with all options has it."""
     parts = []
-    for build in (attach.build, detach.build, extend.build):
+    for build in (flows.attach, flows.detach, flows.extend):
         flow = build(mock.Mock(targets=_TARGETS))
         parts.append('\n'.join([flow.name, *_arrows(list(_steps(flow)))]))
     return '\n\n'.join(parts) + '\n'
 
 
-def _steps(flow: flows.Flow) -> Iterator[str]:
+def _steps(flow: Flow) -> Iterator[str]:
     for part in flow:
-        if not isinstance(part, flows.Flow):
+        if not isinstance(part, Flow):
             yield _step(part)
         elif isinstance(part, unordered_flow.Flow):
             (name,) = {_step(one) for one in part}

@@ -11,9 +11,9 @@ import pathlib
 from typing import Any
 
 from attachworker import objects
-from attachworker.flows import attach
-from attachworker.flows import detach
-from attachworker.flows import extend
+from attachworker.tasks import attach
+from attachworker.tasks import detach
+from attachworker.tasks import extend
 
 DIRECTORY = (
     pathlib.Path(__file__).resolve().parents[1]
@@ -26,20 +26,20 @@ _TARGET = '192.0.2.1:3260,iqn.2010-10.org.openstack:volume-1,1'
 _OPERATIONS = {
     'attach': (
         'attached',
-        f'{attach.attach.ConnectTarget.__name__}:{_TARGET}',
-        attach.attach.FindWwn.__name__,
+        f'{attach.ConnectTarget.__name__}:{_TARGET}',
+        attach.FindWwn.__name__,
         'identity_mismatch',
     ),
     'detach': (
         'detached',
-        detach.detach.FlushDevice.__name__,
-        detach.detach.CheckUnused.__name__,
+        detach.FlushDevice.__name__,
+        detach.CheckUnused.__name__,
         'in_use',
     ),
     'extend': (
         'extended',
-        extend.extend.RescanPaths.__name__,
-        extend.extend.VerifySize.__name__,
+        extend.RescanPaths.__name__,
+        extend.VerifySize.__name__,
         'extend_failed',
     ),
 }

@@ -22,11 +22,11 @@ import oslo_messaging as messaging
 from attachworker import conf as options
 from attachworker import exception
 from attachworker import objects
+from attachworker.bus import transport as bus
 from attachworker.client import AttachWorkerClient
 from attachworker.cmd import arguments
 from attachworker.cmd import steps
 from attachworker.cmd import tables
-from attachworker.rpc import transport as bus
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

@@ -17,8 +17,8 @@ from oslo_messaging._drivers import common as driver_common
 from oslo_messaging._drivers import impl_rabbit
 
 from attachworker import exception
+from attachworker.bus import transport as bus
 from attachworker.cmd import tables
-from attachworker.rpc import transport as bus
 
 LOG = log.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.journal import Reader
 from attachworker.journal import Records
-from attachworker.journal import reader
+from attachworker.journal import database
 
 _Result = upgradecheck.Result
 _Code = upgradecheck.Code
@@ -32,10 +32,10 @@ class Checks(upgradecheck.UpgradeCommands):
     def _journal(self) -> Any:
         """An older one is made one of this release when it is opened."""
         try:
-            version = reader.version(pathlib.Path(self.conf.state_path))
+            version = database.version(pathlib.Path(self.conf.state_path))
         except exception.JournalUnavailable as error:
             return _Result(_Code.FAILURE, str(error))
-        ours = reader.SCHEMA_VERSION
+        ours = database.SCHEMA_VERSION
         if version is None:
             return _Result(_Code.SUCCESS, 'There is none yet.')
         if version > ours:

@@ -22,7 +22,7 @@ from oslo_reports import opts as report_options
 
 from attachworker import conf
 from attachworker import exception
-from attachworker import service
+from attachworker.worker import service
 
 CONF = cfg.CONF
 LOG = logging.getLogger(__name__)

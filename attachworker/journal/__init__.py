@@ -12,11 +12,10 @@ from attachworker.journal.attachments import AttachmentRecord
 from attachworker.journal.attachments import AttachmentState
 from attachworker.journal.attachments import Listed
 from attachworker.journal.database import Database
+from attachworker.journal.database import Reader
 from attachworker.journal.holdings import Holdings
-from attachworker.journal.ledger import Contents
-from attachworker.journal.ledger import Ledger
-from attachworker.journal.reader import Reader
 from attachworker.journal.records import Call
+from attachworker.journal.records import Contents
 from attachworker.journal.records import Records
 from attachworker.journal.records import RequestRecord
 from attachworker.journal.secrets import Sealer
@@ -30,7 +29,6 @@ __all__ = [
     'Contents',
     'Database',
     'Holdings',
-    'Ledger',
     'Listed',
     'Reader',
     'Records',

@@ -124,7 +124,7 @@ _LEFT_OVER = {
 
 #: What a reboot makes missing. Of what an attach is at, or has left, it only
 #: takes the devices.
-_LOST_BY_REBOOT = (
+LOST_BY_REBOOT = (
     AttachmentState.ATTACHED,
     AttachmentState.DEGRADED,
     AttachmentState.DETACHING,
@@ -282,6 +282,16 @@ class AttachmentRecord:
             self, state=self.state.when_taken_down(), again=None
         )
 
+    def with_device(self, device: objects.DeviceInfo) -> 'AttachmentRecord':
+        """As the caller is told of it."""
+        return dataclasses.replace(
+            self,
+            state=AttachmentState.DEGRADED
+            if device.degraded
+            else AttachmentState.ATTACHED,
+            device=device.obj_to_primitive(),
+        )
+
     def with_state(self, state: AttachmentState) -> 'AttachmentRecord':
         return dataclasses.replace(self, state=state)
 
@@ -316,32 +326,24 @@ def put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
     """
     before = _state(connection, record.attachment_id)
     check_change(record.attachment_id, before, record.state)
-    connection.execute(
-        'INSERT INTO attachments (attachment_id, volume_id, connection_key,'
-        ' connection, wwn, state, device, last_request, boot_id, again,'
-        ' created_at, updated_at)'
-        ' VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
-        ' ON CONFLICT (attachment_id) DO UPDATE SET wwn = excluded.wwn,'
+    database.insert(
+        connection,
+        'INSERT INTO attachments',
+        'ON CONFLICT (attachment_id) DO UPDATE SET wwn = excluded.wwn,'
         ' connection_key = excluded.connection_key,'
         ' connection = excluded.connection, volume_id = excluded.volume_id,'
         ' state = excluded.state, device = excluded.device,'
         ' boot_id = excluded.boot_id, again = excluded.again,'
         ' updated_at = excluded.updated_at,'
         ' volume = coalesce(normal_form(excluded.wwn), volume)',
-        (
-            record.attachment_id,
-            record.volume_id,
-            record.connection_key,
-            json.dumps(record.connection),
-            record.wwn,
-            record.state,
-            json.dumps(record.device) if record.device else None,
-            record.last_request,
-            record.boot_id,
-            json.dumps(record.again) if record.again else None,
-            record.created_at or database.timestamp(),
-            database.timestamp(),
-        ),
+        **vars(record)
+        | {
+            'connection': json.dumps(record.connection),
+            'device': json.dumps(record.device) if record.device else None,
+            'again': json.dumps(record.again) if record.again else None,
+            'created_at': record.created_at or database.timestamp(),
+            'updated_at': database.timestamp(),
+        },
     )
 
 
@@ -354,27 +356,6 @@ def delete(connection: sqlite3.Connection, attachment_id: str) -> None:
         check_change(attachment_id, _state(connection, attachment_id), None)
     connection.execute(
         'DELETE FROM attachments WHERE attachment_id = ?', (attachment_id,)
-    )
-
-
-def begin_boot(connection: sqlite3.Connection, boot_id: str) -> None:
-    """See :meth:`attachworker.journal.records.Records.begin_boot`."""
-    connection.execute('DELETE FROM links WHERE boot_id != ?', (boot_id,))
-    connection.execute(
-        'DELETE FROM holdings WHERE attachment_id IN (SELECT attachment_id'
-        ' FROM attachments WHERE boot_id != ?)',
-        (boot_id,),
-    )
-    connection.executemany(
-        'UPDATE attachments SET state = ? WHERE state = ? AND boot_id != ?',
-        [
-            (AttachmentState.MISSING, before, boot_id)
-            for before in _LOST_BY_REBOOT
-        ],
-    )
-    connection.execute(
-        'UPDATE attachments SET boot_id = ? WHERE boot_id != ?',
-        (boot_id, boot_id),
     )
 
 

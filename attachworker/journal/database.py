@@ -17,6 +17,7 @@ from attachworker import exception
 from attachworker.objects import normalise_wwn
 
 SCHEMA_VERSION = 7
+_NAME = 'journal.sqlite'
 
 #: What the first version has made.
 SCHEMA = """
@@ -164,36 +165,101 @@ def timestamp(seconds: float = 0.0) -> str:
     return moment.strftime('%Y-%m-%dT%H:%M:%S.%fZ')
 
 
-class Database:
+def version(directory: pathlib.Path) -> int | None:
+    """The version of the journal in a directory; None if there is none.
+
+    :raises JournalUnavailable: it cannot be read
+    """
+    path = directory / _NAME
+    if not path.exists():
+        return None
+    with _errors(path), contextlib.closing(_read_only(path)) as connection:
+        ((found,),) = connection.execute('PRAGMA user_version')
+        return int(found)
+
+
+def insert(
+    connection: sqlite3.Connection,
+    into: str,
+    then: str = '',
+    /,
+    **columns: object,
+) -> None:
+    """Add a row.
+
+    :param into: the statement up to the table: INSERT INTO requests
+    :param then: what follows the values
+    """
+    connection.execute(
+        f'{into} ({", ".join(columns)})'
+        f' VALUES ({", ".join("?" * len(columns))}) {then}',
+        tuple(columns.values()),
+    )
+
+
+class Reader:
+    """Reads the file, with a worker at it or without; leaves no trace.
+
+    :param directory: of the journal
+    :raises JournalUnavailable: there is none, or none that can be read
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.path = directory / _NAME
+        self._lock = threading.RLock()
+        with _errors(self.path), contextlib.ExitStack() as opened:
+            self._connection = self._open(opened)
+            self._opened = opened.pop_all()
+
+    def _open(self, opened: contextlib.ExitStack) -> sqlite3.Connection:
+        connection = _read_only(self.path)
+        opened.callback(connection.close)
+        connection.row_factory = sqlite3.Row
+        ((found,),) = connection.execute('PRAGMA user_version')
+        if found != SCHEMA_VERSION:
+            raise exception.JournalUnavailable(
+                path=self.path,
+                reason=f'its version is {found}, this program knows '
+                f'{SCHEMA_VERSION}; use that of the worker',
+            )
+        return connection
+
+    def close(self) -> None:
+        with self._lock:
+            self._opened.close()
+
+    def rows(
+        self, query: str, *values: object, **named: object
+    ) -> list[sqlite3.Row]:
+        """All rows of a query.
+
+        :raises JournalUnavailable: they could not be read
+        """
+        with self._lock, _errors(self.path):
+            return self._connection.execute(query, named or values).fetchall()
+
+
+class Database(Reader):
     """A connection that all threads share, one transaction at a time.
 
     :param directory: made if missing; belongs to one worker at a time
     :raises JournalUnavailable: it cannot be used; says why
     """
 
-    def __init__(self, directory: pathlib.Path) -> None:
-        self.path = directory / 'journal.sqlite'
-        self._lock = threading.RLock()
-        with self._errors(), contextlib.ExitStack() as on_error:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._owner = self._own(directory / 'lock')
-            on_error.callback(os.close, self._owner)
-            self._connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False
-            )
-            on_error.callback(self._connection.close)
-            self._connection.row_factory = sqlite3.Row
-            self._connection.execute('PRAGMA journal_mode = WAL')
-            self._connection.execute('PRAGMA synchronous = FULL')
-            self._connection.execute('PRAGMA secure_delete = ON')
-            os.chmod(self.path, 0o600)
-            self._prepare()
-            on_error.pop_all()
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-            os.close(self._owner)
+    def _open(self, opened: contextlib.ExitStack) -> sqlite3.Connection:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opened.callback(os.close, self._own(self.path.parent / 'lock'))
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False
+        )
+        opened.callback(connection.close)
+        connection.row_factory = sqlite3.Row
+        connection.execute('PRAGMA journal_mode = WAL')
+        connection.execute('PRAGMA synchronous = FULL')
+        connection.execute('PRAGMA secure_delete = ON')
+        os.chmod(self.path, 0o600)
+        self._prepare(connection)
+        return connection
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -201,7 +267,7 @@ class Database:
 
         :raises JournalUnavailable: they could not be written
         """
-        with self._lock, self._errors():
+        with self._lock, _errors(self.path):
             if self._connection.in_transaction:  # a ROLLBACK has failed
                 self._connection.execute('ROLLBACK')
             self._connection.execute('BEGIN IMMEDIATE')
@@ -213,24 +279,22 @@ class Database:
                     self._connection.execute('ROLLBACK')
                 raise
 
-    def rows(
-        self, query: str, *values: object, **named: object
-    ) -> list[sqlite3.Row]:
-        """All rows of a query.
+    def write(self, statement: str, *values: object) -> int:
+        """A transaction of one statement; returns how many rows it changed.
 
-        :raises JournalUnavailable: they could not be read
+        :raises JournalUnavailable: it could not be written
         """
-        with self._lock, self._errors():
-            return self._connection.execute(query, named or values).fetchall()
+        with self.transaction() as connection:
+            return connection.execute(statement, values).rowcount
 
-    def _prepare(self) -> None:
-        self._connection.create_function(
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.create_function(
             'normal_form',
             1,
             lambda wwn: wwn and normalise_wwn(wwn),
             deterministic=True,
         )
-        (version,) = self._connection.execute('PRAGMA user_version').fetchone()
+        (version,) = connection.execute('PRAGMA user_version').fetchone()
         if version > SCHEMA_VERSION:
             raise exception.JournalUnavailable(
                 path=self.path,
@@ -242,7 +306,7 @@ class Database:
             UPGRADES[old] for old in range(version or 1, SCHEMA_VERSION)
         ]
         if scripts:
-            self._connection.executescript(
+            connection.executescript(
                 f'BEGIN; {"".join(scripts)}'
                 f'PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;'
             )
@@ -260,13 +324,21 @@ class Database:
             ) from error
         return descriptor
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raised = exception.JournalUnavailable(
-                path=self.path, reason=str(error)
-            )
-            raised.passing = not isinstance(error, _OUR_MISTAKES)
-            raise raised from error
+
+def _read_only(path: pathlib.Path) -> sqlite3.Connection:
+    # SQLite would make the two files that go with a journal in use, and a
+    # worker that is another user could not open these. Without them nobody
+    # uses it, and it holds all that there is.
+    log = path.with_name(f'{path.name}-wal')
+    how = 'mode=ro' if log.exists() else 'mode=ro&immutable=1'
+    return sqlite3.connect(f'{path.absolute().as_uri()}?{how}', uri=True)
+
+
+@contextlib.contextmanager
+def _errors(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raised = exception.JournalUnavailable(path=path, reason=str(error))
+        raised.passing = not isinstance(error, _OUR_MISTAKES)
+        raise raised from error

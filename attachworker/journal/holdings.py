@@ -43,7 +43,7 @@ class Holdings:
 
     def take(self, path: Target) -> None:
         """This attachment uses a path from now on."""
-        self._write(
+        self._journal.write(
             'INSERT OR IGNORE INTO holdings (attachment_id, path, link,'
             ' volume_name) VALUES (?, ?, ?, ?)',
             self._attachment_id,
@@ -97,7 +97,7 @@ class Holdings:
 
     def intend_device(self, path: Target) -> None:
         """The device of this path is about to be made by us."""
-        self._write(
+        self._journal.write(
             'UPDATE holdings SET made = 1 WHERE path = ?'
             ' AND attachment_id = ?',
             path.key,
@@ -143,7 +143,7 @@ class Holdings:
 
         :param identity: in any spelling
         """
-        self._write(
+        self._journal.write(
             'UPDATE attachments SET volume = ? WHERE attachment_id = ?',
             normalise_wwn(identity),
             self._attachment_id,
@@ -223,7 +223,7 @@ class Holdings:
         )
 
     def confirm_link(self, path: Target, number: int) -> None:
-        self._write(
+        self._journal.write(
             'UPDATE links SET number = ? WHERE link = ? AND number IS NULL',
             number,
             path.link_key,
@@ -247,22 +247,18 @@ class Holdings:
     def withdraw_link(self, path: Target) -> None:
         """What was to be made has not come, and will not."""
         if not self.cut_short:
-            self._write(
+            self._journal.write(
                 'DELETE FROM links WHERE link = ? AND number IS NULL',
                 path.link_key,
             )
 
     def forget_links(self, path: Target) -> None:
         """All links to this place have ended."""
-        self._write(
+        self._journal.write(
             'DELETE FROM links WHERE link = ?'
             + (' AND number IS NOT NULL' if self.cut_short else ''),
             path.link_key,
         )
-
-    def _write(self, statement: str, *values: object) -> None:
-        with self._journal.transaction() as connection:
-            connection.execute(statement, values)
 
     def _any(self, where: str, *values: object) -> bool:
         rows: list[sqlite3.Row] = self._journal.rows(

@@ -6,6 +6,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sqlite3
 from typing import Any
@@ -14,9 +15,9 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.journal import attachments
 from attachworker.journal import database
-from attachworker.journal import reader
 from attachworker.journal import reading
 from attachworker.journal.attachments import AttachmentRecord
+from attachworker.journal.attachments import AttachmentState
 from attachworker.journal.attachments import Listed
 
 
@@ -78,6 +79,51 @@ class Call:
     client_timeout: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """All that is ours on this host: at one time, or at one of two.
+
+    :ivar rows: of attachments by their id, oldest first
+    :ivar busy: attachments that somebody is working on
+    :ivar paths: an attachment, a path that it holds, and its link, by key
+    :ivar links: a link by key, its boot, the last number before our login,
+        and our number if it is known
+    """
+
+    rows: dict[str, sqlite3.Row]
+    busy: frozenset[str]
+    paths: frozenset[tuple[str, str, str]]
+    links: frozenset[tuple[str, str, int, int | None]]
+
+    @property
+    def path_keys(self) -> list[str]:
+        return [path for _, path, _ in self.paths]
+
+    @functools.cached_property
+    def attachments(self) -> list[AttachmentRecord]:
+        """Those whose state makes sense, oldest first."""
+        return attachments.from_rows(self.rows.values())
+
+    @functools.cached_property
+    def unreadable(self) -> dict[str, exception.RecordUnreadable]:
+        """By attachment, why nobody can make sense of its record."""
+        return attachments.unreadable(self.rows.values())
+
+    def __or__(self, later: 'Contents') -> 'Contents':
+        """Both; an attachment that has changed in between is busy."""
+        changed = [
+            name
+            for name in self.rows.keys() | later.rows.keys()
+            if self.rows.get(name) != later.rows.get(name)
+        ]
+        return Contents(
+            later.rows,
+            self.busy.union(later.busy, changed),
+            self.paths | later.paths,
+            self.links | later.links,
+        )
+
+
 #: The rest of a statement follows.
 _SELECT = (
     'SELECT *, (SELECT json_group_array(reply_to) FROM receivers WHERE'
@@ -85,13 +131,19 @@ _SELECT = (
 )
 
 
+_LISTED = (
+    'SELECT attachments.*, result FROM attachments LEFT JOIN requests'
+    ' ON request_id = last_request'
+)
+
+
 class Records:
     """Reads and writes requests and attachments.
 
-    :param journal: with a Reader nothing can be written
+    :param journal: with a mere Reader nothing can be written
     """
 
-    def __init__(self, journal: database.Database | reader.Reader) -> None:
+    def __init__(self, journal: database.Reader) -> None:
         # A reader has no transactions: the mistake would be ours.
         self._journal: Any = journal
         self.path = journal.path
@@ -153,22 +205,19 @@ class Records:
                 _put_call(connection, call, record.request_id)
             for receiver in record.receivers:
                 _put_receiver(connection, record.request_id, receiver)
-            connection.execute(
-                'INSERT INTO requests (request_id, operation, attachment_id,'
-                ' digest, body, sealed, boot_id, accepted, deadline,'
-                ' created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
-                (
-                    record.request_id,
-                    record.operation,
-                    record.attachment_id,
-                    record.digest,
-                    json.dumps(record.body),
-                    record.sealed,
-                    record.boot_id,
-                    record.accepted,
-                    record.deadline,
-                    record.created_at or database.timestamp(),
-                ),
+            database.insert(
+                connection,
+                'INSERT INTO requests',
+                request_id=record.request_id,
+                operation=record.operation,
+                attachment_id=record.attachment_id,
+                digest=record.digest,
+                body=json.dumps(record.body),
+                sealed=record.sealed,
+                boot_id=record.boot_id,
+                accepted=record.accepted,
+                deadline=record.deadline,
+                created_at=record.created_at or database.timestamp(),
             )
 
     def finish(
@@ -229,14 +278,13 @@ class Records:
 
         :returns: False if it is none, or has its final result
         """
-        with self._journal.transaction() as connection:
-            return bool(
-                connection.execute(
-                    'UPDATE requests SET cancelled = 1 WHERE request_id = ?'
-                    " AND operation = 'attach' AND result IS NULL",
-                    (request_id,),
-                ).rowcount
+        return bool(
+            self._journal.write(
+                'UPDATE requests SET cancelled = 1 WHERE request_id = ?'
+                " AND operation = 'attach' AND result IS NULL",
+                request_id,
             )
+        )
 
     def owe(self, request_id: str, reply_to: dict[str, Any]) -> None:
         """The result of a request is wanted there, too."""
@@ -245,36 +293,28 @@ class Records:
 
     def settle(self, request_id: str, reply_to: dict[str, Any]) -> None:
         """A receiver has the result, or will not have it."""
-        with self._journal.transaction() as connection:
-            connection.execute(
-                'DELETE FROM receivers WHERE request_id = ? AND reply_to = ?',
-                (request_id, _sorted(reply_to)),
-            )
+        self._journal.write(
+            'DELETE FROM receivers WHERE request_id = ? AND reply_to = ?',
+            request_id,
+            _sorted(reply_to),
+        )
 
     def count_attempt(self, request_id: str) -> None:
         """A worker goes on with a request that an earlier one began."""
-        with self._journal.transaction() as connection:
-            connection.execute(
-                'UPDATE requests SET attempts = attempts + 1'
-                ' WHERE request_id = ?',
-                (request_id,),
-            )
+        self._journal.write(
+            'UPDATE requests SET attempts = attempts + 1 WHERE request_id = ?',
+            request_id,
+        )
 
     # -- calls
 
     def calls(self) -> list[tuple[Call, str]]:
         """Calls that nobody has answered yet, each with its request_id."""
-        return [
-            (
-                Call(
-                    row['message_id'],
-                    row['reply_queue'],
-                    row['client_timeout'],
-                ),
-                row['request_id'],
-            )
-            for row in self._journal.rows('SELECT * FROM calls ORDER BY rowid')
-        ]
+        rows = self._journal.rows(
+            'SELECT message_id, reply_queue, client_timeout, request_id'
+            ' FROM calls ORDER BY rowid'
+        )
+        return [(Call(*call), request_id) for *call, request_id in rows]
 
     def put_call(self, call: Call, request_id: str) -> None:
         """One more waits for the result of a request."""
@@ -282,25 +322,22 @@ class Records:
             _put_call(connection, call, request_id)
 
     def forget_call(self, call: Call) -> None:
-        with self._journal.transaction() as connection:
-            connection.execute(
-                'DELETE FROM calls WHERE message_id = ?', (call.message_id,)
-            )
+        self._journal.write(
+            'DELETE FROM calls WHERE message_id = ?', call.message_id
+        )
 
     def forget_results(self, retention: float) -> int:
         """Delete results older than this many seconds; returns how many.
 
         Those that somebody is owed stay.
         """
-        limit = database.timestamp(-retention)
-        with self._journal.transaction() as connection:
-            return int(
-                connection.execute(
-                    'DELETE FROM requests WHERE finished_at < ? AND'
-                    ' request_id NOT IN (SELECT request_id FROM receivers)',
-                    (limit,),
-                ).rowcount
+        return int(
+            self._journal.write(
+                'DELETE FROM requests WHERE finished_at < ? AND'
+                ' request_id NOT IN (SELECT request_id FROM receivers)',
+                database.timestamp(-retention),
             )
+        )
 
     # -- attachments
 
@@ -321,25 +358,27 @@ class Records:
     def attachments(self) -> list[AttachmentRecord]:
         """Oldest first; those without a state that makes sense are not told.
 
-        See :meth:`unreadable`.
+        See :meth:`contents`.
         """
         return attachments.from_rows(self._journal.rows(attachments.SELECT))
-
-    def unreadable(self) -> dict[str, exception.RecordUnreadable]:
-        """By attachment, what is wrong where a record makes no sense."""
-        return attachments.unreadable(self._journal.rows(attachments.SELECT))
 
     def listed(self) -> list[Listed]:
         """As they are shown, oldest first, those that make sense."""
         found = []
         for row in self._journal.rows(
-            'SELECT attachments.*, result FROM attachments LEFT JOIN requests'
-            ' ON request_id = last_request'
-            ' ORDER BY attachments.created_at, attachments.attachment_id'
+            f'{_LISTED} ORDER BY attachments.created_at,'
+            ' attachments.attachment_id'
         ):
             with contextlib.suppress(exception.RecordUnreadable):
                 found.append(attachments.listed(row))
         return found
+
+    def listed_one(self, attachment_id: str) -> Listed | None:
+        """:raises RecordUnreadable: it makes no sense"""
+        rows = self._journal.rows(
+            f'{_LISTED} WHERE attachments.attachment_id = ?', attachment_id
+        )
+        return attachments.listed(rows[0]) if rows else None
 
     def forget_attachment(self, attachment_id: str) -> None:
         """:raises IllegalStateChange: see attachworker.journal.attachments"""
@@ -360,15 +399,59 @@ class Records:
         :param boot_id: of the running kernel
         """
         with self._journal.transaction() as connection:
-            attachments.begin_boot(connection, boot_id)
+            connection.execute(
+                'DELETE FROM links WHERE boot_id != ?', (boot_id,)
+            )
+            connection.execute(
+                'DELETE FROM holdings WHERE attachment_id IN (SELECT'
+                ' attachment_id FROM attachments WHERE boot_id != ?)',
+                (boot_id,),
+            )
+            for before in attachments.LOST_BY_REBOOT:
+                connection.execute(
+                    'UPDATE attachments SET state = ?'
+                    ' WHERE state = ? AND boot_id != ?',
+                    (AttachmentState.MISSING, before, boot_id),
+                )
+            connection.execute(
+                'UPDATE attachments SET boot_id = ? WHERE boot_id != ?',
+                (boot_id, boot_id),
+            )
+
+    def contents(self) -> Contents:
+        """All that is ours on this host, as it is now."""
+        rows = self._journal.rows
+        return Contents(
+            {row['attachment_id']: row for row in rows(attachments.SELECT)},
+            frozenset(
+                name
+                for (name,) in rows(
+                    'SELECT attachment_id FROM requests WHERE result IS NULL'
+                )
+            ),
+            frozenset(
+                map(
+                    tuple,
+                    rows('SELECT attachment_id, path, link FROM holdings'),
+                )
+            ),
+            frozenset(
+                map(
+                    tuple,
+                    rows('SELECT link, boot_id, after, number FROM links'),
+                )
+            ),
+        )
 
 
 def _put_receiver(
     connection: sqlite3.Connection, request_id: str, reply_to: dict[str, Any]
 ) -> None:
-    connection.execute(
-        'INSERT OR IGNORE INTO receivers (request_id, reply_to) VALUES (?, ?)',
-        (request_id, _sorted(reply_to)),
+    database.insert(
+        connection,
+        'INSERT OR IGNORE INTO receivers',
+        request_id=request_id,
+        reply_to=_sorted(reply_to),
     )
 
 
@@ -376,35 +459,31 @@ def _sorted(reply_to: dict[str, Any]) -> str:
     return json.dumps(reply_to, sort_keys=True)
 
 
-def _receivers(texts: str) -> tuple[dict[str, Any], ...]:
-    """Those that make sense."""
-    return tuple(filter(None, map(reading.decoded, json.loads(texts))))
-
-
 def _put_call(
     connection: sqlite3.Connection, call: Call, request_id: str
 ) -> None:
-    connection.execute(
-        'INSERT OR REPLACE INTO calls (message_id, request_id, reply_queue,'
-        ' client_timeout) VALUES (?, ?, ?, ?)',
-        (call.message_id, request_id, call.reply_queue, call.client_timeout),
+    database.insert(
+        connection,
+        'INSERT OR REPLACE INTO calls',
+        request_id=request_id,
+        **vars(call),
     )
 
 
 def _request(row: sqlite3.Row) -> RequestRecord:
+    columns = dict(row)
+    del columns['finished_at']
     return RequestRecord(
-        request_id=row['request_id'],
-        operation=row['operation'],
-        attachment_id=row['attachment_id'],
-        digest=row['digest'],
-        body=reading.decoded(row['body']) or {},
-        boot_id=row['boot_id'],
-        accepted=row['accepted'],
-        deadline=row['deadline'],
-        result=reading.decoded(row['result']),
-        sealed=row['sealed'],
-        attempts=row['attempts'],
-        created_at=row['created_at'],
-        cancelled=bool(row['cancelled']),
-        receivers=_receivers(row['receivers']),
+        **columns
+        | {
+            'body': reading.decoded(row['body']) or {},
+            'result': reading.decoded(row['result']),
+            'cancelled': bool(row['cancelled']),
+            # those that make sense
+            'receivers': tuple(
+                filter(
+                    None, map(reading.decoded, json.loads(row['receivers']))
+                )
+            ),
+        }
     )

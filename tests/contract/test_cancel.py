@@ -11,8 +11,8 @@ from typing import ClassVar
 import pytest
 
 from attachworker import deadline as deadlines
+from attachworker import flows
 from attachworker.connectors import base
-from attachworker.flows import attach
 from attachworker.tasks import attempts
 from attachworker.tasks.run import Run
 from tests import harness
@@ -21,7 +21,7 @@ from tests.crash.test_steps import steps
 
 PATIENCE = 30.0
 
-STEPS = steps(attach.build)
+STEPS = steps(flows.attach)
 
 
 class WatchedAttempts(attempts.Attempts):

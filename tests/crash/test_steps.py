@@ -16,12 +16,10 @@ from typing import Any
 import uuid
 
 import pytest
-from taskflow import flow
+from taskflow.flow import Flow
 
+from attachworker import flows
 from attachworker import objects
-from attachworker.flows import attach
-from attachworker.flows import detach
-from attachworker.flows import extend
 from tests import harness
 from tests.contract import bed as beds
 from tests.crash import faults
@@ -29,7 +27,7 @@ from tests.simulator.bed import SimulatedBed
 
 
 def steps(
-    build: Callable[..., flow.Flow], encryption: str | None = None
+    build: Callable[..., Flow], encryption: str | None = None
 ) -> list[str]:
     """The task classes of a flow, taken from the flow itself."""
     target = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:one', 0)
@@ -38,10 +36,10 @@ def steps(
     return [type(task).__name__ for task in _tasks(graph)]
 
 
-def _tasks(of: flow.Flow) -> Iterator[object]:
+def _tasks(of: Flow) -> Iterator[object]:
     """Those of flows within the flow too."""
     for child, _ in of.iter_nodes():
-        if isinstance(child, flow.Flow):
+        if isinstance(child, Flow):
             yield from _tasks(child)
         else:
             yield child
@@ -111,7 +109,7 @@ def two_volumes(bed: beds.Bed, kind: str) -> tuple[beds.Volume, beds.Volume]:
 
 
 @pytest.mark.parametrize('kind', LINKS)
-@pytest.mark.parametrize('step', steps(attach.build))
+@pytest.mark.parametrize('step', steps(flows.attach))
 def test_attach(
     bed: beds.Bed,
     worker: harness.Harness,
@@ -154,7 +152,7 @@ def test_attach_and_open(
     kind: str,
 ) -> None:
     # Given a volume that is to be opened, and a step that goes wrong
-    (step,) = set(steps(attach.build, 'plain')) - set(steps(attach.build))
+    (step,) = set(steps(flows.attach, 'plain')) - set(steps(flows.attach))
     volume, _ = two_volumes(bed, kind)
     before = bed.snapshot()
     run_class.arm(step)
@@ -171,7 +169,7 @@ def test_attach_and_open(
 
 
 @pytest.mark.parametrize('multipath', [False, True], ids=['2', 'map'])
-@pytest.mark.parametrize('step', steps(detach.build))
+@pytest.mark.parametrize('step', steps(flows.detach))
 def test_detach(
     bed: beds.Bed,
     worker: harness.Harness,
@@ -202,7 +200,7 @@ def test_detach(
     assert bed.snapshot() == before
 
 
-@pytest.mark.parametrize('step', steps(extend.build))
+@pytest.mark.parametrize('step', steps(flows.extend))
 def test_extend(
     bed: beds.Bed,
     worker: harness.Harness,

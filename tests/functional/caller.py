@@ -13,8 +13,8 @@ from oslo_config import cfg
 import oslo_messaging as messaging
 
 from attachworker import objects
-from attachworker.rpc import serializer
-from attachworker.rpc import transport as bus
+from attachworker.bus import serializer
+from attachworker.bus import transport as bus
 
 
 class Receiver:

@@ -16,7 +16,7 @@ import oslo_messaging as messaging
 
 from attachworker import exception
 from attachworker import rpcapi
-from attachworker.rpc import transport as bus
+from attachworker.bus import transport as bus
 from tests import harness
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]

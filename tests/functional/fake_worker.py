@@ -12,9 +12,9 @@ import oslo_messaging as messaging
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.rpc import replies
-from attachworker.rpc import serializer
-from attachworker.rpc import transport as bus
+from attachworker.bus import replies
+from attachworker.bus import serializer
+from attachworker.bus import transport as bus
 
 #: What an attach to this volume takes, in seconds.
 SLOW = {'slow': 5.0}

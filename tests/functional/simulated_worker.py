@@ -13,14 +13,14 @@ import sys
 import threading
 from typing import Any
 
-from attachworker import dispatcher
-from attachworker import service
+from attachworker.bus import server
 from attachworker.cmd import worker
 from attachworker.host import Host
-from attachworker.rpc import acceptance
+from attachworker.worker import dispatcher
+from attachworker.worker import service
 from tests.simulator import client
 
-_accept = acceptance.RequestAcceptance.accept
+_accept = server.RequestAcceptance.accept
 
 
 def _accept_and_die(*arguments: Any) -> Any:
@@ -45,7 +45,7 @@ def main(root: pathlib.Path, arguments: list[str]) -> int:
         return Host(root, client.Verbs(root), client.UeventSource(root))
 
     if 'DIES_BEFORE_ACKNOWLEDGING' in os.environ:
-        acceptance.RequestAcceptance.accept = _accept_and_die
+        server.RequestAcceptance.accept = _accept_and_die
     if 'DISPATCHER_HANGS' in os.environ:
         service.Dispatcher = _HangingDispatcher
     service.start_helper = lambda conf: None

@@ -16,7 +16,7 @@ from typing import Any
 from oslo_config import cfg
 import pytest
 
-from attachworker.rpc import transport as bus
+from attachworker.bus import transport as bus
 from tests.functional import caller
 from tests.functional import conftest
 from tests.functional import fake_worker

@@ -19,7 +19,7 @@ import pytest
 from attachworker import casts
 from attachworker import client
 from attachworker import objects
-from attachworker.rpc import transport as bus
+from attachworker.bus import transport as bus
 from tests import harness
 from tests.contract.bed import Volume
 from tests.functional import caller

@@ -9,7 +9,7 @@ import pathlib
 from oslo_config import cfg
 import pytest
 
-from attachworker.rpc import transport as bus
+from attachworker.bus import transport as bus
 from tests.functional import caller
 from tests.functional import daemon
 from tests.functional import rabbitmq

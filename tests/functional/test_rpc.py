@@ -16,7 +16,7 @@ import pytest
 from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
-from attachworker.rpc import transport as bus
+from attachworker.bus import transport as bus
 from tests import harness
 from tests.functional import caller
 from tests.functional import conftest

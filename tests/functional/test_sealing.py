@@ -14,8 +14,8 @@ from attachworker import casts
 from attachworker import client
 from attachworker import exception
 from attachworker import rpcapi
-from attachworker.rpc import transport as bus
-from attachworker.rpc.secrets import WireSecrets
+from attachworker.bus import transport as bus
+from attachworker.bus.secrets import WireSecrets
 from tests import harness
 from tests.functional import caller
 from tests.functional import daemon

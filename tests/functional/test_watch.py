@@ -14,9 +14,9 @@ from typing import Any
 import oslo_messaging as messaging
 import pytest
 
+from attachworker.bus import transport as bus
 from attachworker.cmd import attachctl
 from attachworker.cmd import steps
-from attachworker.rpc import transport as bus
 from tests import harness
 from tests.functional import caller
 from tests.functional import rabbitmq

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from attachworker import exception
-from attachworker import service
+from attachworker.worker import service
 from tests import harness
 from tests.functional import caller
 from tests.functional import rabbitmq

@@ -17,8 +17,8 @@ from attachworker import casts
 from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
-from attachworker.rpc import serializer
-from attachworker.rpc import transport as bus
+from attachworker.bus import serializer
+from attachworker.bus import transport as bus
 from tests import harness
 
 PATIENCE = 10.0

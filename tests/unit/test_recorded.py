@@ -12,9 +12,9 @@ import pytest
 from attachworker import exception
 from attachworker import objects
 from attachworker import rpcapi
+from attachworker.bus import serializer
+from attachworker.bus import transport as bus
 from attachworker.objects import base
-from attachworker.rpc import serializer
-from attachworker.rpc import transport as bus
 from tests import harness
 from tests.recorded import messages
 from tests.simulator.bed import SimulatedBed

@@ -12,7 +12,7 @@ import pytest
 
 from attachworker import exception
 from attachworker import rpcapi
-from attachworker.rpc import transport
+from attachworker.bus import transport
 
 METHODS = (
     'get_connector_properties attach_volume detach_volume extend_volume '
@@ -30,7 +30,7 @@ HOST_SIDE = (
     'pyudev',
     'oslo_privsep',
     'attachworker.journal',
-    'attachworker.service',
+    'attachworker.worker',
 )
 
 

@@ -29,11 +29,11 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     # Code of others, which must not keep the worker from starting.
     'attachworker/connectors/__init__.py': frozenset({'Connectors.__init__'}),
     # The top of each thread of the pool, and of the one that watches.
-    'attachworker/dispatcher.py': frozenset(
+    'attachworker/worker/dispatcher.py': frozenset(
         {'Dispatcher._serve', 'Dispatcher._watch'}
     ),
     # The top of an operation: even a bug must end in a result.
-    'attachworker/operations/operation.py': frozenset(
+    'attachworker/worker/operation.py': frozenset(
         {'Operation.run', 'Operation._break_down'}
     ),
     # Rows that any version, or a broken disk, may have written.
@@ -42,10 +42,11 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/casts.py': frozenset({'Casts._attempt'}),
     # The callbacks of the thread that takes messages: oslo.messaging would
     # drop the message without a word.
-    'attachworker/rpc/acceptance.py': frozenset({'RequestAcceptance.accept'}),
-    'attachworker/rpc/listener.py': frozenset({'JournalingListener.__call__'}),
+    'attachworker/bus/server.py': frozenset(
+        {'RequestAcceptance.accept', 'JournalingListener.__call__'}
+    ),
     # The top of a flow: whatever a task raised becomes its outcome.
-    'attachworker/flows/engine.py': frozenset({'run'}),
+    'attachworker/worker/engine.py': frozenset({'run'}),
     # The top of the thread that receives uevents: none may end it.
     'attachworker/host/uevents.py': frozenset({'UeventMonitor._run'}),
     # Hands the error of a thread that may hang to whoever waits for it.
@@ -56,11 +57,11 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
         {'_in_private_database.enter'}
     ),
     # The top of the sending thread; and whatever a receiver may raise.
-    'attachworker/rpc/replies.py': frozenset(
+    'attachworker/bus/replies.py': frozenset(
         {'ReplySender._run', 'ReplySender._attempt'}
     ),
     # The thread that sends signs of life: who does not get one has gone.
-    'attachworker/rpc/signs.py': frozenset({'SignsOfLife._run'}),
+    'attachworker/bus/signs.py': frozenset({'SignsOfLife._run'}),
     # The thread that sends notifications: one that fails is dropped.
     'attachworker/telemetry/notifications.py': frozenset(
         {'Notifications._notify'}
@@ -69,7 +70,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/telemetry/progress.py': frozenset({'_tell'}),
     # A library decodes what anybody may have sent; the text of its errors
     # may quote a secret.
-    'attachworker/rpc/serializer.py': frozenset({'from_wire'}),
+    'attachworker/bus/serializer.py': frozenset({'from_wire'}),
     # One target's thread: its waiter must always get an outcome.
     'attachworker/tasks/attempts.py': frozenset({'Attempts.start.body'}),
     # The revert wrapper.
@@ -80,7 +81,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
 CONF_READERS = (
     'attachworker/cmd/',
     'attachworker/conf/',
-    'attachworker/service.py',
+    'attachworker/worker/service.py',
     'attachworker/connectors/__init__.py',
     # The helper process has no composition root; it sets a default of
     # oslo.privsep and reads nothing.

@@ -18,13 +18,13 @@ from tools.lint.source import Source
 EVERYWHERE = frozenset({'exception', 'deadline'})
 
 #: What both sides of the bus share.
-BUS = frozenset({'rpc.transport', 'rpc.serializer', 'rpc.secrets', 'objects'})
+BUS = frozenset({'bus.transport', 'bus.serializer', 'bus.secrets', 'objects'})
 
 #: A layer, and the layers that it may import besides itself and EVERYWHERE.
 #: The longest name that fits a module is its layer.
 LAYERS: dict[str, frozenset[str]] = {
     # The command line checks its input and prints results by itself.
-    'cmd': BUS | {'service', 'rpcapi', 'client', 'conf'},
+    'cmd': BUS | {'worker.service', 'rpcapi', 'client', 'conf'},
     # Reads the journal, and looks at the host, where no worker runs.
     'cmd.status': frozenset({'cmd', 'conf', 'host', 'journal', 'objects'})
     | {'cmd.check', 'cmd.upgrade'},
@@ -32,23 +32,21 @@ LAYERS: dict[str, frozenset[str]] = {
     'cmd.check': frozenset({'client', 'cmd.settings', 'connectors', 'host'}),
     'cmd.settings': frozenset(),
     # The composition root builds all parts.
-    'service': BUS
-    | {'conf', 'connectors', 'connectors.base'}
-    | {'dispatcher', 'flows', 'host', 'journal', 'operations', 'privileged'}
-    | {'recovery', 'rpc', 'rpcapi', 'tasks', 'telemetry'},
+    'worker.service': BUS
+    | {'conf', 'connectors', 'connectors.base', 'host', 'journal'}
+    | {'privileged', 'bus', 'rpcapi', 'tasks', 'telemetry'}
+    | {'worker'},
     # Callers load the transport and the serializer: their package must load
     # nothing else.
-    'rpc.__init__': frozenset(),
-    'rpc': BUS | {'journal', 'dispatcher', 'operations'},
-    'rpc.serializer': frozenset({'objects', 'rpc.secrets'}),
-    'rpc.secrets': frozenset({'objects'}),
-    'rpc.transport': frozenset({'objects'}),
-    'recovery': frozenset({'operations', 'flows', 'journal', 'objects'}),
-    # A handler fills a flow with what the run of its tasks shares.
-    'operations': frozenset({'dispatcher', 'flows', 'journal', 'objects'})
+    'bus.__init__': frozenset(),
+    'bus': BUS | {'journal', 'worker'},
+    'bus.serializer': frozenset({'objects', 'bus.secrets'}),
+    'bus.secrets': frozenset({'objects'}),
+    'bus.transport': frozenset({'objects'}),
+    # An operation fills a flow with what the run of its tasks shares.
+    'worker': frozenset({'flows', 'journal', 'objects'})
     | {'connectors', 'connectors.base', 'host', 'tasks', 'telemetry'},
-    'dispatcher': frozenset({'flows', 'journal', 'objects'}),
-    'flows': frozenset({'tasks', 'telemetry', 'objects'}),
+    'flows': frozenset({'tasks'}),
     'tasks': frozenset({'connectors.base', 'host', 'objects'}),
     # The loader of the plugins.
     'connectors.__init__': frozenset({'connectors.base', 'host', 'conf'}),

@@ -43,7 +43,7 @@ def test_a_test_may_sleep() -> None:
 
 
 @pytest.mark.parametrize(
-    'path', ['attachworker/service.py', 'tests/test_a.py']
+    'path', ['attachworker/worker/service.py', 'tests/test_a.py']
 )
 @pytest.mark.parametrize(
     'text', ['import eventlet\n', 'from eventlet import green\n']
@@ -84,7 +84,7 @@ def test_a_broad_except_is_allowed_in_its_function_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a table that names one method of a class
-    path = 'attachworker/dispatcher.py'
+    path = 'attachworker/worker/dispatcher.py'
     monkeypatch.setitem(checks.BROAD_EXCEPT, path, frozenset({'Worker.run'}))
     # When two methods catch everything
     text = """
@@ -143,7 +143,7 @@ def test_a_task_with_reversion_strategy_is_fine() -> None:
     [
         'attachworker/utils.py',
         'attachworker/host/helpers.py',
-        'attachworker/rpc/common/transport.py',
+        'attachworker/bus/common/transport.py',
         'tests/unit/misc.py',
     ],
 )
@@ -170,7 +170,7 @@ def test_reading_the_configuration_is_found(text: str) -> None:
         'attachworker/cmd/worker.py',
         'attachworker/conf/opts.py',
         'attachworker/connectors/__init__.py',
-        'attachworker/service.py',
+        'attachworker/worker/service.py',
         'tests/unit/test_conf.py',
     ],
 )

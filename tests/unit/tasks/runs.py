@@ -15,18 +15,16 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.flows import engine
 from attachworker.host import block
 from attachworker.host import multipath
 from attachworker.host import scsi
-from attachworker.host import threads
 from attachworker.host import verbs
 from attachworker.tasks.run import Run
+from attachworker.worker import engine
 from tests.unit.objects import shapes
 from tests.unit.tasks import fake_encryption
 
 PATIENCE = 10.0
-_EXECUTOR = threads.Executor()
 GOOD = '36001405' + 25 * '0'
 
 ONE = objects.Target('192.0.2.1:3260', 'iqn.2026-01.example:one', 0)
@@ -423,7 +421,7 @@ def make(
 
 
 class Steps:
-    """Notes each step and how it ended, as an observer of the engine."""
+    """Notes each step and how it ended, as the engine tells it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -443,4 +441,4 @@ class Steps:
 
 def drive(flow: Any, observer: Any = None) -> engine.Outcome:
     """Run a flow as the worker does."""
-    return engine.run(flow, _EXECUTOR, observer or Steps())
+    return engine.run(flow, observer or Steps(), several=True)

@@ -10,11 +10,11 @@ import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker import flows
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.flows import attach
-from attachworker.flows import engine
 from attachworker.host import multipath
+from attachworker.worker import engine
 from tests.unit.tasks import runs
 
 OTHER = '36001406' + 25 * '0'
@@ -27,13 +27,13 @@ def unreachable(target: base.Target) -> exception.AttachWorkerError:
 
 
 def attached(run: runs.Watched) -> objects.DeviceInfo:
-    outcome = runs.drive(attach.build(run))
+    outcome = runs.drive(flows.attach(run))
     assert outcome.error is None, outcome
     return outcome.results['device']
 
 
 def failed(run: runs.Watched) -> engine.Outcome:
-    outcome = runs.drive(attach.build(run))
+    outcome = runs.drive(flows.attach(run))
     assert outcome.error is not None
     return outcome
 

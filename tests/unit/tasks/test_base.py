@@ -9,12 +9,11 @@ import types
 from typing import Any
 
 import pytest
-from taskflow import flow as flows
+from taskflow.flow import Flow
 from taskflow.patterns import linear_flow
 
 from attachworker import exception
-from attachworker.flows import attach as attach_flow
-from attachworker.flows import detach as detach_flow
+from attachworker import flows
 from attachworker.tasks import attach
 from attachworker.tasks import base
 from attachworker.tasks import detach
@@ -56,16 +55,16 @@ class CannotUndo(Works):
         raise OSError(5, 'it is stuck')
 
 
-def atoms(of: flows.Flow) -> Iterator[base.Task]:
+def atoms(of: Flow) -> Iterator[base.Task]:
     """All tasks of a flow, those of flows in it too."""
     for child, _ in of.iter_nodes():
-        if isinstance(child, flows.Flow):
+        if isinstance(child, Flow):
             yield from atoms(child)
         else:
             yield child
 
 
-def flow(*tasks: base.Task) -> flows.Flow:
+def flow(*tasks: base.Task) -> Flow:
     return linear_flow.Flow('test').add(*tasks)
 
 
@@ -77,7 +76,7 @@ def test_docstrings_say_how_a_task_is_undone(task: type[base.Task]) -> None:
     assert ('nothing to undo' in text) != reverts
 
 
-@pytest.mark.parametrize('build', [attach_flow.build, detach_flow.build])
+@pytest.mark.parametrize('build', [flows.attach, flows.detach])
 def test_names_are_unique_and_do_not_change(build: Any) -> None:
     """Callers see them as error.step."""
     run = types.SimpleNamespace(

@@ -6,9 +6,9 @@
 import pytest
 
 from attachworker import exception
+from attachworker import flows
 from attachworker.connectors import base as connectors
-from attachworker.flows import detach
-from attachworker.flows import engine
+from attachworker.worker import engine
 from tests.unit.tasks import runs
 
 
@@ -26,7 +26,7 @@ def present(
 
 
 def drive(run: runs.Watched) -> engine.Outcome:
-    return runs.drive(detach.build(run))
+    return runs.drive(flows.detach(run))
 
 
 def test_all_targets_go() -> None:

@@ -6,7 +6,7 @@
 import pytest
 
 from attachworker import exception
-from attachworker.flows import discover
+from attachworker import flows
 from tests.unit.objects import shapes
 from tests.unit.tasks import runs
 
@@ -17,7 +17,7 @@ def test_what_was_found_is_used() -> None:
     connector = runs.FakeConnector()
     connector.known = [runs.ONE, runs.TWO]
     run = runs.make(connector=connector, multipath=True)
-    outcome = runs.drive(discover.build(run))
+    outcome = runs.drive(flows.discover(run))
     assert outcome.error is None
     assert outcome.results['targets'] == [runs.ONE, runs.TWO]
     assert run.warnings == []
@@ -28,7 +28,7 @@ def test_the_named_target_has_to_do(error: Exception) -> None:
     connector = runs.FakeConnector()
     connector.discovery = error
     run = runs.make(connector=connector, multipath=True)
-    outcome = runs.drive(discover.build(run))
+    outcome = runs.drive(flows.discover(run))
     assert outcome.error is None
     assert [one.name for one in outcome.results['targets']] == [shapes.IQN]
     (warning,) = run.warnings
@@ -41,7 +41,7 @@ def test_several_paths_are_a_must() -> None:
     run = runs.make(
         connector=connector, multipath=True, enforce_multipath=True
     )
-    outcome = runs.drive(discover.build(run))
+    outcome = runs.drive(flows.discover(run))
     assert outcome.error is DEAD
     assert outcome.step == 'DiscoverTargets'
 
@@ -50,5 +50,5 @@ def test_the_deadline_passes_meanwhile() -> None:
     connector = runs.FakeConnector()
     connector.discovery = DEAD
     run = runs.make(connector=connector, multipath=True, seconds=0)
-    outcome = runs.drive(discover.build(run))
+    outcome = runs.drive(flows.discover(run))
     assert isinstance(outcome.error, exception.DeadlineExceeded)

@@ -7,13 +7,11 @@ import errno
 import pytest
 
 from attachworker import exception
+from attachworker import flows
 from attachworker import objects
 from attachworker.connectors import base as connectors
-from attachworker.flows import attach
-from attachworker.flows import detach
-from attachworker.flows import engine
-from attachworker.flows import extend
 from attachworker.host import encryption
+from attachworker.worker import engine
 from tests.unit.tasks import fake_encryption
 from tests.unit.tasks import runs
 
@@ -37,7 +35,7 @@ def mapping(*disks: str) -> encryption.Mapping:
 
 
 def opened(run: runs.Watched) -> engine.Outcome:
-    return runs.drive(attach.build(run))
+    return runs.drive(flows.attach(run))
 
 
 def test_a_volume_is_opened() -> None:
@@ -153,7 +151,7 @@ def detached(force: bool = False) -> tuple[runs.Watched, engine.Outcome]:
     claim = connectors.Claim(runs.ONE, run.holdings, run.deadline)
     connector.connect(run.info, claim, connectors.Interest())
     fake(run).mapping = mapping(DISK)
-    return run, runs.drive(detach.build(run))
+    return run, runs.drive(flows.detach(run))
 
 
 def test_it_is_flushed_and_closed_first() -> None:
@@ -185,7 +183,7 @@ def grown(run: runs.Watched) -> engine.Outcome:
     connector = run.get_connector('iscsi')
     assert isinstance(connector, runs.FakeConnector)
     connector.connected[runs.ONE] = connectors.Path(runs.ONE, DISK, DISK)
-    return runs.drive(extend.build(run))
+    return runs.drive(flows.extend(run))
 
 
 def test_it_grows() -> None:

@@ -5,10 +5,10 @@
 import pytest
 
 from attachworker import exception
+from attachworker import flows
 from attachworker.connectors import base as connectors
-from attachworker.flows import engine
-from attachworker.flows import extend
 from attachworker.host import multipath
+from attachworker.worker import engine
 from tests.unit.tasks import runs
 
 OLD, NEW = 4096, 8192
@@ -71,7 +71,7 @@ def connector_of(run: runs.Watched) -> Connector:
 
 
 def drive(run: runs.Watched) -> engine.Outcome:
-    return runs.drive(extend.build(run))
+    return runs.drive(flows.extend(run))
 
 
 def test_a_disk() -> None:

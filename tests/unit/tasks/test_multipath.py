@@ -5,12 +5,11 @@
 import threading
 
 from attachworker import exception
+from attachworker import flows
 from attachworker import objects
 from attachworker.connectors import base as connectors
-from attachworker.flows import attach
-from attachworker.flows import detach
-from attachworker.flows import engine
 from attachworker.host import multipath
+from attachworker.worker import engine
 from tests.unit.tasks import runs
 
 OTHER = '36001405' + 25 * '1'
@@ -22,13 +21,13 @@ def make(*targets: connectors.Target, **values: object) -> runs.Watched:
 
 
 def attached(run: runs.Watched) -> objects.DeviceInfo:
-    outcome = runs.drive(attach.build(run))
+    outcome = runs.drive(flows.attach(run))
     assert outcome.error is None, outcome
     return outcome.results['device']
 
 
 def failed(run: runs.Watched) -> engine.Outcome:
-    outcome = runs.drive(attach.build(run))
+    outcome = runs.drive(flows.attach(run))
     assert outcome.error is not None
     return outcome
 
@@ -190,7 +189,7 @@ def present(**values: object) -> runs.Watched:
 
 
 def detached(run: runs.Watched) -> engine.Outcome:
-    return runs.drive(detach.build(run))
+    return runs.drive(flows.detach(run))
 
 
 def test_the_map_goes_before_its_paths() -> None:

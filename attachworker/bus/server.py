@@ -1,0 +1,571 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The worker's side of the bus: takes messages, answers them.
+
+oslo.messaging acknowledges a message of RPC before it looks at it, so what is
+killed in between is gone. Here a request is decoded, validated and in the
+journal, and its operation is queued, before its message is acknowledged:
+killed before, the broker delivers it again, and the journal knows it by its
+request_id. A call that waits is in the journal too, and is answered by
+whichever worker has the result. Its method comes once its operation has ended
+and says what has become of it.
+
+This is the one place that relies on the inside of oslo.messaging's driver;
+tests/unit/bus/test_server.py fails when that moves.
+"""
+
+from collections.abc import Callable
+import concurrent.futures
+import contextlib
+import functools
+import threading
+from typing import Any
+
+from oslo_log import log as logging
+import oslo_messaging as messaging
+from oslo_messaging._drivers import amqpdriver
+from oslo_messaging._drivers import base as driver_base
+from oslo_messaging._drivers import common as driver_common
+from oslo_messaging.rpc import server as rpc_server
+
+from attachworker import exception
+from attachworker import objects
+from attachworker.bus import serializer
+from attachworker.bus import signs
+from attachworker.bus import transport as bus
+from attachworker.bus.secrets import WireSecrets
+from attachworker.journal import Call
+from attachworker.journal import Records
+from attachworker.worker import inventory
+from attachworker.worker.intake import Operations
+from attachworker.worker.operation import Operation
+from attachworker.worker.operation import Request
+from attachworker.worker.operation import failure
+
+LOG = logging.getLogger(__name__)
+
+#: What becomes of a message that is left to the next worker: it is not
+#: acknowledged, so it is in the queue again once the connection is closed.
+LEFT = object()
+
+#: The methods that ask for an operation.
+_REQUESTS: dict[str, type[Request]] = {
+    'attach': objects.AttachRequest,
+    'detach': objects.DetachRequest,
+    'extend': objects.ExtendRequest,
+}
+
+#: An operation that was taken, a result that there is already or a refusal,
+#: or the error that a call is to raise.
+Outcome = Operation | objects.OperationResult | exception.AttachWorkerError
+
+#: What callers can bring about: answered as an RPC error, not as a bug.
+_EXPECTED = (
+    exception.AttachmentNotFound,
+    exception.HostToolFailed,
+    exception.InvalidConnectionInfo,
+    exception.JournalUnavailable,
+    exception.RequestNotFound,
+    exception.UnsupportedProtocol,
+)
+
+
+class RequestAcceptance:
+    """What happens to a request before its message is acknowledged.
+
+    It is taken, or refused. Who sent a cast is told of a refusal from here,
+    who called by the endpoint.
+
+    :param is_served: whether the endpoint serves a message
+    :param deliver: see :meth:`attachworker.bus.replies.ReplySender.deliver`
+    :param waiting_calls: how many calls may wait for their operation; more
+        are told that the worker is busy, so that there is always a thread to
+        answer with
+    :param secrets: opens those that come in
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        records: Records,
+        is_served: Callable[[dict[str, Any]], bool],
+        deliver: Callable[..., None],
+        waiting_calls: int,
+        secrets: WireSecrets | None = None,
+    ) -> None:
+        self._operations = operations
+        self._records = records
+        self._is_served = is_served
+        self._deliver = deliver
+        self._waiting_calls = waiting_calls
+        self._secrets = secrets
+        self._changed = threading.Condition()
+        #: By message, what an answer waits for; None before that is known.
+        self._waiting: dict[str, Outcome | None] = {}
+        self._accepting = threading.Lock()
+        self._draining = False
+
+    def drain(self) -> None:
+        """From now on leave requests to the next worker."""
+        with self._accepting:
+            self._draining = True
+
+    def wait_until_told(self, timeout: float) -> bool:
+        """Wait until all calls are answered that can be.
+
+        :param timeout: seconds
+        :returns: whether nobody waits any more
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not any(map(_can_be_told, self._waiting.values())),
+                timeout,
+            )
+            return not self._waiting
+
+    def accept(self, message: dict[str, Any], call: Call | None) -> Any:
+        """Take a request; it must not raise.
+
+        :returns: what became of it, for the endpoint; LEFT; or None if the
+            message is none, or is not served
+        """
+        kind = str(message.get('method')).removesuffix('_volume')
+        if kind not in _REQUESTS or not self._is_served(message):
+            return None
+        arguments = message.get('args')
+        primitive = (
+            arguments.get('request') if isinstance(arguments, dict) else None
+        )
+        try:
+            with self._accepting:
+                if self._draining:
+                    return LEFT
+                return self._accept(kind, primitive, call)
+        except exception.AttachWorkerError as error:
+            return error
+        except Exception:  # oslo.messaging would drop the message
+            LOG.exception('A request to %s', kind)
+            return exception.AttachWorkerError()
+
+    def answered(self, call: Call) -> None:
+        """Nobody waits for this call any more."""
+        with self._changed:
+            if call.message_id not in self._waiting:
+                return
+            del self._waiting[call.message_id]
+            self._changed.notify_all()
+        try:
+            self._records.forget_call(call)
+        except exception.JournalUnavailable as error:
+            # It is answered once more after the next start, for nothing.
+            LOG.error('%s', error)
+
+    def unanswered(self) -> list[tuple[Call, str, Outcome]]:
+        """Calls that an earlier worker has taken and not answered.
+
+        Each with the method that was called, and what this is to make of it
+        now.
+        """
+        found: list[tuple[Call, str, Outcome]] = []
+        for call, request_id in self._records.calls():
+            outcome = self._operations.find(request_id)
+            if outcome is None:  # its result was kept long enough
+                self._records.forget_call(call)
+                continue
+            with self._changed:
+                self._waiting[call.message_id] = outcome
+            kind = (
+                outcome.kind
+                if isinstance(outcome, Operation)
+                else outcome.operation
+            )
+            found.append((call, f'{kind}_volume', outcome))
+        return found
+
+    def _accept(self, kind: str, primitive: Any, call: Call | None) -> Outcome:
+        request = self._decode(kind, primitive, call)
+        with contextlib.ExitStack() as on_refusal:
+            try:
+                if call is not None and self._take_place(call):
+                    on_refusal.callback(self._leave_place, call)
+                outcome = self._operations.submit(kind, request, call)
+            except (
+                exception.WorkerBusy,
+                exception.AttachmentConflict,
+                exception.JournalUnavailable,
+            ) as error:
+                LOG.info(
+                    'Request %s is refused: %s', request.request_id, error
+                )
+                outcome = failure(kind, request, error)
+                self._tell(request, outcome, call, final=False)
+                if isinstance(error, exception.JournalUnavailable):
+                    raise
+            else:
+                if isinstance(outcome, Operation):
+                    on_refusal.pop_all()  # it is waited for
+                    if call is not None:
+                        self._waiting[call.message_id] = outcome
+                else:
+                    self._tell(request, outcome, call, final=True)
+            return outcome
+
+    def _take_place(self, call: Call) -> bool:
+        """False: it has one, its message was delivered again.
+
+        :raises WorkerBusy: there is none
+        """
+        with self._changed:
+            if call.message_id in self._waiting:
+                return False
+            if len(self._waiting) >= self._waiting_calls:
+                raise exception.WorkerBusy()
+            self._waiting[call.message_id] = None
+            return True
+
+    def _leave_place(self, call: Call) -> None:
+        with self._changed:
+            self._waiting.pop(call.message_id, None)
+            self._changed.notify_all()
+
+    def _tell(
+        self,
+        request: Request,
+        result: objects.OperationResult,
+        call: Call | None,
+        final: bool,
+    ) -> None:
+        if call is None and request.reply_to is not None:
+            self._deliver(
+                request.request_id, request.reply_to, result, final=final
+            )
+
+    def _decode(self, kind: str, primitive: Any, call: Call | None) -> Request:
+        try:
+            request: Request = serializer.from_wire(
+                primitive, _REQUESTS[kind], 'request', self._secrets
+            )
+            request.validate()
+            return request
+        except (
+            exception.InvalidConnectionInfo,
+            exception.UnsupportedProtocol,
+        ) as error:
+            LOG.warning('A request to %s cannot be used: %s', kind, error)
+            if call is None:
+                self._refuse_cast(kind, primitive, error)
+            raise
+
+    def _refuse_cast(
+        self, kind: str, primitive: Any, error: exception.AttachWorkerError
+    ) -> None:
+        """Tell who sent a cast that it cannot be used, if that is legible."""
+        try:
+            data = primitive['versioned_object.data']
+            reply_to = data['reply_to']['versioned_object.data']
+            result = objects.OperationResult(
+                request_id=data['request_id'],
+                operation=kind,
+                status='failed',
+                error=objects.OperationError.from_exception(error),
+            )
+            request_id = result.request_id
+        except (
+            LookupError,
+            NotImplementedError,  # it was null
+            TypeError,
+            ValueError,
+            exception.InvalidConnectionInfo,
+        ):
+            return  # it does not say to whom
+        self._deliver(request_id, reply_to, result, final=False)
+
+
+def _can_be_told(outcome: Outcome | None) -> bool:
+    return not isinstance(outcome, Operation) or outcome.result is not None
+
+
+class _Incoming(amqpdriver.AMQPIncomingMessage):
+    """A message that tells when its sender has been answered.
+
+    Until then who waits for that gets signs of life.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.call: Call | None = None
+        if self.orig_msg_id:
+            self.call = Call(
+                self.orig_msg_id, self.reply_q, self.client_timeout
+            )
+            self._sign = self.listener.signs.begin(self)
+        # oslo.messaging would have a thread for signs of life.
+        self.client_timeout: Any = None
+
+    def reply(self, reply: Any = None, failure: Any = None) -> None:
+        if self.call is None:
+            return
+        self._sign.end()
+        super().reply(reply, failure)
+        self.listener.acceptance.answered(self.call)
+
+
+class JournalingListener(amqpdriver.AMQPListener):
+    """Takes messages from a connection and queues them for the server."""
+
+    message_cls = _Incoming
+    use_cache = True
+
+    #: Seconds between two looks whether to stop. The stock listener looks a
+    #: dozen times after each message, for others to acknowledge, too.
+    _current_timeout = property(lambda self: 1.0, lambda self, value: None)
+
+    def __init__(
+        self, driver: Any, conn: Any, acceptance: RequestAcceptance
+    ) -> None:
+        super().__init__(driver, conn)
+        self.acceptance = acceptance
+        self.signs = signs.SignsOfLife()
+        self.signs.start()
+        for call, method, outcome in acceptance.unanswered():
+            self._append(call, Message(method, outcome))
+
+    def __call__(self, message: Any) -> None:
+        call = None
+        if message.get('_msg_id'):
+            call = Call(
+                message['_msg_id'],
+                message.get('_reply_q'),
+                message.get('_timeout'),
+            )
+        # An attribute, not an item: the items are what was sent.
+        message.outcome = self.acceptance.accept(message, call)
+        if message.outcome is LEFT:
+            return
+        try:
+            message.acknowledge()
+        except Exception as error:
+            # The connection is gone. The broker delivers it again, and then
+            # it is known; who called is answered then.
+            LOG.warning('A message was not acknowledged: %s', error)
+            return
+        super().__call__(message)
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        self.signs.stop()
+
+    def _append(self, call: Call, message: Any) -> None:
+        self.incoming.append(
+            self.message_cls(
+                self,
+                {},
+                message,
+                None,
+                call.message_id,
+                call.reply_queue,
+                call.client_timeout,
+                self._obsolete_reply_queues,
+                self._message_operations_handler,
+            )
+        )
+
+
+class Message(dict[str, Any]):
+    """The content of a message, with room for what became of it."""
+
+    def __init__(self, method: str, outcome: Any = None, **args: Any) -> None:
+        super().__init__(method=method, args=args, version=bus.VERSION)
+        self.outcome = outcome
+
+
+class _Threads(concurrent.futures.ThreadPoolExecutor):
+    """Threads that serve calls, of which there is one from the start.
+
+    Should no other be to be had, a call waits for this one, and not for the
+    next call to try again. (Not futurist's pool, whose idle threads wake up
+    every second.)
+    """
+
+    def __init__(self, max_workers: int) -> None:
+        super().__init__(max_workers)
+        self.submit(int).result()
+
+
+class Server(rpc_server.RPCServer):
+    """oslo.messaging's server, with our listener.
+
+    It takes what is for this host; nobody sends to any worker or to all.
+    """
+
+    def __init__(
+        self, transport: Any, target: Any, dispatcher: Any, acceptance: Any
+    ) -> None:
+        super().__init__(transport, target, dispatcher, executor='threading')
+        self._acceptance = acceptance
+        self._executor_cls = _Threads
+
+    def _on_incoming(self, incoming: list[_Incoming]) -> None:
+        (message,) = incoming
+        outcome = message.message.outcome
+        if not isinstance(outcome, Operation):
+            super()._on_incoming(incoming)
+        elif message.call is not None:
+            # There is an answer once there is a result, and nobody to wait
+            # for it until then.
+            outcome.when_finished(lambda: self._answer(incoming))
+
+    def _answer(self, incoming: list[_Incoming]) -> None:
+        try:
+            super()._on_incoming(incoming)
+        except RuntimeError as error:
+            # It was stopped: the next worker answers.
+            LOG.warning('A call is not answered now: %s', error)
+
+    def _create_listener(self) -> Any:
+        driver = self.transport._driver
+        conn = driver._get_connection(driver_common.PURPOSE_LISTEN)
+        listener = JournalingListener(driver, conn, self._acceptance)
+        conn.declare_topic_consumer(
+            exchange_name=bus.EXCHANGE,
+            topic=f'{self._target.topic}.{self._target.server}',
+            callback=listener,
+        )
+        return driver_base.PollStyleListenerAdapter(listener, 1, None)
+
+
+def _exposed(method: Any) -> Any:
+    @functools.wraps(method)
+    def answer(self: 'Endpoint', *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except OSError as error:
+            raise exception.HostToolFailed.from_os_error(
+                error, f'Method {method.__name__}'
+            ) from error
+
+    return messaging.expose(messaging.expected_exceptions(*_EXPECTED)(answer))
+
+
+class Endpoint:
+    """Version history is that of :class:`attachworker.rpcapi`."""
+
+    target = messaging.Target(version=bus.VERSION)
+
+    def __init__(
+        self,
+        records: Records,
+        properties: Callable[[bool | None, bool], dict[str, Any]],
+        volume_paths: Callable[[objects.ConnectionInfo], list[str]],
+        ping: Callable[[], dict[str, Any]],
+        cancel: Callable[[str], bool],
+        audit: Callable[[], objects.AuditReport],
+        secrets: WireSecrets | None = None,
+    ) -> None:
+        self._records = records
+        self._properties = properties
+        self._volume_paths = volume_paths
+        self._ping = ping
+        self._cancel = cancel
+        self._audit = audit
+        self._secrets = secrets
+
+    @_exposed
+    def attach_volume(self, ctxt: Any, request: Any = None) -> Any:
+        return self._outcome()
+
+    @_exposed
+    def detach_volume(self, ctxt: Any, request: Any = None) -> Any:
+        return self._outcome()
+
+    @_exposed
+    def extend_volume(self, ctxt: Any, request: Any = None) -> Any:
+        return self._outcome()
+
+    @_exposed
+    def get_volume_paths(self, ctxt: Any, connection_info: Any) -> Any:
+        info = serializer.from_wire(
+            connection_info,
+            objects.ConnectionInfo,
+            'connection_info',
+            self._secrets,
+        )
+        info.validate()
+        return self._volume_paths(info)
+
+    @_exposed
+    def get_connector_properties(
+        self,
+        ctxt: Any,
+        multipath: bool | None = None,
+        enforce_multipath: bool = False,
+    ) -> Any:
+        return self._properties(multipath, enforce_multipath)
+
+    @_exposed
+    def get_attachment(self, ctxt: Any, attachment_id: str) -> Any:
+        return inventory.attachment(self._records, attachment_id)
+
+    @_exposed
+    def list_attachments(self, ctxt: Any) -> Any:
+        return inventory.attachments(self._records)
+
+    @_exposed
+    def get_result(self, ctxt: Any, request_id: str) -> Any:
+        return inventory.result(self._records, request_id)
+
+    @_exposed
+    def cancel(self, ctxt: Any, request_id: str) -> Any:
+        return self._cancel(request_id)
+
+    @_exposed
+    def audit(self, ctxt: Any) -> Any:
+        return self._audit()
+
+    @_exposed
+    def ping(self, ctxt: Any) -> Any:
+        return self._ping()
+
+    @staticmethod
+    def _outcome() -> Any:
+        """What the listener has done with the running message."""
+        outcome = _message.outcome
+        if isinstance(outcome, exception.AttachWorkerError):
+            raise outcome
+        if not is_call():
+            return None
+        return outcome.wait() if isinstance(outcome, Operation) else outcome
+
+
+_message = threading.local()
+
+
+def is_call() -> bool:
+    """Whether somebody waits for what the running method returns."""
+    return bool(getattr(_message, 'is_call', True))
+
+
+class CallAwareDispatcher(messaging.RPCDispatcher):
+    """Tells endpoint methods what is known of their message besides.
+
+    That is whether it was called or cast, and what the listener has done.
+    """
+
+    def dispatch(self, incoming: Any) -> Any:
+        # Not msg_id: oslo.messaging makes one up for a cast.
+        _message.is_call = getattr(incoming, 'orig_msg_id', None) is not None
+        _message.outcome = getattr(incoming.message, 'outcome', None)
+        return super().dispatch(incoming)
+
+    def is_served(self, message: dict[str, Any]) -> bool:
+        """Whether there is such a method, in such a version."""
+        method = message.get('method')
+        version = message.get('version', '1.0')
+        return any(
+            self._is_compatible(endpoint.target, version)
+            and isinstance(method, str)
+            and hasattr(endpoint, method)
+            and self.access_policy.is_allowed(endpoint, method)
+            for endpoint in self.endpoints
+        )

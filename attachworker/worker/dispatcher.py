@@ -1,0 +1,336 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+
+"""Decides which operation runs next, and how many run at once."""
+
+import collections
+import heapq
+import itertools
+import math
+import threading
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds in which a thread that is free begins a job, on a busy host too.
+_PROMPT = 10.0
+#: Seconds after which a thread that could not be started is tried again.
+_THREAD_PAUSE = 1.0
+#: How many jobs may go on without a place, for each that may have one.
+_MORE = 4
+
+
+class Job:
+    """Something to run.
+
+    :ivar attachment_id: what it is about, for the log
+    :ivar keys: two jobs that have one of these in common run one after
+        another, in the order in which they came
+    :ivar backend: of jobs with the same one, only so many run at once
+    """
+
+    attachment_id: str
+    keys: frozenset[str]
+    backend: str
+
+    @property
+    def expires(self) -> float:
+        """When it is not begun any more, in seconds since boot."""
+        return math.inf
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def expire(self) -> None:
+        """Its time was over before it was its turn."""
+
+    def wrap_up(self) -> None:
+        """Somebody waits for the end of this job: do only what must be."""
+
+
+class Dispatcher:
+    """A bounded pool of threads with a bounded queue.
+
+    The oldest job that may run is next: one whose keys are free and whose
+    backend has a place. Up to a quarter of all places is only for backends
+    that have none, so that a few dead ones delay only their own volumes.
+
+    :param max_running: how many jobs run at once
+    :param max_running_per_backend: of these, for one backend
+    :param max_queued: jobs that may wait
+    """
+
+    def __init__(
+        self, max_running: int, max_running_per_backend: int, max_queued: int
+    ) -> None:
+        self._max_running = max_running
+        self._max_running_per_backend = max_running_per_backend
+        self._max_queued = max_queued
+        # One backend alone may have as many as it may have beside others.
+        self._reserved = min(
+            max_running // 4, max(0, max_running - max_running_per_backend)
+        )
+        self._lock = threading.RLock()
+        self._running = False
+        #: Set once no more jobs are begun, for good.
+        self.stopping = threading.Event()
+        self._queue: list[Job] = []
+        self._later: list[tuple[float, int, Job]] = []
+        self._order = itertools.count()
+        #: Those that run, oldest first, and those of them that take a place.
+        self._jobs: list[Job] = []
+        self._places: list[Job] = []
+        #: Those of them that no thread has begun yet, and since when.
+        self._ready: collections.deque[tuple[Job, float]] = collections.deque()
+        self._work = threading.Condition(self._lock)
+        #: Threads that wait, and those that are on their way to what is ready.
+        self._idle = 0
+        self._coming = 0
+        self._ended = threading.Condition(self._lock)
+        self._timetable = threading.Condition(self._lock)
+        self._next_time = math.inf
+
+    def start(self) -> None:
+        """Begin to run jobs; some may have been added before."""
+        with self._lock:
+            self._running = True
+            threading.Thread(
+                target=self._watch, name='timer', daemon=True
+            ).start()
+            self._start_jobs()
+
+    def check_room(self) -> None:
+        """Raise if the queue is full.
+
+        :raises WorkerBusy: nothing was taken
+        """
+        with self._lock:
+            if not self._running or len(self._queue) >= self._max_queued:
+                raise exception.WorkerBusy()
+
+    def add(self, job: Job) -> None:
+        """Queue a job; it was accepted, so it is never refused here."""
+        with self._lock:
+            before = [
+                one
+                for one in (*self._jobs, *self._queue)
+                if one.keys & job.keys
+            ]
+            self._queue.append(job)
+            self._start_jobs()
+            if job in self._queue:
+                self._wake_timer(job.expires)
+        for one in before:
+            one.wrap_up()
+
+    def add_later(self, job: Job, pause: float) -> None:
+        """Queue a job in so many seconds."""
+        with self._lock:
+            due = deadlines.now() + pause
+            heapq.heappush(self._later, (due, next(self._order), job))
+            self._wake_timer(due)
+
+    def remove(self, job: Job) -> bool:
+        """Take a job out of the queue; False if it is not there any more."""
+        with self._lock:
+            if job not in self._queue:
+                return False
+            self._queue.remove(job)
+            # Those behind it with keys in common may run now.
+            self._start_jobs()
+            return True
+
+    def give_up_place(self, job: Job) -> None:
+        """What a job still does takes no place, but keeps its keys.
+
+        Where many do so, the first one of the backend with most is asked to
+        wrap up.
+        """
+        with self._lock:
+            if job not in self._places:
+                return
+            self._places.remove(job)
+            more = [one for one in self._jobs if one not in self._places]
+            [(backend, most)] = collections.Counter(
+                one.backend for one in more
+            ).most_common(1)
+            first = next(one for one in more if one.backend == backend)
+            self._start_jobs()
+        if (
+            most > self._max_running_per_backend
+            or len(more) > _MORE * self._max_running
+        ):
+            first.wrap_up()
+
+    def jobs(self) -> tuple[list[Job], list[Job]]:
+        """Those that wait, and those that run."""
+        with self._lock:
+            return list(self._queue), list(self._jobs)
+
+    def stop(self, timeout: float) -> bool:
+        """Start no more jobs, and wait for those that run.
+
+        :param timeout: seconds
+        :returns: True if none runs any more
+        """
+        self.stopping.set()
+        with self._lock:
+            self._running = False
+            for job, _ in self._ready:
+                self._forget(job)
+            self._ready.clear()
+            self._work.notify_all()
+            self._timetable.notify_all()
+            running = list(self._jobs)
+        for job in running:
+            job.wrap_up()
+        with self._lock:
+            return self._ended.wait_for(lambda: not self._jobs, timeout)
+
+    def works(self, timeout: float = _PROMPT) -> bool:
+        """Whether jobs are begun, at all; not how long they take.
+
+        :param timeout: seconds that a thread may take to begin one
+        """
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        try:
+            now = deadlines.now()
+            return all(now - since <= timeout for _, since in self._ready)
+        finally:
+            self._lock.release()
+
+    # -- which job
+
+    def _start_jobs(self, threads: int = 0) -> None:
+        """Find those that may run now, and a thread for each.
+
+        :param threads: that take something themselves after this
+        """
+        if not self._running:
+            return
+        backends = collections.Counter(one.backend for one in self._places)
+        taken = {key for one in self._jobs for key in one.keys}
+        for job in list(self._queue):
+            if len(self._places) >= self._max_running:
+                break
+            # Who comes later does not overtake, whatever hinders this one.
+            if taken.isdisjoint(job.keys) and self._has_place(
+                backends[job.backend]
+            ):
+                self._queue.remove(job)
+                self._jobs.append(job)
+                self._places.append(job)
+                backends[job.backend] += 1
+                self._ready.append((job, deadlines.now()))
+            taken.update(job.keys)
+        self._find_threads(threads)
+
+    def _has_place(self, running: int) -> bool:
+        """Whether a backend may have a place more than it has."""
+        if running >= self._max_running_per_backend:
+            return False
+        reserved = self._reserved if running else 0
+        return len(self._places) < self._max_running - reserved
+
+    def _forget(self, job: Job) -> None:
+        self._jobs.remove(job)
+        if job in self._places:
+            self._places.remove(job)
+
+    # -- threads
+
+    def _find_threads(self, here: int = 0) -> None:
+        """Have somebody begin each that is ready."""
+        while len(self._ready) > self._coming + here:
+            if self._idle:
+                self._idle -= 1
+                self._work.notify()
+            else:
+                try:
+                    threading.Thread(
+                        target=self._serve, name='operation', daemon=True
+                    ).start()
+                except (RuntimeError, MemoryError) as error:
+                    # A thread that is free takes it, or the timer tries again.
+                    LOG.error(
+                        '%d operations wait: %s', len(self._ready), error
+                    )
+                    self._wake_timer(deadlines.now() + _THREAD_PAUSE)
+                    return
+            self._coming += 1
+
+    def _serve(self) -> None:
+        """Run what is ready, one after another, and wait for more."""
+        with self._lock:
+            self._coming -= 1
+        while (job := self._next()) is not None:
+            try:
+                job.run()
+            except BaseException:
+                LOG.exception('Operation on %s', job.attachment_id)
+            with self._lock:
+                self._forget(job)
+                self._start_jobs(threads=1)
+                if not self._jobs:
+                    self._ended.notify_all()
+            del job  # which may be large
+
+    def _next(self) -> Job | None:
+        """What this thread begins; None: it is not needed any more."""
+        with self._lock:
+            while self._running and not self._ready:
+                if self._idle >= self._max_running:
+                    return None
+                self._idle += 1
+                self._work.wait()
+                self._coming -= 1
+            return self._ready.popleft()[0] if self._ready else None
+
+    # -- what is due
+
+    def _watch(self) -> None:
+        """Do what is to be done at a time."""
+        while True:
+            with self._lock:
+                if not self._running:
+                    return
+                now = deadlines.now()
+                late = [job for job in self._queue if job.expires <= now]
+                for job in late:
+                    self._queue.remove(job)
+                due = []
+                while self._later and self._later[0][0] <= now:
+                    due.append(heapq.heappop(self._later)[2])
+                if late:
+                    self._start_jobs()
+                self._find_threads()
+                if not late and not due:
+                    self._next_time = self._due()
+                    pause = max(self._next_time - now, 0.0)
+                    self._timetable.wait(min(pause, threading.TIMEOUT_MAX))
+            for job in due:
+                self.add(job)
+            for job in late:
+                try:
+                    job.expire()
+                except BaseException:
+                    LOG.exception('Operation on %s', job.attachment_id)
+
+    def _due(self) -> float:
+        """When there is something to do, in seconds since boot."""
+        times = [job.expires for job in self._queue]
+        times += [due for due, _, _ in self._later[:1]]
+        if len(self._ready) > self._coming:
+            times.append(deadlines.now() + _THREAD_PAUSE)
+        return min(times, default=math.inf)
+
+    def _wake_timer(self, time: float) -> None:
+        if time < self._next_time:
+            self._next_time = time
+            self._timetable.notify()

@@ -1,0 +1,261 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+
+"""Takes requests, each of them once."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import datetime
+import math
+import threading
+from typing import Any
+
+from oslo_log import log as logging
+
+from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker import objects
+from attachworker.journal import Call
+from attachworker.journal import Records
+from attachworker.journal import RequestRecord
+from attachworker.journal import Sealer
+from attachworker.journal import without_secrets
+from attachworker.journal.reading import legible
+from attachworker.worker.dispatcher import Dispatcher
+from attachworker.worker.operation import Operation
+from attachworker.worker.operation import Request
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two looks for results that are too old to be kept.
+_FORGET_INTERVAL = 60.0
+
+
+class Operations:
+    """Takes requests, each of them once.
+
+    :param sealer: for the secrets of what is unfinished
+    :param kinds: by name, what makes an operation of a request, its deadline,
+        and the last two parameters of an Operation
+    :param boot_id: of the running kernel
+    :param default_deadline: seconds
+    :param on_finish: is told of each operation that has its final result
+    :param retention: seconds that results are kept
+    :param max_attempts: how often a request is resumed by a worker that
+        was started again
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        sealer: Sealer,
+        dispatcher: Dispatcher,
+        kinds: Mapping[str, Callable[..., Operation]],
+        boot_id: str,
+        default_deadline: float,
+        on_finish: Callable[[Operation], None],
+        retention: float = math.inf,
+        max_attempts: int = 3,
+    ) -> None:
+        self._records = records
+        self._sealer = sealer
+        self._max_attempts = max_attempts
+        self._dispatcher = dispatcher
+        self._kinds = kinds
+        self._boot_id = boot_id
+        self._default_deadline = default_deadline
+        self._on_finish = on_finish
+        self._retention = retention
+        self._forgot_at = -math.inf
+        self._lock = threading.Lock()
+        self._running: dict[str, Operation] = {}
+
+    def submit(
+        self, kind: str, request: Request, call: Call | None = None
+    ) -> Operation | objects.OperationResult:
+        """Accept a request, or recognise it.
+
+        :param call: who waits on the bus for its result, if somebody does
+
+        :returns: the operation, new or already running; or the result, if
+            there is one already
+        :raises WorkerBusy: nothing was accepted
+        :raises AttachmentConflict: the request_id is known with other content
+        :raises JournalUnavailable: nothing was accepted
+        """
+        with self._lock:
+            known = self._records.request(request.request_id)
+            if known is None:
+                self._dispatcher.check_room()
+                self._forget_old_results()
+                return self._accept(kind, request, call)
+            if (known.operation, known.digest) != (
+                kind,
+                request.content_digest(),
+            ):
+                raise exception.AttachmentConflict(
+                    what=f'Request {request.request_id}'
+                )
+            if call is None and request.reply_to is not None:
+                # A caller that was started again may be elsewhere.
+                self._records.owe(
+                    request.request_id, request.reply_to.as_dict()
+                )
+            if known.result is not None:
+                return _result(known)
+            operation = self._running[request.request_id]
+            if call is not None:
+                self._records.put_call(call, request.request_id)
+            elif request.reply_to is not None:
+                operation.add_receiver(request.reply_to)
+            return operation
+
+    def cancel(self, request_id: str) -> bool:
+        """Stop an attach at its next step, and have it undone.
+
+        :returns: False if the request is none, or is decided already
+        :raises JournalUnavailable: nothing was changed
+        """
+        with self._lock:
+            operation = self._running.get(request_id)
+            if operation is None or not self._records.cancel(request_id):
+                return False
+        LOG.info('Request %s is cancelled', request_id)
+        operation.cancel()
+        # There is nothing to undo of what has not begun. What an earlier
+        # worker began waits for its turn: there is.
+        if not operation.resumed and self._dispatcher.remove(operation):
+            operation.refuse(
+                exception.OperationCancelled(step='its first step')
+            )
+        return True
+
+    def find(
+        self, request_id: str
+    ) -> Operation | objects.OperationResult | None:
+        """What became of a request; None if it is not known any more."""
+        with self._lock:
+            known = self._records.request(request_id)
+            if known is None:
+                return None
+            if known.result is not None:
+                return _result(known)
+            return self._running[request_id]
+
+    def _forget_old_results(self) -> None:
+        now = deadlines.now()
+        if self._retention < math.inf and (
+            now - self._forgot_at > _FORGET_INTERVAL
+        ):
+            self._forgot_at = now
+            self._records.forget_results(self._retention)
+
+    def recall(self, record: RequestRecord) -> Operation:
+        """The operation of a request that an earlier worker accepted.
+
+        :raises RecordUnreadable: the request makes no sense
+        """
+        with legible(f'request {record.request_id}'):
+            operation = self._operation(
+                record.operation, _object(record.body), self._remaining(record)
+            )
+            operation.reply_to = [
+                objects.ReplyTo(**each) for each in record.receivers
+            ]
+        try:
+            self._sealer.restore(operation.request, record.sealed)
+        except exception.SecretsLost as error:
+            operation.abandoned = error
+        if record.attempts >= self._max_attempts:
+            operation.abandoned = exception.WorkerRestarted(
+                times=record.attempts + 1
+            )
+        operation.resumed = True
+        if record.cancelled:
+            operation.cancel()
+        return operation
+
+    def resume(self, operation: Operation) -> None:
+        """Go on with what :meth:`recall` has found."""
+        request_id = operation.request.request_id
+        operation.when_begun = lambda: self._records.count_attempt(request_id)
+        with self._lock:
+            self._queue(operation)
+
+    def attach_again(self, request: objects.AttachRequest) -> None:
+        """Accept a request of the worker itself, however much waits."""
+        with self._lock:
+            self._accept('attach', request, None)
+
+    def _remaining(self, record: RequestRecord) -> deadlines.Deadline:
+        deadline = self._deadline(record)
+        if record.operation != 'attach' and not deadline.remaining():
+            # A detach is not undone but finished, late as it is.
+            return deadlines.Deadline.after(self._default_deadline)
+        return deadline
+
+    def _deadline(self, record: RequestRecord) -> deadlines.Deadline:
+        if record.boot_id == self._boot_id:
+            return deadlines.Deadline(record.deadline)
+        # It counts from a boot that is over; all that is left is the clock,
+        # which may not be set yet: nobody gets more than was granted.
+        accepted = datetime.datetime.fromisoformat(record.created_at)
+        age = datetime.datetime.now(datetime.UTC) - accepted
+        seconds = record.deadline - record.accepted
+        return deadlines.Deadline.after(
+            seconds - max(0.0, age.total_seconds())
+        )
+
+    def _accept(
+        self, kind: str, request: Request, call: Call | None
+    ) -> Operation:
+        accepted = deadlines.now()
+        seconds = request.deadline_seconds or self._default_deadline
+        deadline = deadlines.Deadline(accepted + seconds)
+        # Made first: once accepted, nothing may keep it from being queued.
+        operation = self._operation(kind, request, deadline)
+        self._records.accept(
+            RequestRecord(
+                request_id=request.request_id,
+                operation=kind,
+                attachment_id=operation.attachment_id,
+                digest=request.content_digest(),
+                body=without_secrets(request),
+                sealed=self._sealer.seal(request),
+                boot_id=self._boot_id,
+                accepted=accepted,
+                deadline=deadline.at,
+                receivers=tuple(one.as_dict() for one in operation.reply_to),
+            ),
+            call,
+        )
+        return self._queue(operation)
+
+    def _operation(
+        self, kind: str, request: Request, deadline: deadlines.Deadline
+    ) -> Operation:
+        return self._kinds[kind](
+            request, deadline, self._finished, self._dispatcher.stopping
+        )
+
+    def _queue(self, operation: Operation) -> Operation:
+        self._running[operation.request.request_id] = operation
+        self._dispatcher.add(operation)
+        return operation
+
+    def _finished(self, operation: Operation) -> None:
+        with self._lock:
+            self._running.pop(operation.request.request_id, None)
+        self._dispatcher.give_up_place(operation)
+        self._on_finish(operation)
+
+
+def _result(record: RequestRecord) -> objects.OperationResult:
+    found = record.result_object()
+    assert found is not None  # it is finished
+    return found
+
+
+def _object(primitive: Any) -> Any:
+    return objects.AttachWorkerObject.obj_from_primitive(primitive)
