@@ -213,3 +213,25 @@ def test_lock_directory_that_is_not_there(
     assert result.error.code == 'host_tool_missing', result.as_dict()
     assert 'os_brick_lock_paths' in result.error.message
     assert str(tmp_path / 'gone') in result.error.message
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'iqn.2003-01.org.linux-iscsi.my_host.x8664:sn.0123456789ab',
+        'iqn.2004-1.com.example:storage',
+        'iqn.1986-03.com.ibm:2145.cluster_1.node..2',
+    ],
+)
+def test_names_of_targets_that_exist(
+    bed: beds.Bed, worker: harness.Harness, name: str
+) -> None:
+    volume = bed.create_volume(portals=2, target_name=name)
+    before = bed.snapshot()
+    for multipath in (False, True):
+        result = worker.attach(volume, multipath=multipath)
+        assert result.status == 'attached', result.as_dict()
+        assert bed.read(result.device.path) == volume.pattern
+        result = worker.detach(volume.name)
+        assert result.status == 'detached', result.as_dict()
+        assert bed.snapshot() == before

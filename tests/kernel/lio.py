@@ -64,9 +64,10 @@ class Target:
         chap: tuple[str, str] | None,
     ) -> None:
         self.name = name
-        self._target = rtslib_fb.Target(
-            rtslib_fb.FabricModule('iscsi'), name, mode='create'
-        )
+        fabric = rtslib_fb.FabricModule('iscsi')
+        # The kernel takes more names than rtslib knows.
+        fabric.to_normalized_wwn = lambda wwn: (wwn, 'iqn')
+        self._target = rtslib_fb.Target(fabric, name, mode='create')
         self._groups = {
             address: self._create_group(tag, chap)
             for tag, address in enumerate(addresses, start=1)
