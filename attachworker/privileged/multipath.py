@@ -130,6 +130,8 @@ def make_map(disk: str) -> None:
     :raises OSError: multipathd is not there, or does not want the disk
     """
     _ask(f'add path {names.scsi_disk(disk)}')
+    if any(pathlib.Path('/sys/block', disk, 'holders').glob('dm-*')):
+        return  # multipathd made it by itself
     wwid = _wwids_of_paths().get(disk, '')
     if not wwid or '"' in wwid:
         raise OSError(errno.EBUSY, f'multipathd has no WWID of {disk}')

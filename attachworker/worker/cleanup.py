@@ -154,33 +154,41 @@ class Cleanup:
                 if known.wwn is not None:
                     run.lock_volume(known.wwn)
                 left = self._takedown(run).everything()
+                # Under the lock: until then another attachment of the volume
+                # may leave its paths to this one.
+                if not left:
+                    self._forget(known)
         except exception.AttachWorkerError as error:
             return [f'{known.attachment_id}: {error}']
+        return left
+
+    def _forget(self, known: AttachmentRecord) -> None:
         after = known.state.when_given_up()
-        if left:
-            return left
         if after is None:
             self._records.forget_attachment(known.attachment_id)
         else:
             self._records.put_attachment(known.with_state(after))
-        return []
 
     def _release_unused(self, known: AttachmentRecord) -> list[str]:
         """Put back paths that an attach tried and did not use."""
         info, device = known.info(), known.device_info()
         assert device is not None  # by its state
         run = self._run(known, info)
-        if device.multipath_id is not None:
-            self._find_late_paths(run, device, device.multipath_id)
-        self._records.put_attachment(known.with_device(device))
-        used = {one.key for one in late_paths.connected(device, info.targets)}
-        disk = None if device.multipath_id else late_paths.disk_of(device)
-        down = self._takedown(run)
-        left: list[str] = []
-        for target in info.targets:
-            if target.key not in used:
-                left += down.disconnect(target, disk)
-        return left
+        with run.held:
+            if known.wwn is not None:
+                run.lock_volume(known.wwn)
+            if device.multipath_id is not None:
+                self._find_late_paths(run, device, device.multipath_id)
+            self._records.put_attachment(known.with_device(device))
+            used = late_paths.connected(device, info.targets)
+            keys = {one.key for one in used}
+            disk = None if device.multipath_id else late_paths.disk_of(device)
+            down = self._takedown(run)
+            left: list[str] = []
+            for target in info.targets:
+                if target.key not in keys:
+                    left += down.disconnect(target, disk)
+            return left
 
     @staticmethod
     def _find_late_paths(
