@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps that put several paths under one multipath map."""
 
+from collections.abc import Callable
+
 from attachworker import exception
 from attachworker.connectors import base as connectors
 from attachworker.host.multipath import Map
@@ -56,9 +58,13 @@ class MapMultipath(base.Task):
         paths, _ = attach.verified(run, connector, run.attempts.paths(), wwn)
         self._grow(connector, paths, wwn)
         joining = min(_JOINING, run.map_timeout)
-        found = self._wait(wwn, paths, len(paths), joining) or self._wait(
-            wwn, paths, run.min_paths, run.map_timeout
+        found = self._wait(
+            wwn, paths, len(paths), joining, lambda: self._is_older(paths, wwn)
         )
+        if found is None:
+            # multipathd may have made a map of an older disk meanwhile.
+            self._grow(connector, paths, wwn)
+            found = self._wait(wwn, paths, run.min_paths, run.map_timeout)
         if found is not None:
             attach.check_members(run, found, paths, wwn)
             return found
@@ -87,6 +93,7 @@ class MapMultipath(base.Task):
         paths: list[connectors.Path],
         wanted: int,
         seconds: float,
+        give_up: Callable[[], bool] = lambda: False,
     ) -> Map | None:
         run = self.run
         return run.host.multipath.wait_for(
@@ -95,6 +102,7 @@ class MapMultipath(base.Task):
             wanted,
             run.info.access_mode == 'rw',
             run.deadline.sooner(seconds),
+            give_up,
         )
 
     def _grow(
@@ -110,22 +118,29 @@ class MapMultipath(base.Task):
         """
         run, host = self.run, self.run.host
         found = self._find(wwn)
-        if found is None:
-            return
-
-        def sizes() -> set[int | None]:
-            # A size of 0 is unknown: its port is unavailable.
-            return {host.block.size(one.disk) for one in paths} - {0}
-
-        size = host.block.size(found.name)
-        if sizes() <= {size}:
+        if found is None or not self._differs(found, paths):
             return
         working = host.multipath.working(found, run.deadline)
         members = map(connector.path_of, working)
         for path in {*paths, *filter(None, members)}:
             connector.rescan(path, run.deadline)
-        if not sizes() <= {size}:
+        if self._differs(found, paths):
             host.multipath.resize(found, run.deadline.sooner(run.map_timeout))
+
+    def _is_older(self, paths: list[connectors.Path], wwn: str) -> bool:
+        found = self._find(wwn)
+        return found is not None and self._differs(found, paths)
+
+    def _differs(self, found: Map, paths: list[connectors.Path]) -> bool:
+        """Whether a map has another size than a path.
+
+        A size of 0 is unknown: the port of that path is unavailable, or the
+        map has no table yet.
+        """
+        block = self.run.host.block
+        sizes = {block.size(path.disk) for path in paths} - {0}
+        size = block.size(found.name)
+        return bool(size) and not sizes <= {size}
 
     def revert(self, **kwargs: object) -> None:
         self.run.leftovers += self.run.remove_own_map()
