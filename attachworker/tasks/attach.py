@@ -20,6 +20,9 @@ from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
 
+#: Digits of the shortest identifier, that of NAA 2, 3 or 5.
+_SHORTEST_WWN = 16
+
 
 class GetConnector(base.Task):
     """Find out how this host connects the volume's protocol.
@@ -430,10 +433,16 @@ def check_members(
     or whose target this one names, is known; of all others the unit serial
     number must be the same. A size of 0 (a path in standby) is unknown.
 
-    :raises IdentityMismatch: a stranger is in it
+    :raises IdentityMismatch: a stranger is in it, or it is another volume's
     """
     host, connector = run.host, run.connector
     first = paths[0].disk
+    if not is_map_of(run, found, first, wwn):
+        raise exception.IdentityMismatch(
+            device=first,
+            found=f'a path of {found.name}, the map of {found.wwid}',
+            expected=wwn,
+        )
     ours = {path.disk for path in paths}
     size, serial = host.block.size(first), _serial(run, first)
     for disk in found.disks:
@@ -466,6 +475,22 @@ def check_members(
                 found=f'a map with {disk} in it, which no attachment names',
                 expected='map of ' + ', '.join(map(str, run.targets)),
             )
+
+
+def is_map_of(run: Run, found: multipath.Map, disk: str, wwn: str) -> bool:
+    """Whether the name of a map is one of the volume's.
+
+    What multipathd calls a volume can be configured (uid_attribute): ID_WWN
+    is the beginning of the identifier, others have the unit serial number in
+    them. A LUN may have been given to another volume below a live map.
+    """
+    name = objects.normalise_wwn(found.wwid)
+    if len(name) >= _SHORTEST_WWN and objects.normalise_wwn(wwn).startswith(
+        name
+    ):
+        return True
+    serial = _serial(run, disk)
+    return bool(serial) and str(serial).lower().replace(' ', '_') in name
 
 
 def _check_member(run: Run, path: connectors.Path, wwn: str) -> None:

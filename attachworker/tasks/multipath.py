@@ -34,7 +34,7 @@ class MapMultipath(base.Task):
         if not run.multipath:
             found = self._theirs(wwn)
             if found is None:
-                self._remove_unwanted()
+                self._remove_unwanted(wwn)
             return found
         if self._is_raw(wwn):
             self._do_without('another attachment uses it without one')
@@ -166,7 +166,7 @@ class MapMultipath(base.Task):
             )
         return joined
 
-    def _remove_unwanted(self) -> None:
+    def _remove_unwanted(self, wwn: str) -> None:
         """Remove a map of a disk that is to be used as it is.
 
         multipathd makes one when two attachments without a map come and go
@@ -175,7 +175,7 @@ class MapMultipath(base.Task):
         run = self.run
         disk = run.attempts.paths()[0].disk
         held = run.host.multipath.of(disk)
-        if held is not None:
+        if held is not None and attach.is_map_of(run, held, disk, wwn):
             down = run.take_down(run.deadline, undo=True)
             down.remove_unwanted(held.wwid, disk)
 

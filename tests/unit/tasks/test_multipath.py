@@ -4,6 +4,8 @@
 
 import threading
 
+import pytest
+
 from attachworker import exception
 from attachworker import flows
 from attachworker import objects
@@ -143,6 +145,37 @@ def test_a_map_with_a_stranger_s_path() -> None:
     assert isinstance(outcome.error, exception.IdentityMismatch)
     assert 'sdz' in str(outcome.error)
     assert connector.connected == {}
+
+
+@pytest.mark.parametrize('wanted', [False, True], ids=['raw', 'map'])
+def test_a_disk_below_the_live_map_of_another_volume(wanted: bool) -> None:
+    # Given a LUN that was given to another volume below a map
+    run = runs.make(runs.ONE, runs.TWO, multipath=wanted)
+    wwid = '36001405' + 25 * 'f'
+    run.host.multipath.map = multipath.Map('dm-0', wwid, ('sd1', 'sd2'))
+    run.host.multipath.makes = False
+    # Then neither the map is handed out nor the disk
+    outcome = failed(run)
+    assert isinstance(outcome.error, exception.IdentityMismatch)
+    assert wwid in str(outcome.error)
+    assert run.host.multipath.map is not None
+
+
+@pytest.mark.parametrize(
+    'wwid',
+    [
+        '0x6001405000000000',
+        '6001405' + 25 * '0',
+        '1LIO-ORG_FILEIO:unit_one',
+    ],
+    ids=['ID_WWN', 'ID_SERIAL_SHORT', 'T10 vendor id'],
+)
+def test_what_multipathd_may_call_the_volume(wwid: str) -> None:
+    run = make()
+    run.host.scsi.serials = {'sd1': 'Unit One', 'sd2': 'Unit One'}
+    run.host.multipath.map = multipath.Map('dm-0', wwid, ('sd1', 'sd2'))
+    run.host.multipath.makes = False
+    assert attached(run).multipath_id == wwid
 
 
 def test_paths_of_different_size_or_serial_number() -> None:
