@@ -246,7 +246,10 @@ class Multipathd:
 
     def _create(self, disk: disks.Disk) -> None:
         alike = self._alike(disk)
-        sizes = (0, disk.size or max(other.size for other in alike))
+        size = disk.size or max(other.size for other in alike)
+        if not size:
+            return  # the kernel takes no table without a length
+        sizes = (0, size)
         alike = [other for other in alike if other.size in sizes]
         wwid = self._wwid(disk)
         self._maps.create(wwid, self._alias(wwid), alike, self._queueing)
