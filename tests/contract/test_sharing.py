@@ -285,6 +285,7 @@ def test_an_undo_leaves_a_device_that_somebody_uses(
         assert len(disks(bed) - known) == 1
     # And it goes once nobody uses it
     assert actors.until(lambda: bed.snapshot() == before)
+    assert actors.until(lambda: worker.attachments() == [])
 
 
 def test_extend_of_one_keeps_the_paths_of_the_other(

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from typing import BinaryIO
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 #: Where a guest sees the results directory.
@@ -121,7 +122,10 @@ class Guest:
                 env=os.environ | {'PATH': f'{path}:{os.environ["PATH"]}'},
             )
         self.copier = threading.Thread(
-            target=copy, daemon=True, args=(output, self.ended)
+            target=copy,
+            daemon=True,
+            # Opened here: a guest that does not boot is soon gone.
+            args=(open(output, 'rb', buffering=0), self.ended),
         )
         self.copier.start()
 
@@ -201,9 +205,9 @@ class Guest:
         shutil.rmtree(self.control, ignore_errors=True)
 
 
-def copy(source: pathlib.Path, ended: threading.Event) -> None:
+def copy(output: BinaryIO, ended: threading.Event) -> None:
     """Pass on what the command prints, as it comes, until the end."""
-    with open(source, 'rb', buffering=0) as output:
+    with output:
         last = False
         while not last:
             # Looked at before the read: what came until then is read.
