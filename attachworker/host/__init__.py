@@ -49,9 +49,7 @@ class Host(machine.Machine):
             privileged.process.hold, self.verbs
         )
         self.scsi = scsi.SCSI(self)
-        self.multipath = multipath.Multipath(
-            root, privileged.multipath, self.verbs, self.uevents
-        )
+        self.multipath = multipath.Multipath(self)
         self.encryption = encryption.Encryption(self)
         self.block = block.Block(self)
         self.users = users.Users(self)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 import dataclasses
 import errno
-import pathlib
 import re
 from typing import Any
 
@@ -15,9 +14,9 @@ from oslo_log import log as logging
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.host import known
+from attachworker.host import machine
 from attachworker.host import sysfs
 from attachworker.host import uevents
-from attachworker.host import verbs
 
 LOG = logging.getLogger(__name__)
 
@@ -51,20 +50,11 @@ class Map:
     disks: tuple[str, ...]
 
 
-class Multipath:
-    def __init__(
-        self,
-        root: pathlib.Path,
-        privileged: Any,
-        calls: verbs.Verbs,
-        monitor: uevents.UeventMonitor,
-    ) -> None:
-        self._root = root
-        self._privileged = privileged
-        self._calls = calls
-        self._uevents = monitor
+class Multipath(machine.View):
+    def __init__(self, host: machine.Machine) -> None:
+        super().__init__(host)
         self._uuids = known.Known(
-            root / sysfs.VIRTUAL,
+            self._root / sysfs.VIRTUAL,
             'dm-',
             lambda name: sysfs.read_dm(self._block(name), 'uuid') or None,
         )
@@ -118,7 +108,7 @@ class Multipath:
 
     def running(self, deadline: deadlines.Deadline) -> bool:
         """Whether multipathd answers."""
-        return bool(self._call('running', '', deadline))
+        return bool(self._call('multipath.running', deadline, about=''))
 
     def returns(self, deadline: deadlines.Deadline) -> bool:
         """Whether multipathd answers; if it has died, once it is back.
@@ -134,7 +124,7 @@ class Multipath:
 
         # Nothing tells when it answers; the slow timer does it.
         return bool(
-            self._uevents.wait_for(
+            self._machine.uevents.wait_for(
                 look, lambda _: False, deadline.sooner(_RETURN)
             )
         )
@@ -187,7 +177,7 @@ class Multipath:
 
         pause = _FIRST_PAUSE
         while True:
-            found = self._uevents.wait_for(
+            found = self._machine.uevents.wait_for(
                 look, _is_map, deadline.sooner(pause)
             )
             if found is not None or deadline.passed or give_up():
@@ -203,14 +193,14 @@ class Multipath:
         Where /etc cannot be written, :meth:`wait_for` has one made.
         """
         try:
-            self._call('remember', wwid, deadline, wwid)
+            self._call('multipath.remember', deadline, wwid)
         except OSError as error:
             LOG.info(
                 'multipathd cannot be told %s in advance: %s', wwid, error
             )
 
     def forget(self, wwid: str, deadline: deadlines.Deadline) -> None:
-        self._call('forget', wwid, deadline, wwid)
+        self._call('multipath.forget', deadline, wwid)
 
     def release(
         self, disk: str, wwid: str | None, deadline: deadlines.Deadline
@@ -223,7 +213,7 @@ class Multipath:
         :param wwid: of the volume; None if nobody knows
         """
         held = self.of(disk)
-        self._call('remove_path', disk, deadline, disk)
+        self._call('multipath.remove_path', deadline, disk)
         wwid = held.wwid if held else wwid
         if wwid is None:
             return
@@ -243,7 +233,7 @@ class Multipath:
 
     def drop(self, disk: str, deadline: deadlines.Deadline) -> None:
         """Take a disk out of its map, and leave it to itself."""
-        self._call('remove_path', disk, deadline, disk)
+        self._call('multipath.remove_path', deadline, disk)
 
     def remove(self, found: Map, deadline: deadlines.Deadline) -> bool:
         """Remove a map; True once the kernel no longer has it.
@@ -259,13 +249,13 @@ class Multipath:
             if deadline.passed:
                 return None
             try:
-                self._call('remove_map', found.name, deadline, found.name)
+                self._call('multipath.remove_map', deadline, found.name)
             except OSError:
                 pass  # whether it is gone is what counts
             return None if self._map(found.name) else True
 
         return bool(
-            self._uevents.wait_for(
+            self._machine.uevents.wait_for(
                 attempt,
                 lambda event: event['DEVPATH'].endswith(f'/{found.name}'),
                 deadline,
@@ -314,7 +304,7 @@ class Multipath:
             try:
                 return (
                     self._call(
-                        verb, about.name, deadline, about.name, *arguments
+                        f'multipath.{verb}', deadline, about.name, *arguments
                     ),
                 )
             except OSError as error:
@@ -323,7 +313,7 @@ class Multipath:
                 refusal = error
                 return None
 
-        answer = self._uevents.wait_for(ask, _is_map, deadline)
+        answer = self._machine.uevents.wait_for(ask, _is_map, deadline)
         if answer is None:
             raise refusal
         return answer[0]
@@ -337,7 +327,7 @@ class Multipath:
         """Have multipathd take a disk into a map again."""
         self._ask_for('add_path', disk, deadline)
         return bool(
-            self._uevents.wait_for(
+            self._machine.uevents.wait_for(
                 lambda: self._holds(to.name, disk) or None,
                 _is_map,
                 deadline.sooner(_RELEASE),
@@ -348,28 +338,13 @@ class Multipath:
         self, verb: str, disk: str, deadline: deadlines.Deadline
     ) -> None:
         try:
-            self._call(verb, disk, deadline, disk)
+            self._call(f'multipath.{verb}', deadline, disk)
         except (
             OSError,
             exception.DeadlineExceeded,
             exception.TargetQuarantined,
         ):
             pass  # not yet, or never: the caller looks what has come of it
-
-    def _call(
-        self,
-        verb: str,
-        about: str,
-        deadline: deadlines.Deadline,
-        *arguments: Any,
-    ) -> Any:
-        return self._calls.call(
-            getattr(self._privileged, verb),
-            *arguments,
-            name=f'multipath.{verb}',
-            about=about,
-            deadline=deadline,
-        )
 
     def _udev_has_seen(self, disk: str) -> bool:
         database = self._root / 'run/udev/data'
@@ -399,9 +374,6 @@ class Multipath:
 
     def _holds(self, name: str, disk: str) -> bool:
         return sysfs.exists(self._block(disk) / 'holders' / name)
-
-    def _block(self, name: str) -> pathlib.Path:
-        return self._root / 'sys/class/block' / name
 
 
 def is_part(uuid: str) -> bool:

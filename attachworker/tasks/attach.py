@@ -89,8 +89,8 @@ class ConnectTarget(base.Task):
         run, target = self.run, self._target
         claim = connectors.Claim(target, run.holdings, run.deadline)
         path = connector.connect(run.info, claim, interest)
-        alone = run.assembles or len(run.targets) == 1
-        if not alone and run.holdings.made_device(target):
+        in_turn = not run.assembles and len(run.targets) > 1
+        if in_turn and run.holdings.made_device(target):
             try:
                 check_readable(run, path.disk, target)
             except exception.AttachWorkerError:

@@ -7,7 +7,6 @@ from attachworker.connectors import base as connectors
 from attachworker.host import multipath
 from attachworker.tasks import base
 from attachworker.tasks import takedown
-from attachworker.tasks.run import Run
 
 
 class FindLivePaths(base.Task):
@@ -115,7 +114,7 @@ class ResizeMap(base.Task):
         if map is None:
             return
         run = self.run
-        sizes = _sizes(run, [path.disk for path in paths])
+        sizes = run.sizes(path.disk for path in paths)
         if len(set(sizes.values())) > 1:
             raise exception.ExtendFailed(
                 device=map.name, reason=f'its paths differ: {_told(sizes)}'
@@ -164,7 +163,7 @@ class VerifySize(base.Task):
     ) -> int:
         run = self.run
         names = [path.disk for path in paths] + ([map.name] if map else [])
-        sizes = _sizes(run, names)
+        sizes = run.sizes(names)
         (size, *others) = set(sizes.values()) or {None}
         if others or size is None:
             raise exception.ExtendFailed(
@@ -177,16 +176,6 @@ class VerifySize(base.Task):
                 'extend the volume on the storage first',
             )
         return size
-
-
-def _sizes(run: Run, names: list[str]) -> dict[str, int | None]:
-    """The sizes of devices, in bytes, as far as anybody knows them.
-
-    One of 0 is unknown: that is what a path through a port has that is
-    unavailable (ALUA).
-    """
-    sizes = {name: run.host.block.size(name) for name in names}
-    return {name: size for name, size in sizes.items() if size != 0}
 
 
 def _told(sizes: dict[str, int | None]) -> str:

@@ -59,7 +59,11 @@ class MapMultipath(base.Task):
         self._grow(connector, paths, wwn)
         joining = min(_JOINING, run.map_timeout)
         found = self._wait(
-            wwn, paths, len(paths), joining, lambda: self._is_older(paths, wwn)
+            wwn,
+            paths,
+            len(paths),
+            joining,
+            lambda: self._older(paths, wwn) is not None,
         )
         if found is None:
             # multipathd may have made a map of an older disk meanwhile.
@@ -117,30 +121,24 @@ class MapMultipath(base.Task):
         no path of another size into a map.
         """
         run, host = self.run, self.run.host
-        found = self._find(wwn)
-        if found is None or not self._differs(found, paths):
+        found = self._older(paths, wwn)
+        if found is None:
             return
         working = host.multipath.working(found, run.deadline)
         members = map(connector.path_of, working)
         for path in {*paths, *filter(None, members)}:
             connector.rescan(path, run.deadline)
-        if self._differs(found, paths):
+        if self._older(paths, wwn) is not None:
             host.multipath.resize(found, run.deadline.sooner(run.map_timeout))
 
-    def _is_older(self, paths: list[connectors.Path], wwn: str) -> bool:
+    def _older(self, paths: list[connectors.Path], wwn: str) -> Map | None:
+        """The volume's map, if it has another size than a path."""
         found = self._find(wwn)
-        return found is not None and self._differs(found, paths)
-
-    def _differs(self, found: Map, paths: list[connectors.Path]) -> bool:
-        """Whether a map has another size than a path.
-
-        A size of 0 is unknown: the port of that path is unavailable, or the
-        map has no table yet.
-        """
-        block = self.run.host.block
-        sizes = {block.size(path.disk) for path in paths} - {0}
-        size = block.size(found.name)
-        return bool(size) and not sizes <= {size}
+        if found is None:
+            return None
+        sizes = self.run.sizes([found.name, *(path.disk for path in paths)])
+        size = sizes.pop(found.name, None)
+        return found if size and set(sizes.values()) - {size} else None
 
     def revert(self, **kwargs: object) -> None:
         self.run.leftovers += self.run.remove_own_map()

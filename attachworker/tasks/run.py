@@ -5,6 +5,7 @@
 """What the tasks of one operation share."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 import contextlib
 import dataclasses
 import functools
@@ -152,6 +153,15 @@ class Run:
     def mapping(self) -> str:
         """What the mapping of dm-crypt is called, if there is one."""
         return encryption.name_of(self.name)
+
+    def sizes(self, disks: Iterable[str]) -> dict[str, int | None]:
+        """The sizes of devices, in bytes, as far as anybody knows them.
+
+        One of 0 is unknown: a path through an unavailable port (ALUA) has it,
+        and a map without a table. None: the device is gone.
+        """
+        sizes = {disk: self.host.block.size(disk) for disk in disks}
+        return {disk: size for disk, size in sizes.items() if size != 0}
 
     def before(self, step: str) -> None:
         """Called as each task starts; raises if the run must end."""

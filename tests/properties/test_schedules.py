@@ -42,63 +42,23 @@ FAMILIES = {
 FOUND = [
     schedule.Schedule(
         attachments=(
-            schedule.Attachment(
-                does=('detach',),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=1,
-                attached=True,
-            ),
-            schedule.Attachment(
-                does=('attach', 'attach'),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
+            schedule.Attachment(does=('detach',), target=1, attached=True),
+            schedule.Attachment(does=('attach', 'attach')),
         ),
         turns=(('A', 1), ('B', 1)),
     ),
     schedule.Schedule(
         attachments=(
-            schedule.Attachment(
-                does=('detach',),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=1,
-                attached=True,
-            ),
-            schedule.Attachment(
-                does=('attach',),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
+            schedule.Attachment(does=('detach',), target=1, attached=True),
+            schedule.Attachment(does=('attach',)),
         ),
         turns=(('B', 1),),
     ),
     schedule.Schedule(
         attachments=(
+            schedule.Attachment(does=('attach', 'detach'), multipath=True),
             schedule.Attachment(
-                does=('attach', 'detach'),
-                portals=(0,),
-                multipath=True,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
-            schedule.Attachment(
-                does=('attach', 'detach'),
-                portals=(0,),
-                multipath=True,
-                volume=0,
-                target=1,
-                attached=False,
+                does=('attach', 'detach'), multipath=True, target=1
             ),
         ),
         turns=(('A', 1),),
@@ -106,71 +66,28 @@ FOUND = [
     schedule.Schedule(
         attachments=(
             schedule.Attachment(
-                does=('attach', 'detach'),
-                portals=(0,),
-                multipath=True,
-                volume=0,
-                target=1,
-                attached=False,
+                does=('attach', 'detach'), multipath=True, target=1
             ),
-            schedule.Attachment(
-                does=('attach', 'force'),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
+            schedule.Attachment(does=('attach', 'force')),
         ),
         turns=(('A', 200),),
     ),
     schedule.Schedule(
         attachments=(
             schedule.Attachment(
-                does=('attach', 'attach'),
-                portals=(0,),
-                multipath=True,
-                volume=0,
-                target=1,
-                attached=False,
+                does=('attach', 'attach'), multipath=True, target=1
             ),
-            schedule.Attachment(
-                does=('attach', 'force'),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
+            schedule.Attachment(does=('attach', 'force')),
         ),
         turns=(('A', 200),),
     ),
     schedule.Schedule(
         attachments=(
             schedule.Attachment(
-                does=('attach',),
-                portals=(1,),
-                multipath=True,
-                volume=0,
-                target=0,
-                attached=False,
+                does=('attach',), portals=(1,), multipath=True
             ),
-            schedule.Attachment(
-                does=('attach', 'attach'),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
-            schedule.Attachment(
-                does=('kill',),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
+            schedule.Attachment(does=('attach', 'attach')),
+            schedule.Attachment(does=('kill',)),
         ),
         turns=(('A', 200),),
     ),
@@ -180,26 +97,10 @@ FOUND = [
                 does=('attach', 'extend', 'force'),
                 portals=(1, 2),
                 multipath=True,
-                volume=0,
                 target=1,
-                attached=False,
             ),
-            schedule.Attachment(
-                does=('attach', 'force', 'attach', 'attach'),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
-            schedule.Attachment(
-                does=('cancel',),
-                portals=(0,),
-                multipath=False,
-                volume=0,
-                target=0,
-                attached=False,
-            ),
+            schedule.Attachment(does=('attach', 'force', 'attach', 'attach')),
+            schedule.Attachment(does=('cancel',)),
         ),
         turns=(('A', 37), ('B', 35)),
     ),

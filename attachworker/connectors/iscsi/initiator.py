@@ -54,6 +54,8 @@ class Session:
     :ivar host: the number of its SCSI host
     :ivar target_id: its target number on that host
     :ivar directory: its device directory in sysfs
+    :ivar state: the kernel's word for it; this and what follows may change,
+        and is empty where only the lasting part was asked for
     :ivar interface: the iface of open-iscsi that it goes through
     :ivar initiator_name: the name that this host has shown
     """

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import errno
 import pathlib
+import types
 from typing import Any
 
 import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.host import machine
 from attachworker.host import multipath
 from attachworker.host import uevents
 from attachworker.host import verbs
@@ -72,6 +74,16 @@ class Daemon:
         self.answer(len(self.resized))
 
 
+def machine_of(
+    root: pathlib.Path,
+    daemon: Daemon,
+    calls: verbs.Verbs,
+    monitor: uevents.UeventMonitor,
+) -> machine.Machine:
+    privileged = types.SimpleNamespace(multipath=daemon)
+    return machine.Machine(root, privileged, calls, monitor)
+
+
 @pytest.fixture
 def daemon() -> Daemon:
     return Daemon()
@@ -88,7 +100,7 @@ def maps(
 ) -> Iterator[multipath.Multipath]:
     # Only an event makes it look again.
     monitor = uevents.UeventMonitor(source, fallback_interval=3600.0)
-    yield multipath.Multipath(tmp_path, daemon, Here(), monitor)
+    yield multipath.Multipath(machine_of(tmp_path, daemon, Here(), monitor))
     monitor.close()
 
 
@@ -214,7 +226,7 @@ def restless(
 ) -> Iterator[multipath.Multipath]:
     """Looks again without an event."""
     monitor = uevents.UeventMonitor(source, fallback_interval=0.01)
-    yield multipath.Multipath(tmp_path, daemon, Here(), monitor)
+    yield multipath.Multipath(machine_of(tmp_path, daemon, Here(), monitor))
     monitor.close()
 
 
@@ -305,7 +317,7 @@ def test_a_map_that_does_not_come_in_time_is_no_deadline_that_has_passed(
     # Given a disk without a map, and a multipathd that is slow to answer
     (tmp_path / 'sys/class/block/sda/holders').mkdir(parents=True)
     monitor = uevents.UeventMonitor(source, fallback_interval=0.01)
-    slow = multipath.Multipath(tmp_path, Daemon(), Slow(), monitor)
+    slow = multipath.Multipath(machine_of(tmp_path, Daemon(), Slow(), monitor))
     # When its map is waited for, then there is none yet, and that is all
     limit = deadlines.Deadline.after(0.2)
     assert slow.wait_for(WWID, ['sda'], 1, True, limit) is None

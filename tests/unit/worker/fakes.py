@@ -4,10 +4,12 @@
 """Operations that do what a test says."""
 
 from collections.abc import Callable
+import concurrent.futures
 import threading
 from typing import Any
 
 from attachworker import deadline as deadlines
+from attachworker import exception
 from attachworker import objects
 from attachworker.worker.operation import Operation
 from tests.unit.objects import shapes
@@ -100,3 +102,18 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+
+def ended(operation: Any) -> objects.OperationResult:
+    """The result, without waiting for ever."""
+    assert isinstance(operation, Operation)
+    found: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def wait() -> None:
+        try:
+            found.set_result(operation.wait())
+        except exception.JournalUnavailable as error:
+            found.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return found.result(PATIENCE)

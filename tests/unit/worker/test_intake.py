@@ -6,7 +6,6 @@
 import concurrent.futures
 import dataclasses
 import pathlib
-import threading
 import time
 from typing import Any
 
@@ -24,22 +23,6 @@ from tests.unit.journal import rows
 from tests.unit.objects import shapes
 from tests.unit.worker import fakes
 
-
-def ended(operation: Any) -> objects.OperationResult:
-    """The result, without waiting for ever."""
-    assert isinstance(operation, Operation)
-    found: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def wait() -> None:
-        try:
-            found.set_result(operation.wait())
-        except exception.JournalUnavailable as error:
-            found.set_exception(error)
-
-    threading.Thread(target=wait, daemon=True).start()
-    return found.result(fakes.PATIENCE)
-
-
 # -- once
 
 
@@ -49,7 +32,7 @@ def test_a_request_is_written_down_before_it_runs(
     seen: list[Any] = []
     kind.act = lambda operation: seen.append(records.request('request'))
     before = deadlines.now()
-    ended(operations.submit('attach', fakes.attach(deadline_seconds=60)))
+    fakes.ended(operations.submit('attach', fakes.attach(deadline_seconds=60)))
     (row,) = seen
     assert (row.operation, row.attachment_id) == ('attach', 'attachment')
     assert row.result is None
@@ -63,7 +46,7 @@ def test_the_default_deadline(
     operations: Operations, records: Records
 ) -> None:
     operation = operations.submit('attach', fakes.attach())
-    ended(operation)
+    fakes.ended(operation)
     row = records.request('request')
     assert row.deadline == row.accepted + 300
     assert operation.deadline.at == row.deadline
@@ -93,7 +76,7 @@ def test_the_same_request_joins_the_running_one(
         told = {each.server for each in operation.reply_to}
         assert told == {rows.REPLY_TO['server'], 'other'}
     gate.open()
-    assert ended(first).status == 'attached'
+    assert fakes.ended(first).status == 'attached'
     assert kind.runs == ['request']
     assert finished == ['request']
 
@@ -101,7 +84,7 @@ def test_the_same_request_joins_the_running_one(
 def test_the_same_request_has_the_same_result(
     operations: Operations, kind: fakes.FakeKind
 ) -> None:
-    result = ended(operations.submit('attach', fakes.attach()))
+    result = fakes.ended(operations.submit('attach', fakes.attach()))
     again = operations.submit('attach', fakes.attach())
     assert isinstance(again, objects.OperationResult)
     assert again.as_dict() == result.as_dict()
@@ -120,7 +103,7 @@ def test_of_many_at_once_one_runs(
         taken = {id(one.result(fakes.PATIENCE)) for one in found}
         gate.open()
     assert len(taken) == 1
-    ended(found[0].result())
+    fakes.ended(found[0].result())
     assert kind.runs == ['request']
 
 
@@ -147,14 +130,14 @@ def test_the_same_id_with_other_content_is_refused(
     first = operations.submit('attach', fakes.attach())
     if when == 'done':
         gate.open()
-        ended(first)
+        fakes.ended(first)
     before = records.request('request')
     # When its id comes with something else
     with pytest.raises(exception.AttachmentConflict, match='Request request'):
         operations.submit(other, request_)
     # Then the first one is not touched
     gate.open()
-    assert ended(first).status == 'attached'
+    assert fakes.ended(first).status == 'attached'
     after = records.request('request')
     assert dataclasses.replace(after, result=None) == dataclasses.replace(
         before, result=None, sealed=None
@@ -165,7 +148,7 @@ def test_the_same_id_with_other_content_is_refused(
 def test_other_credentials_are_no_other_content(
     operations: Operations, kind: fakes.FakeKind
 ) -> None:
-    ended(operations.submit('attach', fakes.attach()))
+    fakes.ended(operations.submit('attach', fakes.attach()))
     info = shapes.lio(auth_username='new', auth_password='new')
     again = operations.submit('attach', fakes.attach(connection_info=info))
     assert isinstance(again, objects.OperationResult)
@@ -190,10 +173,10 @@ def test_busy_is_not_stored(
     assert operations.submit('attach', fakes.attach('2')) is second
     # And once there is room, the same request is taken
     gate.open()
-    ended(first)
-    ended(second)
+    fakes.ended(first)
+    fakes.ended(second)
     third = operations.submit('attach', fakes.attach('3'))
-    assert ended(third).status == 'attached'
+    assert fakes.ended(third).status == 'attached'
 
 
 # -- a journal that breaks
@@ -210,7 +193,7 @@ def test_nothing_is_taken_that_cannot_be_written_down(
     # And when the journal is back, then it is taken
     with database.transaction() as connection:
         connection.execute('ALTER TABLE hidden RENAME TO requests')
-    ended(operations.submit('attach', fakes.attach()))
+    fakes.ended(operations.submit('attach', fakes.attach()))
     assert kind.runs == ['request']
 
 
@@ -236,7 +219,7 @@ def test_who_waits_is_told_that_the_journal_broke(
     # Then all who wait are told, and nobody is told of a result
     for _ in range(2):
         with pytest.raises(exception.JournalUnavailable):
-            ended(operation)
+            fakes.ended(operation)
     assert finished == []
     # And once the journal is back, the result is written, without a restart
     with database.transaction() as connection:
@@ -247,7 +230,7 @@ def test_who_waits_is_told_that_the_journal_broke(
         time.sleep(0.02)
     assert records.unfinished() == []
     # And who asks again has it
-    assert ended(operation).status == 'attached'
+    assert fakes.ended(operation).status == 'attached'
     again = operations.submit('attach', fakes.attach())
     assert again.status == 'attached'
 
@@ -268,7 +251,7 @@ def test_a_request_that_cannot_be_queued_is_not_accepted(
     # When it is sent again later, then it is taken
     kind.find_info = kept
     again = operations.submit('detach', fakes.detach())
-    ended(again)
+    fakes.ended(again)
     assert kind.runs == ['request']
     assert records.unfinished() == []
 
@@ -283,7 +266,7 @@ def test_a_bug_ends_in_a_result(
         raise RuntimeError('a secret')
 
     kind.act = act
-    result = ended(operations.submit('attach', fakes.attach()))
+    result = fakes.ended(operations.submit('attach', fakes.attach()))
     assert result.status == 'failed'
     assert result.error.code == 'internal'
     assert 'secret' not in str(result.as_dict())
@@ -298,7 +281,7 @@ def test_a_bug_after_the_result_changes_nothing(
         raise RuntimeError('too late')
 
     kind.act = act
-    result = ended(operations.submit('attach', fakes.attach()))
+    result = fakes.ended(operations.submit('attach', fakes.attach()))
     assert result.status == 'attached'
     assert kind.failed == []
 
@@ -323,5 +306,5 @@ def test_who_waits_has_the_result_even_if_telling_others_breaks(
         on_finish,
     )
     # Then who waits has the result nevertheless
-    result = ended(operations.submit('attach', fakes.attach()))
+    result = fakes.ended(operations.submit('attach', fakes.attach()))
     assert result.status == 'attached'

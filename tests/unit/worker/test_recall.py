@@ -3,17 +3,14 @@
 
 """Requests that an earlier worker accepted."""
 
-import concurrent.futures
 import datetime
 import pathlib
-import threading
 from typing import Any
 
 import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
-from attachworker import objects
 from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.journal import without_secrets
@@ -23,21 +20,6 @@ from attachworker.worker.operation import Operation
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
 from tests.unit.worker import fakes
-
-
-def ended(operation: Any) -> objects.OperationResult:
-    """The result, without waiting for ever."""
-    assert isinstance(operation, Operation)
-    found: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def wait() -> None:
-        try:
-            found.set_result(operation.wait())
-        except exception.JournalUnavailable as error:
-            found.set_exception(error)
-
-    threading.Thread(target=wait, daemon=True).start()
-    return found.result(fakes.PATIENCE)
 
 
 def test_a_request_goes_on_after_a_restart(
@@ -60,7 +42,7 @@ def test_a_request_goes_on_after_a_restart(
     # and has the time that it had
     assert joined.deadline.at == at
     gate.open()
-    ended(joined)
+    fakes.ended(joined)
     assert kind.runs == ['request']
     assert records.unfinished() == []
 
@@ -100,7 +82,7 @@ def test_a_deadline_after_a_reboot_goes_by_the_clock(
     assert isinstance(joined, Operation)
     assert least < joined.deadline.remaining() <= most
     gate.open()
-    ended(joined)
+    fakes.ended(joined)
 
 
 def test_a_late_detach_has_time_to_be_finished(
@@ -141,7 +123,7 @@ def test_the_secrets_of_an_unfinished_request_come_back(
     assert info.auth_password == shapes.CANARY
     # And once it is finished, they are gone for good
     gate.open()
-    ended(first)
+    fakes.ended(first)
     assert records.request('request').sealed is None
 
 
@@ -184,7 +166,7 @@ def test_what_was_begun_too_often_is_given_up(
     operation = operations.recall(records.request('request'))
     assert isinstance(operation.abandoned, exception.WorkerRestarted)
     operations.resume(operation)
-    assert ended(operation).status == 'failed'
+    assert fakes.ended(operation).status == 'failed'
     assert kind.runs == []
 
 
@@ -223,6 +205,6 @@ def test_a_cancelled_attach_stays_cancelled_after_a_restart(
     operation = operations.recall(row)
     operations.resume(operation)
     # Then it is undone, not done again
-    assert ended(operation).status == 'failed'
+    assert fakes.ended(operation).status == 'failed'
     assert isinstance(operation.abandoned, exception.OperationCancelled)
     assert kind.runs == []
