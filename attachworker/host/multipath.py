@@ -187,6 +187,10 @@ class Multipath(machine.View):
                 if self.of(disk) is None and self._udev_has_seen(disk):
                     self._ask_for('make_map', disk, deadline)
 
+    def listed(self, deadline: deadlines.Deadline) -> frozenset[str]:
+        """The WWIDs that are to have a map, whoever wants it."""
+        return frozenset(self._call('multipath.listed', deadline, about=''))
+
     def remember(self, wwid: str, deadline: deadlines.Deadline) -> None:
         """Have a map made even of a single path, as soon as it comes.
 
@@ -207,8 +211,8 @@ class Multipath(machine.View):
     ) -> None:
         """Have multipathd let go of a disk that is about to be removed.
 
-        With the last disk of a volume its map goes, and its line in the
-        list of WWIDs. A map that somebody has open stays.
+        With the last disk of a volume its map goes, unless somebody has it
+        open.
 
         :param wwid: of the volume; None if nobody knows
         """
@@ -220,16 +224,6 @@ class Multipath(machine.View):
         left = self.find(wwid)
         if left is not None and not left.disks:
             self.remove(left, deadline.sooner(_RELEASE))
-        self.forget_unused(wwid, deadline)
-
-    def forget_unused(self, wwid: str, deadline: deadlines.Deadline) -> None:
-        """Forget a volume that has no map.
-
-        multipathd may hear of a disk only after it was told to let go of it,
-        and make a map, with a line, until the disk is gone.
-        """
-        if self.find(wwid) is None:
-            self.forget(wwid, deadline)
 
     def drop(self, disk: str, deadline: deadlines.Deadline) -> None:
         """Take a disk out of its map, and leave it to itself."""

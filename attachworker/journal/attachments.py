@@ -355,6 +355,12 @@ def delete(connection: sqlite3.Connection, attachment_id: str) -> None:
     with contextlib.suppress(exception.RecordUnreadable):
         check_change(attachment_id, _state(connection, attachment_id), None)
     connection.execute(
+        'DELETE FROM lines WHERE volume = (SELECT volume FROM attachments'
+        ' WHERE attachment_id = ?) AND (SELECT count(*) FROM attachments'
+        ' WHERE attachments.volume = lines.volume) = 1',
+        (attachment_id,),
+    )
+    connection.execute(
         'DELETE FROM attachments WHERE attachment_id = ?', (attachment_id,)
     )
 

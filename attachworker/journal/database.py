@@ -16,7 +16,7 @@ import threading
 from attachworker import exception
 from attachworker.objects import normalise_wwn
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 _NAME = 'journal.sqlite'
 
 #: What the first version has made.
@@ -146,6 +146,17 @@ INSERT INTO receivers SELECT request_id, reply_to FROM requests
     WHERE reply_to IS NOT NULL AND NOT delivered;
 ALTER TABLE requests DROP COLUMN reply_to;
 ALTER TABLE requests DROP COLUMN delivered;
+""",
+    # Lines of multipath's list of WWIDs, of volumes that are attached.
+    7: """
+CREATE TABLE lines (
+    wwid TEXT PRIMARY KEY,
+    volume TEXT NOT NULL,       -- identity in normal form
+    found INTEGER NOT NULL      -- whether it was there before us
+) STRICT;
+CREATE INDEX lines_volume ON lines (volume);
+INSERT OR IGNORE INTO lines SELECT wwn, volume, 0 FROM attachments
+    WHERE wwn IS NOT NULL AND volume IS NOT NULL;
 """,
 }
 

@@ -38,6 +38,7 @@ class Holdings:
         self._attachment_id = attachment_id
         self._boot_id = boot_id
         self.cut_short = cut_short
+        self._listed: frozenset[str] | None = None
 
     # -- paths
 
@@ -143,11 +144,57 @@ class Holdings:
 
         :param identity: in any spelling
         """
-        self._journal.write(
-            'UPDATE attachments SET volume = ? WHERE attachment_id = ?',
-            normalise_wwn(identity),
+        with self._journal.transaction() as connection:
+            connection.execute(
+                'UPDATE attachments SET volume = ? WHERE attachment_id = ?',
+                (normalise_wwn(identity), self._attachment_id),
+            )
+            self._note_line(connection, identity)
+
+    def found_listed(self, wwids: frozenset[str]) -> None:
+        """What is on multipath's list before this attachment brings devices.
+
+        What is there since other attachments came is ours.
+        """
+        rows = self._journal.rows('SELECT wwid FROM lines WHERE NOT found')
+        self._listed = wwids.difference(row['wwid'] for row in rows)
+
+    def note_line(self, wwid: str) -> None:
+        """multipathd calls the volume so, or will.
+
+        A line of its list with that is ours if anybody who attached the
+        volume has not found it there.
+        """
+        with self._journal.transaction() as connection:
+            self._note_line(connection, wwid)
+
+    def _note_line(self, connection: sqlite3.Connection, wwid: str) -> None:
+        if self._listed is None:
+            return
+        connection.execute(
+            'INSERT INTO lines (wwid, volume, found) SELECT ?, volume, ?'
+            ' FROM attachments WHERE attachment_id = ? ON CONFLICT (wwid)'
+            ' DO UPDATE SET found = min(found, excluded.found)',
+            (wwid, wwid in self._listed, self._attachment_id),
+        )
+
+    def was_listed(self, wwid: str) -> bool:
+        """Whether multipath's list had a volume before we attached it."""
+        rows = self._journal.rows(
+            'SELECT found FROM lines WHERE wwid = ?', wwid
+        )
+        if rows:
+            return bool(rows[0]['found'])
+        return wwid in (self._listed or ())
+
+    def listed_for_us(self) -> set[str]:
+        """What multipath's list may have since we attached the volume."""
+        rows = self._journal.rows(
+            'SELECT wwid FROM lines WHERE NOT found AND volume = (SELECT'
+            ' volume FROM attachments WHERE attachment_id = ?)',
             self._attachment_id,
         )
+        return {row['wwid'] for row in rows}
 
     def volume_holders(self, identity: str | None, like: Target) -> list[str]:
         """Other attachments of a volume that came the same way, oldest first.

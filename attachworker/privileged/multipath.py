@@ -219,6 +219,25 @@ def set_queueing(map_name: str, queue: bool) -> None:
 
 
 @privileged.default.entrypoint
+def listed() -> list[str]:
+    """The WWIDs that are to have a map."""
+    try:
+        file = _locked(os.O_RDWR)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return _wwids_of(WWIDS.read_text(encoding='utf-8'))
+    with file:
+        return _wwids_of(file.read())
+
+
+def _wwids_of(text: str) -> list[str]:
+    return re.findall(r'^/(.+)/$', text, re.MULTILINE)
+
+
+@privileged.default.entrypoint
 def remember(wwid: str) -> None:
     """Tell multipathd and udev that a WWID is to have a map.
 

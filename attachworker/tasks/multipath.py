@@ -4,14 +4,33 @@
 
 from collections.abc import Callable
 
+from oslo_log import log as logging
+
 from attachworker import exception
 from attachworker.connectors import base as connectors
 from attachworker.host.multipath import Map
 from attachworker.tasks import attach
 from attachworker.tasks import base
+from attachworker.tasks.run import Run
+
+LOG = logging.getLogger(__name__)
 
 #: Seconds that a map gets until all paths are in it that are connected.
 _JOINING = 3.0
+
+
+def note_listed(run: Run) -> None:
+    """Note what is on multipath's list before devices come: it stays there.
+
+    multipathd itself adds a volume as it makes a map of it, which may be
+    before anybody knows which volume it is.
+    """
+    try:
+        if run.connector.assembler is connectors.Assembler.MULTIPATHD:
+            listed = run.host.multipath.listed(run.deadline)
+            run.holdings.found_listed(listed)
+    except (exception.AttachWorkerError, OSError) as error:
+        LOG.info("%s: no look at multipath's list: %s", run.name, error)
 
 
 class MapMultipath(base.Task):
@@ -71,6 +90,8 @@ class MapMultipath(base.Task):
             found = self._wait(wwn, paths, run.min_paths, run.map_timeout)
         if found is not None:
             attach.check_members(run, found, paths, wwn)
+            if found.wwid != wwn:
+                run.holdings.note_line(found.wwid)
             return found
         unready = self._find(wwn)
         if unready is not None:

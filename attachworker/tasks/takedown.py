@@ -204,6 +204,8 @@ class Takedown:
             left += self.collect(
                 functools.partial(self.disconnect, target), str(target)
             )
+        if not left:
+            self._unlist(self._holdings.listed_for_us())
         return left
 
     def collect(self, act: Callable[[], list[str]], what: str) -> list[str]:
@@ -295,27 +297,39 @@ class Takedown:
         if self.other_attachments and not self._undo:
             self._holdings.hand_over(target, self.other_attachments[0])
             return []
-        disks = self._disks(target)
-        wwids = self._wwids_of_maps(disks)
         claim = base.Claim(target, self._holdings, self._deadline)
+        if self._connector.assembler is not base.Assembler.MULTIPATHD:
+            return self._connector.disconnect(claim, self._may_remove)
+        paths = set(self._connector.paths(target))
+        wwids = self._wwids_of_maps({path.disk for path in paths})
         left = self._connector.disconnect(claim, self._may_remove)
-        if not wwids and beside is None:
-            return left
-        if not disks - self._disks(target):
+        gone = paths.difference(self._connector.paths(target))
+        if not gone:
             return left
         if beside is not None:
             # It may have come meanwhile.
             wwids |= self._wwids_of_maps({beside})
         for wwid in wwids:
             self.remove_unwanted(wwid, beside)
+        # multipathd may have heard of a disk only after it was told to let go
+        # of it, and have made a map, with a line, until the disk was gone.
+        self._unlist(wwids.union(path.wwn for path in gone if path.wwn))
         return left
-
-    def _disks(self, target: base.Target) -> set[str]:
-        return {path.disk for path in self._connector.paths(target)}
 
     def _wwids_of_maps(self, disks: set[str]) -> set[str]:
         maps = map(self._host.multipath.of, disks)
         return {one.wwid for one in maps if one is not None}
+
+    def _unlist(self, wwids: set[str]) -> None:
+        """Take volumes without a map off the list of multipath.
+
+        What was there before us stays.
+        """
+        for wwid in wwids:
+            if self._host.multipath.find(wwid) is not None:
+                continue
+            if not self._holdings.was_listed(wwid):
+                self._host.multipath.forget(wwid, self._deadline)
 
     def remove_unwanted(self, wwid: str, beside: str | None) -> None:
         """Remove a map if its last disk is one that was given away as it is.
@@ -333,7 +347,7 @@ class Takedown:
             if not holders or any(map(self._holdings.has_map, holders)):
                 return
         multipath.remove(now, self._deadline.sooner(_UNWANTED))
-        multipath.forget_unused(wwid, self._deadline)
+        self._unlist({wwid})
 
     def _may_remove(self, path: base.Path) -> tuple[bool, list[str]]:
         """See :data:`attachworker.connectors.base.MayRemove`."""
@@ -383,6 +397,9 @@ class Takedown:
         wwid = map.wwid if map else self._map_wwid
         if wwid is not None:
             left += self._check_map(wwid, ours=map is not None)
+        if not left:
+            wwids = self._holdings.listed_for_us()
+            self._unlist(wwids if wwid is None else {wwid, *wwids})
         left += [
             f'device {path.disk}'
             for path in self._paths()
@@ -402,7 +419,6 @@ class Takedown:
             users = self.users([left.name])[left.name] if self._force else []
             if not multipath.remove(left, self._patience(users)):
                 return [f'map {left.name} ({wwid})']
-        multipath.forget(wwid, self._deadline)
         return []
 
 

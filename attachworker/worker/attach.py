@@ -17,6 +17,7 @@ from attachworker.journal import if_without_secrets
 from attachworker.journal import without_secrets
 from attachworker.tasks import attach as steps
 from attachworker.tasks import encryption
+from attachworker.tasks import multipath
 from attachworker.tasks.run import Run
 from attachworker.worker import engine
 from attachworker.worker import late_paths
@@ -70,6 +71,7 @@ class Attach(Operation):
             record = record.in_place_of(known)
         self._records.put_attachment(record)
         run = self._run_for(request.connection_info.targets, record.wwn)
+        multipath.note_listed(run)
         outcome = self._run_flows(run)
         if outcome.error is not None:
             self._give_up(self.undone(outcome, run), record)

@@ -249,6 +249,68 @@ def test_etc_is_read_only(
     assert bed.snapshot() == before
 
 
+@pytest.fixture
+def list_wwid(bed: beds.Bed) -> Iterator[Callable[[str], None]]:
+    """Adds a WWID to multipath's list, as its administrator may."""
+    added: list[str] = []
+
+    def add(wwid: str) -> None:
+        bed.verbs.multipath.remember(wwid)
+        added.append(wwid)
+
+    yield add
+    for wwid in added:
+        bed.verbs.multipath.forget(wwid)
+
+
+@pytest.mark.parametrize('multipath', [False, True], ids=['disk', 'map'])
+@pytest.mark.parametrize('find_multipaths', [None, 'on', 'off'])
+def test_a_line_of_the_administrators_stays(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    multipathd: Callable[..., None],
+    list_wwid: Callable[[str], None],
+    find_multipaths: str | None,
+    multipath: bool,
+) -> None:
+    # Given a volume that multipathd is to make a map of, whoever attaches it
+    multipathd(find_multipaths)
+    volume = bed.create_volume(portals=2)
+    list_wwid(f'3{volume.wwn}')
+    before = bed.snapshot()
+    # When it is attached twice, and one attach of it fails
+    for name in ('one', 'two'):
+        steps.attached(worker, volume, attachment_id=name, multipath=multipath)
+    failed = worker.attach(volume, 'three', expected_wwn='naa.6' + '0' * 31)
+    assert failed.error.code == 'identity_mismatch', failed.as_dict()
+    # Then the line is there still after the last detach
+    for name in ('one', 'two'):
+        steps.detached(worker, name)
+    assert bed.snapshot() == before
+    # And after an attach of it alone that fails
+    failed = worker.attach(volume, 'four', expected_wwn='naa.6' + '0' * 31)
+    assert failed.error.code == 'identity_mismatch', failed.as_dict()
+    assert bed.snapshot() == before
+
+
+def test_a_line_of_the_administrators_in_another_spelling_stays(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    multipathd: Callable[..., None],
+    list_wwid: Callable[[str], None],
+) -> None:
+    # Given a multipathd that knows volumes by another property
+    multipathd(None, uid_attribute='ID_WWN')
+    volume = bed.create_volume()
+    wwid = f'0x{volume.wwn[:16]}'
+    list_wwid(wwid)
+    before = bed.snapshot()
+    # When a volume with a line is attached and detached, then the line stays
+    attached(worker, volume, wwid=wwid)
+    steps.detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
 def test_map_that_nobody_asked_for_goes_with_its_path(
     bed: beds.Bed,
     worker: harness.Harness,

@@ -306,6 +306,10 @@ class Multipath(_Group):
             queue=queue,
         )
 
+    def listed(self) -> list[str]:
+        found: list[str] = self._call('multipath.listed')
+        return found
+
     def remember(self, wwid: str) -> None:
         self._call('multipath.remember', wwid=wwid)
 

@@ -170,6 +170,10 @@ class Multipathd:
             # restored is what is configured, which may be no queueing
             self._maps.set_queueing(found, queue and self._queueing)
 
+    def listed(self) -> list[str]:
+        with self._lock:
+            return [line.strip('/') for line in self._remembered()]
+
     def remember(self, wwid: str) -> None:
         with self._lock:
             self._check_writable()

@@ -122,6 +122,8 @@ class MultipathVerbs(Protocol):
 
     def set_queueing(self, map_name: str, queue: bool) -> None: ...
 
+    def listed(self) -> list[str]: ...
+
     def remember(self, wwid: str) -> None: ...
 
     def forget(self, wwid: str) -> None: ...
@@ -233,6 +235,7 @@ READ_ONLY = frozenset(
         'processes.users',
         'processes.mounts_of_host',
         'multipath.running',
+        'multipath.listed',
         'multipath.paths',
         'multipath.map_paths',
     )

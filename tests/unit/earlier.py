@@ -117,6 +117,14 @@ class Earlier:
         assert host.scsi.wait_for_disk(session.directory, target.lun, deadline)
         host.close()
 
+    def identifies(self, volume: contract.Volume, request: Any) -> None:
+        """As far as an attach knows which volume it is about."""
+        holdings = Holdings(
+            self._database, request.attachment_id, self._boot_id
+        )
+        holdings.found_listed(frozenset())
+        holdings.identify(f'3{volume.wwn}')
+
     def rescans(self, volume: contract.Volume) -> None:
         """As far as an extend does before its end."""
         host = self._bed.host()

@@ -9,6 +9,9 @@ import pathlib
 import pytest
 
 from tests.simulator import bed as beds
+from tests.unit.earlier import Earlier
+from tests.unit.earlier import ended
+from tests.unit.earlier import request
 from tests.unit.earlier import worker
 
 
@@ -101,6 +104,29 @@ def test_a_detach_after_a_reboot_has_nothing_to_do(
     bed.restart_host()
     with worker(bed, state) as running:
         assert running.detach(volume.name).status == 'detached'
+        assert running.attachments() == []
+        assert bed.snapshot() == before
+
+
+def test_a_power_cut_during_an_attach_leaves_no_line_of_multipath(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given an attach that was cut short when it had told multipathd of the
+    # volume, in a file that outlives the boot
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    given = request(volume)
+    earlier.accepts('attach', given, seconds=0)
+    earlier.begins(volume, given)
+    earlier.identifies(volume, given)
+    earlier.dies()
+    bed.restart_host()
+    bed.verbs.multipath.remember(f'3{volume.wwn}')
+    # When the next worker finds that it is too late to go on
+    with worker(bed, state) as running:
+        assert ended(running, 'request').status == 'failed'
+        # Then nothing is left
         assert running.attachments() == []
         assert bed.snapshot() == before
 

@@ -399,7 +399,4 @@ class ISCSIConnector(base.Connector):
     def _remove(self, path: base.Path, deadline: deadlines.Deadline) -> bool:
         if path.disk:
             self._host.multipath.release(path.disk, path.wwn, deadline)
-        gone = self._host.scsi.remove(path.address, self._for_device(deadline))
-        if path.wwn is not None:
-            self._host.multipath.forget_unused(path.wwn, deadline)
-        return gone
+        return self._host.scsi.remove(path.address, self._for_device(deadline))

@@ -77,6 +77,7 @@ def old_journal(directory: pathlib.Path, version: int) -> sqlite3.Connection:
     """An empty journal as an earlier version has made it."""
     directory.mkdir()
     made = sqlite3.connect(directory / 'journal.sqlite')
+    made.create_function('normal_form', 1, objects.normalise_wwn)
     made.executescript(database.SCHEMA)
     for before in range(1, version):
         made.executescript(database.UPGRADES[before])

@@ -191,6 +191,71 @@ def test_a_login_of_an_earlier_worker_may_come_yet(database: Database) -> None:
     assert recovering.owns_link(ONE, 4)
 
 
+@pytest.mark.parametrize(
+    ('before_a', 'before_b', 'found'),
+    [
+        (True, True, True),
+        (False, False, False),
+        # the line came with a device of the other one
+        (False, True, False),
+        (True, False, False),
+    ],
+)
+def test_a_line_of_multipath_is_ours_unless_all_have_found_it(
+    pair: tuple[Holdings, Holdings],
+    database: Database,
+    before_a: bool,
+    before_b: bool,
+    found: bool,
+) -> None:
+    befores = before_a, before_b
+    for one, before in zip(pair, befores, strict=True):
+        one.found_listed(frozenset([WWN] if before else []))
+    for one in pair:
+        one.identify(WWN)
+    later = Holdings(database, 'a', 'boot')
+    assert later.was_listed(WWN) is found
+    assert later.listed_for_us() == (set() if found else {WWN})
+    # And it is forgotten with the last attachment of the volume
+    records = Records(database)
+    records.forget_attachment('b')
+    assert later.was_listed(WWN) is found
+    records.forget_attachment('a')
+    assert not later.was_listed(WWN)
+
+
+def test_a_line_of_another_attachment_was_not_there_before(
+    pair: tuple[Holdings, Holdings], database: Database
+) -> None:
+    # Given an attachment that comes while the line of another one is there
+    one, other = pair
+    one.found_listed(frozenset())
+    one.identify(WWN)
+    other.found_listed(frozenset([WWN]))
+    # When the other one has gone before it is known that it is one volume
+    Records(database).forget_attachment('a')
+    other.identify(WWN)
+    # Then the line is ours all the same
+    assert other.listed_for_us() == {WWN}
+
+
+def test_lines_of_attachments_of_version_7_are_ours(
+    directory: pathlib.Path,
+) -> None:
+    old = rows.old_journal(directory, 7)
+    old.execute(
+        'INSERT INTO attachments (attachment_id, connection_key, connection,'
+        ' wwn, volume, state, last_request, boot_id, created_at, updated_at)'
+        " VALUES ('a', '', '{}', ?, ?, 'attached', '', 'boot', '', '')",
+        (WWN, WWN[1:]),
+    )
+    old.commit()
+    old.close()
+    database = Database(directory)
+    assert Holdings(database, 'a', 'boot').listed_for_us() == {WWN}
+    database.close()
+
+
 def test_a_journal_of_version_5_is_read(directory: pathlib.Path) -> None:
     # Given claims and sessions of the version before
     old = rows.old_journal(directory, 5)

@@ -186,11 +186,13 @@ def test_a_map_that_is_gone(daemon: Daemon) -> None:
 
 
 def test_remember_and_forget(wwids: pathlib.Path) -> None:
+    assert multipath.listed() == []
     multipath.forget(WWID)
     multipath.remember(WWID)
     multipath.remember(OTHER)
     multipath.remember(WWID)
     assert wwids.read_text() == f'/{WWID}/\n/{OTHER}/\n'
+    assert multipath.listed() == [WWID, OTHER]
     multipath.forget(WWID)
     multipath.forget(WWID)
     assert wwids.read_text() == f'/{OTHER}/\n'
@@ -200,6 +202,7 @@ def test_the_rest_of_the_list_is_left_alone(wwids: pathlib.Path) -> None:
     text = f'# Multipath wwids\n# /{WWID}/\n/{OTHER}/'
     wwids.parent.mkdir()
     wwids.write_text(text)
+    assert multipath.listed() == [OTHER]
     multipath.remember(WWID)
     multipath.forget(WWID)
     assert wwids.read_text() == text + '\n'
