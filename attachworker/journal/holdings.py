@@ -151,6 +151,14 @@ class Holdings:
             )
             self._note_line(connection, identity)
 
+    def identity(self) -> str | None:
+        """Which volume this attachment is about, in normal form, if known."""
+        rows = self._journal.rows(
+            'SELECT volume FROM attachments WHERE attachment_id = ?',
+            self._attachment_id,
+        )
+        return rows[0]['volume'] if rows else None
+
     def found_listed(self, wwids: frozenset[str]) -> None:
         """What is on multipath's list before this attachment brings devices.
 

@@ -151,8 +151,8 @@ class Cleanup:
         try:
             run = self._run(known, known.info(), cut_short)
             with run.held:
-                if known.wwn is not None:
-                    run.lock_volume(known.wwn)
+                if run.expected_wwn is not None:
+                    run.lock_volume(run.expected_wwn)
                 left = self._takedown(run).everything()
                 # Under the lock: until then another attachment of the volume
                 # may leave its paths to this one.
@@ -175,8 +175,8 @@ class Cleanup:
         assert device is not None  # by its state
         run = self._run(known, info)
         with run.held:
-            if known.wwn is not None:
-                run.lock_volume(known.wwn)
+            if run.expected_wwn is not None:
+                run.lock_volume(run.expected_wwn)
             if device.multipath_id is not None:
                 self._find_late_paths(run, device, device.multipath_id)
             self._records.put_attachment(known.with_device(device))
@@ -220,13 +220,12 @@ class Cleanup:
         info: objects.ConnectionInfo,
         cut_short: bool = False,
     ) -> Run:
-        return self._make_run(
-            known.attachment_id,
-            info,
-            cut_short=cut_short,
-            targets=[],
-            expected_wwn=known.wwn,
+        run = self._make_run(
+            known.attachment_id, info, cut_short=cut_short, targets=[]
         )
+        # An attach that has failed may have learned which volume it is.
+        run.expected_wwn = known.wwn or run.holdings.identity()
+        return run
 
     @staticmethod
     def _takedown(run: Run) -> Takedown:
