@@ -33,6 +33,7 @@ class Actor:
     :ivar told: its device, of the last answer
     :ivar guest: a descriptor of the device, while a guest has it open
     :ivar opened: what the guest has opened
+    :ivar forces: whether a forced detach of it goes on
     :ivar request: the id of what was asked for last
     :ivar cancelled: those that a cancel was sent for
     """
@@ -49,6 +50,7 @@ class Actor:
     running: bool = False
     cancelled: set[str] = dataclasses.field(default_factory=set)
     was_open: bool = False
+    forces: bool = False
 
 
 class Checks:

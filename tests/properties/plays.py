@@ -230,26 +230,36 @@ class Play:
         force = what == 'force'
         with self._lock:
             path, actor.path = actor.path, None
-            if force:
-                actor.opened = None
+            actor.forces = force
+            if any(other.forces for other in self.actors):
+                # What guests have open of what they do not hold may go.
+                for other in self._without_device():
+                    other.opened = None
         result = self._ask(
             actor, 'detach', {'attachment_id': actor.name, 'force': force}
         )
+        actor.forces = False
         if result['status'] == 'detached':
             actor.told = None
             return
         code = result['error']['code']
-        if code == 'in_use' and any(
+        open_somewhere = any(
             other.was_open or other.guest is not None for other in self.actors
-        ):
+        )
+        if code == 'in_use' and open_somewhere:
             with self._lock:
                 actor.path = path
             return
-        if code == 'host_tool_failed' and force and actor.guest is not None:
+        if code == 'host_tool_failed' and force and open_somewhere:
             # An open map cannot be taken away, and is not said to be gone.
-            self._close(actor)
+            for other in self._without_device():
+                self._close(other)
+                other.was_open = False
             return self._detach(actor, what)
         _fail(f'detach {code}', f'{actor.letter}: {result["error"]}')
+
+    def _without_device(self) -> list[checks.Actor]:
+        return [other for other in self.actors if other.path is None]
 
     def _foreign(self, actor: checks.Actor, what: str) -> None:
         """Whatever it answers: nobody's device may suffer."""
