@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speak to multipathd, and keep its list of wanted WWIDs."""
 
+from collections.abc import Iterator
 import contextlib
 import errno
 import fcntl
@@ -11,6 +12,7 @@ import pathlib
 import re
 import socket
 import struct
+import threading
 from typing import IO
 
 from attachworker import privileged
@@ -29,6 +31,9 @@ _map = names.rule(r'dm-\d{1,9}', 'the kernel name of a map')
 _wwid = names.rule(r'[0-9A-Za-z][0-9A-Za-z._:+-]{0,127}', 'a WWID')
 
 WWIDS = pathlib.Path('/etc/multipath/wwids')
+#: The lock that multipath-tools take belongs to a process, and goes as soon
+#: as one of its threads closes the file.
+_wwids_lock = threading.Lock()
 
 
 def _ask(command: str) -> str:
@@ -222,18 +227,14 @@ def set_queueing(map_name: str, queue: bool) -> None:
 def listed() -> list[str]:
     """The WWIDs that are to have a map."""
     try:
-        file = _locked(os.O_RDWR)
+        with _locked(os.O_RDWR) as file:
+            text = file.read()
     except FileNotFoundError:
         return []
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        return _wwids_of(WWIDS.read_text(encoding='utf-8'))
-    with file:
-        return _wwids_of(file.read())
-
-
-def _wwids_of(text: str) -> list[str]:
+        text = WWIDS.read_text(encoding='utf-8')
     return re.findall(r'^/(.+)/$', text, re.MULTILINE)
 
 
@@ -260,29 +261,34 @@ def forget(wwid: str) -> None:
     """
     line = _line(wwid)
     try:
-        file = _locked(os.O_RDWR)
+        with _locked(os.O_RDWR) as file:
+            lines = file.read().splitlines(keepends=True)
+            kept = ''.join(one for one in lines if one.rstrip('\n') != line)
+            # In place: multipathd locks the file, not its name.
+            file.seek(0)
+            file.write(kept)
+            file.truncate()
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:
-        if error.errno == errno.EROFS:
-            return
-        raise
-    with file:
-        lines = file.read().splitlines(keepends=True)
-        kept = ''.join(one for one in lines if one.rstrip('\n') != line)
-        # In place: multipathd locks the file, not its name.
-        file.seek(0)
-        file.write(kept)
-        file.truncate()
+        if error.errno != errno.EROFS:
+            raise
 
 
 def _line(wwid: str) -> str:
     return f'/{_wwid(wwid)}/'
 
 
-def _locked(flags: int) -> IO[str]:
+@contextlib.contextmanager
+def _locked(flags: int) -> Iterator[IO[str]]:
     """The file of WWIDs, under the lock that multipath-tools take."""
-    descriptor = os.open(WWIDS, flags | os.O_CLOEXEC, 0o600)
-    file = open(descriptor, 'r+', encoding='utf-8')
-    fcntl.lockf(file, fcntl.LOCK_EX)
-    return file
+    with (
+        _wwids_lock,
+        open(
+            os.open(WWIDS, flags | os.O_CLOEXEC, 0o600),
+            'r+',
+            encoding='utf-8',
+        ) as file,
+    ):
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield file

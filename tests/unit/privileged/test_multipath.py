@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import concurrent.futures
 import pathlib
 import socket
 import struct
@@ -196,6 +197,25 @@ def test_remember_and_forget(wwids: pathlib.Path) -> None:
     multipath.forget(WWID)
     multipath.forget(WWID)
     assert wwids.read_text() == f'/{OTHER}/\n'
+
+
+def test_several_at_the_same_time_lose_no_line(wwids: pathlib.Path) -> None:
+    multipath.remember(WWID)
+    mine = [[f'{WWID}{one}{number}' for number in range(40)] for one in 'abcd']
+
+    def come_and_go(lines: list[str]) -> None:
+        for line in lines:
+            multipath.remember(line)
+            multipath.forget(f'{line}0')
+        for line in lines[1:]:
+            multipath.forget(line)
+
+    with concurrent.futures.ThreadPoolExecutor(len(mine)) as pool:
+        list(pool.map(come_and_go, mine))
+    assert sorted(multipath.listed()) == sorted(
+        [WWID, *(lines[0] for lines in mine)]
+    )
+    assert '\0' not in wwids.read_text()
 
 
 def test_the_rest_of_the_list_is_left_alone(wwids: pathlib.Path) -> None:
