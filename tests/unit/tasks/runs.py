@@ -262,9 +262,6 @@ class FakeMultipath:
     def find(self, wwid: str) -> multipath.Map | None:
         return self.map if self.map and self.map.wwid == wwid else None
 
-    def forget_unused(self, wwid: str, deadline: Any) -> None:
-        pass
-
     def remember(self, wwid: str, deadline: Any) -> None:
         self.remembered.append(wwid)
 
@@ -337,6 +334,15 @@ class FakeHoldings:
 
     def identify(self, identity: str) -> None:
         self.identity = identity
+
+    def note_line(self, wwid: str) -> None:
+        pass
+
+    def was_listed(self, wwid: str) -> bool:
+        return False
+
+    def listed_for_us(self) -> set[str]:
+        return set()
 
     def volume_holders(self, identity: str | None, like: Any) -> list[str]:
         return self.other_attachments
