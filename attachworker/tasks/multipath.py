@@ -183,6 +183,7 @@ class MapMultipath(base.Task):
                 reason=f'{paths[0].disk} does not become a path of '
                 f'{found.name}, as which another attachment has the volume'
             )
+        attach.check_members(run, joined, paths, wwn)
         return joined
 
     def _remove_unwanted(self, wwn: str) -> None:

@@ -142,6 +142,9 @@ class FakeConnector:
     def cannot_assemble(self) -> str | None:
         return self.no_assembly
 
+    def puts_together(self) -> bool:
+        return False
+
     def current(self, path: base.Path) -> base.Path | None:
         found = self.connected.get(path.target)
         return self.renamed.get(path.disk, found)
@@ -315,12 +318,14 @@ class FakeHoldings:
     """Targets in ``others`` are used by other attachments.
 
     :ivar other_attachments: other attachments of the volume
+    :ivar others_have_map: whether these were given a map
     :ivar found: targets whose device was there before
     """
 
     def __init__(self) -> None:
         self.others: set[base.Target] = set()
         self.other_attachments: list[str] = []
+        self.others_have_map = False
         self.found: set[base.Target] = set()
         self.released: list[base.Target] = []
         self.handed_over: list[tuple[base.Target, str]] = []
@@ -348,7 +353,7 @@ class FakeHoldings:
         return self.other_attachments
 
     def has_map(self, attachment_id: str) -> bool | None:
-        return False
+        return self.others_have_map
 
     def local_holders(self, identity: str | None, like: Any) -> list[str]:
         return []

@@ -147,10 +147,13 @@ def test_a_map_with_a_stranger_s_path() -> None:
     assert connector.connected == {}
 
 
-@pytest.mark.parametrize('wanted', [False, True], ids=['raw', 'map'])
-def test_a_disk_below_the_live_map_of_another_volume(wanted: bool) -> None:
+@pytest.mark.parametrize('how', ['raw', 'map', 'raw, beside a map'])
+def test_a_disk_below_the_live_map_of_another_volume(how: str) -> None:
     # Given a LUN that was given to another volume below a map
-    run = runs.make(runs.ONE, runs.TWO, multipath=wanted)
+    run = runs.make(runs.ONE, runs.TWO, multipath=how == 'map')
+    if how == 'raw, beside a map':
+        run.holdings.other_attachments = ['another']
+        run.holdings.others_have_map = True
     wwid = '36001405' + 25 * 'f'
     run.host.multipath.map = multipath.Map('dm-0', wwid, ('sd1', 'sd2'))
     run.host.multipath.makes = False
