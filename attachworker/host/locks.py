@@ -230,18 +230,19 @@ class FileLocks:
 def _opened(path: str) -> int:
     """Open a lock file; a new one belongs to the owner of its directory.
 
-    Otherwise a service that runs as somebody else could not use its own.
+    Otherwise a service that runs as somebody else could not use its own. That
+    user could put a link there: root would give him what it leads to.
     """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        new = not os.path.exists(path)
-        descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o660
-        )
-        if new:
-            owner = os.stat(os.path.dirname(path))
-            user = owner.st_uid if os.geteuid() == 0 else -1
-            with contextlib.suppress(PermissionError):
-                os.fchown(descriptor, user, owner.st_gid)
+        try:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o660)
+        except FileExistsError:
+            return os.open(path, flags)
+        owner = os.stat(os.path.dirname(path))
+        user = owner.st_uid if os.geteuid() == 0 else -1
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, user, owner.st_gid)
     except OSError as error:
         raise exception.HostToolFailed(
             what=f'Lock file {path}', reason=error.strerror or str(error)

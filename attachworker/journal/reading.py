@@ -63,9 +63,15 @@ def _class_in(text: str) -> type[objects.AttachWorkerObject] | None:
 
 @contextlib.contextmanager
 def legible(what: str) -> Iterator[None]:
-    """:raises RecordUnreadable: in place of whatever the body raises"""
+    """What the body reads makes sense.
+
+    :raises RecordUnreadable: in place of whatever the body raises
+    :raises JournalUnavailable: nobody knows: it could not be read
+    """
     try:
         yield
+    except exception.JournalUnavailable:
+        raise
     except Exception as error:
         raise exception.RecordUnreadable(
             what=what, reason=type(error).__name__

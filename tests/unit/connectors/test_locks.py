@@ -234,3 +234,19 @@ def test_a_new_lock_file_is_for_the_owner_of_its_directory(
         tmp_path.stat().st_gid,
     )
     assert made.st_mode & 0o777 & ~0o660 == 0
+
+
+@pytest.mark.parametrize('there', [False, True])
+def test_a_link_in_place_of_the_lock_file_is_not_followed(
+    tmp_path: pathlib.Path, there: bool
+) -> None:
+    """Its directory belongs to another user than a worker that is root."""
+    elsewhere = tmp_path / 'elsewhere'
+    if there:
+        elsewhere.write_text('what it is')
+    (tmp_path / 'lock').symlink_to(elsewhere)
+    files = locks.FileLocks('lock', [str(tmp_path)])
+    with pytest.raises(exception.HostToolFailed, match='lock'):
+        with files.hold(soon()):
+            pytest.fail('a link was followed')
+    assert elsewhere.exists() is there

@@ -13,6 +13,7 @@ from attachworker import exception
 from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Records
+from attachworker.journal import reading
 from tests.unit.journal import rows
 
 
@@ -282,3 +283,10 @@ def test_result_and_cancel_at_once(records: Records) -> None:
                 threads.submit(records.finish, name, {}, None, None),
             ]
         assert sum(one.result() for one in won) == 1
+
+
+def test_what_could_not_be_read_is_not_illegible() -> None:
+    """A detach that an earlier worker began would be given up for good."""
+    passing = exception.JournalUnavailable(path='journal', reason='EIO')
+    with pytest.raises(exception.JournalUnavailable), reading.legible('a'):
+        raise passing
