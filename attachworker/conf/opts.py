@@ -89,6 +89,17 @@ _WORKER = [
         'back what the kernel holds. After that it goes on without.',
     ),
     cfg.IntOpt(
+        'encryption_memory',
+        default=2048,
+        min=128,
+        max=1 << 20,
+        help='MiB of memory that all runs of cryptsetup which derive a key '
+        'may have together. What a volume takes is in its header: 1024 unless '
+        'whoever has formatted it said otherwise. Others wait, also where '
+        'the host has less available; a volume that takes more than this is '
+        'refused.',
+    ),
+    cfg.IntOpt(
         'stop_timeout',
         default=60,
         min=1,

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mappings of dm-crypt that are ours, from sysfs."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -10,11 +11,18 @@ from attachworker import deadline as deadlines
 from attachworker.host import block
 from attachworker.host import known
 from attachworker.host import machine
+from attachworker.host import memory
 from attachworker.host import sysfs
 
 _PREFIX = 'attachworker-'
+#: What cryptsetup calls the lower device of a mapping with integrity ends so.
+LOWER = '_dif'
 _UUID = 'CRYPT-'
 _LUKS2 = 'CRYPT-LUKS2-'
+#: What cryptsetup has beside what the header asks for; bytes.
+_OWN = 32 << 20
+#: That a header which is made here asks for at most, as cryptsetup's own.
+_FORMAT = 1 << 30
 
 
 def name_of(attachment_id: str) -> str:
@@ -34,12 +42,14 @@ class Mapping:
     :ivar device: kernel name, for example ``dm-1``
     :ivar disks: what is below it, by kernel name; none: it was not finished
     :ivar luks2: whether that is its format
+    :ivar integrity: whether it is a pair: dm-crypt above dm-integrity
     """
 
     name: str
     device: str
     disks: tuple[str, ...]
     luks2: bool
+    integrity: bool = False
 
     @property
     def path(self) -> str:
@@ -65,37 +75,48 @@ class Encryption(machine.View):
             'dm-',
             lambda name: sysfs.read_dm(self._block(name), 'name') or None,
         )
+        #: For all runs of cryptsetup that derive a key.
+        self.memory = memory.Memory(
+            self._root, lambda name: bool(host.verbs.unfinished(name))
+        )
 
     def mappings(self) -> list[Mapping]:
         """All mappings of ours, whichever worker made them."""
-        found = [
-            self._mapping(device)
-            for device, name in sorted(self._names.all().items())
+        names = {
+            name.removesuffix(LOWER)
+            for name in self._names.all().values()
             if name.startswith(_PREFIX)
-        ]
+        }
+        found = map(self.find, sorted(names))
         return [one for one in found if one is not None]
 
     def find(self, name: str) -> Mapping | None:
-        for device, known_as in self._names.all().items():
-            if known_as == name:
-                found = self._mapping(device)
-                if found is not None and found.name == name:
-                    return found
+        """The mapping of a name, also one of which only the lower half is."""
+        devices = self._names.all().items()
+        for wanted in (name, f'{name}{LOWER}'):
+            for device, known_as in devices:
+                if known_as == wanted:
+                    found = self._mapping(device, wanted)
+                    if found is not None:
+                        return found
         return None
 
-    def is_luks(
+    def read_header(
         self,
         device: block.Device,
         provider: str,
         deadline: deadlines.Deadline,
-    ) -> bool:
-        """Whether a device has a header of this format.
+    ) -> int | None:
+        """Bytes of memory that a header asks for to be opened.
 
-        :raises OSError: it cannot be read, or its name is another device's
+        :returns: None if the device has none of this format
+        :raises OSError: it cannot be read, its name is another device's, or
+            the header asks for too much
         """
-        return bool(
-            self._call('encryption.is_luks', deadline, *device, provider)
+        found: int | None = self._call(
+            'encryption.read_header', deadline, *device, provider
         )
+        return found
 
     def format(
         self,
@@ -110,7 +131,11 @@ class Encryption(machine.View):
         :raises OSError: it cannot be formatted, or its name is another
             device's
         """
-        self._call('encryption.format', deadline, *device, provider, key)
+        most = min(_FORMAT, self.memory.limit - _OWN)
+        with self._memory_for(device.name, most, deadline):
+            self._call(
+                'encryption.format', deadline, *device, provider, key, most
+            )
 
     def open(
         self,
@@ -119,23 +144,28 @@ class Encryption(machine.View):
         provider: str,
         key: str,
         read_only: bool,
+        asked: int,
         deadline: deadlines.Deadline,
     ) -> Mapping:
         """Make a mapping.
 
+        :param asked: bytes of memory, as :meth:`read_header` tells
         :raises OSError: EACCES: it is the wrong key; ESTALE: the name of the
-            device is another one's; others: it failed
+            device is another one's; ENOMEM: there is too little memory;
+            others: it failed
         """
-        self._call(
-            'encryption.open',
-            deadline,
-            *device,
-            name,
-            provider,
-            key,
-            read_only,
-            about=name,
-        )
+        with self._memory_for(name, asked, deadline):
+            self._call(
+                'encryption.open',
+                deadline,
+                *device,
+                name,
+                provider,
+                key,
+                read_only,
+                asked,
+                about=name,
+            )
         found = self.find(name)
         if found is None or not sysfs.exists(self._root / found.path[1:]):
             raise OSError(errno.ENODEV, f'udev has not made {path_of(name)}')
@@ -160,13 +190,19 @@ class Encryption(machine.View):
         return [f'mapping {name}{reason}'] if self.find(name) else []
 
     def resize(
-        self, name: str, key: str | None, deadline: deadlines.Deadline
+        self,
+        name: str,
+        key: str | None,
+        asked: int,
+        deadline: deadlines.Deadline,
     ) -> None:
         """Give a mapping the size of what is below it.
 
+        :param asked: bytes of memory, as :meth:`read_header` tells
         :raises OSError: it keeps the old one
         """
-        self._call('encryption.resize', deadline, name, key)
+        with self._memory_for(name, asked, deadline):
+            self._call('encryption.resize', deadline, name, key, asked)
 
     def offset(self, name: str, deadline: deadlines.Deadline) -> int:
         """Where on the device below it its data begins; bytes.
@@ -175,11 +211,26 @@ class Encryption(machine.View):
         """
         return int(self._call('encryption.offset', deadline, name))
 
-    def _mapping(self, device: str) -> Mapping | None:
+    def _memory_for(
+        self, name: str, asked: int, deadline: deadlines.Deadline
+    ) -> contextlib.AbstractContextManager[None]:
+        return self.memory.held(name, _OWN + asked, deadline)
+
+    def _mapping(self, device: str, known_as: str) -> Mapping | None:
         directory = self._block(device)
         uuid = sysfs.read_dm(directory, 'uuid') or ''
         name = sysfs.read_dm(directory, 'name') or ''
-        if not uuid.startswith(_UUID) or not name.startswith(_PREFIX):
+        if not uuid.startswith(_UUID) or name != known_as:
             return None
+        if name.endswith(LOWER):
+            return Mapping(name.removesuffix(LOWER), device, (), True, True)
         disks = tuple(sysfs.names(directory / 'slaves'))
-        return Mapping(name, device, disks, uuid.startswith(_LUKS2))
+        lower = [
+            one
+            for one in disks
+            if sysfs.read_dm(self._block(one), 'name') == f'{name}{LOWER}'
+        ]
+        for one in lower:
+            disks = tuple(sysfs.names(self._block(one) / 'slaves'))
+        luks2 = uuid.startswith(_LUKS2)
+        return Mapping(name, device, disks, luks2, bool(lower))

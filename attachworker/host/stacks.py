@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import functools
 import pathlib
 
+from attachworker.host import encryption
 from attachworker.host import multipath
 from attachworker.host import sysfs
 
@@ -152,7 +153,8 @@ class Stack:
 
     def _is_part(self, holder: str) -> bool:
         directory = self._sysfs(holder)
-        if self._mapping and self._alias(holder) == self._mapping:
+        pair = (self._mapping, f'{self._mapping}{encryption.LOWER}')
+        if self._mapping and self._alias(holder) in pair:
             return True
         return multipath.is_part(sysfs.read_dm(directory, 'uuid') or '')
 

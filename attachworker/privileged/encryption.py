@@ -17,11 +17,30 @@ from attachworker.privileged import tools
 _name = names.rule(
     r'attachworker-[0-9a-f]{32}', 'the name of a mapping of attachworker'
 )
+#: What cryptsetup calls the device below a mapping with integrity ends so.
+LOWER = '_dif'
 _TYPES = {'luks': 'luks1', 'luks2': 'luks2', 'plain': 'plain'}
 _OFFSET = re.compile(r'offset:\s+(\d+)')
 _SECTOR = 512
-#: What must be zero before a device is formatted; bytes.
-_HEAD = 2 * 1024 * 1024
+#: What must be zero before a device is formatted: cryptsetup overwrites all
+#: of this, the area of a LUKS 2 header and of its keyslots; bytes.
+_HEAD = 16 << 20
+#: Of which so much is read at a time.
+_CHUNK = 1 << 20
+#: Address space that cryptsetup has beyond what a header asks for: libraries,
+#: and the stacks and heaps of four threads; bytes.
+_OWN_MEMORY = 512 << 20
+#: What a header may ask for, over all its keyslots. The defaults of cryptsetup
+#: take two seconds; these take minutes: iterations of PBKDF2, and bytes that
+#: Argon2 writes, its memory once a pass.
+_ITERATIONS = 200_000_000
+_WRITTEN = 256 << 30
+#: How ``luksDump`` prints what a header asks for, either version of it.
+#: Whatever else is in the header can add such lines, and take none away.
+_ASKED = re.compile(
+    r'^\s*(?:MK )?(iterations|time cost|memory):\s*(-?\d+)\s*$',
+    re.IGNORECASE | re.MULTILINE,
+)
 #: To unlock takes seconds by design, and many at once take turns.
 _TIMEOUT = 300.0
 #: It asks nobody, and reads the key from its standard input.
@@ -43,17 +62,33 @@ _PLAIN = (
 
 
 def _run(
-    *command: str, key: str | None = None, fine: tuple[int, ...] = (0,)
+    *command: str,
+    key: str | None = None,
+    fine: tuple[int, ...] = (0,),
+    memory: int = 0,
 ) -> tuple[int, str]:
     """Exit code and output of a command.
 
     :param key: goes through its standard input, and nowhere else
+    :param memory: bytes that it may have beyond those for itself
     :raises FileNotFoundError: it is not installed
-    :raises OSError: it failed
+    :raises OSError: it failed; ENOMEM: it wanted more memory, or the kernel
+        has killed it
     """
-    code, output, errors = tools.run(*command, timeout=_TIMEOUT, key=key or '')
+    code, output, errors = tools.run(
+        *command,
+        timeout=_TIMEOUT,
+        key=key or '',
+        address_space=_OWN_MEMORY + memory,
+    )
     if code in fine:
         return code, output
+    if code < 0:
+        raise OSError(
+            errno.ENOMEM,
+            f'{command[0]} was ended by signal {-code}; the kernel does that '
+            'where memory runs out, and dmesg tells',
+        )
     raise OSError(
         _ERRORS.get(code, errno.EIO),
         errors.rpartition('\n')[2] or f'{command[0]}: {code}',
@@ -61,9 +96,13 @@ def _run(
 
 
 def _cryptsetup(
-    act: str, *how: str, key: str | None = None, fine: tuple[int, ...] = (0,)
+    act: str,
+    *how: str,
+    key: str | None = None,
+    fine: tuple[int, ...] = (0,),
+    memory: int = 0,
 ) -> tuple[int, str]:
-    return _run('cryptsetup', act, *how, key=key, fine=fine)
+    return _run('cryptsetup', act, *how, key=key, fine=fine, memory=memory)
 
 
 def _type(provider: str, known: tuple[str, ...] = tuple(_TYPES)) -> str:
@@ -80,32 +119,59 @@ def _held(device: str, instance: int) -> Iterator[str]:
 
 
 @privileged.default.entrypoint
-def is_luks(device: str, instance: int, provider: str) -> bool:
-    """Whether a device has a header of this format.
+def read_header(device: str, instance: int, provider: str) -> int | None:
+    """Bytes of memory that the header of a device asks for to be opened.
 
     :param instance: see :func:`attachworker.privileged.block.opened`
     :param provider: luks or luks2
-    :raises OSError: it cannot be read, or is another device by now
+    :returns: None if it has no header of this format
+    :raises OSError: it cannot be read, or is another device by now; E2BIG:
+        the header asks for more work than any key is worth
     """
     kind = _type(provider, ('luks', 'luks2'))
     with _held(device, instance) as node:
-        code, _ = _cryptsetup('isLuks', '--type', kind, node, fine=(0, 1))
-    return code == 0
+        code, text = _cryptsetup('luksDump', '--type', kind, node, fine=(0, 1))
+    return _memory_asked_for(text) if code == 0 else None
+
+
+def _memory_asked_for(dump: str) -> int:
+    asked: dict[str, list[int]] = {'iterations': [], 'time cost': []}
+    asked['memory'] = [0]
+    for name, number in _ASKED.findall(dump):
+        asked[name.lower()].append(int(number))
+    memory = max(asked['memory']) * 1024
+    for what, number, most in (
+        ('iterations of PBKDF2', sum(asked['iterations']), _ITERATIONS),
+        ('bytes of Argon2', sum(asked['time cost']) * memory, _WRITTEN),
+    ):
+        if number > most:
+            raise OSError(
+                errno.E2BIG,
+                f'its header asks for {number} {what}, and {most} are allowed',
+            )
+    if min(number for found in asked.values() for number in [0, *found]) < 0:
+        raise OSError(errno.EPROTO, 'its header has a number below zero')
+    return memory
 
 
 @privileged.default.entrypoint
-def format(device: str, instance: int, provider: str, key: str) -> None:
+def format(
+    device: str, instance: int, provider: str, key: str, memory: int
+) -> None:
     """Write a header to a device that is proven to be empty.
 
     :param instance: see :func:`attachworker.privileged.block.opened`
     :param provider: luks or luks2
+    :param memory: bytes that the header may ask for
     :raises FileExistsError: it is not empty; says what was found
     :raises OSError: it cannot be read or written, or is another device by now
     """
-    kind = _type(provider, ('luks', 'luks2'))
+    how = ['--type', _type(provider, ('luks', 'luks2'))]
+    if provider == 'luks2':
+        how.append(f'--pbkdf-memory={memory // 1024}')
     with _held(device, instance) as node:
         _check_empty(node)
-        _cryptsetup('luksFormat', *_BATCH, '--type', kind, node, key=key)
+        _cryptsetup('luksFormat', *_BATCH, *how, node, key=key, memory=memory)
 
 
 def _check_empty(node: str) -> None:
@@ -114,13 +180,15 @@ def _check_empty(node: str) -> None:
     try:
         # what another host wrote may not be in our cache
         block.forget_cache(descriptor)
-        head = block.read_direct(descriptor, 0, _HEAD)
+        for start in range(0, _HEAD, _CHUNK):
+            if block.read_direct(descriptor, start, _CHUNK).strip(b'\0'):
+                raise FileExistsError(
+                    errno.EEXIST,
+                    'it is not empty: there is data in the '
+                    f'{_HEAD >> 20} MiB at its start',
+                )
     finally:
         os.close(descriptor)
-    if head.strip(b'\0'):
-        raise FileExistsError(
-            errno.EEXIST, 'it is not empty: there is data at its start'
-        )
     # also of those signatures that are at its end
     _, found = _run('wipefs', '--noheadings', '--output', 'TYPE', node)
     if found.split():
@@ -138,11 +206,13 @@ def open(
     provider: str,
     key: str,
     read_only: bool,
+    memory: int,
 ) -> None:
     """Make a mapping; udev has made its node on return.
 
     :param instance: see :func:`attachworker.privileged.block.opened`
     :param provider: luks, luks2 or plain
+    :param memory: bytes that the header may ask for, whatever it does by now
     :raises OSError: cryptsetup has refused; EACCES: it is the wrong key;
         ESTALE: it is another device by now
     """
@@ -152,27 +222,36 @@ def open(
     mapping = _name(name)
     with _held(device, instance) as node:
         how += ['--type', kind]
-        _cryptsetup('open', *_BATCH, *how, node, mapping, key=key)
+        _cryptsetup(
+            'open', *_BATCH, *how, node, mapping, key=key, memory=memory
+        )
 
 
 @privileged.default.entrypoint
 def close(name: str) -> None:
-    """Remove a mapping that nobody uses.
+    """Remove a mapping that nobody uses, and the lower one of a pair.
 
     :raises OSError: ENODEV: there is none; EBUSY: it is in use
     """
-    _cryptsetup('close', _name(name))
+    try:
+        _cryptsetup('close', _name(name))
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        # of one with integrity, where its making was cut short
+        _cryptsetup('close', f'{_name(name)}{LOWER}')
 
 
 @privileged.default.entrypoint
-def resize(name: str, key: str | None) -> None:
+def resize(name: str, key: str | None, memory: int) -> None:
     """Give a mapping the size of what is below it.
 
     :param key: LUKS2 takes it, where the kernel's keyring has the volume key
+    :param memory: bytes that the header may ask for
     :raises OSError: cryptsetup has refused
     """
     how = ('--batch-mode',) if key is None else _BATCH
-    _cryptsetup('resize', *how, _name(name), key=key)
+    _cryptsetup('resize', *how, _name(name), key=key, memory=memory)
 
 
 @privileged.default.entrypoint

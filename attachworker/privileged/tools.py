@@ -21,6 +21,7 @@ def run(
     key: str = '',
     merged: bool = False,
     awaited: bool = True,
+    address_space: int | None = None,
 ) -> tuple[int, str, str]:
     """Exit code, output and error output of a tool.
 
@@ -29,12 +30,15 @@ def run(
     :param merged: whether its output has the error output in it
     :param awaited: whether the next worker waits for it if it outlives this
         process
+    :param address_space: bytes that it may have; None: as many as it wants
     :raises FileNotFoundError: it is not installed
     :raises TimeoutError: it was killed
     """
+    # prlimit(1) is of util-linux, as losetup is, and becomes the tool itself
+    limited = ('prlimit', f'--as={address_space}') if address_space else ()
     try:
         ended = subprocess.run(
-            command,
+            (*limited, *command),
             input=key.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,

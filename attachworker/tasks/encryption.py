@@ -9,6 +9,7 @@ from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import block
 from attachworker.host import multipath
+from attachworker.host.encryption import Mapping
 from attachworker.tasks import attach
 from attachworker.tasks import base
 from attachworker.tasks.run import Run
@@ -49,8 +50,9 @@ class OpenEncryption(base.Task):
             raise exception.DeviceNotFound(volume=path.target.label)
         attach.check_still(run, path, wwn, map)
         try:
+            asked = 0
             if wanted.provider != 'plain':
-                self._check_header(connector, wwn, device, map)
+                asked = self._check_header(connector, wwn, device, map)
             run.opened = True
             read_only = run.host.block.read_only(disk)
             encryption.open(
@@ -59,6 +61,7 @@ class OpenEncryption(base.Task):
                 wanted.provider,
                 wanted.key,
                 read_only or run.info.access_mode == 'ro',
+                asked,
                 run.deadline,
             )
         except OSError as error:
@@ -88,16 +91,18 @@ class OpenEncryption(base.Task):
         wwn: str,
         device: block.Device,
         map: multipath.Map | None,
-    ) -> None:
+    ) -> int:
         """Make sure that there is one, on an empty volume if it may be.
 
+        :returns: bytes of memory that it asks for to be opened
         :raises OSError: it is not possible
         """
         run, wanted = self.run, self.run.encryption
         assert wanted is not None
         encryption = run.host.encryption
-        if encryption.is_luks(device, wanted.provider, run.deadline):
-            return
+        asked = encryption.read_header(device, wanted.provider, run.deadline)
+        if asked is not None:
+            return asked
         if not wanted.may_format:
             raise exception.EncryptionFailed(
                 device=device.name,
@@ -110,6 +115,10 @@ class OpenEncryption(base.Task):
         if map is not None:
             attach.check_members(run, map, paths, wwn)
         encryption.format(device, wanted.provider, wanted.key, run.deadline)
+        asked = encryption.read_header(device, wanted.provider, run.deadline)
+        if asked is None:
+            raise OSError(errno.EIO, 'it has no header after it was formatted')
+        return asked
 
 
 class CloseEncryption(base.Task):
@@ -155,14 +164,20 @@ class ResizeEncryption(base.Task):
         key = run.encryption.key if run.encryption else None
         before = run.host.block.size(found.device)
         try:
+            if found.integrity:
+                raise OSError(
+                    errno.EOPNOTSUPP,
+                    'it has integrity, and cryptsetup cannot grow that',
+                )
             wanted = size - encryption.offset(found.name, run.deadline)
             if before != wanted:
-                encryption.resize(found.name, key, run.deadline)
+                asked = self._asked(found) if key else 0
+                encryption.resize(found.name, key, asked, run.deadline)
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno == errno.EACCES:
                 reason = 'the key does not open it'
-            elif found.luks2 and key is None:
+            elif found.luks2 and not found.integrity and key is None:
                 reason = 'luks2 takes the key for that; send it, too'
             raise exception.EncryptionFailed(
                 device=found.device, reason=reason
@@ -174,6 +189,19 @@ class ResizeEncryption(base.Task):
                 reason=f'it has {after} bytes, not {wanted}',
             )
         return before, after
+
+    def _asked(self, mapping: Mapping) -> int:
+        """What the header below asks for, by now.
+
+        :raises OSError: it cannot be read
+        """
+        host = self.run.host
+        device = host.block.device(mapping.disks[0])
+        if device is None:
+            raise OSError(errno.ENODEV, f'{mapping.disks[0]} is gone')
+        provider = 'luks2' if mapping.luks2 else 'luks'
+        deadline = self.run.deadline
+        return host.encryption.read_header(device, provider, deadline) or 0
 
 
 def close_opened(run: Run) -> list[str]:

@@ -100,6 +100,7 @@ class Worker:
     ) -> None:
         self._conf = conf
         self._host = host
+        host.encryption.memory.limit = conf.encryption_memory << 20
         self._run_class = run_class
         self.ready = threading.Event()
         self._listening = False

@@ -237,11 +237,24 @@ class Bed(abc.ABC):
         """An image of a Ceph cluster, which wants a user and a key."""
 
     @abc.abstractmethod
-    def encrypt(self, volume: Volume, provider: str, key: str) -> None:
+    def encrypt(
+        self,
+        volume: Volume,
+        provider: str,
+        key: str,
+        memory: int = 0,
+        integrity: bool = False,
+    ) -> None:
         """Format a volume that is attached nowhere.
 
         :param provider: luks or luks2
+        :param memory: bytes that its header asks for
+        :param integrity: whether dm-integrity is below dm-crypt
         """
+
+    @abc.abstractmethod
+    def halve(self, name: str) -> None:
+        """Leave only the lower device of a mapping with integrity."""
 
     @abc.abstractmethod
     def clear(self, volume: Volume) -> None:

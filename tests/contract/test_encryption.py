@@ -157,6 +157,21 @@ def test_only_what_is_empty_is_formatted(
     assert bed.snapshot() == before
     assert bed.read(worker.attach(volume).device.path) == volume.pattern
     detached(worker, volume)
+    # When there is data anywhere in what would be overwritten, then so it is
+    bed.clear(volume)
+    for offset in (0, (16 << 20) - 4096):
+        path = worker.attach(volume).device.path
+        bed.write(path, DATA, offset=offset)
+        detached(worker, volume)
+        result = worker.attach(
+            volume, encryption=ask('luks2', may_format=True)
+        )
+        assert result.error.code == 'encryption_failed', result.as_dict()
+        assert 'it is not empty' in result.error.message
+        path = worker.attach(volume).device.path
+        assert bed.read(path, offset=offset) == DATA
+        bed.write(path, bytes(4096), offset=offset)
+        detached(worker, volume)
     # When it is empty, then it is formatted, once
     bed.clear(volume)
     device = worker.attach(volume, encryption=wanted).device
@@ -185,6 +200,81 @@ def test_a_mapping_in_use_stays(
     assert result.error.code == 'encryption_failed', result.as_dict()
     assert bed.snapshot() == before
     detached(worker, volume)
+
+
+def test_a_pair_with_integrity_is_one_mapping(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a volume with dm-integrity below dm-crypt
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', KEY, integrity=True)
+    before = bed.snapshot()
+    wanted = {'encryption': ask('luks2')}
+    result = worker.attach(volume, **wanted)
+    assert result.status == 'attached', result.as_dict()
+    device = result.device
+    bed.write(device.path, DATA)
+    # When it is attached again, then the mapping that is in use stays
+    with bed.opened(device.path):
+        result = worker.attach(volume, **wanted)
+        assert result.status == 'attached', result.as_dict()
+        assert result.device.path == device.path
+        assert bed.read(device.path) == DATA
+        # And whoever has it open is its user, and the pair itself is none
+        result = worker.detach(volume.name)
+        assert result.error.code == 'in_use', result.as_dict()
+        assert '_dif' not in result.error.message
+    assert audited(worker) == (['ok'], [])
+    # And it does not grow, which the caller is told
+    result = extend(worker, volume, encryption=ask('luks2'))
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert 'integrity' in result.error.message
+    # And both halves go
+    detached(worker, volume)
+    assert bed.snapshot() == before
+    assert bed.read(worker.attach(volume, **wanted).device.path) == DATA
+    detached(worker, volume)
+
+
+def test_half_a_pair_goes(bed: beds.Bed, worker: harness.Harness) -> None:
+    # Given the lower half of a pair alone, as a crash leaves it
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', KEY, integrity=True)
+    before = bed.snapshot()
+    wanted = {'encryption': ask('luks2')}
+    for go_on in ('attach', 'detach'):
+        assert worker.attach(volume, **wanted).status == 'attached'
+        bed.halve(encryption.name_of(volume.name))
+        # When the volume is attached again, or detached
+        if go_on == 'attach':
+            result = worker.attach(volume, **wanted)
+            assert result.status == 'attached', result.as_dict()
+            assert worker.attachments() == [f'{volume.name} attached']
+        # Then nothing of it is left
+        detached(worker, volume)
+        assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ('allowed', 'status'), [(128, 'failed'), (320, 'attached')]
+)
+def test_memory_that_a_header_asks_for(
+    bed: beds.Bed, allowed: int, status: str
+) -> None:
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', KEY, memory=256 << 20)
+    before = bed.snapshot()
+    with harness.Harness(bed, encryption_memory=allowed) as worker:
+        result = worker.attach(volume, encryption=ask('luks2'))
+        assert result.status == status, result.as_dict()
+        if status == 'failed':
+            assert result.error.code == 'encryption_failed'
+            reason = 'option encryption_memory allows 128 MiB'
+            assert reason in result.error.message
+            assert result.leftovers == []
+        else:
+            detached(worker, volume)
+        assert bed.snapshot() == before
 
 
 def test_a_mapping_that_somebody_has_closed(
@@ -218,7 +308,7 @@ def test_a_mapping_of_our_name_on_another_device(
     before = bed.snapshot()
     name = encryption.name_of(volume.name)
     bed.verbs.encryption.open(
-        below, bed.instance(below), name, 'plain', KEY, False
+        below, bed.instance(below), name, 'plain', KEY, False, 0
     )
     findings = worker.api.audit({}, worker.name).findings
     assert [one.kind for one in findings] == ['orphan']

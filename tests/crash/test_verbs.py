@@ -213,7 +213,7 @@ def test_attach_does_not_hang(
 @pytest.mark.parametrize(
     ('verb', 'fault'),
     [
-        ('encryption.is_luks', Fault.FAIL_BEFORE),
+        ('encryption.read_header', Fault.FAIL_BEFORE),
         ('encryption.open', Fault.FAIL_BEFORE),
         ('encryption.open', Fault.FAIL_AFTER),
         ('encryption.open', Fault.VANISH),

@@ -140,10 +140,23 @@ class KernelBed(bed.Bed):
                 target.listen(address)
         return target
 
-    def encrypt(self, volume: bed.Volume, provider: str, key: str) -> None:
+    def encrypt(
+        self,
+        volume: bed.Volume,
+        provider: str,
+        key: str,
+        memory: int = 0,
+        integrity: bool = False,
+    ) -> None:
         # a key that is quickly derived is weak, and these are known anyway
-        command = 'cryptsetup luksFormat --batch-mode --pbkdf=pbkdf2'
-        command += ' --pbkdf-force-iterations=1000 --key-file=-'
+        command = 'cryptsetup luksFormat --batch-mode --key-file=-'
+        if memory:
+            command += ' --pbkdf=argon2id --pbkdf-force-iterations=4'
+            command += f' --pbkdf-memory={memory // 1024}'
+        else:
+            command += ' --pbkdf=pbkdf2 --pbkdf-force-iterations=1000'
+        if integrity:
+            command += ' --integrity=hmac-sha256'
         kind = {'luks': 'luks1', 'luks2': 'luks2'}[provider]
         with self._content(volume) as path:
             subprocess.run(
@@ -151,6 +164,9 @@ class KernelBed(bed.Bed):
                 input=key.encode(),
                 check=True,
             )
+
+    def halve(self, name: str) -> None:
+        subprocess.run(['dmsetup', 'remove', name], check=True)
 
     def clear(self, volume: bed.Volume) -> None:
         with self._content(volume) as path, open(path, 'r+b') as file:
@@ -167,6 +183,10 @@ class KernelBed(bed.Bed):
             yield pathlib.Path(file.name)
             ceph.cluster().remove(volume.target)
             ceph.cluster().store(volume.target, file.name)
+
+    def path_of(self, volume: bed.Volume) -> pathlib.Path:
+        """The file with the data of a volume that is in one."""
+        return self._file(volume)
 
     def _file(self, volume: bed.Volume) -> pathlib.Path:
         if volume.protocol == 'local':

@@ -3,6 +3,8 @@
 """What others on the host could see of the key of a volume."""
 
 from collections.abc import Iterator
+from concurrent import futures
+import shutil
 
 import pytest
 
@@ -35,4 +37,28 @@ def test_a_key_is_in_no_command(
         assert spy.leaks == set()
         assert 'CANARY' not in str(result.as_dict())
     assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_headers_that_ask_together_for_more_than_there_is(
+    bed: kernel_bed.KernelBed, worker: harness.Harness
+) -> None:
+    # Given four volumes whose headers ask for 640 MiB each, on 2 GiB
+    first = bed.create_volume()
+    bed.encrypt(first, 'luks2', KEY, memory=640 << 20)
+    others = [bed.create_volume(on=first) for _ in range(3)]
+    for other in others:
+        shutil.copyfile(bed.path_of(first), bed.path_of(other))
+    before = bed.snapshot()
+    wanted = {'encryption': {'provider': 'luks2', 'key': KEY}}
+    # When all are attached at once, then they take turns, and all are opened
+    with futures.ThreadPoolExecutor(4) as pool:
+        results = list(
+            pool.map(
+                lambda one: worker.attach(one, **wanted), [first, *others]
+            )
+        )
+    assert [one.error for one in results] == [None] * 4
+    for volume in (first, *others):
+        assert worker.detach(volume.name).status == 'detached'
     assert bed.snapshot() == before

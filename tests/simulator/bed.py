@@ -129,9 +129,19 @@ class SimulatedBed(bed.Bed):
             self.control('export_volume', volume=volume.name, target=on.target)
         )
 
-    def encrypt(self, volume: bed.Volume, provider: str, key: str) -> None:
+    def encrypt(
+        self,
+        volume: bed.Volume,
+        provider: str,
+        key: str,
+        memory: int = 0,
+        integrity: bool = False,
+    ) -> None:
         with open(self._file(volume), 'r+b') as file:
-            file.write(crypts.header(provider, key))
+            file.write(crypts.header(provider, key, memory, integrity))
+
+    def halve(self, name: str) -> None:
+        self.control('halve_mapping', mapping=name)
 
     def clear(self, volume: bed.Volume) -> None:
         with open(self._file(volume), 'r+b') as file:

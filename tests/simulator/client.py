@@ -149,9 +149,11 @@ class Processes(_Group):
 
 
 class Encryption(_Group):
-    def is_luks(self, device: str, instance: int, provider: str) -> bool:
-        found: bool = self._call(
-            'encryption.is_luks',
+    def read_header(
+        self, device: str, instance: int, provider: str
+    ) -> int | None:
+        found: int | None = self._call(
+            'encryption.read_header',
             device=device,
             instance=instance,
             provider=provider,
@@ -159,7 +161,7 @@ class Encryption(_Group):
         return found
 
     def format(
-        self, device: str, instance: int, provider: str, key: str
+        self, device: str, instance: int, provider: str, key: str, memory: int
     ) -> None:
         self._call(
             'encryption.format',
@@ -167,6 +169,7 @@ class Encryption(_Group):
             instance=instance,
             provider=provider,
             key=key,
+            memory=memory,
         )
 
     def open(
@@ -177,6 +180,7 @@ class Encryption(_Group):
         provider: str,
         key: str,
         read_only: bool,
+        memory: int,
     ) -> None:
         self._call(
             'encryption.open',
@@ -186,13 +190,14 @@ class Encryption(_Group):
             provider=provider,
             key=key,
             read_only=read_only,
+            memory=memory,
         )
 
     def close(self, name: str) -> None:
         self._call('encryption.close', name=name)
 
-    def resize(self, name: str, key: str | None) -> None:
-        self._call('encryption.resize', name=name, key=key)
+    def resize(self, name: str, key: str | None, memory: int) -> None:
+        self._call('encryption.resize', name=name, key=key, memory=memory)
 
     def offset(self, name: str) -> int:
         found: int = self._call('encryption.offset', name=name)

@@ -113,6 +113,10 @@ class Controls:
         """Grow an image; the host is not told."""
         self._machine.rbd.resize_image(spec, size)
 
+    def halve_mapping(self, mapping: str) -> None:
+        """Leave only the lower device of a mapping with integrity."""
+        self._machine.encryption.halve(mapping)
+
     def remove_nvme_volume(self, target: str, lun: int) -> None:
         """Unmap a namespace; the host is told."""
         self._machine.nvme.remove_volume(target, lun)

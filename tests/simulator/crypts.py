@@ -12,6 +12,7 @@ import hashlib
 import os
 import pathlib
 import threading
+from typing import NamedTuple
 import uuid
 
 from tests.simulator import block as blocks
@@ -24,7 +25,9 @@ from tests.simulator import uevents
 _FORMATS = {'luks': (1, 2 << 20), 'luks2': (2, 16 << 20)}
 _MAGIC = b'LUKS\xba\xbe'
 _HEADER = 4096
-_HEAD = 2 << 20
+_HEAD = 16 << 20
+#: What the host has calls the lower one of a pair so.
+_LOWER = '_dif'
 _SECTOR = 512
 _DIRECTORY = 'run/decrypted'
 
@@ -53,12 +56,31 @@ class Mapping:
         return f'devices/virtual/block/{self.name}'
 
 
-def header(provider: str, key: str) -> bytes:
-    """What a volume begins with that was formatted."""
+def header(
+    provider: str, key: str, memory: int = 0, integrity: bool = False
+) -> bytes:
+    """What a volume begins with that was formatted.
+
+    :param memory: bytes that it asks for
+    :param integrity: whether it is opened as a pair of devices
+    """
     version, _ = _FORMATS[provider]
     name = uuid.uuid4().hex
-    parts = (_MAGIC, bytes((0, version)), name.encode(), _digest(key).encode())
+    text = f'{name}{_digest(key)}{int(integrity)}{memory}'
+    parts = (_MAGIC, bytes((0, version)), text.encode())
     return b''.join(parts).ljust(_HEADER, b'\0')
+
+
+class _Header(NamedTuple):
+    """What is read of a header.
+
+    :ivar digest: of its key
+    """
+
+    name: str
+    digest: str
+    integrity: bool
+    memory: int
 
 
 class Crypts:
@@ -84,12 +106,15 @@ class Crypts:
         """Forget all, as a reboot does."""
         self._block.crypts = self._mappings = {}
 
-    def is_luks(self, device: str, instance: int, provider: str) -> bool:
+    def read_header(
+        self, device: str, instance: int, provider: str
+    ) -> int | None:
         self._block.check(device, instance)
-        return self._header(device, provider) is not None
+        found = self._header(device, provider)
+        return found.memory if found else None
 
     def format(
-        self, device: str, instance: int, provider: str, key: str
+        self, device: str, instance: int, provider: str, key: str, memory: int
     ) -> None:
         with self._lock:
             self._block.check(device, instance)
@@ -99,7 +124,8 @@ class Crypts:
                 if stream.read(_HEAD).strip(b'\0'):
                     raise FileExistsError(
                         errno.EEXIST,
-                        'it is not empty: there is data at its start',
+                        'it is not empty: there is data in the 16 MiB at '
+                        'its start',
                     )
                 stream.seek(0)
                 stream.write(header(provider, key))
@@ -112,6 +138,7 @@ class Crypts:
         provider: str,
         key: str,
         read_only: bool,
+        memory: int,
     ) -> None:
         with self._lock:
             self._block.check(device, instance)
@@ -119,23 +146,40 @@ class Crypts:
             if any(each.alias == name for each in self._mappings.values()):
                 raise FileExistsError(errno.EBUSY, f'{name} already exists.')
             offset, identity = 0, _digest(key)
+            below = device
             if provider != 'plain':
                 found = self._header(device, provider)
                 if found is None:
                     raise OSError(
                         errno.EIO, f'/dev/{device} is not a LUKS device.'
                     )
-                identity, digest = found
+                identity = found.name
                 _, offset = _FORMATS[provider]
-                if digest != _digest(key):
+                if found.memory > memory:
+                    raise OSError(
+                        errno.ENOMEM,
+                        'Not enough available memory to open a keyslot.',
+                    )
+                if found.digest != _digest(key):
                     raise PermissionError(
                         errno.EACCES, 'No key available with this passphrase.'
                     )
-            self._make(device, name, provider, offset, identity, read_only)
+                if found.integrity:
+                    lower = f'{name}{_LOWER}'
+                    kind = 'integrity'
+                    below = self._make(
+                        device, lower, kind, offset, identity, read_only
+                    )
+                    offset = 0
+            self._make(below, name, provider, offset, identity, read_only)
 
     def close(self, name: str) -> None:
         with self._lock:
-            found = self._find(name)
+            try:
+                found = self._find(name)
+            except OSError:
+                # as the verb has it, of a pair that is not finished
+                found = self._find(f'{name}{_LOWER}')
             directory = self._tree.root / 'sys' / found.directory
             node = self._tree.root / 'dev' / found.name
             if any((directory / 'holders').iterdir()) or any(
@@ -143,8 +187,11 @@ class Crypts:
             ):
                 raise OSError(errno.EBUSY, f'Device {name} is still in use.')
             self._remove(found)
+            below = self._mappings.get(found.below)
+            if below is not None and below.alias == f'{name}{_LOWER}':
+                self._remove(below)
 
-    def resize(self, name: str, key: str | None) -> None:
+    def resize(self, name: str, key: str | None, memory: int) -> None:
         with self._lock:
             found = self._find(name)
             uuid_file = self._tree.root / f'sys/{found.directory}/dm/uuid'
@@ -157,11 +204,16 @@ class Crypts:
         with self._lock:
             return self._find(name).offset
 
+    def halve(self, name: str) -> None:
+        """Leave only the lower one of a pair."""
+        with self._lock:
+            self._remove(self._find(name))
+
     def vanish(self, name: str) -> None:
         """Take a mapping away, unasked."""
         with self._lock:
-            for found in list(self._mappings.values()):
-                if found.alias == name:
+            for found in reversed(list(self._mappings.values())):
+                if found.alias in (name, f'{name}{_LOWER}'):
                     self._remove(found)
 
     # -- devices
@@ -174,7 +226,7 @@ class Crypts:
         offset: int,
         identity: str,
         read_only: bool,
-    ) -> None:
+    ) -> str:
         number = maps.free_number(self._tree)
         inode = os.stat(self._block.file(device)).st_ino
         file = self._tree.root / _DIRECTORY / f'{inode}-{identity}'
@@ -189,7 +241,11 @@ class Crypts:
             offset,
             file,
         )
-        kind = {'luks': f'LUKS1-{identity}', 'luks2': f'LUKS2-{identity}'}
+        kind = {
+            'luks': f'LUKS1-{identity}',
+            'luks2': f'LUKS2-{identity}',
+            'integrity': f'INTEGRITY-{identity}',
+        }
         uuid_text = f'CRYPT-{kind.get(provider, "PLAIN")}-{name}'
         self._mappings[made.name] = made
         self._tree.place(
@@ -221,6 +277,7 @@ class Crypts:
         self._tree.hardlink(f'dev/{made.name}', file)
         self._tree.symlink(f'dev/mapper/{name}', f'dev/{made.name}')
         self._emit('add', made)
+        return made.name
 
     def _remove(self, found: Mapping) -> None:
         del self._mappings[found.name]
@@ -252,8 +309,7 @@ class Crypts:
                 return found
         raise OSError(errno.ENODEV, f'Device {name} is not active.')
 
-    def _header(self, device: str, provider: str) -> tuple[str, str] | None:
-        """What it is called, and what its key is known by."""
+    def _header(self, device: str, provider: str) -> _Header | None:
         with open(self._block.file(device), 'rb') as stream:
             head = stream.read(_HEADER)
         version, _ = _FORMATS[provider]
@@ -261,7 +317,7 @@ class Crypts:
         if not head.startswith(start):
             return None
         text = head.removeprefix(start).rstrip(b'\0').decode()
-        return text[:32], text[32:]
+        return _Header(text[:32], text[32:64], text[64] == '1', int(text[65:]))
 
     def _emit(self, action: str, found: Mapping) -> None:
         self._events.emit(

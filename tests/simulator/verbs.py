@@ -70,10 +70,12 @@ class ProcessesVerbs(Protocol):
 
 
 class EncryptionVerbs(Protocol):
-    def is_luks(self, device: str, instance: int, provider: str) -> bool: ...
+    def read_header(
+        self, device: str, instance: int, provider: str
+    ) -> int | None: ...
 
     def format(
-        self, device: str, instance: int, provider: str, key: str
+        self, device: str, instance: int, provider: str, key: str, memory: int
     ) -> None: ...
 
     def open(
@@ -84,11 +86,12 @@ class EncryptionVerbs(Protocol):
         provider: str,
         key: str,
         read_only: bool,
+        memory: int,
     ) -> None: ...
 
     def close(self, name: str) -> None: ...
 
-    def resize(self, name: str, key: str | None) -> None: ...
+    def resize(self, name: str, key: str | None, memory: int) -> None: ...
 
     def offset(self, name: str) -> int: ...
 
@@ -227,7 +230,7 @@ READ_ONLY = frozenset(
         'block.claimed',
         'block.read',
         'loop.inode',
-        'encryption.is_luks',
+        'encryption.read_header',
         'encryption.offset',
         'nvme.identify',
         'rbd.monitors',

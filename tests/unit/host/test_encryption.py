@@ -65,6 +65,21 @@ def test_only_ours_are_found(tmp_path: pathlib.Path) -> None:
     assert (other.disks, other.luks2) == ((), False)
 
 
+def test_a_pair_with_integrity_is_one_mapping(tmp_path: pathlib.Path) -> None:
+    # Given dm-integrity below dm-crypt, and the same cut short by a crash
+    dm(tmp_path, 'dm-0', f'CRYPT-INTEGRITY-1-{NAME}_dif', f'{NAME}_dif', 'sda')
+    dm(tmp_path, 'dm-1', f'CRYPT-LUKS2-1-{NAME}', NAME, 'dm-0')
+    half = encryption.name_of('half')
+    dm(tmp_path, 'dm-2', f'CRYPT-SUBDEV-1-{half}_dif', f'{half}_dif', 'sdb')
+    found = made(tmp_path)
+    # Then the pair is on the disk, and the half is not finished
+    pair = encryption.Mapping(NAME, 'dm-1', ('sda',), True, True)
+    cut = encryption.Mapping(half, 'dm-2', (), True, True)
+    assert sorted(found.mappings(), key=lambda one: one.device) == [pair, cut]
+    assert found.find(NAME) == pair
+    assert found.find(half) == cut
+
+
 def test_one_without_its_node_is_no_success(tmp_path: pathlib.Path) -> None:
     def open_it(disk: str, instance: int, name: str, *rest: object) -> None:
         dm(tmp_path, 'dm-0', f'CRYPT-PLAIN-{name}', name, disk)
@@ -73,7 +88,7 @@ def test_one_without_its_node_is_no_success(tmp_path: pathlib.Path) -> None:
     deadline = deadlines.Deadline.after(10)
     with pytest.raises(OSError, match='udev has not made'):
         found.open(
-            block.Device('sda', 1), NAME, 'plain', 'key', False, deadline
+            block.Device('sda', 1), NAME, 'plain', 'key', False, 0, deadline
         )
 
 

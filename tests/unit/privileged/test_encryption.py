@@ -15,6 +15,7 @@ from attachworker.privileged import encryption
 
 NAME = f'attachworker-{"0a" * 16}'
 KEY = 'CANARY'
+MEMORY = 1 << 30
 
 
 class Cryptsetup:
@@ -23,11 +24,15 @@ class Cryptsetup:
     def __init__(self) -> None:
         self.said: list[tuple[str, ...]] = []
         self.read: list[bytes] = []
+        self.limits: list[int] = []
         self.ended: Any = subprocess.CompletedProcess([], 0, b'', b'')
 
     def __call__(self, command: tuple[str, ...], **how: Any) -> Any:
         assert how['timeout'] > 0
         assert KEY not in str(command) + str(how['env'])
+        limit, command = command[:2], command[2:]
+        assert limit[0] == 'prlimit'
+        self.limits.append(int(limit[1].removeprefix('--as=')))
         self.said.append(command)
         self.read.append(how['input'])
         if isinstance(self.ended, Exception):
@@ -60,8 +65,8 @@ def sda(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         encryption.close,
         encryption.offset,
-        lambda name: encryption.resize(name, None),
-        lambda name: encryption.open('sda', 1, name, 'luks', KEY, False),
+        lambda name: encryption.resize(name, None, 0),
+        lambda name: encryption.open('sda', 1, name, 'luks', KEY, False, 0),
     ],
 )
 @pytest.mark.parametrize(
@@ -79,9 +84,9 @@ def test_hostile_names(
 @pytest.mark.parametrize('device', ['', '-q', '../sda', 'sda\n', 'SDA'])
 def test_hostile_devices(cryptsetup: Cryptsetup, device: str) -> None:
     for verb in (
-        lambda: encryption.is_luks(device, 1, 'luks'),
-        lambda: encryption.format(device, 1, 'luks', KEY),
-        lambda: encryption.open(device, 1, NAME, 'luks', KEY, False),
+        lambda: encryption.read_header(device, 1, 'luks'),
+        lambda: encryption.format(device, 1, 'luks', KEY, 0),
+        lambda: encryption.open(device, 1, NAME, 'luks', KEY, False, 0),
     ):
         with pytest.raises(ValueError, match='not the kernel name'):
             verb()
@@ -92,13 +97,13 @@ def test_hostile_devices(cryptsetup: Cryptsetup, device: str) -> None:
 @pytest.mark.usefixtures('sda')
 def test_unknown_formats(cryptsetup: Cryptsetup, provider: str) -> None:
     with pytest.raises(ValueError, match='not a known format'):
-        encryption.open('sda', 1, NAME, provider, KEY, False)
+        encryption.open('sda', 1, NAME, provider, KEY, False, 0)
     # there is nothing to format, or to look for
     for unheard in (provider, 'plain'):
         with pytest.raises(ValueError, match='not a known format'):
-            encryption.format('sda', 1, unheard, KEY)
+            encryption.format('sda', 1, unheard, KEY, 0)
         with pytest.raises(ValueError, match='not a known format'):
-            encryption.is_luks('sda', 1, unheard)
+            encryption.read_header('sda', 1, unheard)
     assert cryptsetup.said == []
 
 
@@ -111,7 +116,7 @@ def test_unknown_formats(cryptsetup: Cryptsetup, provider: str) -> None:
 def test_open(
     cryptsetup: Cryptsetup, provider: str, kind: str, read_only: bool
 ) -> None:
-    encryption.open('sda', 1, NAME, provider, KEY, read_only)
+    encryption.open('sda', 1, NAME, provider, KEY, read_only, 0)
     (command,) = cryptsetup.said
     assert command[command.index('--type') + 1] == kind
     assert '--key-file=-' in command
@@ -136,30 +141,116 @@ def test_failures(cryptsetup: Cryptsetup, code: int, number: int) -> None:
     output = b'a warning\nwhat is wrong\n'
     cryptsetup.ended = subprocess.CompletedProcess([], code, b'', output)
     with pytest.raises(OSError, match='what is wrong$') as caught:
-        encryption.open('sda', 1, NAME, 'luks', KEY, False)
+        encryption.open('sda', 1, NAME, 'luks', KEY, False, 0)
     assert caught.value.errno == number
 
 
 def test_a_key_is_in_no_error(cryptsetup: Cryptsetup) -> None:
     cryptsetup.ended = subprocess.TimeoutExpired('c', 300, KEY.encode())
     with pytest.raises(TimeoutError) as caught:
-        encryption.resize(NAME, KEY)
+        encryption.resize(NAME, KEY, 0)
     assert caught.value.__cause__ is None
     assert KEY not in str(caught.value)
 
 
 def test_resize(cryptsetup: Cryptsetup) -> None:
-    encryption.resize(NAME, None)
-    encryption.resize(NAME, KEY)
+    encryption.resize(NAME, None, 0)
+    encryption.resize(NAME, KEY, 0)
     assert ['--key-file=-' in one for one in cryptsetup.said] == [False, True]
     assert cryptsetup.read == [b'', KEY.encode()]
 
 
+#: As cryptsetup 2.6 prints it, without what says nothing of work.
+LUKS2 = """\
+LUKS header information
+Version:       \t2
+Label:         \t{label}
+Keyslots:
+  0: luks2
+\tPBKDF:      argon2id
+\tTime cost:  {time}
+\tMemory:     {memory}
+\tThreads:    4
+  1: luks2
+\tPBKDF:      pbkdf2
+\tIterations: 1000000
+Digests:
+  0: pbkdf2
+\tIterations: {iterations}
+"""
+LUKS1 = """\
+MK bits:       \t512
+MK iterations: \t{digest}
+Key Slot 0: ENABLED
+\tIterations:         \t{slot}
+Key Slot 1: DISABLED
+"""
+
+
+def luks2(**values: object) -> str:
+    usual = {'label': 'x', 'time': 4, 'memory': 1 << 20, 'iterations': 1000}
+    return LUKS2.format(**usual | values)
+
+
+def dumped(cryptsetup: Cryptsetup, text: str) -> None:
+    cryptsetup.ended = subprocess.CompletedProcess([], 0, text.encode(), b'')
+
+
 @pytest.mark.usefixtures('sda')
-def test_is_luks(cryptsetup: Cryptsetup) -> None:
-    assert encryption.is_luks('sda', 1, 'luks2')
+def test_a_header_says_what_it_takes(cryptsetup: Cryptsetup) -> None:
+    dumped(cryptsetup, luks2())
+    assert encryption.read_header('sda', 1, 'luks2') == 1 << 30
+    dumped(cryptsetup, LUKS1.format(digest=1000, slot=2_000_000))
+    assert encryption.read_header('sda', 1, 'luks') == 0
     cryptsetup.ended = subprocess.CompletedProcess([], 1, b'', b'')
-    assert not encryption.is_luks('sda', 1, 'luks2')
+    assert encryption.read_header('sda', 1, 'luks2') is None
+    # a header that cryptsetup would read only with more memory than that
+    assert max(cryptsetup.limits) == 512 << 20
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        (luks2(time=1 << 31), 'bytes of Argon2'),
+        (luks2(iterations=(1 << 32) - 1), 'iterations of PBKDF2'),
+        (luks2(memory=-1), 'below zero'),
+        (luks2(time=1 << 31, label='\n\tMemory: 1'), 'bytes of Argon2'),
+        (LUKS1.format(digest=1000, slot=(1 << 32) - 1), 'iterations'),
+        (LUKS1.format(digest=(1 << 32) - 1, slot=1000), 'iterations'),
+    ],
+)
+@pytest.mark.usefixtures('sda')
+def test_a_header_that_asks_for_hours_is_refused(
+    cryptsetup: Cryptsetup, text: str, reason: str
+) -> None:
+    dumped(cryptsetup, text)
+    with pytest.raises(OSError, match=reason):
+        encryption.read_header('sda', 1, 'luks2')
+
+
+@pytest.mark.usefixtures('sda')
+def test_cryptsetup_gets_no_more_memory_than_it_was_said_to_need(
+    cryptsetup: Cryptsetup,
+) -> None:
+    encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY)
+    assert cryptsetup.limits == [(512 << 20) + MEMORY]
+
+
+@pytest.mark.usefixtures('sda')
+def test_a_cryptsetup_that_was_killed(cryptsetup: Cryptsetup) -> None:
+    cryptsetup.ended = subprocess.CompletedProcess([], -9, b'', b'')
+    with pytest.raises(OSError, match='where memory runs out') as caught:
+        encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY)
+    assert caught.value.errno == errno.ENOMEM
+
+
+def test_the_lower_half_of_a_pair_is_closed_alone(
+    cryptsetup: Cryptsetup,
+) -> None:
+    cryptsetup.ended = subprocess.CompletedProcess([], 4, b'', b'not active')
+    with pytest.raises(OSError, match='not active'):
+        encryption.close(NAME)
+    assert [one[-1] for one in cryptsetup.said] == [NAME, f'{NAME}_dif']
 
 
 def test_offset(cryptsetup: Cryptsetup) -> None:
@@ -174,8 +265,9 @@ def test_offset(cryptsetup: Cryptsetup) -> None:
 @pytest.mark.parametrize(
     ('byte', 'signatures', 'reason'),
     [
-        (0, b'', 'data at its start'),
-        ((2 << 20) - 1, b'', 'data at its start'),
+        (0, b'', 'data in the 16 MiB at its start'),
+        ((2 << 20) - 1, b'', 'data in the 16 MiB at its start'),
+        ((16 << 20) - 1, b'', 'data in the 16 MiB at its start'),
         (None, b'gpt\nPMBR\n', 'a signature of gpt'),
         (None, b'', None),
     ],
@@ -191,8 +283,8 @@ def test_only_what_is_empty_is_formatted(
     # Given a device with a byte that is not zero, or a signature at its end
     file = tmp_path / 'sda'
     with open(file, 'xb') as stream:
-        stream.truncate(4 << 20)
-        stream.seek(3 << 20)
+        stream.truncate(32 << 20)
+        stream.seek(16 << 20)
         stream.write(b'beyond what is looked at')
         if byte is not None:
             stream.seek(byte)
@@ -207,10 +299,11 @@ def test_only_what_is_empty_is_formatted(
     cryptsetup.ended = subprocess.CompletedProcess([], 0, signatures, b'')
     # When it is to be formatted, then only without either
     if reason is None:
-        encryption.format('sda', 1, 'luks2', KEY)
+        encryption.format('sda', 1, 'luks2', KEY, MEMORY)
         assert cryptsetup.said[-1][:2] == ('cryptsetup', 'luksFormat')
+        assert '--pbkdf-memory=1048576' in cryptsetup.said[-1]
         assert cryptsetup.read[-1] == KEY.encode()
         return
     with pytest.raises(FileExistsError, match=reason):
-        encryption.format('sda', 1, 'luks2', KEY)
+        encryption.format('sda', 1, 'luks2', KEY, MEMORY)
     assert not any('luksFormat' in command for command in cryptsetup.said)

@@ -29,15 +29,16 @@ class FakeEncryption:
         found = self.mapping
         return found if found and found.name == name else None
 
-    def is_luks(
+    def read_header(
         self, device: block.Device, provider: str, deadline: Any
-    ) -> bool:
-        return self.format_found == provider
+    ) -> int | None:
+        return 4096 if self.format_found == provider else None
 
     def format(
         self, device: block.Device, provider: str, key: str, deadline: Any
     ) -> None:
         self._say(f'format {device.name} {provider}')
+        self.format_found = provider
 
     def open(
         self,
@@ -46,6 +47,7 @@ class FakeEncryption:
         provider: str,
         key: str,
         read_only: bool,
+        asked: int,
         deadline: Any,
     ) -> None:
         self.mapping = encryption.Mapping(name, 'dm-1', (device.name,), True)
@@ -60,7 +62,9 @@ class FakeEncryption:
     def offset(self, name: str, deadline: Any) -> int:
         return 1024
 
-    def resize(self, name: str, key: str | None, deadline: Any) -> None:
+    def resize(
+        self, name: str, key: str | None, asked: int, deadline: Any
+    ) -> None:
         self._say(f'resize with {key}')
 
     def _say(self, what: str) -> None:

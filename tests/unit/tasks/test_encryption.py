@@ -192,8 +192,10 @@ def test_it_grows() -> None:
     sizes = run.host.block.sizes
     sizes['dm-1'] = 2048
 
-    def resize(name: str, key: str | None, deadline: object) -> None:
-        assert key == 'key'
+    def resize(
+        name: str, key: str | None, asked: int, deadline: object
+    ) -> None:
+        assert (key, asked) == ('key', 4096)
         sizes['dm-1'] = 3072
 
     fake(run).resize = resize  # type: ignore[method-assign]
