@@ -71,11 +71,13 @@ class Claim:
 
     :ivar holdings: of the attachment
     :ivar deadline: of what goes on
+    :ivar force: whether a device goes that somebody may have open
     """
 
     target: Target
     holdings: Holdings
     deadline: deadlines.Deadline
+    force: bool = False
 
 
 #: How the kernel fails to reach a portal.

@@ -23,6 +23,8 @@ _LUKS2 = 'CRYPT-LUKS2-'
 _OWN = 32 << 20
 #: That a header which is made here asks for at most, as cryptsetup's own.
 _FORMAT = 1 << 30
+#: That it may ask for at any rate.
+_LEAST = 32 << 20
 
 
 def name_of(attachment_id: str) -> str:
@@ -131,7 +133,7 @@ class Encryption(machine.View):
         :raises OSError: it cannot be formatted, or its name is another
             device's
         """
-        most = min(_FORMAT, self.memory.limit - _OWN)
+        most = min(_FORMAT, max(_LEAST, self.memory.spare() - _OWN))
         with self._memory_for(device.name, most, deadline):
             self._call(
                 'encryption.format', deadline, *device, provider, key, most

@@ -55,6 +55,10 @@ class Memory:
         self._waiting: list[_Share] = []
         self._held: list[_Share] = []
 
+    def spare(self) -> int:
+        """Bytes that one run can have without being a burden to others."""
+        return int(min(self.limit, self._available() / 2))
+
     @contextlib.contextmanager
     def held(
         self, name: str, amount: int, deadline: deadlines.Deadline

@@ -22,6 +22,21 @@ MAX_MONITORS = 31
 #: Port of a monitor that speaks the first version of the protocol.
 MONITOR_PORT = 6789
 
+#: Port of one that speaks the second.
+_SECOND_PORT = 3300
+
+#: An address as Ceph itself spells it, in ``ceph mon dump`` or in mon_host of
+#: ceph.conf: ``v2:192.0.2.1:3300/0``, or several of one monitor in brackets.
+_SPELLED = (
+    r'(?:v[12]:)?(?:\[[0-9A-Fa-f:.]+\]|[^][,/:]+)(?::[0-9]+)?(?:/[0-9]+)?'
+)
+_SPELLED_ALL = re.compile(rf'{_SPELLED}|\[{_SPELLED}(?:,{_SPELLED})*\]')
+_PARTS = re.compile(
+    r'(?:(?P<version>v[12]):)?'
+    r'(?P<host>\[[0-9A-Fa-f:.]+\]|[^][,/:]+)'
+    r'(?::(?P<port>[0-9]+))?(?:/[0-9]+)?(?=[],]|$)'
+)
+
 _NAME = re.compile(
     r'(?P<pool>[^/@]*)/((?P<namespace>[^/@]*)/)?(?P<image>[^/@]*)'
     r'(@(?P<snapshot>.*))?',
@@ -173,10 +188,30 @@ def _monitors(data: Mapping[str, Any]) -> list[RBDMonitor]:
             portal=rules.check(
                 f'hosts[{index}]',
                 functools.partial(
-                    rules.endpoint, port=port, default_port=MONITOR_PORT
+                    rules.endpoint, port=number, default_port=default
                 ),
-                host,
+                address,
             )
         )
         for index, (host, port) in enumerate(zip(hosts, ports, strict=True))
+        for address, number, default in _addresses(host, port)
+    ]
+
+
+def _addresses(host: object, port: object) -> list[tuple[object, object, int]]:
+    """The addresses of a monitor, each with its port and the usual one."""
+    if (
+        not isinstance(host, str)
+        or not ('/' in host or host.startswith(('v1:', 'v2:', '[v')))
+        or not _SPELLED_ALL.fullmatch(host)
+    ):
+        return [(host, port, MONITOR_PORT)]
+    text = host[1:-1] if host.startswith('[v') else host
+    return [
+        (
+            part['host'],
+            part['port'] or port,
+            _SECOND_PORT if part['version'] == 'v2' else MONITOR_PORT,
+        )
+        for part in _PARTS.finditer(text)
     ]

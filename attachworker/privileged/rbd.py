@@ -33,7 +33,14 @@ _THREAD_KEYRING = -1
 _MONITOR = re.compile(r'(?:[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\]):[0-9]{1,5}')
 _name = names.rule(r'(?!-|\.{1,2}$)[!-+.0-?A-~-]{1,255}', 'a name of Ceph')
 _OPTIONS = frozenset(
-    ('name', '_pool_ns', 'mount_timeout', 'read_only', 'exclusive')
+    (
+        'name',
+        '_pool_ns',
+        'mount_timeout',
+        'ms_mode',
+        'read_only',
+        'exclusive',
+    )
 )
 #: Of these, the kernel is told the name alone.
 _FLAGS = frozenset(('read_only', 'exclusive'))
@@ -85,13 +92,20 @@ def add(
 
 
 @privileged.default.entrypoint
-def remove(number: int) -> None:
+def remove(number: int, instance: int, force: bool) -> None:
     """Unmap an image.
 
     :param number: N of rbdN
-    :raises OSError: EBUSY if somebody has it open, ENOENT if it is not there
+    :param instance: the inode number of its directory in sysfs, which no later
+        mapping of the same number has
+    :param force: also if somebody has it open, whose I/O fails from then on
+    :raises OSError: EBUSY if somebody has it open, ENOENT if it is not there;
+        ESTALE: the number is another mapping's by now
     """
-    _write_to_bus('remove', _number(number))
+    line = f'{_number(number)} force' if force else _number(number)
+    if os.stat(BUS / 'devices' / _number(number)).st_ino != instance:
+        raise OSError(errno.ESTALE, f'rbd{number} is another image by now')
+    _write_to_bus('remove', line)
 
 
 @privileged.default.entrypoint

@@ -297,7 +297,7 @@ class Takedown:
         if self.other_attachments and not self._undo:
             self._holdings.hand_over(target, self.other_attachments[0])
             return []
-        claim = base.Claim(target, self._holdings, self._deadline)
+        claim = base.Claim(target, self._holdings, self._deadline, self._force)
         if self._connector.assembler is not base.Assembler.MULTIPATHD:
             return self._connector.disconnect(claim, self._may_remove)
         paths = set(self._connector.paths(target))

@@ -253,6 +253,10 @@ class Bed(abc.ABC):
         """
 
     @abc.abstractmethod
+    def blocklist(self, blocked: bool) -> None:
+        """Have the cluster of images refuse this host, or serve it again."""
+
+    @abc.abstractmethod
     def halve(self, name: str) -> None:
         """Leave only the lower device of a mapping with integrity."""
 

@@ -53,6 +53,12 @@ def map_by_hand(bed: beds.Bed, volume: beds.Volume) -> None:
     )
 
 
+def remove_by_hand(bed: beds.Bed, device: objects.DeviceInfo) -> None:
+    number = device.path.removeprefix('/dev/rbd')
+    directory = bed.root / 'sys/bus/rbd/devices' / number
+    bed.verbs.rbd.remove(int(number), directory.stat().st_ino, False)
+
+
 def test_what_the_caller_is_told(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:
@@ -247,7 +253,7 @@ def test_unmapped_by_somebody_else(
     before = bed.snapshot()
     device = attached(worker, volume)
     assert bed.snapshot() != before  # and udev has let go of it
-    bed.verbs.rbd.remove(int(device.path.removeprefix('/dev/rbd')))
+    remove_by_hand(bed, device)
     report = worker.api.audit({}, worker.name)
     assert [one.state for one in report.attachments] == ['missing']
     # What has its name by then is another one's
@@ -256,4 +262,57 @@ def test_unmapped_by_somebody_else(
     detached(worker, volume.name)
     assert bed.read(device.path) == other.pattern
     detached(worker, other.name)
+    assert bed.snapshot() == before
+
+
+def test_a_read_only_mapping_is_not_given_to_a_writer(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an image that is mapped read-only
+    volume = bed.create_rbd_volume()
+    before = bed.snapshot()
+    attached(worker, volume, connection_info=changed(volume, access_mode='ro'))
+    # When somebody is to write to it, then the mapping is refused, and stays
+    result = worker.attach(volume, 'writer')
+    assert result.error.code == 'in_use', result.as_dict()
+    assert 'read-only' in result.error.message
+    assert worker.attachments() == [f'{volume.name} attached']
+    detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
+def test_a_forced_detach_unmaps_what_is_open(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_rbd_volume()
+    before = bed.snapshot()
+    device = attached(worker, volume)
+    with bed.opened(device.path):
+        result = worker.detach(volume.name)
+        assert result.error.code == 'in_use', result.as_dict()
+        result = worker.detach(volume.name, force=True)
+        assert result.status == 'detached', result.as_dict()
+        assert result.leftovers == []
+        assert bed.snapshot() == before
+
+
+def test_a_host_that_is_blocklisted_is_told_so(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an image that is mapped, and a cluster that refuses this host
+    volume = bed.create_rbd_volume()
+    before = bed.snapshot()
+    attached(worker, volume)
+    bed.blocklist(True)
+    try:
+        # When the mapping is asked for again, then it is not given as good
+        for name in (volume.name, 'another'):
+            result = worker.attach(volume, name)
+            assert result.error.code == 'host_tool_failed', result.as_dict()
+            assert 'blocklisted' in result.error.message
+    finally:
+        bed.blocklist(False)
+    # And it can be had when the host is served again
+    attached(worker, volume)
+    detached(worker, volume.name)
     assert bed.snapshot() == before

@@ -165,6 +165,11 @@ class KernelBed(bed.Bed):
                 check=True,
             )
 
+    def blocklist(self, blocked: bool) -> None:
+        for one in pathlib.Path('/sys/bus/rbd/devices').iterdir():
+            address = (one / 'client_addr').read_text().strip()
+            ceph.cluster().blocklist(address, blocked)
+
     def halve(self, name: str) -> None:
         subprocess.run(['dmsetup', 'remove', name], check=True)
 

@@ -11,6 +11,8 @@ import tempfile
 import uuid
 
 MONITOR = '127.0.0.1:6789'
+#: The same one, for those who speak the second version of the protocol.
+SECOND_MONITOR = '127.0.0.1:3300'
 USER = 'cinder'
 
 _SECONDS = 120.0
@@ -35,7 +37,7 @@ class Cluster:
         self.conf.write_text(f"""\
 [global]
 fsid = {fsid}
-mon_host = v1:{MONITOR}
+mon_host = [v2:{SECOND_MONITOR},v1:{MONITOR}]
 auth_cluster_required = cephx
 auth_service_required = cephx
 auth_client_required = cephx
@@ -55,7 +57,6 @@ osd_pool_default_pg_num = 8
 osd_pool_default_pg_autoscale_mode = off
 osd_crush_chooseleaf_type = 0
 osd_class_update_on_start = false
-ms_bind_msgr2 = false
 # A placement group is readable for 0.8 of it. After a freeze that was longer,
 # one without replicas never serves again what it is asked before it has
 # noticed (Ceph issue 80404).
@@ -103,7 +104,7 @@ rbd_default_features = 1
         monmap = str(self._directory / 'monmap')
         self._run(
             *('monmaptool', '--create', '--fsid', fsid),
-            *('--addv', 'a', f'[v1:{MONITOR}]'),
+            *('--addv', 'a', f'[v2:{SECOND_MONITOR},v1:{MONITOR}]'),
             # without it no OSD is ever up
             *('--set-min-mon-release', 'pacific', monmap),
         )
@@ -194,6 +195,11 @@ rbd_default_features = 1
     def create_snapshot(self, spec: str) -> None:
         """:param spec: pool/image@snapshot"""
         self._rbd('snap', 'create', '--no-progress', spec)
+
+    def blocklist(self, address: str, blocked: bool) -> None:
+        """Refuse a client, or serve it again."""
+        act = 'add' if blocked else 'rm'
+        self._run('ceph', 'osd', 'blocklist', act, address, *self._with_conf)
 
     def _rbd(self, *command: str) -> str:
         return self._run('rbd', *command, *self._with_conf)

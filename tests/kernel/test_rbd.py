@@ -82,6 +82,29 @@ def test_a_namespace_and_a_snapshot(
     assert bed.snapshot() == before
 
 
+@pytest.mark.parametrize(
+    'hosts',
+    [[f'v2:{ceph.SECOND_MONITOR}/0'], ['127.0.0.1']],
+    ids=['spelled', 'port'],
+)
+def test_monitors_of_the_second_version_alone(
+    bed: kernel_bed.KernelBed, worker: harness.Harness, hosts: list[str]
+) -> None:
+    # Given monitors that are known by the port of msgr2 only
+    volume = bed.create_rbd_volume()
+    before = bed.snapshot()
+    # When an image is attached, then the kernel speaks that to them
+    result = worker.attach(
+        volume, connection_info=info(volume, hosts=hosts, ports=['3300'])
+    )
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(result.device.path) == volume.pattern
+    (mapped,) = pathlib.Path('/sys/bus/rbd/devices').iterdir()
+    assert 'ms_mode=prefer-crc' in (mapped / 'config_info').read_text()
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
 def test_the_key_is_nowhere_afterwards(
     bed: kernel_bed.KernelBed, worker: harness.Harness
 ) -> None:

@@ -140,6 +140,9 @@ class SimulatedBed(bed.Bed):
         with open(self._file(volume), 'r+b') as file:
             file.write(crypts.header(provider, key, memory, integrity))
 
+    def blocklist(self, blocked: bool) -> None:
+        self.control('blocklist', blocked=blocked)
+
     def halve(self, name: str) -> None:
         self.control('halve_mapping', mapping=name)
 

@@ -265,8 +265,8 @@ class RBD(_Group):
             keyring=keyring,
         )
 
-    def remove(self, number: int) -> None:
-        self._call('rbd.remove', number=number)
+    def remove(self, number: int, instance: int, force: bool) -> None:
+        self._call('rbd.remove', number=number, instance=instance, force=force)
 
     def refresh(self, number: int) -> None:
         self._call('rbd.refresh', number=number)

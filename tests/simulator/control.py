@@ -113,6 +113,10 @@ class Controls:
         """Grow an image; the host is not told."""
         self._machine.rbd.resize_image(spec, size)
 
+    def blocklist(self, blocked: bool) -> None:
+        """Have the cluster of images refuse this host, or serve it again."""
+        self._machine.rbd.blocklist(blocked)
+
     def halve_mapping(self, mapping: str) -> None:
         """Leave only the lower device of a mapping with integrity."""
         self._machine.encryption.halve(mapping)

@@ -82,6 +82,7 @@ class RBD:
         self._pools: dict[str, int] = {}
         self._images: dict[str, Image] = {}
         self._monitors: list[str] = []
+        self._blocklisted = False
         self.clear()
 
     def clear(self) -> None:
@@ -115,6 +116,11 @@ class RBD:
     def remove_image(self, spec: str) -> None:
         with self._lock:
             os.unlink(self._images.pop(spec).file)
+
+    def blocklist(self, blocked: bool) -> None:
+        """Refuse all that this host's client asks, or serve it again."""
+        with self._lock:
+            self._blocklisted = blocked
 
     def resize_image(self, spec: str, size: int) -> None:
         with self._lock:
@@ -154,16 +160,25 @@ class RBD:
             self._mappings[number] = made
             self._place(made, read_only='read_only' in options)
 
-    def remove(self, number: int) -> None:
+    def remove(self, number: int, instance: int, force: bool) -> None:
         with self._lock:
             found = self._known(number)
-            if any(openers.of([self._tree.root / 'dev' / found.name])):
+            if (
+                os.stat(self._tree.root / _BUS / str(number)).st_ino
+                != instance
+            ):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            if not force and any(
+                openers.of([self._tree.root / 'dev' / found.name])
+            ):
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
             self._take_away(found)
 
     def refresh(self, number: int) -> None:
         with self._lock:
             found = self._known(number)
+            if self._blocklisted:
+                raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
             if self._images.get(found.image.spec) is not found.image:
                 raise FileNotFoundError(
                     errno.ENOENT, os.strerror(errno.ENOENT)

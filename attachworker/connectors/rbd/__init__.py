@@ -16,6 +16,10 @@ from attachworker.connectors.rbd import mappings
 from attachworker.host import Host
 from attachworker.host import network
 
+_LEGACY = 'legacy'
+#: Port of monitors that speak the second version of the protocol.
+_SECOND = 3300
+
 
 class RBDConnector(base.Connector):
     """Serves ``driver_volume_type`` rbd.
@@ -39,6 +43,20 @@ class RBDConnector(base.Connector):
                 min=1,
                 help='Seconds that a cluster may take to answer when an '
                 'image is mapped.',
+            ),
+            cfg.StrOpt(
+                'ms_mode',
+                choices=[
+                    'legacy',
+                    'crc',
+                    'secure',
+                    'prefer-crc',
+                    'prefer-secure',
+                ],
+                help='How the kernel speaks to a cluster; see ms_mode in '
+                'rbd(8). All but legacy is the second version of the protocol '
+                'and needs Linux 5.11. Unset: legacy, and prefer-crc where '
+                'all monitors are on port 3300.',
             ),
             cfg.IntOpt(
                 'device_timeout',
@@ -100,7 +118,7 @@ class RBDConnector(base.Connector):
         self._host.verbs.check(str(target), *(one.disk for one in known))
         within = deadline.sooner(self._settings.map_timeout)
         if not known:
-            network.probe_any(target.portal.split(','), within.remaining())
+            network.probe_any(self._reached(target)[1], within.remaining())
         with self._locks.hold(target.volume_name, deadline):
             interest.commit(f'use of {target}')
             claim.holdings.take(target)
@@ -115,6 +133,12 @@ class RBDConnector(base.Connector):
             )
         if found is None:
             raise base.not_found(target)
+        if not info.read_only and self._host.block.read_only(found.disk):
+            raise exception.DeviceInUse(
+                device=found.disk,
+                users='whoever has mapped it read-only, and it is to be '
+                'written to',
+            )
         return _path(target, found)
 
     def disconnect(
@@ -130,8 +154,7 @@ class RBDConnector(base.Connector):
                 known,
                 may_remove,
                 lambda path: self._mapped.remove(
-                    known[path],
-                    self._for_device(deadline),
+                    known[path], self._for_device(deadline), claim.force
                 ),
             )
             if not leftovers:
@@ -158,8 +181,15 @@ class RBDConnector(base.Connector):
         # was to know; the cluster does not.
         found = self._mapped.find(path.disk)
         if found is not None and found.spec == path.target.lun:
-            with base.answering(path.target):
-                found = self._mapped.refresh(found, deadline)
+            try:
+                with base.answering(path.target):
+                    found = self._mapped.refresh(found, deadline)
+            except exception.DeviceNotFound as error:
+                refusal = error.__cause__
+                assert isinstance(refusal, OSError)
+                if refusal.errno == errno.ESHUTDOWN:
+                    raise _blocklisted(path.disk) from refusal
+                raise
         if found is None or found.spec != path.target.lun:
             raise base.not_found(path.target)
         return found.identifier
@@ -183,10 +213,13 @@ class RBDConnector(base.Connector):
         deadline: deadlines.Deadline,
     ) -> None:
         within = deadline.sooner(self._settings.map_timeout)
+        mode, monitors = self._reached(target)
         options = {
             'name': info.auth_username,
             'mount_timeout': str(max(1, int(within.remaining()))),
         }
+        if mode != _LEGACY:
+            options['ms_mode'] = mode
         if info.namespace:
             options['_pool_ns'] = info.namespace
         if info.read_only:
@@ -195,7 +228,7 @@ class RBDConnector(base.Connector):
             options['exclusive'] = ''
         try:
             self._mapped.add(
-                target.portal.split(','),
+                monitors,
                 info.pool,
                 info.image,
                 info.snapshot or '',
@@ -207,6 +240,19 @@ class RBDConnector(base.Connector):
             )
         except OSError as error:
             raise _refusal(error, info, target) from error
+
+    def _reached(self, target: base.Target) -> tuple[str, list[str]]:
+        """How the kernel is to speak to which of the monitors.
+
+        A client speaks one version of the protocol with all of them.
+        """
+        portals = target.portal.split(',')
+        second = [one for one in portals if network.split(one)[1] == _SECOND]
+        first = [one for one in portals if one not in second]
+        mode = self._settings.ms_mode
+        if mode is None:
+            mode = _LEGACY if first else 'prefer-crc'
+        return mode, (first if mode == _LEGACY else second) or portals
 
     def _link(
         self, mapping: mappings.Mapping, claimed: list[str]
@@ -241,6 +287,8 @@ def _refusal(
     error: OSError, info: objects.RBDConnectionInfo, target: base.Target
 ) -> exception.AttachWorkerError:
     reason = error.strerror or str(error)
+    if error.errno == errno.ESHUTDOWN:
+        return _blocklisted(target.lun)
     if error.errno == errno.ENOENT:
         return base.not_found(target)
     if error.errno in (errno.EPERM, errno.EACCES, errno.ENOKEY):
@@ -254,6 +302,20 @@ def _refusal(
             'it has features that this kernel does not know; see dmesg, and '
             'disable them with "rbd feature disable"'
         )
+    if error.errno == errno.EINVAL:
+        reason = (
+            'the kernel does not take its options; see dmesg (ms_mode needs '
+            'Linux 5.11)'
+        )
     return exception.HostToolFailed(
         what=f'Mapping {target.lun}', reason=reason
+    )
+
+
+def _blocklisted(what: object) -> exception.HostToolFailed:
+    return exception.HostToolFailed(
+        what=f'Reading {what}',
+        reason='the cluster has blocklisted this host; when it may come back, '
+        'detach all images of that cluster from this host, or have "ceph osd '
+        'blocklist rm" take the block away',
     )

@@ -35,8 +35,11 @@ _HEAD = '-'
 #: In the path of each uevent that matters.
 _PART = '/rbd'
 #: A mapping that goes or comes meanwhile; these verbs read memory alone.
-_GONE = (errno.ENOENT, errno.ENODEV)
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ESTALE)
 _BUSY = (errno.EBUSY, errno.EINPROGRESS)
+#: Seconds that whoever has a device open gets before it goes by force: udev
+#: needs less.
+_GRACE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Mapping:
     """An image that the kernel has a block device for.
 
     :ivar number: N of rbdN
+    :ivar instance: see :func:`attachworker.host.sysfs.instance`
     :ivar fsid: of the cluster
     :ivar namespace: of the pool; empty: the one without a name
     :ivar image_id: empty for the first format of images
@@ -52,6 +56,7 @@ class Mapping:
     """
 
     number: int
+    instance: int
     fsid: str
     pool: str
     pool_id: str
@@ -165,38 +170,28 @@ class Mappings(machine.View):
 
         return self._wait(look, _PART, deadline)
 
-    def remove(self, mapping: Mapping, deadline: deadlines.Deadline) -> bool:
+    def remove(
+        self,
+        mapping: Mapping,
+        deadline: deadlines.Deadline,
+        force: bool = False,
+    ) -> bool:
         """Unmap an image; True once the kernel no longer has it.
 
         udev opens a device for a moment to look what is on it, and nothing
         tells when it has closed it: a busy one is tried again.
 
+        :param force: whether it goes though somebody keeps it open
         :raises OSError: EBUSY if it stays busy, or why the kernel does not
         """
-        places = (
-            self._root / _DEVICES / str(mapping.number),
-            self._block(mapping.disk),
-        )
+        grace = deadlines.Deadline.after(_GRACE)
         busy: OSError | None = None
 
         def attempt() -> bool | None:
             nonlocal busy
-            if any(map(sysfs.exists, places)):
-                try:
-                    self._call(
-                        'rbd.remove',
-                        deadline,
-                        mapping.number,
-                        about=mapping.disk,
-                    )
-                except OSError as error:
-                    if error.errno in _BUSY:
-                        busy = error
-                        return None
-                    if error.errno not in _GONE:
-                        raise
-            busy = None
-            return None if any(map(sysfs.exists, places)) else True
+            forced = force and grace.passed
+            busy = self._unmap(mapping, deadline, forced)
+            return None if busy or self._is_there(mapping) else True
 
         gone = None
         try:
@@ -207,6 +202,38 @@ class Mappings(machine.View):
         if busy is not None:
             raise busy
         return bool(gone)
+
+    def _unmap(
+        self, mapping: Mapping, deadline: deadlines.Deadline, force: bool
+    ) -> OSError | None:
+        """Why a mapping stays for the moment; None: it goes, or is gone.
+
+        :raises OSError: it stays for another reason than that it is open
+        """
+        if not self._is_there(mapping):
+            return None
+        try:
+            self._call(
+                'rbd.remove',
+                deadline,
+                mapping.number,
+                mapping.instance,
+                force,
+                about=mapping.disk,
+            )
+        except OSError as error:
+            if error.errno in _BUSY:
+                return error
+            if error.errno not in _GONE:
+                raise
+        return None
+
+    def _is_there(self, mapping: Mapping) -> bool:
+        """Whether the kernel has it, and not another of its number."""
+        found = sysfs.instance(self._root / _DEVICES / str(mapping.number))
+        if found is not None:
+            return found == mapping.instance
+        return sysfs.exists(self._block(mapping.disk))
 
     def refresh(
         self, mapping: Mapping, deadline: deadlines.Deadline
@@ -230,6 +257,7 @@ class Mappings(machine.View):
         if not number.isdigit():
             return None
         directory = self._root / _DEVICES / number
+        instance = sysfs.instance(directory)
         known = {
             field: text
             for field, name in _ATTRIBUTES.items()
@@ -238,11 +266,13 @@ class Mappings(machine.View):
         # kernels before 5.3 have no namespaces
         known.setdefault('namespace', '')
         size = sysfs.read_int(directory / 'size')
-        if len(known) < len(_ATTRIBUTES) or size is None:
+        if len(known) < len(_ATTRIBUTES) or size is None or instance is None:
             return None
+        if sysfs.instance(directory) != instance:
+            return None  # some of it may be of the next one
         if known['snapshot'] == _HEAD:
             known['snapshot'] = ''
-        return Mapping(number=int(number), size=size, **known)
+        return Mapping(int(number), instance, size=size, **known)
 
 
 def _portal(spelled: str) -> str:

@@ -217,3 +217,47 @@ def test_the_form_of_a_name_is_final(name: str) -> None:
         return
     assert canonical == name
     assert not set(canonical) & set(' \t\n\0,/@')
+
+
+@pytest.mark.parametrize(
+    ('host', 'port', 'portals'),
+    [
+        ('v2:192.0.2.1:3300/0', None, '192.0.2.1:3300'),
+        ('v1:192.0.2.1:6789/0', '6789', '192.0.2.1:6789'),
+        ('192.0.2.1:6789/0', None, '192.0.2.1:6789'),
+        ('v2:192.0.2.1', None, '192.0.2.1:3300'),
+        ('v2:mon.example.org', None, 'mon.example.org:3300'),
+        ('v2:[2001:DB8::1]:3300/0', None, '[2001:db8::1]:3300'),
+        (
+            '[v2:192.0.2.1:3300/0,v1:192.0.2.1:6789/0]',
+            None,
+            '192.0.2.1:3300,192.0.2.1:6789',
+        ),
+        (
+            '[v2:[2001:db8::1]:3300/0,v1:[2001:db8::1]:6789/0]',
+            None,
+            '[2001:db8::1]:3300,[2001:db8::1]:6789',
+        ),
+    ],
+)
+def test_a_monitor_as_ceph_spells_it(
+    host: str, port: str | None, portals: str
+) -> None:
+    (target,) = info(hosts=[host], ports=[port]).targets
+    assert target.portal == portals
+
+
+@pytest.mark.parametrize(
+    'host',
+    [
+        'v3:192.0.2.1:3300/0',
+        'v2:192.0.2.1:3300/0,name=x',
+        'v2:192.0.2.1:3300/x',
+        '[v2:192.0.2.1:3300/0',
+        'v2:192.0.2.1:0/0',
+        'v2:a b:3300/0',
+    ],
+)
+def test_a_monitor_that_ceph_does_not_spell(host: str) -> None:
+    with pytest.raises(exception.InvalidConnectionInfo):
+        info(hosts=[host], ports=[None])

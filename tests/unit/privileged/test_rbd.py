@@ -59,6 +59,22 @@ def add(**values: Any) -> None:
     rbd.add(**arguments | values)
 
 
+def instance(bus: pathlib.Path) -> int:
+    return (bus / 'devices/0').stat().st_ino
+
+
+def test_an_image_that_is_open_goes_by_force(bus: pathlib.Path) -> None:
+    rbd.remove(0, instance(bus), True)
+    assert (bus / 'remove_single_major').read_text() == '0 force'
+
+
+def test_a_number_that_is_another_image_by_now(bus: pathlib.Path) -> None:
+    with pytest.raises(OSError, match='another image by now') as caught:
+        rbd.remove(0, instance(bus) + 1, True)
+    assert caught.value.errno == errno.ESTALE
+    assert (bus / 'remove_single_major').read_text() == ''
+
+
 def test_what_the_kernel_is_told(bus: pathlib.Path) -> None:
     add(snapshot='daily', options={'name': 'cinder', 'read_only': ''})
     assert (bus / 'add_single_major').read_text() == (
@@ -73,8 +89,8 @@ def test_a_kernel_without_single_major(bus: pathlib.Path) -> None:
     (bus / 'remove_single_major').unlink()
     add()
     assert (bus / 'add').read_text().endswith(' name=cinder volumes one -')
-    rbd.remove(3)
-    assert (bus / 'remove').read_text() == '3'
+    rbd.remove(0, instance(bus), False)
+    assert (bus / 'remove').read_text() == '0'
 
 
 def test_the_key_is_not_in_what_the_kernel_shows(
@@ -132,7 +148,10 @@ def test_hostile_values(bus: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize('number', [-1, True, '0', '0 force', None])
-@pytest.mark.parametrize('verb', [rbd.remove, rbd.refresh, rbd.monitors])
+@pytest.mark.parametrize(
+    'verb',
+    [lambda one: rbd.remove(one, 1, True), rbd.refresh, rbd.monitors],
+)
 def test_hostile_numbers(bus: pathlib.Path, verb: Any, number: Any) -> None:
     with pytest.raises(ValueError, match='^not the number'):
         verb(number)

@@ -32,14 +32,20 @@ class Kernel:
 
 
 def mapped(
-    monkeypatch: pytest.MonkeyPatch, exclusive: bool = False, **data: Any
+    monkeypatch: pytest.MonkeyPatch,
+    exclusive: bool = False,
+    ms_mode: str | None = None,
+    **data: Any,
 ) -> tuple[Any, ...]:
     """What the kernel is asked for: all arguments of the verb."""
     monkeypatch.setattr(rbd.network, 'probe_any', lambda *_: None)
     kernel = Kernel()
     host: Any = on_files(monitor=kernel, rbd=kernel)
     settings = types.SimpleNamespace(
-        map_timeout=30, device_timeout=10, exclusive=exclusive
+        map_timeout=30,
+        device_timeout=10,
+        exclusive=exclusive,
+        ms_mode=ms_mode,
     )
     info = objects.ConnectionInfo.from_dict(
         {
@@ -72,7 +78,8 @@ def test_a_cluster_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monitors, pool, image, snapshot, options, cluster, keyring = mapped(
         monkeypatch
     )
-    assert monitors == ['192.0.2.1:3300', '192.0.2.2:6789']
+    # the one on port 3300 speaks the second version alone
+    assert monitors == ['192.0.2.2:6789']
     assert (pool, image, snapshot) == ('volumes', 'one', '')
     assert options.pop('mount_timeout') in ('19', '20')
     assert options == {'name': 'admin'}
@@ -111,3 +118,35 @@ def test_options(
     options = mapped(monkeypatch, exclusive, **data)[4]
     assert options.keys() - {'name', 'mount_timeout'} == wanted
     assert options.get('_pool_ns', 'tenant') == 'tenant'
+
+
+V1, V2 = '192.0.2.1:6789', '192.0.2.1:3300'
+
+
+@pytest.mark.parametrize(
+    ('hosts', 'option', 'monitors', 'mode'),
+    [
+        ([V1], None, [V1], None),
+        ([V2], None, [V2], 'prefer-crc'),
+        ([V1, V2], None, [V1], None),
+        ([V1, V2], 'secure', [V2], 'secure'),
+        ([V1], 'prefer-secure', [V1], 'prefer-secure'),
+        ([V2], 'legacy', [V2], None),
+    ],
+)
+def test_the_version_of_the_protocol(
+    monkeypatch: pytest.MonkeyPatch,
+    hosts: list[str],
+    option: str | None,
+    monitors: list[str],
+    mode: str | None,
+) -> None:
+    pairs = [one.split(':') for one in hosts]
+    found, _, _, _, options, _, _ = mapped(
+        monkeypatch,
+        ms_mode=option,
+        hosts=[host for host, _ in pairs],
+        ports=[port for _, port in pairs],
+    )
+    assert found == monitors
+    assert options.get('ms_mode') == mode
