@@ -16,7 +16,7 @@ import threading
 from attachworker import exception
 from attachworker.objects import normalise_wwn
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 _NAME = 'journal.sqlite'
 
 #: What the first version has made.
@@ -157,6 +157,17 @@ CREATE TABLE lines (
 CREATE INDEX lines_volume ON lines (volume);
 INSERT OR IGNORE INTO lines SELECT wwn, volume, 0 FROM attachments
     WHERE wwn IS NOT NULL AND volume IS NOT NULL;
+""",
+    # How long results are kept does not go by the wall clock, which may be
+    # decades off until a network sets it.
+    8: """
+CREATE TABLE clock (
+    boot_id TEXT NOT NULL,      -- in which it was looked at last
+    at REAL NOT NULL,           -- seconds since that boot
+    seconds REAL NOT NULL       -- that have been counted in all boots
+) STRICT;
+INSERT INTO clock VALUES ('', 0.0, 0.0);
+ALTER TABLE requests ADD COLUMN counted REAL NOT NULL DEFAULT 0.0;
 """,
 }
 

@@ -240,6 +240,7 @@ class Records:
         with self._journal.transaction() as connection:
             changed = connection.execute(
                 'UPDATE requests SET result = ?, finished_at = ?,'
+                ' counted = (SELECT seconds FROM clock),'
                 ' sealed = NULL WHERE request_id = ? AND result IS NULL'
                 ' AND cancelled = ?',
                 (
@@ -326,18 +327,32 @@ class Records:
             'DELETE FROM calls WHERE message_id = ?', call.message_id
         )
 
-    def forget_results(self, retention: float) -> int:
+    def forget_results(
+        self, retention: float, boot_id: str, now: float
+    ) -> int:
         """Delete results older than this many seconds; returns how many.
 
-        Those that somebody is owed stay.
+        Those that somebody is owed stay. Seconds are counted here, from one
+        call to the next of the same boot, because the clock of a host may be
+        set by decades meanwhile. No result goes early for that, and some stay
+        for longer by the time between calls, or that the host was off.
+
+        :param boot_id: of the running kernel
+        :param now: seconds since its start
         """
-        return int(
-            self._journal.write(
-                'DELETE FROM requests WHERE finished_at < ? AND'
+        with self._journal.transaction() as connection:
+            deleted = connection.execute(
+                'DELETE FROM requests WHERE result IS NOT NULL AND'
+                ' counted < (SELECT seconds FROM clock) - ? AND'
                 ' request_id NOT IN (SELECT request_id FROM receivers)',
-                database.timestamp(-retention),
+                (retention,),
+            ).rowcount
+            connection.execute(
+                'UPDATE clock SET boot_id = :boot_id, at = :now, seconds ='
+                ' seconds + iif(boot_id = :boot_id, max(0, :now - at), 0)',
+                {'boot_id': boot_id, 'now': now},
             )
-        )
+        return int(deleted)
 
     # -- attachments
 
@@ -472,7 +487,7 @@ def _put_call(
 
 def _request(row: sqlite3.Row) -> RequestRecord:
     columns = dict(row)
-    del columns['finished_at']
+    del columns['finished_at'], columns['counted']
     return RequestRecord(
         **columns
         | {

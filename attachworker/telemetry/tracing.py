@@ -6,10 +6,28 @@
 import time
 from typing import Any
 
+from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.telemetry import progress
 
 _NANOSECONDS = 1_000_000_000
+
+
+class _Anchor:
+    """A moment of the wall clock, from which the clock of the boot goes on.
+
+    A host whose clock is set while an operation runs would have spans that
+    take decades, or end before they begin.
+    """
+
+    def __init__(self) -> None:
+        self._wall = time.time_ns()
+        self._boot = deadlines.now()
+
+    def now(self, before: float = 0.0) -> int:
+        """Nanoseconds since 1970, so many seconds ago."""
+        seconds = deadlines.now() - self._boot - before
+        return self._wall + int(seconds * _NANOSECONDS)
 
 
 class Tracing:
@@ -61,9 +79,10 @@ class Tracing:
         self._provider.shutdown()
 
     def began(self, operation: progress.Operation, waited: float) -> None:
+        anchor = _Anchor()
         span = self._tracer.start_span(
             operation.kind,
-            start_time=time.time_ns() - int(waited * _NANOSECONDS),
+            start_time=anchor.now(before=waited),
             attributes={
                 'attachworker.request_id': operation.request.request_id,
                 'attachworker.attachment_id': operation.attachment_id,
@@ -71,7 +90,7 @@ class Tracing:
                 'attachworker.queue_wait': waited,
             },
         )
-        self._spans[operation.request.request_id] = span
+        self._spans[operation.request.request_id] = (span, anchor)
 
     def step_ended(
         self,
@@ -80,24 +99,27 @@ class Tracing:
         elapsed: float,
         code: str | None,
     ) -> None:
-        parent = self._spans.get(operation.request.request_id)
+        parent, anchor = self._spans.get(
+            operation.request.request_id, (None, _Anchor())
+        )
         context = self._trace.set_span_in_context(parent) if parent else None
-        now = time.time_ns()
         span = self._tracer.start_span(
             step.partition(':')[0],
             context=context,
-            start_time=now - int(elapsed * _NANOSECONDS),
+            start_time=anchor.now(before=elapsed),
             attributes={'attachworker.step': step},
         )
-        self._end(span, code, now)
+        self._end(span, code, anchor.now())
 
     def ended(self, operation: progress.Operation, elapsed: float) -> None:
-        span = self._spans.pop(operation.request.request_id, None)
+        span, anchor = self._spans.pop(
+            operation.request.request_id, (None, None)
+        )
         if span is None:
             return  # refused, or over before its first step
         error = operation.result.error
         span.set_attribute('attachworker.status', operation.result.status)
-        self._end(span, error.code if error else None, time.time_ns())
+        self._end(span, error.code if error else None, anchor.now())
 
     def _end(self, span: Any, code: str | None, when: int) -> None:
         if code is not None:

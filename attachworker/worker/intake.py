@@ -30,6 +30,9 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks for results that are too old to be kept.
 _FORGET_INTERVAL = 60.0
+#: No request is as old as that: a host without a clock of its own starts in
+#: 1970, or on the day when its system was built.
+_SURELY_WRONG = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
 class Operations:
@@ -149,7 +152,7 @@ class Operations:
             now - self._forgot_at > _FORGET_INTERVAL
         ):
             self._forgot_at = now
-            self._records.forget_results(self._retention)
+            self._records.forget_results(self._retention, self._boot_id, now)
 
     def recall(self, record: RequestRecord) -> Operation:
         """The operation of a request that an earlier worker accepted.
@@ -199,13 +202,14 @@ class Operations:
         if record.boot_id == self._boot_id:
             return deadlines.Deadline(record.deadline)
         # It counts from a boot that is over; all that is left is the clock,
-        # which may not be set yet: nobody gets more than was granted.
+        # which may not be set now, or not have been set then: nobody gets
+        # more than was granted, and nobody less because of a wrong clock.
         accepted = datetime.datetime.fromisoformat(record.created_at)
         age = datetime.datetime.now(datetime.UTC) - accepted
         seconds = record.deadline - record.accepted
-        return deadlines.Deadline.after(
-            seconds - max(0.0, age.total_seconds())
-        )
+        if accepted > _SURELY_WRONG:
+            seconds -= max(0.0, age.total_seconds())
+        return deadlines.Deadline.after(seconds)
 
     def _accept(
         self, kind: str, request: Request, call: Call | None

@@ -182,17 +182,43 @@ def test_old_results_are_forgotten_and_nothing_else(
     records.finish('done', {}, rows.attachment(), None)
     records.finish('owed', {}, None, None)
     # When the result is young, then it stays
-    assert records.forget_results(60.0) == 0
+    assert records.forget_results(60.0, 'boot', 10.0) == 0
     assert records.request('done') is not None
     # When it is old, then it goes, and the rest stays
-    assert records.forget_results(-1.0) == 1
+    assert records.forget_results(-1.0, 'boot', 20.0) == 1
     assert records.request('done') is None
     assert ids(records.unfinished()) == ['running']
     assert records.attachment('attachment') is not None
     # And what is owed goes once it was delivered
     assert ids(records.undelivered()) == ['owed']
     records.settle('owed', rows.REPLY_TO)
-    assert records.forget_results(-1.0) == 1
+    assert records.forget_results(-1.0, 'boot', 20.0) == 1
+
+
+def test_results_are_kept_by_seconds_that_were_counted(
+    records: Records,
+) -> None:
+    # Given results of this boot, of which the clock may say whatever it wants
+    def finish(name: str) -> None:
+        records.accept(rows.request(name))
+        records.finish(name, {}, None, None)
+
+    finish('first')
+    assert records.forget_results(100.0, 'boot', 1000.0) == 0
+    # When half of the time has passed
+    assert records.forget_results(100.0, 'boot', 1060.0) == 0
+    finish('second')
+    # And the host was started again, for however long it was off
+    assert records.forget_results(100.0, 'next', 5.0) == 0
+    assert records.forget_results(100.0, 'next', 60.0) == 0
+    # Then the one goes when its time is over, and the other stays
+    assert records.forget_results(100.0, 'next', 61.0) == 1
+    assert records.request('first') is None
+    assert records.request('second') is not None
+    # And a clock that has gone back counts for nothing
+    assert records.forget_results(100.0, 'next', 1.0) == 0
+    assert records.forget_results(100.0, 'next', 2.0) == 0
+    assert records.request('second') is not None
 
 
 # -- attachments
