@@ -1,33 +1,48 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Loop devices: a file as a block device."""
+"""Loop devices: a file as a block device.
 
+Those that are made here carry a mark, in what the kernel keeps as the name of
+their file (``lo_file_name``): who has made them, and for which path. It comes
+in the one call that makes the device, so that no crash leaves one without, and
+it is looked at through the descriptor through which the device is changed.
+"""
+
+from collections.abc import Iterator
+import contextlib
 import errno
+import fcntl
+import hashlib
 import os
 import stat
+import struct
 
 from attachworker import privileged
+from attachworker.privileged import block
 from attachworker.privileged import names
-from attachworker.privileged import tools
 
 _device = names.rule(r'loop\d{1,7}', 'the kernel name of a loop device')
-_TIMEOUT = 30.0
+_CONTROL = '/dev/loop-control'
+#: linux/loop.h
+_LOOP_CONFIGURE = 0x4C0A
+_LOOP_CLR_FD = 0x4C01
+_LOOP_GET_STATUS64 = 0x4C05
+_LOOP_SET_CAPACITY = 0x4C07
+_LOOP_CTL_GET_FREE = 0x4C82
+_LO_FLAGS_READ_ONLY = 1
+#: struct loop_info64: device, inode, rdevice, offset, limit of the size;
+#: number, kind of encryption, size of its key, flags; names; the key; init.
+_INFO = struct.Struct('=5Q4I64s64s32s2Q')
+#: struct loop_config: descriptor of the file, size of a block; info; reserved.
+_CONFIG = struct.Struct(f'=2I{_INFO.size}s64x')
+#: How often somebody else may be quicker to take a device that was free.
+_ATTEMPTS = 16
 
 
-def _run(*arguments: str) -> str:
-    """What losetup prints.
-
-    :raises OSError: it failed
-    """
-    code, output, errors = tools.run('losetup', *arguments, timeout=_TIMEOUT)
-    if code:
-        raise OSError(errno.EIO, errors or 'losetup failed')
-    return output
-
-
-def _node(device: str) -> str:
-    return f'/dev/{_device(device)}'
+def _mark(path: str) -> bytes:
+    digest = hashlib.sha256(path.encode()).hexdigest()
+    return f'attachworker-{digest[:32]}'.encode()
 
 
 @privileged.default.entrypoint
@@ -41,36 +56,109 @@ def attach(path: str, read_only: bool) -> None:
         raise ValueError('not the real path of a file')
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError('not a regular file')
-    how = ['--read-only'] if read_only else []
-    _run('--find', '--nooverlap', *how, path)
+    flags = os.O_RDONLY if read_only else os.O_RDWR
+    file = os.open(path, flags | os.O_NOFOLLOW)
+    try:
+        # another one may have its name by now
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError('not a regular file')
+        lo_flags = _LO_FLAGS_READ_ONLY if read_only else 0
+        numbers = (0, 0, 0, 0, 0, 0, 0, 0, lo_flags)
+        info = _INFO.pack(*numbers, _mark(path), b'', b'', 0, 0)
+        _configure(_CONFIG.pack(file, 0, info), flags)
+    finally:
+        os.close(file)
+
+
+def _configure(config: bytes, flags: int) -> None:
+    """Have the first free device take a file."""
+    control = os.open(_CONTROL, os.O_RDWR)
+    try:
+        for attempt in range(1, _ATTEMPTS + 1):
+            number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+            device = os.open(block.node(f'loop{number}'), flags)
+            try:
+                fcntl.ioctl(device, _LOOP_CONFIGURE, config)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or attempt == _ATTEMPTS:
+                    raise
+            finally:
+                os.close(device)
+    finally:
+        os.close(control)
 
 
 @privileged.default.entrypoint
-def detach(device: str) -> None:
-    """Take a loop device's file away, once nobody has it open.
+def detach(device: str, path: str) -> None:
+    """Take the file away from a device that was made here for a path.
 
-    :raises OSError: it has none, or keeps it
+    The kernel lets go of it once nobody has it open.
+
+    :raises OSError: it keeps it; ENXIO: it has none; ESTALE: the device is
+        not, or no longer, one that was made here for that path
     """
-    _run('--detach', _node(device))
+    with _ours(device, path) as descriptor:
+        fcntl.ioctl(descriptor, _LOOP_CLR_FD)
 
 
 @privileged.default.entrypoint
-def resize(device: str) -> None:
-    """Have a loop device read the size of its file again.
+def resize(device: str, path: str) -> None:
+    """Have a device read the size of its file again.
 
-    :raises OSError: there is no such device
+    :raises OSError: see :func:`detach`
     """
-    _run('--set-capacity', _node(device))
+    with _ours(device, path) as descriptor:
+        fcntl.ioctl(descriptor, _LOOP_SET_CAPACITY)
+
+
+@privileged.default.entrypoint
+def is_ours(device: str, path: str) -> bool:
+    """Whether a device was made here for a path.
+
+    :raises OSError: nobody knows; ENXIO: it has no file
+    """
+    with _opened(device) as descriptor:
+        return _name_of(descriptor) == _mark(path)
 
 
 @privileged.default.entrypoint
 def inode(device: str) -> int:
     """The inode number of a loop device's file.
 
-    :raises OSError: it has none
+    :raises OSError: ENXIO: it has none
     """
-    what = ('--list', '--noheadings', '--raw', '--output', 'BACK-INO')
-    found = _run(*what, _node(device))
-    if not found.isdigit():
-        raise FileNotFoundError(errno.ENOENT, f'{device} has no file')
-    return int(found)
+    with _opened(device) as descriptor:
+        return int(_status(descriptor)[1])
+
+
+@contextlib.contextmanager
+def _opened(device: str) -> Iterator[int]:
+    # Who closes a device that was open for writing wakes udev.
+    descriptor = os.open(block.node(_device(device)), os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _ours(device: str, path: str) -> Iterator[int]:
+    """While this is entered, the kernel gives the device no other file."""
+    with _opened(device) as descriptor:
+        if _name_of(descriptor) != _mark(path):
+            raise OSError(
+                errno.ESTALE,
+                f'{device} was not made by attachworker for {path}',
+            )
+        yield descriptor
+
+
+def _name_of(descriptor: int) -> bytes:
+    return bytes(_status(descriptor)[9]).rstrip(b'\0')
+
+
+def _status(descriptor: int) -> tuple[int | bytes, ...]:
+    buffer = bytearray(_INFO.size)
+    fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, buffer)
+    return _INFO.unpack(buffer)

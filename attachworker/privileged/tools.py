@@ -34,7 +34,7 @@ def run(
     :raises FileNotFoundError: it is not installed
     :raises TimeoutError: it was killed
     """
-    # prlimit(1) is of util-linux, as losetup is, and becomes the tool itself
+    # prlimit(1), of util-linux, becomes the tool itself
     limited = ('prlimit', f'--as={address_space}') if address_space else ()
     try:
         ended = subprocess.run(

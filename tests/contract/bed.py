@@ -253,6 +253,12 @@ class Bed(abc.ABC):
         """
 
     @abc.abstractmethod
+    def loop_device(
+        self, path: str
+    ) -> contextlib.AbstractContextManager[None]:
+        """Have somebody else use a file as a loop device meanwhile."""
+
+    @abc.abstractmethod
     def blocklist(self, blocked: bool) -> None:
         """Have the cluster of images refuse this host, or serve it again."""
 

@@ -3,6 +3,7 @@
 
 """local: block devices and files of the host itself."""
 
+import errno
 import os
 import pathlib
 
@@ -92,18 +93,60 @@ def test_a_file_of_somebody_else(
 ) -> None:
     # Given a file behind a loop device that is not ours
     volume = bed.create_local_volume()
-    bed.verbs.loop.attach(volume.target, False)
-    before = bed.snapshot()
-    # Then it is refused, and the device stays
-    result = worker.attach(volume)
-    assert result.error.code == 'in_use', result.as_dict()
-    assert 'loop' in result.error.message
-    assert result.leftovers == []
-    assert bed.snapshot() == before
+    with bed.loop_device(volume.target):
+        before = bed.snapshot()
+        # Then it is refused, and the device stays
+        result = worker.attach(volume)
+        assert result.error.code == 'in_use', result.as_dict()
+        assert 'loop' in result.error.message
+        assert result.leftovers == []
+        assert bed.snapshot() == before
+
+
+def test_what_somebody_else_makes_of_our_file_stays(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attached file, of which somebody else makes a device, too
+    volume = bed.create_local_volume()
+    device = worker.attach(volume).device
+    with bed.loop_device(volume.target):
+        # When it is attached again, then it is the one that it was
+        assert worker.attach(volume).device.path == device.path
+        # When it is detached, then only ours goes
+        result = worker.detach(volume.name)
+        assert result.status == 'detached', result.as_dict()
+        assert result.leftovers == []
+        host = bed.host()
+        (left,) = loops.Loops(host).devices(volume.target)
+        host.close()
+        assert f'/dev/{left}' != device.path
+        assert bed.read(f'/dev/{left}') == volume.pattern
+
+
+def test_a_device_of_somebody_else_is_not_taken_by_its_name(
+    bed: beds.Bed,
+) -> None:
+    # Given a device that has the name of one of ours by now
+    volume, other = bed.create_local_volume(), bed.create_local_volume()
+    bed.verbs.loop.attach(other.target, False)
     host = bed.host()
-    (device,) = loops.Loops(host).devices(volume.target)
+    found = loops.Loops(host)
+    (ours,) = found.devices(other.target)
+    with bed.loop_device(volume.target):
+        (device,) = found.devices(volume.target)
+        # When ours is to go, then neither another's goes, nor another of ours
+        for name, path in (
+            (device, volume.target),
+            (device, other.target),
+            (ours, volume.target),
+        ):
+            with pytest.raises(OSError, match='not made by') as caught:
+                bed.verbs.loop.detach(name, path)
+            assert caught.value.errno == errno.ESTALE
+        assert found.devices(volume.target) == [device]
+    bed.verbs.loop.detach(ours, other.target)
+    assert found.devices(other.target) == []
     host.close()
-    bed.verbs.loop.detach(device)
 
 
 def test_a_file_that_loses_its_name(

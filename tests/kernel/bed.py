@@ -165,6 +165,17 @@ class KernelBed(bed.Bed):
                 check=True,
             )
 
+    @contextlib.contextmanager
+    def loop_device(self, path: str) -> Iterator[None]:
+        device = subprocess.run(
+            ['losetup', '--find', '--show', path],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        yield
+        subprocess.run(['losetup', '--detach', device], check=True)
+
     def blocklist(self, blocked: bool) -> None:
         for one in pathlib.Path('/sys/bus/rbd/devices').iterdir():
             address = (one / 'client_addr').read_text().strip()

@@ -140,6 +140,12 @@ class SimulatedBed(bed.Bed):
         with open(self._file(volume), 'r+b') as file:
             file.write(crypts.header(provider, key, memory, integrity))
 
+    @contextlib.contextmanager
+    def loop_device(self, path: str) -> Iterator[None]:
+        self.control('make_loop_device', path=path)
+        yield
+        self.control('remove_loop_device', path=path)
+
     def blocklist(self, blocked: bool) -> None:
         self.control('blocklist', blocked=blocked)
 

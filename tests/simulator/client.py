@@ -208,11 +208,15 @@ class Loop(_Group):
     def attach(self, path: str, read_only: bool) -> None:
         self._call('loop.attach', path=path, read_only=read_only)
 
-    def detach(self, device: str) -> None:
-        self._call('loop.detach', device=device)
+    def detach(self, device: str, path: str) -> None:
+        self._call('loop.detach', device=device, path=path)
 
-    def resize(self, device: str) -> None:
-        self._call('loop.resize', device=device)
+    def resize(self, device: str, path: str) -> None:
+        self._call('loop.resize', device=device, path=path)
+
+    def is_ours(self, device: str, path: str) -> bool:
+        found: bool = self._call('loop.is_ours', device=device, path=path)
+        return found
 
     def inode(self, device: str) -> int:
         found: int = self._call('loop.inode', device=device)

@@ -113,6 +113,14 @@ class Controls:
         """Grow an image; the host is not told."""
         self._machine.rbd.resize_image(spec, size)
 
+    def make_loop_device(self, path: str) -> None:
+        """Have somebody else make a loop device of a file."""
+        self._machine.loop.make(path)
+
+    def remove_loop_device(self, path: str) -> None:
+        """Have him take it away again."""
+        self._machine.loop.take_away(path)
+
     def blocklist(self, blocked: bool) -> None:
         """Have the cluster of images refuse this host, or serve it again."""
         self._machine.rbd.blocklist(blocked)

@@ -22,12 +22,13 @@ class LoopDevice:
     """A loop device that has a file.
 
     :ivar path: of the file, as the host spells it
-    :ivar file: where that is
+    :ivar ours: whether a worker has made it
     """
 
     name: str
     number: str
     path: str
+    ours: bool = True
 
     @property
     def directory(self) -> str:
@@ -57,15 +58,22 @@ class Loops:
             return self._devices.get(device)
 
     def attach(self, path: str, read_only: bool) -> None:
+        self._make(path, read_only, ours=True)
+
+    def make(self, path: str) -> None:
+        """What somebody else makes of a file."""
+        self._make(path, read_only=False, ours=False)
+
+    def _make(self, path: str, read_only: bool, ours: bool) -> None:
         file = self._tree.root / path.lstrip('/')
         size = os.stat(file).st_size
         with self._lock:
-            if any(each.path == path for each in self._devices.values()):
-                return  # as --nooverlap has it
             number = next(
                 i for i in itertools.count() if f'loop{i}' not in self._devices
             )
-            device = LoopDevice(f'loop{number}', f'{_MAJOR}:{number}', path)
+            device = LoopDevice(
+                f'loop{number}', f'{_MAJOR}:{number}', path, ours
+            )
             self._devices[device.name] = device
             self._tree.place(
                 f'sys/{device.directory}',
@@ -85,23 +93,36 @@ class Loops:
             )
             self._emit(device)
 
-    def detach(self, device: str) -> None:
+    def detach(self, device: str, path: str) -> None:
         with self._lock:
-            found = self._known(device)
+            found = self._checked(device, path)
             del self._devices[found.name]
             self._tree.remove(f'sys/class/block/{found.name}')
             self._tree.remove(f'sys/{found.directory}')
             self._tree.unlink(f'dev/{found.name}')
             self._emit(found)
 
-    def resize(self, device: str) -> None:
+    def resize(self, device: str, path: str) -> None:
         with self._lock:
-            found = self._known(device)
+            found = self._checked(device, path)
             size = os.stat(self.file(found)).st_size
             self._tree.write(
                 f'sys/{found.directory}/size', f'{size // _SECTOR}\n'
             )
             self._emit(found)
+
+    def is_ours(self, device: str, path: str) -> bool:
+        with self._lock:
+            found = self._known(device)
+            return found.ours and found.path == path
+
+    def take_away(self, path: str) -> None:
+        """Take away what somebody else has made of a file."""
+        with self._lock:
+            for device in list(self._devices.values()):
+                if device.path == path and not device.ours:
+                    device.ours = True
+                    self.detach(device.name, path)
 
     def inode(self, device: str) -> int:
         with self._lock:
@@ -116,7 +137,16 @@ class Loops:
         with self._lock:
             for device in list(self._devices.values()):
                 if device.path == path:
-                    self.detach(device.name)
+                    self.detach(device.name, path)
+
+    def _checked(self, device: str, path: str) -> LoopDevice:
+        found = self._known(device)
+        if not found.ours or found.path != path:
+            raise OSError(
+                errno.ESTALE,
+                f'{device} was not made by attachworker for {path}',
+            )
+        return found
 
     def _known(self, device: str) -> LoopDevice:
         found = self._devices.get(device)

@@ -31,7 +31,7 @@ from tests.simulator import wire
 BOOT_ID = 'proc/sys/kernel/random/boot_id'
 #: A tool is there if its file is.
 ISCSIADM = 'usr/sbin/iscsiadm'
-LOSETUP = 'usr/sbin/losetup'
+LOOP_CONTROL = 'dev/loop-control'
 CRYPTSETUP = 'usr/sbin/cryptsetup'
 INITIATOR_NAME = 'etc/iscsi/initiatorname.iscsi'
 NODES = 'etc/iscsi/nodes'
@@ -121,7 +121,7 @@ class Machine:
         )
         self.boot()
         self.tree.write(ISCSIADM, '')
-        self.tree.write(LOSETUP, '')
+        self.tree.write(LOOP_CONTROL, '')
         self.tree.write(CRYPTSETUP, '')
         self.tree.write(INITIATOR_NAME, f'InitiatorName={initiator_name}\n')
 

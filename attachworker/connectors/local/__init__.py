@@ -3,6 +3,7 @@
 
 """local: a block device or a file that this host has already."""
 
+from collections.abc import Callable
 import os
 import pathlib
 import stat
@@ -48,8 +49,8 @@ class LocalConnector(base.Connector):
     def unavailable(self) -> str | None:
         if not self._settings.local_roots:
             return 'the option local_roots of group [local] is empty'
-        if self._host.tool('losetup') is None:
-            return 'losetup is not installed; install the package mount'
+        if not sysfs.exists(self._inside('/dev/loop-control')):
+            return 'there is no /dev/loop-control; load the module loop'
         return None
 
     def connect(
@@ -84,21 +85,34 @@ class LocalConnector(base.Connector):
                 leftovers += base.remove_devices(
                     self.paths(target),
                     may_remove,
-                    lambda path: self._loops.detach(path.disk, deadline),
+                    lambda path: self._loops.detach(path.disk, file, deadline),
                 )
             if not leftovers:
                 claim.holdings.release(target)
         return leftovers
 
     def paths(self, target: base.Target) -> list[base.Path]:
+        """Of a file, the loop devices that a worker has made."""
+        return self._paths(target, self._ours)
+
+    def _paths(
+        self, target: base.Target, devices: Callable[[str], list[str]]
+    ) -> list[base.Path]:
         path, disk = self._place(target)
         if disk is not None:
             wwn = self._host.block.identifier(disk)
             return [base.Path(target, disk, disk, wwn, True)]
-        return [
-            base.Path(target, device, device)
-            for device in self._loops.devices(path)
-        ]
+        return [base.Path(target, device, device) for device in devices(path)]
+
+    def _ours(self, path: str) -> list[str]:
+        """:raises HostToolFailed: nobody knows whose they are"""
+        try:
+            return self._loops.ours(path)
+        except OSError as error:
+            raise exception.HostToolFailed(
+                what=f'Looking who has made the loop devices of {path}',
+                reason=error.strerror or str(error),
+            ) from error
 
     def links(self, claimed: list[str]) -> list[base.Link]:
         targets = [
@@ -118,12 +132,13 @@ class LocalConnector(base.Connector):
                 (base.LinkedDevice(0, path.disk, path.disk, wwn=path.wwn),),
             )
             for target in targets
-            for path in self.paths(target)
+            for path in self._paths(target, self._loops.devices)
         ]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
         if not path.lasting:
-            self._loops.resize(path.disk, deadline)
+            file, _ = self._place(path.target)
+            self._loops.resize(path.disk, file, deadline)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         if path.disk in self._loops.backing_files():
@@ -204,9 +219,10 @@ class LocalConnector(base.Connector):
                 )
             except OSError as error:
                 raise exception.HostToolFailed(
-                    what='losetup', reason=error.strerror or str(error)
+                    what=f'Making a loop device of {path}',
+                    reason=error.strerror or str(error),
                 ) from error
-        elif not (
+        elif not self._ours(path) or not (
             holdings.made_device(target) or holdings.path_holders(target)
         ):
             raise exception.DeviceInUse(

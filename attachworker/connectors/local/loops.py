@@ -3,9 +3,15 @@
 
 """Loop devices, from sysfs."""
 
+import errno
+
 from attachworker import deadline as deadlines
 from attachworker.host import machine
 from attachworker.host import sysfs
+from attachworker.host import verbs
+
+#: A device that loses its file meanwhile.
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 # The kernel adds it when the file has lost its name.
 _DELETED = ' (deleted)'
@@ -23,9 +29,29 @@ class Loops(machine.View):
         return found
 
     def devices(self, path: str) -> list[str]:
-        """The loop devices of a file."""
+        """The loop devices of a file, whoever made them."""
         found = self.backing_files()
         return sorted(name for name in found if found[name] == path)
+
+    def ours(self, path: str) -> list[str]:
+        """Those that a worker has made.
+
+        :raises OSError: nobody knows
+        """
+        return [
+            name for name in self.devices(path) if self._is_ours(name, path)
+        ]
+
+    def _is_ours(self, device: str, path: str) -> bool:
+        deadline = deadlines.Deadline.after(verbs.SLOW_RETURN)
+        try:
+            return bool(
+                self._call('loop.is_ours', deadline, device, path, about='')
+            )
+        except OSError as error:
+            if error.errno in _GONE:
+                return False
+            raise
 
     def attach(
         self, path: str, read_only: bool, deadline: deadlines.Deadline
@@ -36,24 +62,32 @@ class Loops(machine.View):
         """
         self._call('loop.attach', deadline, path, read_only)
 
-    def detach(self, device: str, deadline: deadlines.Deadline) -> bool:
+    def detach(
+        self, device: str, path: str, deadline: deadlines.Deadline
+    ) -> bool:
         """Take its file away; True once the kernel has let go of it.
 
-        :raises OSError: it does not
+        :raises OSError: it does not, or no worker has made the device
         """
-        return self._remove(
-            'loop.detach',
-            device,
-            lambda: device not in self.backing_files(),
-            deadline,
-        )
 
-    def resize(self, device: str, deadline: deadlines.Deadline) -> None:
+        def gone() -> bool:
+            return self.backing_files().get(device) != path
+
+        try:
+            self._call('loop.detach', deadline, device, path)
+        except OSError:
+            if not gone():
+                raise
+        return bool(self._wait(lambda: gone() or None, f'/{device}', deadline))
+
+    def resize(
+        self, device: str, path: str, deadline: deadlines.Deadline
+    ) -> None:
         """Have it read the size of its file again.
 
-        :raises OSError: there is no such device
+        :raises OSError: there is no such device, or no worker has made it
         """
-        self._call('loop.resize', deadline, device)
+        self._call('loop.resize', deadline, device, path)
 
     def inode(self, device: str, deadline: deadlines.Deadline) -> int:
         """The inode number of its file.

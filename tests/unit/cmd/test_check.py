@@ -106,7 +106,7 @@ def test_a_host_that_has_all(
         ('usr/sbin/iscsiadm', 'protocol iscsi', 'install open-iscsi'),
         ('etc/iscsi/initiatorname.iscsi', 'protocol iscsi', 'iscsi-iname'),
         ('dev/nvme-fabrics', 'protocol nvmeof', 'module nvme-tcp'),
-        ('usr/sbin/losetup', 'protocol local', 'package mount'),
+        ('dev/loop-control', 'protocol local', 'module loop'),
         ('usr/sbin/cryptsetup', 'LUKS', 'cryptsetup-bin'),
         ('proc/net/unix', 'iscsid', 'enable --now iscsid.socket'),
         ('proc/net/unix', 'multipathd', 'enable --now multipathd'),
@@ -151,7 +151,7 @@ def test_a_directory_that_is_not_there(
 def test_a_host_that_can_do_nothing(
     conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
 ) -> None:
-    for path in ('usr/sbin/iscsiadm', 'usr/sbin/losetup', 'dev/nvme-fabrics'):
+    for path in ('usr/sbin/iscsiadm', 'dev/loop-control', 'dev/nvme-fabrics'):
         (bed.root / path).unlink()
     (bed.root / 'sys/bus/rbd').rename(bed.root / 'sys/bus/other')
     assert the(check.findings(conf, host), 'protocols').state == check.FAILURE

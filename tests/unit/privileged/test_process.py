@@ -16,7 +16,6 @@ import pytest
 
 from attachworker.privileged import encryption
 from attachworker.privileged import iscsi
-from attachworker.privileged import loop
 from attachworker.privileged import multipath
 from attachworker.privileged import process
 
@@ -120,13 +119,12 @@ def test_a_tool_that_outlives_the_helper_has_the_lock(
 @pytest.mark.parametrize(
     ('run', 'inherits'),
     [
-        (lambda: loop.detach('loop0'), True),
         (lambda: encryption.close(f'attachworker-{"0" * 32}'), True),
         (lambda: multipath._flush_without_daemon('mpatha'), True),
         # iscsid goes on without it, and that is known otherwise
         (lambda: iscsi._run(['-m', 'session'], 1.0), False),
     ],
-    ids=['losetup', 'cryptsetup', 'multipath', 'iscsiadm'],
+    ids=['cryptsetup', 'multipath', 'iscsiadm'],
 )
 def test_tools_that_act_by_themselves_are_given_the_lock(
     path: pathlib.Path,
