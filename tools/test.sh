@@ -48,6 +48,12 @@ suite() {
         power | lab) run_pytest "tests/$1" ;;
         # A guest each: what one set of tests breaks is not there for the next.
         lab-kernel | lab-contract | lab-parity) in_lab "tests/${1#lab-}" ;;
+        # Hosts as people have them; see tests/kernel/set_ups.py
+        host-*)
+            # shellcheck disable=SC2046 # several arguments
+            ATTACHWORKER_SET_UP=${1#host-} in_lab \
+                $("$python" -m tests.kernel.set_ups "${1#host-}")
+            ;;
         # A guest whose first process is systemd
         lab-systemd) LAB_INIT=systemd in_lab tests/systemd ;;
         # User-Mode Linux lacks the modules that these test.
@@ -78,7 +84,7 @@ native() { TMPDIR=$scratch run_pytest "$@"; }
 
 in_lab() {
     "$python" -m tests.kernel.lab run --timeout "$lab_timeout" \
-        --results "$results/${1##*/}" -- \
+        --results "$results/lab-${name:-kernel}" -- \
         env ATTACHWORKER_BED=kernel python -m pytest -p no:cacheprovider \
         "${pytest_options[@]}" "$@"
 }

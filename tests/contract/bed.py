@@ -332,6 +332,10 @@ class Bed(abc.ABC):
         """
 
     @abc.abstractmethod
+    def set_up(self) -> None:
+        """Make multipathd, and /etc, what they are on this host."""
+
+    @abc.abstractmethod
     def protect_etc(self, protect: bool) -> None:
         """Make /etc read-only, as far as attachworker writes there."""
 

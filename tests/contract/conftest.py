@@ -26,7 +26,7 @@ def shared_bed() -> Iterator[beds.Bed]:
     else:
         from tests.simulator.bed import SimulatedBed as Bed
     bed = Bed()
-    bed.set_multipathd()
+    bed.set_up()
     yield bed
     bed.close()
 

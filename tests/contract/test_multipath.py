@@ -20,7 +20,7 @@ from tests.contract import test_attach as steps
 def multipathd(bed: beds.Bed) -> Iterator[Callable[..., None]]:
     """Changes the settings of multipathd, for this test."""
     yield bed.set_multipathd
-    bed.set_multipathd()
+    bed.set_up()
 
 
 def attached(
@@ -221,7 +221,7 @@ def test_multipathd_calls_the_volume_something_else(
 def read_only_etc(bed: beds.Bed) -> Iterator[None]:
     bed.protect_etc(True)
     yield
-    bed.protect_etc(False)
+    bed.set_up()
 
 
 @pytest.mark.usefixtures('read_only_etc')

@@ -25,6 +25,7 @@ from tests.kernel import daemons
 from tests.kernel import lio
 from tests.kernel import nvmet
 from tests.kernel import picture
+from tests.kernel import set_ups
 from tests.kernel import spy
 
 MULTIPATHD_PID = pathlib.Path('/run/multipathd.pid')
@@ -375,19 +376,20 @@ class KernelBed(bed.Bed):
         daemons.start('multipathd')
         daemons.wait_for_multipathd()
 
+    def set_up(self) -> None:
+        chosen = set_ups.chosen()
+        if chosen is None:
+            self.set_multipathd()
+            return
+        self.stop_multipathd()
+        set_ups.configure_multipathd(chosen.multipath_conf)
+        self.protect_etc(chosen.read_only_etc)
+        if chosen.multipathd:
+            daemons.start('multipathd')
+            daemons.wait_for_multipathd()
+
     def protect_etc(self, protect: bool) -> None:
-        directory = '/etc/multipath'
-        os.makedirs(directory, exist_ok=True)
-        commands = (
-            (
-                ['mount', '--bind', directory, directory],
-                ['mount', '-o', 'remount,ro,bind', directory],
-            )
-            if protect
-            else (['umount', directory],)
-        )
-        for command in commands:
-            subprocess.run(command, check=True)
+        set_ups.protect_etc(protect)
 
     def stop_multipathd(self) -> None:
         daemons.kill('multipathd')

@@ -12,6 +12,8 @@ import struct
 import subprocess
 import time
 
+from tests.kernel import set_ups
+
 _PIDS = pathlib.Path('/run/lab')
 _COMMANDS = {
     'iscsid': ('iscsid', '-f'),
@@ -19,7 +21,6 @@ _COMMANDS = {
 }
 
 
-_MULTIPATH_CONF = pathlib.Path('/etc/multipath.conf')
 _MULTIPATHD = '\0/org/kernel/linux/storage/multipathd'
 _LENGTH = struct.Struct('@N')
 
@@ -62,7 +63,7 @@ def configure_multipathd(
     # The table of known devices has a no_path_retry of its own for LIO.
     find = f'find_multipaths {find_multipaths}' if find_multipaths else ''
     uid = f'uid_attribute {uid_attribute}' if uid_attribute else ''
-    _MULTIPATH_CONF.write_text(f"""\
+    set_ups.configure_multipathd(f"""\
 defaults {{
     {find}
     user_friendly_names {user_friendly_names}

@@ -266,6 +266,10 @@ class SimulatedBed(bed.Bed):
             uid_attribute=uid_attribute,
         )
 
+    def set_up(self) -> None:
+        self.set_multipathd()
+        self.protect_etc(False)
+
     def protect_etc(self, protect: bool) -> None:
         self.control('protect_etc', protect=protect)
 
