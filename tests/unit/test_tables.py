@@ -25,8 +25,12 @@ def functions(path: pathlib.Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ('page', 'least'),
-    [(BEHAVIOURS, len(SERVED)), (PAGES / 'invariants.rst', 12)],
-    ids=['behaviours', 'invariants'],
+    [
+        (BEHAVIOURS, len(SERVED)),
+        (PAGES / 'invariants.rst', 12),
+        (PAGES / 'reports.rst', 8),
+    ],
+    ids=['behaviours', 'invariants', 'reports'],
 )
 def test_every_test_of_a_table_exists(page: pathlib.Path, least: int) -> None:
     entries = ENTRY.findall(page.read_text(encoding='utf-8'))
