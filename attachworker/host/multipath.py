@@ -165,7 +165,8 @@ class Multipath(machine.View):
         :param wanted: how many of the disks
         :param writable: whether a map that is read-only will not do
         :param give_up: asked now and then
-        :returns: None when the deadline has passed
+        :returns: None when the deadline has passed, or multipathd is
+            configured to leave all of the disks alone
         """
 
         def look() -> Map | None:
@@ -183,9 +184,15 @@ class Multipath(machine.View):
             if found is not None or deadline.passed or give_up():
                 return found
             pause = min(2 * pause, _LONGEST_PAUSE)
-            for disk in disks:
-                if self.of(disk) is None and self._udev_has_seen(disk):
-                    self._ask_for('make_map', disk, deadline)
+            refused = {
+                disk
+                for disk in disks
+                if self.of(disk) is None
+                and self._udev_has_seen(disk)
+                and self._refuses('make_map', disk, deadline)
+            }
+            if refused.issuperset(disks):
+                return None
 
     def listed(self, deadline: deadlines.Deadline) -> frozenset[str]:
         """The WWIDs that are to have a map, whoever wants it."""
@@ -319,7 +326,7 @@ class Multipath(machine.View):
 
     def add(self, disk: str, to: Map, deadline: deadlines.Deadline) -> bool:
         """Have multipathd take a disk into a map again."""
-        self._ask_for('add_path', disk, deadline)
+        self._refuses('add_path', disk, deadline)
         return bool(
             self._machine.uevents.wait_for(
                 lambda: self._holds(to.name, disk) or None,
@@ -328,17 +335,18 @@ class Multipath(machine.View):
             )
         )
 
-    def _ask_for(
+    def _refuses(
         self, verb: str, disk: str, deadline: deadlines.Deadline
-    ) -> None:
+    ) -> bool:
+        """Ask for something; True if it is no use to ask again."""
         try:
             self._call(f'multipath.{verb}', deadline, disk)
-        except (
-            OSError,
-            exception.DeadlineExceeded,
-            exception.TargetQuarantined,
-        ):
-            pass  # not yet, or never: the caller looks what has come of it
+        except OSError as error:
+            # on the blacklist; otherwise the caller looks what has come of it
+            return error.errno == errno.EPERM
+        except (exception.DeadlineExceeded, exception.TargetQuarantined):
+            pass  # not yet, or never
+        return False
 
     def _udev_has_seen(self, disk: str) -> bool:
         database = self._root / 'run/udev/data'

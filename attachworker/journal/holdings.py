@@ -212,6 +212,17 @@ class Holdings:
         """
         return self._others(identity, local=not like.portal)
 
+    def volume_id(self, attachment_id: str | None = None) -> str | None:
+        """What an attachment's caller calls the volume; None: nothing.
+
+        :param attachment_id: None: this one
+        """
+        rows = self._journal.rows(
+            'SELECT volume_id FROM attachments WHERE attachment_id = ?',
+            attachment_id or self._attachment_id,
+        )
+        return rows[0]['volume_id'] if rows else None
+
     def has_map(self, attachment_id: str) -> bool | None:
         """Whether an attachment was given a multipath map.
 

@@ -33,6 +33,7 @@ from attachworker.objects.result import NotificationPayload
 from attachworker.objects.result import OperationError
 from attachworker.objects.result import OperationResult
 from attachworker.objects.result import PathInfo
+from attachworker.objects.rules import is_worldwide
 from attachworker.objects.rules import normalise_wwn
 
 #: The versions of all objects at each version of the RPC interface: what to

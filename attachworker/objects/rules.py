@@ -379,6 +379,16 @@ def normalise_wwn(wwn: str) -> str:
     return digits
 
 
+def is_worldwide(identity: str) -> bool:
+    """Whether an identity was made to be no other volume's anywhere.
+
+    NAA formats 5 and 6 begin with the number that IEEE has given to a company.
+    Without one (tgt has none) only the numbers of target and LUN follow: each
+    host that runs tgt has the same ones.
+    """
+    return not re.match('[56]0{6}', normalise_wwn(identity))
+
+
 def _match(value: object, pattern: re.Pattern[str], rule: str) -> str:
     value = text(value)
     if not pattern.fullmatch(value):

@@ -55,6 +55,8 @@ def _ask(command: str) -> str:
     # Success and failure are told in the text alone.
     if answer.strip() in ('fail', 'timeout', 'permission deny'):
         raise OSError(errno.EBUSY, f'multipathd: {answer.strip()} ({command})')
+    if answer.strip() == 'blacklisted':
+        raise OSError(errno.EPERM, f'multipathd: blacklisted ({command})')
     return answer
 
 
@@ -132,7 +134,8 @@ def make_map(disk: str) -> None:
     It is told the volume: then find_multipaths, which says what it makes maps
     of by itself, does not matter.
 
-    :raises OSError: multipathd is not there, or does not want the disk
+    :raises OSError: multipathd is not there, or does not want the disk;
+        EPERM: it never will, as it is configured
     """
     _ask(f'add path {names.scsi_disk(disk)}')
     if any(pathlib.Path('/sys/block', disk, 'holders').glob('dm-*')):

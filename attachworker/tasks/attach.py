@@ -151,9 +151,11 @@ class FindWwn(base.Task):
         paths = [one.path for one in outcomes if one.path]
         alive, wwn = verified(run, connector, paths, run.expected_wwn)
         run.lock_volume(wwn)
+        others = run.holdings.volume_holders(wwn, run.targets[0])
+        check_one_volume(run, alive[0], wwn, others)
         run.expected_wwn = wwn
         run.holdings.identify(wwn)
-        for name in run.holdings.volume_holders(wwn, run.targets[0]):
+        for name in others:
             self._share(connector, alive, name)
         if not run.assembles:
             # Those whose turn was over, and that have come after all.
@@ -192,6 +194,37 @@ class FindWwn(base.Task):
                 run.leftovers += run.let_go(target, chosen.disk)
         run.attempts.adopt(chosen)
         run.targets = [chosen.target]
+
+
+def check_one_volume(
+    run: Run, path: connectors.Path, wwn: str, others: list[str]
+) -> None:
+    """Make sure that others who have this identity mean the same volume.
+
+    Some storage gives one identifier to two volumes, with one unit serial
+    number: tgt numbers them by target and LUN, and each host with tgt begins
+    at 1. One of them would be given away as the other. What tells them apart
+    is what their callers call them, if the storage calls them differently.
+
+    :param others: attachments of the volume with this identity
+    :raises IdentityMismatch: another one is meant
+    """
+    holdings = run.holdings
+    wanted = holdings.volume_id()
+    same = holdings.name_holders(run.targets)
+    for name in others:
+        theirs = holdings.volume_id(name)
+        if wanted and theirs:
+            differ = wanted.lower() != theirs.lower()
+        else:
+            differ = not objects.is_worldwide(wwn)
+        if differ and name not in same:
+            raise exception.IdentityMismatch(
+                device=path.disk,
+                found=f'{wwn}, as is volume {theirs} of attachment {name}: '
+                'the storage has one identifier for both',
+                expected=f'volume {wanted} alone',
+            )
 
 
 def prefer_shared(run: Run) -> None:
@@ -467,7 +500,8 @@ def check_members(
                 found=f'of unit serial number {their_serial}',
                 expected=f'unit serial number {serial} of {first}',
             )
-        if disk in ours or their_serial is not None:
+        proves = their_serial is not None and objects.is_worldwide(wwn)
+        if disk in ours or proves:
             continue
         if not _is_known(run, other):
             raise exception.IdentityMismatch(

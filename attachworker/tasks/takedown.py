@@ -306,14 +306,15 @@ class Takedown:
         gone = paths.difference(self._connector.paths(target))
         if not gone:
             return left
+        # A map may have come meanwhile, of another disk as well. multipathd
+        # may have heard of a disk only after it was told to let go of it, and
+        # have made a map, with a line, until the disk was gone.
+        wwids.update(path.wwn for path in gone if path.wwn)
         if beside is not None:
-            # It may have come meanwhile.
             wwids |= self._wwids_of_maps({beside})
         for wwid in wwids:
             self.remove_unwanted(wwid, beside)
-        # multipathd may have heard of a disk only after it was told to let go
-        # of it, and have made a map, with a line, until the disk was gone.
-        self._unlist(wwids.union(path.wwn for path in gone if path.wwn))
+        self._unlist(wwids)
         return left
 
     def _wwids_of_maps(self, disks: set[str]) -> set[str]:

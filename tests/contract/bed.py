@@ -173,6 +173,8 @@ class Bed(abc.ABC):
         mapped: bool = True,
         block_size: int = 512,
         target_name: str | None = None,
+        like: Volume | None = None,
+        company: str = '001405',
     ) -> Volume:
         """A new volume, mapped on a target.
 
@@ -181,6 +183,10 @@ class Bed(abc.ABC):
         :param mapped: False: see :meth:`remap`
         :param block_size: the logical one, bytes
         :param target_name: of a new target; None: a usual one
+        :param like: one whose identifier and unit serial number it has, too;
+            there is storage that gives the same ones to two volumes
+        :param company: number of the one that made the storage, six digits
+            at the beginning of the identifier
         """
 
     def create_local_volume(self, size: int = 32 * 1024 * 1024) -> Volume:
@@ -322,6 +328,7 @@ class Bed(abc.ABC):
         user_friendly_names: bool = False,
         queueing: bool = False,
         uid_attribute: str | None = None,
+        blacklist: bool = False,
     ) -> None:
         """(Re)start multipathd with these settings.
 
@@ -329,6 +336,7 @@ class Bed(abc.ABC):
         :param queueing: I/O waits while no path works, and does not fail
         :param uid_attribute: udev's property that names a volume; None: the
             default
+        :param blacklist: it is to leave all disks of SCSI alone
         """
 
     @abc.abstractmethod

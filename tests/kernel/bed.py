@@ -71,6 +71,8 @@ class KernelBed(bed.Bed):
         block_size: int = 512,
         serial: uuid.UUID | None = None,
         target_name: str | None = None,
+        like: bed.Volume | None = None,
+        company: str = '001405',
     ) -> bed.Volume:
         """See :class:`tests.contract.bed.Bed`.
 
@@ -78,7 +80,9 @@ class KernelBed(bed.Bed):
         """
         serial = serial or uuid.uuid4()
         name = f'volume-{serial}'
-        wwn = lio.wwn_of(serial)
+        if like is not None:
+            serial = uuid.UUID(like.name.removeprefix('volume-'))
+        wwn = lio.wwn_of(serial, company)
         pattern = bed.pattern_of(f'{name} {wwn}')
         if on is None:
             addresses = lio.ADDRESSES[:portals]
@@ -101,6 +105,7 @@ class KernelBed(bed.Bed):
             if resizable or block_size != 512
             else lio.Backing(name, serial, size, pattern)
         )
+        backing.set_company(company)
         self._volumes[name] = backing
         if mapped:
             target.map(lun, backing)
@@ -365,6 +370,7 @@ class KernelBed(bed.Bed):
         user_friendly_names: bool = False,
         queueing: bool = False,
         uid_attribute: str | None = None,
+        blacklist: bool = False,
     ) -> None:
         self.stop_multipathd()
         daemons.configure_multipathd(
@@ -372,6 +378,7 @@ class KernelBed(bed.Bed):
             user_friendly_names='yes' if user_friendly_names else 'no',
             no_path_retry='queue' if queueing else 'fail',
             uid_attribute=uid_attribute,
+            blacklist='devnode "^sd[a-z0-9]+"' if blacklist else '',
         )
         daemons.start('multipathd')
         daemons.wait_for_multipathd()

@@ -57,6 +57,7 @@ def configure_multipathd(
     user_friendly_names: str,
     no_path_retry: str,
     uid_attribute: str | None = None,
+    blacklist: str = '',
 ) -> None:
     """Write its configuration, for its next start."""
     # It looks at its paths every second, so that tests need not wait long.
@@ -72,6 +73,9 @@ defaults {{
 }}
 overrides {{
     no_path_retry {no_path_retry}
+}}
+blacklist {{
+    {blacklist}
 }}
 """)
 

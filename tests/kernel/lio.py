@@ -42,9 +42,9 @@ def initiator_name() -> str:
     raise LookupError(f'no InitiatorName in {INITIATOR_FILE}')
 
 
-def wwn_of(serial: uuid.UUID) -> str:
-    """What LIO makes of a unit serial: NAA 6, its company id, 25 digits."""
-    return '6001405' + serial.hex[:25]
+def wwn_of(serial: uuid.UUID, company: str = '001405') -> str:
+    """What LIO makes of a unit serial: NAA 6, a company id, 25 digits."""
+    return f'6{company}{serial.hex[:25]}'
 
 
 def portal(address: str) -> str:
@@ -203,6 +203,11 @@ class Backing:
             file.truncate(size)
             file.write(head)
         self.storage = self._export(name, serial, size)
+
+    def set_company(self, company: str) -> None:
+        """Have the volume's WWN begin otherwise; before it is mapped."""
+        place = pathlib.Path(self.storage.path, 'wwn/company_id')
+        place.write_text(f'0x{company}')
 
     def delete(self) -> None:
         self.storage.delete()

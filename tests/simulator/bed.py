@@ -109,6 +109,8 @@ class SimulatedBed(bed.Bed):
         mapped: bool = True,
         block_size: int = 512,
         target_name: str | None = None,
+        like: bed.Volume | None = None,
+        company: str = '001405',
     ) -> bed.Volume:
         made = self.control(
             'create_volume',
@@ -120,6 +122,8 @@ class SimulatedBed(bed.Bed):
             mapped=mapped,
             block_size=block_size,
             target_name=target_name,
+            like=like.name if like else None,
+            company=company,
         )
         return _volume(made)
 
@@ -255,6 +259,7 @@ class SimulatedBed(bed.Bed):
         user_friendly_names: bool = False,
         queueing: bool = False,
         uid_attribute: str | None = None,
+        blacklist: bool = False,
         reaction: float = multipathd.REACTION_SECONDS,
     ) -> None:
         self.control(
@@ -264,6 +269,7 @@ class SimulatedBed(bed.Bed):
             queueing=queueing,
             reaction=reaction,
             uid_attribute=uid_attribute,
+            blacklist=blacklist,
         )
 
     def set_up(self) -> None:

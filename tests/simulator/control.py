@@ -44,6 +44,8 @@ class Controls:
         mapped: bool = True,
         block_size: int = 512,
         target_name: str | None = None,
+        like: str | None = None,
+        company: str = '001405',
     ) -> dict[str, Any]:
         """Make a volume, on a new target unless one is named."""
         if target is None:
@@ -58,7 +60,7 @@ class Controls:
                 raise ValueError(f'no such target: {target}')
             found = known
         volume, number = self._machine.storage.create_volume(
-            found, lun, size, mapped, block_size
+            found, lun, size, mapped, block_size, like, company
         )
         return _told(volume, found, number)
 
@@ -186,6 +188,7 @@ class Controls:
         queueing: bool,
         reaction: float,
         uid_attribute: str | None,
+        blacklist: bool,
     ) -> None:
         """(Re)start it."""
         self._machine.multipath.start(
@@ -194,6 +197,7 @@ class Controls:
             queueing,
             reaction,
             uid_attribute,
+            blacklist,
         )
 
     def protect_etc(self, protect: bool) -> None:

@@ -55,6 +55,7 @@ class Multipathd:
         self._queueing = False
         self._reaction = REACTION_SECONDS
         self._uid_attribute: str | None = None
+        self._blacklist = False
         #: Whether its list of WWIDs is in a file system that is read-only.
         self.read_only = False
         self._paths: dict[str, disks.Disk] = {}
@@ -70,6 +71,7 @@ class Multipathd:
         queueing: bool,
         reaction: float = REACTION_SECONDS,
         uid_attribute: str | None = None,
+        blacklist: bool = False,
     ) -> None:
         """Start it, or start it again, with these settings.
 
@@ -79,6 +81,7 @@ class Multipathd:
         :param uid_attribute: udev's property that names a volume; None: the
             default
         :param reaction: seconds from a disk's event to what it makes of it
+        :param blacklist: all disks are on its blacklist
         :raises ValueError: no such setting
         """
         find = find or 'strict'
@@ -91,6 +94,7 @@ class Multipathd:
             self._queueing = queueing
             self._reaction = reaction
             self._uid_attribute = uid_attribute
+            self._blacklist = blacklist
             self.clear()
             for found in self._maps.all():
                 self._maps.set_queueing(found, queueing)
@@ -120,7 +124,10 @@ class Multipathd:
     def add_path(self, disk: str) -> None:
         with self._lock:
             self._answer()
-            self._take(self._present(disk))
+            found = self._present(disk)
+            if self._blacklist:
+                raise OSError(errno.EPERM, f'multipathd: blacklisted ({disk})')
+            self._take(found)
 
     def make_map(self, disk: str) -> None:
         with self._lock:
@@ -217,7 +224,7 @@ class Multipathd:
 
     def _take(self, disk: disks.Disk) -> None:
         """Know a disk, and put it under a map if it should have one."""
-        if disk.removed:
+        if disk.removed or self._blacklist:
             return
         old = self._paths.get(disk.name)
         if old is not None and old is not disk:

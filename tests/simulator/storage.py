@@ -132,15 +132,21 @@ class Storage:
         size: int,
         mapped: bool,
         block_size: int,
+        like: str | None = None,
+        company: str = '001405',
     ) -> tuple[Volume, int]:
         """Make a volume and map it; None as LUN: the lowest free one.
+
+        :param like: name of one whose identifier and serial number it has
 
         :raises ValueError: the LUN is in use
         """
         serial = str(uuid.uuid4())
         name = f'volume-{serial}'
+        if like is not None:
+            serial = self._volumes[like].serial
         # LIO makes the identifier of its own prefix and the serial's digits
-        wwn = '6001405' + serial.replace('-', '')[:25]
+        wwn = f'6{company}' + serial.replace('-', '')[:25]
         volume = Volume(
             name, self._directory / name, wwn, serial, size, block_size
         )

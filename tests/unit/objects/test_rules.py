@@ -142,3 +142,18 @@ NAA = '60014051234567890123456789abcdef'
 def test_identities_have_one_spelling(spelling, normal):
     assert objects.normalise_wwn(spelling) == normal
     assert objects.normalise_wwn(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ('identity', 'worldwide'),
+    [
+        (f'3{NAA}', True),
+        ('naa.5000c500a1b2c3d4', True),
+        # tgt: no company, then the numbers of target and LUN
+        ('360000000000000000e00000000010001', False),
+        ('naa.60000000000000000e00000000010001', False),
+        ('uuid.00000000-2d1c-4b9d-9f3e-5a1c3f0e7d11', True),
+    ],
+)
+def test_who_vouches_for_an_identity(identity, worldwide):
+    assert rules.is_worldwide(identity) is worldwide

@@ -352,6 +352,15 @@ class FakeHoldings:
     def volume_holders(self, identity: str | None, like: Any) -> list[str]:
         return self.other_attachments
 
+    def volume_id(self, attachment_id: str | None = None) -> str | None:
+        return None
+
+    def was_listed(self, wwid: str) -> bool:
+        return False
+
+    def name_holders(self, paths: Any) -> list[str]:
+        return self.other_attachments
+
     def has_map(self, attachment_id: str) -> bool | None:
         return self.others_have_map
 
