@@ -39,6 +39,12 @@ _IDENTIFIERS = {
 }
 
 
+#: Seconds that a change of a device-mapper table takes at most.
+_RELOAD = 2.0
+#: Before the number that no other disk is given until the next boot.
+_SINCE_BOOT = 'diskseq-'
+
+
 class Device(NamedTuple):
     """One block device, and no other that has its name before or after it.
 
@@ -91,7 +97,11 @@ class Block(machine.View):
         return None
 
     def identifier(self, disk: str) -> str | None:
-        """What tells a device from others for good; None if nothing does."""
+        """What tells a device from others for good; None if nothing does.
+
+        DRBD, volumes of ZFS, network block devices and some of virtio and
+        device-mapper have nothing of their own: see :func:`lasts`.
+        """
         directory = self._block(disk)
         partition = sysfs.read(directory / 'partition')
         if partition:
@@ -102,7 +112,22 @@ class Block(machine.View):
             found = sysfs.read(directory / name, none, errno.ENXIO)
             if found:
                 return '_'.join(found.split())
-        return None
+        number = sysfs.read(directory / 'diskseq')
+        return f'{_SINCE_BOOT}{number}' if number else None
+
+    def resumes(self, disk: str, deadline: deadlines.Deadline) -> bool:
+        """Whether what is sent to a device gets there.
+
+        Device-mapper suspends a device for a moment to change its table. One
+        that somebody has suspended, or that a tool has left so, holds up all
+        I/O until it is resumed.
+        """
+
+        def look() -> bool | None:
+            suspended = sysfs.read_dm(self._block(disk), 'suspended')
+            return None if suspended == '1' else True
+
+        return bool(self._wait(look, f'/{disk}', deadline.sooner(_RELOAD)))
 
     def flush(self, disk: str, deadline: deadlines.Deadline) -> None:
         """Write back all that is cached.
@@ -120,3 +145,8 @@ class Block(machine.View):
             another device's by now
         """
         return self._once_open('block.read', deadline, *device, 0, _BLOCK)
+
+
+def lasts(identifier: str) -> bool:
+    """Whether an identifier means something after the next boot."""
+    return not identifier.startswith(_SINCE_BOOT)

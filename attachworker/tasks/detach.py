@@ -84,7 +84,7 @@ class CheckUnused(base.Task):
                 users=', '.join(run.takedown.local_attachments),
             )
         told: set[str] = set()
-        for disk, found in self.run.takedown.users(disks).items():
+        for disk, found in run.takedown.lasting_users(disks).items():
             users = [one for one in found if one not in told]
             if users and not self.run.force:
                 raise exception.DeviceInUse(
@@ -119,6 +119,7 @@ class FlushDevice(base.Task):
         disks += [map.name] if map else [path.disk for path in paths]
         for disk in disks:
             try:
+                self._check_resumed(disk)
                 if map is not None:
                     self._prepare(map)
                 self.run.host.block.flush(disk, deadline)
@@ -137,6 +138,15 @@ class FlushDevice(base.Task):
                     f'{disk} could not be flushed ({error}): data that '
                     'was written last may be lost'
                 )
+
+    def _check_resumed(self, disk: str) -> None:
+        """:raises OSError: the flush would not end"""
+        if not self.run.host.block.resumes(disk, self.run.deadline):
+            raise OSError(
+                errno.EBUSY,
+                f'{disk} is suspended; dmsetup resume /dev/{disk} has it '
+                'take I/O again',
+            )
 
     def _give_up(self, found: multipath.Map) -> None:
         """Somebody has removed all paths of a map, and they do not return."""

@@ -8,6 +8,9 @@ from attachworker.host import multipath
 from attachworker.tasks import base
 from attachworker.tasks import takedown
 
+#: Seconds in which storage shows a new size at all of its ports.
+_LAG = 10.0
+
 
 class FindLivePaths(base.Task):
     """See which devices of the volume answer, and that they are its own.
@@ -93,13 +96,31 @@ class RescanPaths(base.Task):
     def execute(
         self, connector: connectors.Connector, paths: list[connectors.Path]
     ) -> None:
-        for path in paths:
-            try:
-                connector.rescan(path, self.run.deadline)
-            except OSError as error:
-                raise exception.ExtendFailed(
-                    device=path.disk, reason=f'rescan: {error}'
-                ) from error
+        run = self.run
+        wanted = run.expected_size or 0
+
+        def look() -> bool | None:
+            for path in paths:
+                self._rescan(connector, path)
+            sizes = run.sizes(path.disk for path in paths).values()
+            known = [size for size in sizes if size is not None]
+            return min(known, default=wanted) >= wanted or None
+
+        # Storage may tell its ports, or its cache, a moment later; it sends
+        # no event that all kernels make a uevent of.
+        run.host.uevents.wait_for(
+            look, lambda _: False, run.deadline.sooner(_LAG)
+        )
+
+    def _rescan(
+        self, connector: connectors.Connector, path: connectors.Path
+    ) -> None:
+        try:
+            connector.rescan(path, self.run.deadline)
+        except OSError as error:
+            raise exception.ExtendFailed(
+                device=path.disk, reason=f'rescan: {error}'
+            ) from error
 
 
 class ResizeMap(base.Task):

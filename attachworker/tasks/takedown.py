@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 _GRACE = 2.0
 #: Seconds that whoever only looks at a new device gets to let go of it.
 _LOOKING = 5.0
+#: Seconds that whoever looks at all devices gets to let go of one.
+_GLANCE = 2.0
 #: Seconds that a map which nobody was to have gets to go.
 _UNWANTED = 3.0
 
@@ -170,23 +172,26 @@ class Takedown:
             ) from error
         return [name for names in found.values() for name in names]
 
-    def _lasting_users(self, disk: str) -> list[str]:
-        """Who uses a device, and goes on using it.
+    def lasting_users(self, disks: list[str]) -> dict[str, list[str]]:
+        """Who uses devices, and goes on using them.
 
-        An undo comes right after a device has: whoever only looks at a new
-        one gets a moment to let go of it.
+        Some only look at all devices now and then, as lvs and monitors do, or
+        at each new one, as udev does, which an undo comes right after: they
+        get a moment to let go.
         """
-        users = self.users([disk])[disk]
-        if not (users and self._undo):
+        users = self.users(disks)
+        if self._force or not any(users.values()):
             return users
 
         def look() -> bool | None:
-            users[:] = self.users([disk])[disk]
-            return None if users else True
+            nonlocal users
+            users = self.users(disks)
+            return None if any(users.values()) else True
 
+        seconds = _LOOKING if self._undo else _GLANCE
         # Nothing tells when it is closed; the slow timer does it.
         self._host.uevents.wait_for(
-            look, lambda _: False, self._deadline.sooner(_LOOKING)
+            look, lambda _: False, self._deadline.sooner(seconds)
         )
         return users
 
@@ -263,7 +268,7 @@ class Takedown:
         found = self.find_map()
         if found is None:
             return []
-        users = self._lasting_users(found.name)
+        users = self.lasting_users([found.name])[found.name]
         if users and not self._force:
             return [f'map {found.name}, in use by {user}' for user in users]
         if self._force:
@@ -360,7 +365,8 @@ class Takedown:
                 return False, [f'device {path.disk}, with {", ".join(own)}']
             reasons = self._last_path_of_others(path)
             if reasons is None:
-                users = self._lasting_users(path.disk) + self.local_attachments
+                users = self.lasting_users([path.disk])[path.disk]
+                users = users + self.local_attachments
                 reasons = [f'in use by {user}' for user in users]
                 if users:
                     # A map of others may have come meanwhile.

@@ -11,6 +11,7 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import flows
 from attachworker import objects
+from attachworker.host import block
 from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import if_without_secrets
@@ -70,7 +71,8 @@ class Attach(Operation):
         if known is not None:
             record = record.in_place_of(known)
         self._records.put_attachment(record)
-        run = self._run_for(request.connection_info.targets, record.wwn)
+        known_by = record.wwn if block.lasts(record.wwn or '') else None
+        run = self._run_for(request.connection_info.targets, known_by)
         multipath.note_listed(run)
         outcome = self._run_flows(run)
         if outcome.error is not None:
@@ -196,8 +198,7 @@ class Attach(Operation):
                 if target not in late_paths.connected(device, run.targets):
                     run.leftovers += run.let_go(target, disk)
         else:
-            wwid = device.multipath_id or str(record.wwn)
-            now = late_paths.join(run, device, wwid)
+            now = late_paths.join(run, device, str(record.wwn))
             self._records.put_attachment(record.with_device(now))
         if run.leftovers:
             self._cleanup.later(record.attachment_id)

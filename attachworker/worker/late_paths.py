@@ -15,16 +15,14 @@ from attachworker.tasks.run import Run
 LOG = logging.getLogger(__name__)
 
 
-def join(
-    run: Run, device: objects.DeviceInfo, wwid: str
-) -> objects.DeviceInfo:
+def join(run: Run, device: objects.DeviceInfo, wwn: str) -> objects.DeviceInfo:
     """Wait for the paths of a map that were not there in time.
 
     The attachment's next operation waits for this; when there is one, what
     has not come is given up.
 
     :param device: as the caller was told
-    :param wwid: of the volume
+    :param wwn: of the volume; multipathd may call it otherwise
     :returns: as it is now; ``run.leftovers`` has what could not be put back
     """
     connector = run.connector
@@ -32,7 +30,7 @@ def join(
         outcome = run.attempts.settle(target, run.deadline)
         try:
             joins = outcome.path is not None and _joins(
-                run, connector, outcome.path, wwid
+                run, connector, outcome.path, wwn
             )
         except OSError as error:
             run.leftovers.append(f'{target}: {error}')
@@ -41,11 +39,11 @@ def join(
             run.leftovers += run.let_go(target)
     if connector.assembler is not connectors.Assembler.MULTIPATHD:
         # the kernel itself has put the paths together
-        return attach.describe(run, wwid, run.attempts.paths()[0].disk, None)
-    found = run.host.multipath.find(wwid)
+        return attach.describe(run, wwn, run.attempts.paths()[0].disk, None)
+    found = run.host.multipath.find(device.multipath_id or wwn)
     if found is None:
         return device
-    return attach.describe(run, wwid, found.name, found)
+    return attach.describe(run, wwn, found.name, found)
 
 
 def connected(
@@ -91,10 +89,10 @@ def _joins(
     run: Run,
     connector: connectors.Connector,
     path: connectors.Path,
-    wwid: str,
+    wwn: str,
 ) -> bool:
     try:
-        attach.verified(run, connector, [path], wwid)
+        attach.verified(run, connector, [path], wwn)
     except exception.AttachWorkerError as error:
         LOG.warning('%s: %s does not join: %s', run.name, path.disk, error)
         run.attempts.reject(path, error)
@@ -102,7 +100,7 @@ def _joins(
     if connector.assembler is not connectors.Assembler.MULTIPATHD:
         return True
     found = run.host.multipath.wait_for(
-        wwid,
+        wwn,
         [path.disk],
         1,
         False,

@@ -5,6 +5,8 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import contextlib
+import threading
 import time
 from typing import Any
 
@@ -118,5 +120,80 @@ def test_multipathd_is_to_leave_the_disks_alone(
     assert bed.read(result.device.path) == volume.pattern
     # And neither had to wait for what does not come
     assert time.monotonic() - started < 25
+    steps.detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
+def test_a_detach_while_somebody_looks_at_all_devices(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    """xapi-project/sm 686; util-linux/util-linux 4120.
+
+    lvs, blkid and what monitors a host open each device for a moment.
+    """
+    # Given a device that somebody has open when its detach begins
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    path = steps.attached(worker, volume).device.path
+    looks = contextlib.ExitStack()
+    looks.enter_context(bed.opened(path))
+    # When that closes it again a moment later
+    closing = threading.Timer(0.7, looks.close)
+    closing.start()
+    # Then nobody is told that the device is in use
+    steps.detached(worker, volume.name)
+    closing.join()
+    assert bed.snapshot() == before
+
+
+def test_storage_that_shows_a_new_size_a_moment_later(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    """45Drives/cockpit-file-sharing 197; kubernetes/cloud-provider-openstack
+    861."""
+    small, large = 32 * 1024 * 1024, 64 * 1024 * 1024
+    volume = bed.create_volume(portals=2, size=small, resizable=True)
+    steps.attached(worker, volume, multipath=True, min_paths=2)
+    # When the host is told that a volume has grown before its target shows it
+    growing = threading.Timer(1.0, bed.resize_volume, [volume, large])
+    growing.start()
+    result = worker.extend(volume.name, large)
+    growing.join()
+    # Then that is waited for
+    assert result.status == 'extended', result.as_dict()
+    assert result.device.size == large
+    steps.detached(worker, volume.name)
+
+
+def test_a_late_path_of_a_volume_that_multipathd_calls_something_else(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    multipathd: Callable[..., None],
+) -> None:
+    """opensvc/multipath-tools 83: an operator has ID_WWN name volumes."""
+    # Given a host like that, and a portal that does not answer at first
+    multipathd(uid_attribute='ID_WWN')
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    slow = volume.portals[1]
+    bed.hang_portal(slow)
+    device = steps.attached(worker, volume, multipath=True).device
+    assert (device.multipath_id, device.degraded) == (
+        f'0x{volume.wwn[:16]}',
+        True,
+    )
+    # When it answers after all
+    bed.start_portal(slow)
+    end = time.monotonic() + 30
+    while worker.attachments() != [f'{volume.name} attached']:
+        assert time.monotonic() < end, worker.attachments()
+        time.sleep(0.1)
+    # Then the path joins the map, and the volume is told as the same one
+    found = worker.api.get_attachment({}, worker.name, volume.name).device
+    assert {path.state for path in found.paths} == {'connected'}
+    assert (found.scsi_wwn, found.multipath_id) == (
+        device.scsi_wwn,
+        device.multipath_id,
+    )
     steps.detached(worker, volume.name)
     assert bed.snapshot() == before

@@ -17,6 +17,7 @@ from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors.local import loops
 from attachworker.host import Host
+from attachworker.host import block
 from attachworker.host import sysfs
 
 
@@ -101,6 +102,8 @@ class LocalConnector(base.Connector):
         path, disk = self._place(target)
         if disk is not None:
             wwn = self._host.block.identifier(disk)
+            if wwn is not None and not block.lasts(wwn):
+                wwn = None  # an attachment from before a reboot had another
             return [base.Path(target, disk, disk, wwn, True)]
         return [base.Path(target, device, device) for device in devices(path)]
 
