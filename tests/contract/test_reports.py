@@ -197,3 +197,47 @@ def test_a_late_path_of_a_volume_that_multipathd_calls_something_else(
     )
     steps.detached(worker, volume.name)
     assert bed.snapshot() == before
+
+
+def test_a_session_of_a_target_that_does_not_come_back(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    """open-iscsi/open-iscsi 513, 402, 228: iscsid tries for ever, and no
+    logout is possible meanwhile."""
+    # Given an attached volume whose only portal is gone for good
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    steps.attached(worker, volume)
+    bed.kill_path(volume, volume.portals[0])
+    # When its detach is forced
+    result = worker.detach(volume.name, force=True)
+    # Then nothing is left, and iscsid tries no more
+    assert result.status == 'detached', result.as_dict()
+    assert result.leftovers == []
+    assert bed.snapshot()['sessions'] == before['sessions']
+    bed.restore_path(volume, volume.portals[0])
+    assert bed.snapshot() == before
+    # And the volume can be attached once the target is back after all
+    steps.attached(worker, volume)
+    steps.detached(worker, volume.name)
+
+
+def test_a_volume_grows_while_another_target_is_dead(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    """openebs-archive/cstor-csi 76: a rescan of all sessions hung in one."""
+    small, large = 32 * 1024 * 1024, 64 * 1024 * 1024
+    dead = bed.create_volume()
+    volume = bed.create_volume(size=small, resizable=True)
+    steps.attached(worker, dead)
+    steps.attached(worker, volume)
+    bed.kill_path(dead, dead.portals[0])
+    bed.resize_volume(volume, large)
+    started = time.monotonic()
+    result = worker.extend(volume.name, large)
+    assert result.status == 'extended', result.as_dict()
+    assert time.monotonic() - started < 10
+    bed.restore_path(dead, dead.portals[0])
+    steps.detached(worker, volume.name)
+    result = worker.detach(dead.name, force=True)
+    assert result.status == 'detached', result.as_dict()

@@ -209,6 +209,9 @@ class FakeBlock:
     ) -> dict[str, list[str]]:
         return {disk: self.own[disk] for disk in disks if disk in self.own}
 
+    def resumes(self, disk: str, deadline: Any) -> bool:
+        return True
+
     def flush(self, disk: str, deadline: Any) -> None:
         if disk in self.broken:
             raise self.broken[disk]
@@ -330,6 +333,7 @@ class FakeHoldings:
         self.released: list[base.Target] = []
         self.handed_over: list[tuple[base.Target, str]] = []
         self.identity: str | None = None
+        self.lines: set[str] = set()
 
     def take(self, target: base.Target) -> None:
         pass
@@ -355,8 +359,14 @@ class FakeHoldings:
     def volume_id(self, attachment_id: str | None = None) -> str | None:
         return None
 
+    def note_line(self, wwid: str) -> None:
+        self.lines.add(wwid)
+
     def was_listed(self, wwid: str) -> bool:
         return False
+
+    def listed_for_us(self) -> set[str]:
+        return set(self.lines)
 
     def name_holders(self, paths: Any) -> list[str]:
         return self.other_attachments
