@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import errno
+import functools
 import pathlib
 import types
 from typing import Any
@@ -53,6 +54,8 @@ class Daemon:
         self.answers: list[bool] = []
         self.refusals: list[OSError] = []
         self.queueing: list[tuple[str, bool]] = []
+        self.removed: list[str] = []
+        self.blacklist: set[str] = set()
 
     def running(self) -> bool:
         return self.answers.pop(0)
@@ -67,7 +70,12 @@ class Daemon:
             raise self.refusals.pop(0)
         self.queueing.append((map_name, queue))
 
-    def make_map(self, disk: str) -> None: ...
+    def make_map(self, disk: str) -> None:
+        if disk in self.blacklist:
+            raise PermissionError(errno.EPERM, 'multipathd: blacklisted')
+
+    def remove_map(self, map_name: str) -> None:
+        self.removed.append(map_name)
 
     def resize_map(self, map_name: str) -> None:
         self.resized.append(map_name)
@@ -142,6 +150,40 @@ def test_a_map_of_another_volume(
     dm(tmp_path, 'dm-0', f'mpath-{WWID}0', 'sda')
     assert maps.find(WWID) is None
     assert maps.of('sdb') is None
+
+
+def test_a_map_of_the_same_kernel_name_is_not_removed(
+    tmp_path: pathlib.Path, maps: multipath.Multipath, daemon: Daemon
+) -> None:
+    # Given a map that has gone, and another volume's of its name
+    dm(tmp_path, 'dm-0', f'mpath-{WWID}0', 'sda')
+    # Then that one stays, and the first one is gone
+    assert maps.remove(MAP, deadlines.Deadline.after(10))
+    assert daemon.removed == []
+
+
+def test_only_what_is_refused_for_good_is_not_waited_for(
+    maps: multipath.Multipath, daemon: Daemon
+) -> None:
+    # Given one disk of two on the blacklist
+    daemon.blacklist = {'sda'}
+    asked = []
+
+    def give_up() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    wait = functools.partial(
+        maps.wait_for, WWID, ['sda', 'sdb'], 1, False, give_up=give_up
+    )
+    # Then the other one may come yet
+    assert wait(deadlines.Deadline.after(30)) is None
+    assert len(asked) == 3
+    # And with both there, nothing is waited for
+    daemon.blacklist = {'sda', 'sdb'}
+    asked.clear()
+    assert wait(deadlines.Deadline.after(30)) is None
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
