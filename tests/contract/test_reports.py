@@ -108,18 +108,18 @@ def test_multipathd_is_to_leave_the_disks_alone(
     volume = bed.create_volume(portals=2)
     before = bed.snapshot()
     # When a map is demanded, then the caller is told why there is none
-    started = time.monotonic()
-    result = worker.attach(volume, multipath=True, enforce_multipath=True)
-    assert result.error.code == 'multipath_failed', result.as_dict()
-    assert 'blacklist' in result.error.message
-    assert result.leftovers == []
+    failed = worker.attach(volume, multipath=True, enforce_multipath=True)
+    assert failed.error.code == 'multipath_failed', failed.as_dict()
+    assert 'blacklist' in failed.error.message
+    assert failed.leftovers == []
     # And when it is only asked for, then the disk is what there is
     result = steps.attached(worker, volume, multipath=True)
     assert (result.device.multipath_id, result.device.degraded) == (None, True)
     assert 'blacklist' in ' '.join(result.warnings)
     assert bed.read(result.device.path) == volume.pattern
-    # And neither had to wait for what does not come
-    assert time.monotonic() - started < 25
+    # And neither has waited for what does not come
+    for one in (failed, result):
+        assert one.timings['MapMultipath'] < worker.conf.multipath.map_timeout
     steps.detached(worker, volume.name)
     assert bed.snapshot() == before
 
@@ -166,9 +166,7 @@ def test_storage_that_shows_a_new_size_a_moment_later(
 
 
 def test_a_late_path_of_a_volume_that_multipathd_calls_something_else(
-    bed: beds.Bed,
-    worker: harness.Harness,
-    multipathd: Callable[..., None],
+    bed: beds.Bed, multipathd: Callable[..., None]
 ) -> None:
     """opensvc/multipath-tools 83: an operator has ID_WWN name volumes."""
     # Given a host like that, and a portal that does not answer at first
@@ -177,25 +175,29 @@ def test_a_late_path_of_a_volume_that_multipathd_calls_something_else(
     before = bed.snapshot()
     slow = volume.portals[1]
     bed.hang_portal(slow)
-    device = steps.attached(worker, volume, multipath=True).device
-    assert (device.multipath_id, device.degraded) == (
-        f'0x{volume.wwn[:16]}',
-        True,
-    )
-    # When it answers after all
-    bed.start_portal(slow)
-    end = time.monotonic() + 30
-    while worker.attachments() != [f'{volume.name} attached']:
-        assert time.monotonic() < end, worker.attachments()
-        time.sleep(0.1)
-    # Then the path joins the map, and the volume is told as the same one
-    found = worker.api.get_attachment({}, worker.name, volume.name).device
-    assert {path.state for path in found.paths} == {'connected'}
-    assert (found.scsi_wwn, found.multipath_id) == (
-        device.scsi_wwn,
-        device.multipath_id,
-    )
-    steps.detached(worker, volume.name)
+    # it is waited for longer than a map takes on a busy machine
+    with harness.Harness(bed, iscsi={'login_timeout': 120}) as worker:
+        device = steps.attached(
+            worker, volume, multipath=True, deadline_seconds=300
+        ).device
+        assert (device.multipath_id, device.degraded) == (
+            f'0x{volume.wwn[:16]}',
+            True,
+        )
+        # When it answers after all
+        bed.start_portal(slow)
+        end = time.monotonic() + 150
+        while worker.attachments() != [f'{volume.name} attached']:
+            assert time.monotonic() < end, worker.attachments()
+            time.sleep(0.1)
+        # Then the path joins the map, and the volume is called the same
+        found = worker.api.get_attachment({}, worker.name, volume.name).device
+        assert {path.state for path in found.paths} == {'connected'}
+        assert (found.scsi_wwn, found.multipath_id) == (
+            device.scsi_wwn,
+            device.multipath_id,
+        )
+        steps.detached(worker, volume.name)
     assert bed.snapshot() == before
 
 
