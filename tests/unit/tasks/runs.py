@@ -333,7 +333,6 @@ class FakeHoldings:
         self.released: list[base.Target] = []
         self.handed_over: list[tuple[base.Target, str]] = []
         self.identity: str | None = None
-        self.lines: set[str] = set()
 
     def take(self, target: base.Target) -> None:
         pass
@@ -358,15 +357,6 @@ class FakeHoldings:
 
     def volume_id(self, attachment_id: str | None = None) -> str | None:
         return None
-
-    def note_line(self, wwid: str) -> None:
-        self.lines.add(wwid)
-
-    def was_listed(self, wwid: str) -> bool:
-        return False
-
-    def listed_for_us(self) -> set[str]:
-        return set(self.lines)
 
     def name_holders(self, paths: Any) -> list[str]:
         return self.other_attachments
