@@ -352,8 +352,12 @@ class Bed(abc.ABC):
         """Its maps stay."""
 
     @abc.abstractmethod
-    def hang_portal(self, portal: str) -> None:
-        """Neither answer nor refuse."""
+    def hang_portal(self, portal: str, accept: bool = True) -> None:
+        """Neither answer nor refuse.
+
+        :param accept: whether connections are made all the same; those that
+            are not go on being tried
+        """
 
     @abc.abstractmethod
     def stop_portal(self, portal: str) -> None:

@@ -174,7 +174,7 @@ def test_a_late_path_of_a_volume_that_multipathd_calls_something_else(
     volume = bed.create_volume(portals=2)
     before = bed.snapshot()
     slow = volume.portals[1]
-    bed.hang_portal(slow)
+    bed.hang_portal(slow, accept=False)
     # it is waited for longer than a map takes on a busy machine
     with harness.Harness(bed, iscsi={'login_timeout': 120}) as worker:
         device = steps.attached(

@@ -51,7 +51,7 @@ class KernelBed(bed.Bed):
         self._silent: dict[str, list[str]] = {}
         self.verbs = privileged
         self._stopped: set[str] = set()
-        self._hanging: dict[str, socket.socket] = {}
+        self._hanging: dict[str, list[socket.socket]] = {}
         # What it has yet to hear of is another bed's.
         daemons.drain_multipathd()
 
@@ -337,7 +337,8 @@ class KernelBed(bed.Bed):
     def start_portal(self, portal: str) -> None:
         address = portal.rpartition(':')[0]
         if address in self._hanging:
-            self._hanging.pop(address).close()
+            for one in self._hanging.pop(address):
+                one.close()
         if address not in self._stopped:
             return
         self._stopped.remove(address)
@@ -345,12 +346,20 @@ class KernelBed(bed.Bed):
             if address in target.addresses:
                 target.listen(address)
 
-    def hang_portal(self, portal: str) -> None:
-        """Connections to the portal are made, but nobody answers."""
+    def hang_portal(self, portal: str, accept: bool = True) -> None:
+        """See :class:`tests.contract.bed.Bed`."""
         self.stop_portal(portal)
         address = portal.rpartition(':')[0]
-        silent = socket.create_server((address, lio.PORT))
-        self._hanging[address] = silent
+        silent = socket.create_server(
+            (address, lio.PORT), backlog=None if accept else 0
+        )
+        self._hanging[address] = [silent]
+        while not accept:
+            # Once its queue is full, the kernel drops who wants to connect.
+            one = socket.socket()
+            one.settimeout(0.5)
+            self._hanging[address].append(one)
+            accept = one.connect_ex((address, lio.PORT)) != 0
 
     def target_of(self, volume: bed.Volume) -> lio.Target:
         """To change what the bed itself does not."""

@@ -288,7 +288,7 @@ class SimulatedBed(bed.Bed):
     def start_portal(self, portal: str) -> None:
         self.control('set_portal', portal=portal, state='listening')
 
-    def hang_portal(self, portal: str) -> None:
+    def hang_portal(self, portal: str, accept: bool = True) -> None:
         """Connections to the portal are neither accepted nor refused."""
         self.control('set_portal', portal=portal, state='hanging')
 
