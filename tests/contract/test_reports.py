@@ -46,6 +46,8 @@ def test_two_volumes_that_the_storage_gives_one_identity(
     assert (first.wwn, first.size) == (second.wwn, second.size)
     before = bed.snapshot()
     device = steps.attached(worker, first, multipath=multipath).device
+    # (the next operation waits for what is let go after the answer)
+    steps.attached(worker, first, multipath=multipath)
     during = bed.snapshot()
     # When both are to be attached, then nobody gets the other one's data
     result = worker.attach(second, multipath=multipath)
