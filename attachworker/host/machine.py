@@ -93,15 +93,17 @@ class View:
         name: str,
         gone: Callable[[], bool],
         deadline: deadlines.Deadline,
+        *arguments: Any,
         about: str | None = None,
     ) -> bool:
         """Have a device removed; True once the kernel no longer has it.
 
+        :param arguments: of the verb, after the name
         :param about: see :meth:`_call`
         :raises OSError: the kernel keeps it
         """
         try:
-            self._call(verb, deadline, name, about=about)
+            self._call(verb, deadline, name, *arguments, about=about)
         except OSError:
             if not gone():
                 raise

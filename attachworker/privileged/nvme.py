@@ -3,6 +3,7 @@
 
 """NVMe over Fabrics: controllers, and what a namespace says of itself."""
 
+from collections.abc import Iterator
 import contextlib
 import ctypes
 import errno
@@ -20,6 +21,7 @@ from attachworker.privileged import sysfs
 
 HOST_ID = pathlib.Path('/etc/nvme/hostid')
 HOST_NQN = pathlib.Path('/etc/nvme/hostnqn')
+CLASS = '/sys/class/nvme'
 FABRICS = '/dev/nvme-fabrics'
 
 _controller = names.rule(
@@ -45,6 +47,7 @@ _OPTIONS = frozenset(
 )
 #: Of these, the kernel is told the name alone.
 _FLAGS = frozenset(('tls',))
+_NQN = re.compile(r'nqn\.[!-+\--~]{1,219}')
 _INSTANCE = re.compile(r'instance=(\d+)')
 _LONGEST_ANSWER = 4096
 
@@ -54,6 +57,9 @@ _NVME_IOCTL_ADMIN_CMD = 0xC0484E41
 _IDENTIFY = 0x06
 _PAGE = 4096
 _TIMEOUT_MS = 10_000
+#: Of a status, what kind it is; then: invalid opcode, invalid field.
+_STATUS = 0x7FF
+_NOT_SUPPORTED = (0x01, 0x02)
 
 
 @privileged.default.entrypoint
@@ -88,43 +94,61 @@ def connect(options: dict[str, str]) -> int:
     return int(found[1])
 
 
+def _directory(
+    controller: str, instance: int
+) -> contextlib.AbstractContextManager[int]:
+    """See :func:`attachworker.privileged.sysfs.opened`."""
+    return sysfs.opened(f'{CLASS}/{_controller(controller)}', instance)
+
+
 @privileged.default.entrypoint
-def delete(controller: str) -> None:
+def delete(controller: str, instance: int) -> None:
     """End a controller, with its connection and its paths.
 
+    :param instance: see :func:`attachworker.privileged.sysfs.opened`; the
+        kernel gives the name of a controller to the next one
     :raises OSError: there is no such controller
     """
-    place = f'/sys/class/nvme/{_controller(controller)}'
-    sysfs.write(f'{place}/delete_controller', '1')
+    with _directory(controller, instance) as directory:
+        sysfs.write('delete_controller', '1', directory)
 
 
 @privileged.default.entrypoint
-def rescan(controller: str) -> None:
+def rescan(controller: str, instance: int) -> None:
     """Have the kernel ask a controller for its namespaces again, soon.
 
+    :param instance: see :func:`delete`
     :raises OSError: there is no such controller
     """
-    place = f'/sys/class/nvme/{_controller(controller)}'
-    sysfs.write(f'{place}/rescan_controller', '1')
+    with _directory(controller, instance) as directory:
+        sysfs.write('rescan_controller', '1', directory)
 
 
 @privileged.default.entrypoint
-def create_host_identity() -> None:
-    """Give this host the name that storage knows it by, if it has none.
+def create_host_identity(nqn: str, host_id: str) -> None:
+    """Give this host the names that storage knows it by, if it has none.
 
-    The files are those of nvme-cli. Whatever is there stays.
+    The files are those of nvme-cli. Whatever is in them stays.
+
+    :param nqn: Host NQN
+    :param host_id: Host Identifier, a uuid
+    :raises OSError: a file that is missing or empty cannot be written
     """
-    host_id = str(uuid.uuid4())
+    if str(uuid.UUID(host_id)) != host_id or not _NQN.fullmatch(nqn):
+        raise ValueError('not the names of a host')
     HOST_ID.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        _create(HOST_ID, host_id)
-    known = HOST_ID.read_text(encoding='ascii').strip()
-    with contextlib.suppress(FileExistsError):
-        _create(HOST_NQN, f'nqn.2014-08.org.nvmexpress:uuid:{known}')
+    _provide(HOST_ID, host_id)
+    _provide(HOST_NQN, nqn)
 
 
-def _create(path: pathlib.Path, text: str) -> None:
-    """All of it or nothing, and never a second time."""
+def _provide(path: pathlib.Path, text: str) -> None:
+    """Write a file that is missing or empty: all of it, or nothing."""
+    try:
+        if path.read_bytes().strip():
+            return
+        put = os.replace
+    except FileNotFoundError:
+        put = os.link  # which leaves alone what somebody else makes meanwhile
     descriptor, name = tempfile.mkstemp(dir=path.parent)
     try:
         with open(descriptor, 'w', encoding='ascii') as file:
@@ -132,19 +156,44 @@ def _create(path: pathlib.Path, text: str) -> None:
             file.flush()
             os.fchmod(descriptor, 0o644)
             os.fsync(descriptor)
-        os.link(name, path)
+        with contextlib.suppress(FileExistsError):
+            put(name, path)
     finally:
-        os.unlink(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+@contextlib.contextmanager
+def _node(controller: str, instance: int) -> Iterator[int]:
+    """A descriptor of the node of a controller, and of no other one."""
+    with _directory(controller, instance) as directory:
+        descriptor = os.open(f'/dev/{controller}', os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # The controller has had its number since before the node was
+            # opened if it has it now.
+            number = os.open('dev', os.O_RDONLY, dir_fd=directory)
+            with open(number, encoding='ascii') as file:
+                expected = file.read().strip()
+            opened = os.fstat(descriptor).st_rdev
+            if f'{os.major(opened)}:{os.minor(opened)}' != expected:
+                raise OSError(
+                    errno.ESTALE, f'/dev/{controller} is another one by now'
+                )
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 @privileged.default.entrypoint
-def identify(controller: str, nsid: int, page: int) -> bytes:
+def identify(controller: str, instance: int, nsid: int, page: int) -> bytes:
     """A page of Identify data, as a controller gives it now.
 
+    :param instance: see :func:`delete`
     :param nsid: of the namespace
     :param page: the field CNS of the command
     :returns: 4096 bytes
-    :raises OSError: the controller does not answer, or refuses
+    :raises OSError: the controller does not answer, or refuses; EOPNOTSUPP:
+        it does not have such a page
     """
     if not 0 < nsid < 2**32 or page not in (0x00, 0x03):
         raise ValueError('not a page of a namespace')
@@ -155,13 +204,10 @@ def identify(controller: str, nsid: int, page: int) -> bytes:
             0, _PAGE, page, 0, 0, 0, 0, 0, _TIMEOUT_MS, 0,
         )
     )  # fmt: skip
-    descriptor = os.open(
-        f'/dev/{_controller(controller)}', os.O_RDONLY | os.O_CLOEXEC
-    )
-    try:
+    with _node(controller, instance) as descriptor:
         status = fcntl.ioctl(descriptor, _NVME_IOCTL_ADMIN_CMD, command)
-    finally:
-        os.close(descriptor)
+    if status & _STATUS in _NOT_SUPPORTED:
+        raise OSError(errno.EOPNOTSUPP, f'NVMe status {status:#x}')
     if status:
         raise OSError(errno.EIO, f'NVMe status {status:#x}')
     return buffer.raw

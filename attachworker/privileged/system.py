@@ -11,6 +11,7 @@ from attachworker import privileged
 FILES = {
     'initiator': pathlib.Path('/etc/iscsi/initiatorname.iscsi'),
     'system uuid': pathlib.Path('/sys/class/dmi/id/product_uuid'),
+    'machine id': pathlib.Path('/etc/machine-id'),
     'nqn': pathlib.Path('/etc/nvme/hostnqn'),
     'nvme_hostid': pathlib.Path('/etc/nvme/hostid'),
 }

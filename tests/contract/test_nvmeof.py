@@ -3,6 +3,7 @@
 
 """nvmeof: portals, shared subsystems, and controllers that come and go."""
 
+from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.connectors.nvmeof.fabrics import Fabrics
 from tests import harness
@@ -28,6 +29,12 @@ def detached(worker: harness.Harness, attachment_id: str) -> None:
 
 def controllers(bed: beds.Bed) -> int:
     return len(bed.snapshot()['nvme_controllers'])
+
+
+def end(bed: beds.Bed, controller: str) -> None:
+    """Somebody else on the host ends a controller."""
+    place = bed.root / 'sys/class/nvme' / controller
+    bed.verbs.nvme.delete(controller, place.stat().st_ino)
 
 
 def test_all_portals_at_once(bed: beds.Bed, worker: harness.Harness) -> None:
@@ -108,17 +115,17 @@ def test_a_controller_of_somebody_else_stays(
     # Given a controller that another program has connected
     volume = bed.create_nvme_volume()
     address, _, port = volume.portals[0].rpartition(':')
-    bed.verbs.nvme.create_host_identity()
     host = bed.host()
+    own = Fabrics(host).own_identity(deadlines.Deadline.after(10.0))
+    host.close()
     options = {
         'nqn': volume.target,
         'transport': 'tcp',
         'traddr': address,
         'trsvcid': port,
-        'hostnqn': Fabrics(host).host_nqn() or '',
-        'hostid': Fabrics(host).host_id() or '',
+        'hostnqn': own.nqn,
+        'hostid': own.id,
     }
-    host.close()
     number = bed.verbs.nvme.connect(options)
     until(lambda: bed.snapshot()['nvme_devices'])
     before = bed.snapshot()
@@ -127,7 +134,7 @@ def test_a_controller_of_somebody_else_stays(
     assert 'foreign controller' in findings(worker)
     detached(worker, volume.name)
     assert bed.snapshot() == before
-    bed.verbs.nvme.delete(f'nvme{number}')
+    end(bed, f'nvme{number}')
 
 
 def test_only_a_number_is_known(

@@ -228,23 +228,26 @@ class NVMe(_Group):
         number: int = self._call('nvme.connect', options=options)
         return number
 
-    def delete(self, controller: str) -> None:
-        self._call('nvme.delete', controller=controller)
+    def delete(self, controller: str, instance: int) -> None:
+        self._call('nvme.delete', controller=controller, instance=instance)
 
-    def rescan(self, controller: str) -> None:
-        self._call('nvme.rescan', controller=controller)
+    def rescan(self, controller: str, instance: int) -> None:
+        self._call('nvme.rescan', controller=controller, instance=instance)
 
-    def identify(self, controller: str, nsid: int, page: int) -> bytes:
+    def identify(
+        self, controller: str, instance: int, nsid: int, page: int
+    ) -> bytes:
         data: bytes = self._call(
             'nvme.identify',
             controller=controller,
+            instance=instance,
             nsid=nsid,
             page=page,
         )
         return data
 
-    def create_host_identity(self) -> None:
-        self._call('nvme.create_host_identity')
+    def create_host_identity(self, nqn: str, host_id: str) -> None:
+        self._call('nvme.create_host_identity', nqn=nqn, host_id=host_id)
 
 
 class RBD(_Group):

@@ -202,6 +202,7 @@ class Controls:
 
     def protect_etc(self, protect: bool) -> None:
         self._machine.multipath.read_only = protect
+        self._machine.nvme.read_only = protect
 
     def stop_multipathd(self) -> None:
         self._machine.multipath.stop()

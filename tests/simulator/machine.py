@@ -181,7 +181,7 @@ class Machine:
             portal = portals.key(options['traddr'], int(options['trsvcid']))
             self.nvme.vanish_at(options['nqn'], portal)
         elif verb.startswith('nvme.'):
-            self.nvme.delete(arguments['controller'])
+            self.nvme.vanish_controller(arguments['controller'])
         elif verb.startswith('rbd.'):
             self.rbd.vanish(arguments)
         else:

@@ -36,6 +36,7 @@ class Controller:
     subsystem: nvmet.Subsystem
     instance: int
     portal: str
+    host: tuple[str, str]
     live: bool = True
     seen: dict[int, nvmet.Volume] = dataclasses.field(default_factory=dict)
 
@@ -85,6 +86,8 @@ class NVMe:
         self._portals = portals
         self._directory = directory
         self._subsystems: dict[str, nvmet.Subsystem] = {}
+        #: Whether /etc is.
+        self.read_only = False
         self.clear()
 
     def clear(self) -> None:
@@ -152,7 +155,7 @@ class NVMe:
     def _announce(self, subsystem: nvmet.Subsystem) -> None:
         for one in list(self._controllers.values()):
             if one.subsystem is subsystem and one.live:
-                self.rescan(one.name)
+                self._rescan(one)
 
     # -- the verbs
 
@@ -166,7 +169,12 @@ class NVMe:
                 raise OSError(errno.EIO, 'Input/output error')
             if not options['hostnqn'] or not options['hostid']:
                 raise OSError(errno.EINVAL, 'Invalid argument')
-            if self._at(subsystem, portal):
+            host = (options['hostnqn'], options['hostid'])
+            for one in self._controllers.values():
+                # Linux 6.5 and newer
+                if one.host != host and set(one.host) & set(host):
+                    raise OSError(errno.EINVAL, 'Invalid argument')
+            if any(one.host == host for one in self._at(subsystem, portal)):
                 raise OSError(errno.EALREADY, 'Operation already in progress')
             number = next(
                 i
@@ -182,6 +190,7 @@ class NVMe:
                 subsystem,
                 instances.get(subsystem.nqn, number),
                 portal,
+                host,
             )
             self._controllers[made.name] = made
             self._tree.place(
@@ -191,6 +200,8 @@ class NVMe:
                     f'trsvcid={options["trsvcid"]},src_addr=127.0.0.1\n',
                     'state': 'live\n',
                     'subsysnqn': f'{subsystem.nqn}\n',
+                    'hostnqn': f'{host[0]}\n',
+                    'hostid': f'{host[1]}\n',
                     'transport': f'{options["transport"]}\n',
                 },
             )
@@ -199,12 +210,15 @@ class NVMe:
             )
             self._tree.write(f'dev/{made.name}', '')
             self._events.emit('add', 'nvme', f'/{made.directory}')
-            self.rescan(made.name)
+            self._rescan(made)
             return number
 
-    def delete(self, controller: str) -> None:
+    def delete(self, controller: str, instance: int) -> None:
         with self._lock:
-            found = self._known(controller)
+            self._end(self._meant(controller, instance))
+
+    def _end(self, found: Controller) -> None:
+        with self._lock:
             for nsid in list(found.seen):
                 self._lose(found, nsid)
             del self._controllers[found.name]
@@ -213,9 +227,11 @@ class NVMe:
             self._tree.remove(f'sys/{found.directory}')
             self._events.emit('remove', 'nvme', f'/{found.directory}')
 
-    def rescan(self, controller: str) -> None:
+    def rescan(self, controller: str, instance: int) -> None:
+        self._rescan(self._meant(controller, instance))
+
+    def _rescan(self, found: Controller) -> None:
         with self._lock:
-            found = self._known(controller)
             if not found.live:
                 raise OSError(errno.ENOTCONN, 'not connected')
             there = found.subsystem.volumes
@@ -232,9 +248,11 @@ class NVMe:
                     self._tree.write(f'sys/{device.directory}/size', size)
                     self._emit('change', device)
 
-    def identify(self, controller: str, nsid: int, page: int) -> bytes:
+    def identify(
+        self, controller: str, instance: int, nsid: int, page: int
+    ) -> bytes:
         with self._lock:
-            found = self._known(controller)
+            found = self._meant(controller, instance)
             volume = found.subsystem.volumes.get(nsid)
             if not found.live or volume is None:
                 raise OSError(errno.EIO, 'Input/output error')
@@ -248,15 +266,13 @@ class NVMe:
                 data += bytes((3, 16, 0, 0)) + digits
             return data.ljust(4096, b'\0')
 
-    def create_host_identity(self) -> None:
-        root = self._tree.root
-        host_id = str(uuid.uuid4())
-        if not (root / HOST_ID).exists():
-            self._tree.write(HOST_ID, f'{host_id}\n')
-        known = (root / HOST_ID).read_text().strip()
-        if not (root / HOST_NQN).exists():
-            nqn = f'nqn.2014-08.org.nvmexpress:uuid:{known}'
-            self._tree.write(HOST_NQN, f'{nqn}\n')
+    def create_host_identity(self, nqn: str, host_id: str) -> None:
+        if self.read_only:
+            raise OSError(errno.EROFS, 'Read-only file system')
+        for name, text in ((HOST_NQN, nqn), (HOST_ID, host_id)):
+            path = self._tree.root / name
+            if not path.exists() or not path.read_text().strip():
+                self._tree.write(name, f'{text}\n')
 
     # -- the host
 
@@ -278,12 +294,16 @@ class NVMe:
         with self._lock:
             found = self._devices.get(device)
             for one in self._paths(found) if found else ():
-                self.delete(one.name)
+                self._end(one)
 
     def vanish_at(self, nqn: str, portal: str) -> None:
         with self._lock:
             for one in self._at(self._subsystems[nqn], portal):
-                self.delete(one.name)
+                self._end(one)
+
+    def vanish_controller(self, name: str) -> None:
+        with self._lock:
+            self._end(self._known(name))
 
     def _gain(
         self, controller: Controller, nsid: int, volume: nvmet.Volume
@@ -361,6 +381,14 @@ class NVMe:
         if found is None:
             raise FileNotFoundError(errno.ENOENT, f'no {controller}')
         return found
+
+    def _meant(self, controller: str, instance: int) -> Controller:
+        with self._lock:
+            found = self._known(controller)
+            place = self._tree.root / 'sys' / found.directory
+            if place.stat().st_ino != instance:
+                raise OSError(errno.ESTALE, f'another {controller} by now')
+            return found
 
     def _emit(self, action: str, device: Device) -> None:
         self._events.emit(

@@ -15,14 +15,19 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
 from attachworker.connectors.nvmeof import fabrics
+from attachworker.connectors.nvmeof import host_identity
 from attachworker.host import Host
 from attachworker.host import network
 
 LOG = logging.getLogger(__name__)
 
-#: Numbers of controllers are used again: one that was not there when we meant
-#: to make it is ours, whatever its number.
+#: There was none there when we meant to make one: what is there later is ours,
+#: until it is known which one we have made.
 _BEFORE_ALL = -1
+#: Seconds that the names of this host may take to be read or written.
+_NAMING = 10.0
+#: The lock of these names.
+_NAMES = 'names of this host'
 
 
 class NVMeOFConnector(base.Connector):
@@ -114,10 +119,15 @@ class NVMeOFConnector(base.Connector):
         )
 
     def properties(self) -> dict[str, Any]:
-        self._ensure_host_identity()
+        try:
+            own = self._own_identity(deadlines.Deadline.after(_NAMING))
+            names: tuple[str | None, str | None] = own.nqn, own.id
+        except (exception.AttachWorkerError, OSError) as error:
+            LOG.error('This host cannot connect to NVMe storage: %s', error)
+            names = self._fabrics.stored_identity()
         return {
-            'nqn': self._fabrics.host_nqn(),
-            'nvme_hostid': self._fabrics.host_id(),
+            'nqn': names[0],
+            'nvme_hostid': names[1],
             'nvme_native_multipath': self._fabrics.native_multipath(),
         }
 
@@ -144,7 +154,7 @@ class NVMeOFConnector(base.Connector):
         target, deadline = claim.target, claim.deadline
         self._refuse_stuck(target)
         if (
-            not self._controllers(target)
+            not self._fabrics.at(target.name, target.portal)
             and info.transport_of(target) == 'tcp'
         ):
             within = deadline.sooner(self._settings.connect_timeout)
@@ -213,36 +223,87 @@ class NVMeOFConnector(base.Connector):
         ]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
-        self._fabrics.rescan(path.address, deadline)
-        nsid = self._nsid(path)
-        size = self._fabrics.size(path.address, nsid, deadline)
+        controller, nsid = self._found(path)
+        self._fabrics.rescan(controller, deadline)
+        size = self._fabrics.size(controller, nsid, deadline)
         within = self._for_device(deadline)
         self._host.block.wait_for_size(path.disk, size, within)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         with base.answering(path.target):
-            found = self._fabrics.identifiers(
-                path.address, self._nsid(path), deadline
-            )
+            found = self._fabrics.identifiers(*self._found(path), deadline)
         if not found:
             raise exception.WwnNotFound(device=path.disk)
         return _chosen(found, path.target)
 
     # -- controllers
 
-    def _controllers(self, target: base.Target) -> list[fabrics.Controller]:
-        return self._fabrics.at(target.name, target.portal)
+    def _controllers(
+        self, target: base.Target, host_nqn: str | None = None
+    ) -> list[fabrics.Controller]:
+        """The controllers of a target that are there for us.
+
+        Another program may have connected under another name of this host:
+        such a controller is not ours to use, for the storage may show it
+        other namespaces.
+
+        :param host_nqn: what this host is called there; None: nobody has said
+            so, and its own name goes before others
+        """
+        found = self._fabrics.at(target.name, target.portal)
+        names = {one.host.nqn for one in found if one.host}
+        if host_nqn is None and len(names) > 1:
+            host_nqn = self._fabrics.host_nqn()
+            host_nqn = host_nqn if host_nqn in names else None
+        if host_nqn is None:
+            return found
+        return [
+            one for one in found if not one.host or one.host.nqn == host_nqn
+        ]
+
+    def _own_identity(
+        self, deadline: deadlines.Deadline
+    ) -> host_identity.HostIdentity:
+        """What this host is called; see :meth:`Fabrics.own_identity`."""
+        with self._locks.hold(_NAMES, deadline):
+            return self._fabrics.own_identity(deadline)
+
+    def _identity(
+        self,
+        info: objects.NVMeOFConnectionInfo,
+        deadline: deadlines.Deadline,
+    ) -> host_identity.HostIdentity:
+        """What this host connects by.
+
+        :raises HostToolFailed: it has no name
+        """
+        try:
+            own = self._own_identity(deadline)
+        except OSError as error:
+            raise exception.HostToolFailed(
+                what='Giving this host a name for NVMe',
+                reason=f'{error}; write hostnqn and hostid to /etc/nvme',
+            ) from error
+        return host_identity.to_connect_by(
+            info.host_nqn or own.nqn,
+            own,
+            [one.host for one in self._fabrics.controllers() if one.host],
+        )
 
     def _connected(
         self, info: objects.NVMeOFConnectionInfo, claim: base.Claim
     ) -> fabrics.Controller:
         target, holdings = claim.target, claim.holdings
-        if not self._controllers(target):
+        identity = self._identity(info, claim.deadline)
+
+        def look() -> list[fabrics.Controller]:
+            return self._controllers(target, identity.nqn)
+
+        if not look():
             holdings.intend_link(target, _BEFORE_ALL)
-            self._make(info, target, claim.deadline)
+            self._make(info, identity, target, claim.deadline)
         live = self._fabrics.wait_until_live(
-            target.name,
-            target.portal,
+            look,
             claim.deadline.sooner(self._settings.connect_timeout),
         )
         if live is None:
@@ -256,10 +317,10 @@ class NVMeOFConnector(base.Connector):
     def _make(
         self,
         info: objects.NVMeOFConnectionInfo,
+        identity: host_identity.HostIdentity,
         target: base.Target,
         deadline: deadlines.Deadline,
     ) -> None:
-        self._ensure_host_identity()
         address, port = network.split(target.portal)
         settings = self._settings
         options = {
@@ -267,8 +328,8 @@ class NVMeOFConnector(base.Connector):
             'transport': info.transport_of(target),
             'traddr': address,
             'trsvcid': str(port),
-            'hostnqn': info.host_nqn or self._fabrics.host_nqn(),
-            'hostid': self._fabrics.host_id(),
+            'hostnqn': identity.nqn,
+            'hostid': identity.id,
             'host_traddr': settings.host_traddr,
             'ctrl_loss_tmo': str(settings.ctrl_loss_tmo),
             'reconnect_delay': str(settings.reconnect_delay),
@@ -305,7 +366,7 @@ class NVMeOFConnector(base.Connector):
             target, controller.number
         ) or holdings.shares_link(target):
             with contextlib.suppress(OSError):
-                self._fabrics.rescan(controller.name, deadline)
+                self._fabrics.rescan(controller, deadline)
             return []
         shown_by_others = {
             namespace.disk
@@ -329,18 +390,9 @@ class NVMeOFConnector(base.Connector):
         return base.remove(
             f'controller {controller.name}',
             lambda: self._fabrics.delete(
-                controller.name,
-                target.link_key,
-                self._for_device(deadline),
+                controller, target.link_key, self._for_device(deadline)
             ),
         )
-
-    def _ensure_host_identity(self) -> None:
-        if self._fabrics.host_nqn() is None or self._fabrics.host_id() is None:
-            try:
-                self._fabrics.create_host_identity()
-            except OSError as error:
-                LOG.error('No name for this host in /etc/nvme: %s', error)
 
     # -- namespaces
 
@@ -351,7 +403,7 @@ class NVMeOFConnector(base.Connector):
 
         def scan() -> None:
             with base.answering(target):
-                self._fabrics.rescan(controller.name, deadline)
+                self._fabrics.rescan(controller, deadline)
 
         if not self._shown(controller, target):
             # one that was mapped after the controller was connected
@@ -377,11 +429,15 @@ class NVMeOFConnector(base.Connector):
         found = self._fabrics.namespaces(controller.name)
         return any(_is(one, target) for one in found)
 
-    def _nsid(self, path: base.Path) -> int:
-        """:raises OSError: the controller has no such namespace any more"""
-        for one in self._fabrics.namespaces(path.address):
-            if one.disk == path.disk:
-                return one.nsid
+    def _found(self, path: base.Path) -> tuple[fabrics.Controller, int]:
+        """The controller of a path, and the number of its namespace.
+
+        :raises OSError: there is no such namespace any more
+        """
+        for controller in self._controllers(path.target):
+            for one in self._fabrics.namespaces(path.address):
+                if (controller.name, one.disk) == (path.address, path.disk):
+                    return controller, one.nsid
         raise FileNotFoundError(errno.ENOENT, f'{path.disk} is gone')
 
 

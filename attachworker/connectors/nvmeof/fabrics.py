@@ -7,11 +7,17 @@ from collections.abc import Callable
 import dataclasses
 import re
 
+from oslo_log import log as logging
+
 from attachworker import deadline as deadlines
+from attachworker import exception
+from attachworker.connectors.nvmeof import host_identity
 from attachworker.host import known
 from attachworker.host import machine
 from attachworker.host import sysfs
 from attachworker.host import system
+
+LOG = logging.getLogger(__name__)
 
 #: The state of a controller that takes I/O.
 LIVE = 'live'
@@ -31,20 +37,20 @@ _KINDS = {3: 'uuid', 2: 'nguid', 1: 'eui'}
 class Controller:
     """A connection of this host to a subsystem.
 
-    :ivar name: kernel name, ``nvme3``
+    :ivar name: kernel name, ``nvme3``; the kernel gives it to a later one
     :ivar nqn: of the subsystem
     :ivar portal: ``address:port``
     :ivar state: as the kernel says
+    :ivar number: what no later controller has
+    :ivar host: what this host is called there; None: the kernel does not say
     """
 
     name: str
     nqn: str
     portal: str
     state: str
-
-    @property
-    def number(self) -> int:
-        return int(self.name.removeprefix('nvme'))
+    number: int
+    host: host_identity.HostIdentity | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Fabrics(machine.View):
     def __init__(self, host: machine.Machine) -> None:
         super().__init__(host)
         self._known = known.Known(
-            self._root / 'sys/class/nvme', 'nvme', self._place_of
+            self._root / 'sys/class/nvme', 'nvme', self._read
         )
 
     # -- the host
@@ -80,18 +86,74 @@ class Fabrics(machine.View):
         return sysfs.read(path) == 'Y'
 
     def host_nqn(self) -> str | None:
-        """The name of this host."""
-        return system.read(self._root, 'nqn')
+        """The name of this host; None: it has none that lasts."""
+        lasting = self._lasting()
+        return None if lasting is None else lasting.nqn
 
-    def host_id(self) -> str | None:
-        return system.read(self._root, 'nvme_hostid')
+    def own_identity(
+        self, deadline: deadlines.Deadline
+    ) -> host_identity.HostIdentity:
+        """The names of this host, which is given what it lacks of them.
 
-    def create_host_identity(self) -> None:
-        """Give this host a name, if it has none.
+        Where they cannot be written, they are the same at each start all the
+        same, as far as the machine has anything that makes it so.
 
-        :raises OSError: it cannot be written
+        :raises OSError: they cannot be read; or cannot be written, and would
+            be other ones next time
+        :raises HostToolFailed: what is there cannot be used
         """
-        self._machine.privileged.nvme.create_host_identity()
+        lasting = self._lasting()
+        if lasting is not None and None not in self.stored_identity():
+            return lasting
+        made = lasting or host_identity.new()
+        try:
+            self._call(
+                'nvme.create_host_identity',
+                deadline,
+                made.nqn,
+                made.id,
+                about='/etc/nvme',
+            )
+        except OSError as error:
+            if lasting is None:
+                raise
+            LOG.warning(
+                'The names of this host for NVMe, %s and %s, cannot be '
+                'written to /etc/nvme (%s). They are the same at each start '
+                'all the same; write them to hostnqn and hostid there, so '
+                'that other programs connect by them.',
+                lasting.nqn,
+                lasting.id,
+                error,
+            )
+            return lasting
+        # Somebody else may have been first.
+        return self._lasting() or made
+
+    def _lasting(self) -> host_identity.HostIdentity | None:
+        """What this host is called at each start."""
+        nqn, host_id = self.stored_identity()
+        machine = None
+        if nqn is None or host_id is None:
+            machine = host_identity.of_machine(
+                system.read(self._root, 'system uuid'),
+                self._first_line('machine id'),
+            )
+        try:
+            return host_identity.complete(nqn, host_id, machine)
+        except ValueError as error:
+            raise exception.HostToolFailed(
+                what='Reading /etc/nvme/hostid',
+                reason=f'{error}; write one there, or remove the file',
+            ) from error
+
+    def stored_identity(self) -> tuple[str | None, str | None]:
+        """What /etc/nvme has of Host NQN and Host Identifier, as it is."""
+        return self._first_line('nqn'), self._first_line('nvme_hostid')
+
+    def _first_line(self, name: str) -> str | None:
+        text = system.read(self._root, name)
+        return text.splitlines()[0].strip() if text else None
 
     # -- controllers
 
@@ -107,20 +169,30 @@ class Fabrics(machine.View):
         self, wanted: Callable[[str, str], bool]
     ) -> list[Controller]:
         found = []
-        for name, place in sorted(self._known.all().items()):
-            if wanted(*place):
+        for name, fact in sorted(self._known.all().items()):
+            if wanted(fact.nqn, fact.portal):
                 path = self._root / 'sys/class/nvme' / name / 'state'
                 state = sysfs.read(path)
                 if state:
-                    found.append(Controller(name, *place, state))
+                    found.append(dataclasses.replace(fact, state=state))
         return found
 
-    def _place_of(self, controller: str) -> tuple[str, str] | None:
-        """NQN and portal; None if it does not have both (yet)."""
-        directory = self._root / 'sys/class/nvme' / controller
+    def _read(self, name: str) -> Controller | None:
+        """What stays of a controller; None if it does not have all (yet)."""
+        directory = self._root / 'sys/class/nvme' / name
+        number = sysfs.instance(directory)
         portal = _portal(sysfs.read(directory / 'address') or '')
         nqn = sysfs.read(directory / 'subsysnqn')
-        return (nqn, portal) if nqn and portal else None
+        host_nqn = sysfs.read(directory / 'hostnqn')
+        host_id = sysfs.read(directory / 'hostid')
+        # Meanwhile it may have gone, and another one have its name.
+        if not (nqn and portal and number == sysfs.instance(directory)):
+            return None
+        assert number is not None
+        host = None
+        if host_nqn and host_id:
+            host = host_identity.HostIdentity(host_nqn, host_id.lower())
+        return Controller(name, nqn, portal, '', number, host)
 
     def connect(
         self, options: dict[str, str], about: str, deadline: deadlines.Deadline
@@ -132,12 +204,17 @@ class Fabrics(machine.View):
         self._call('nvme.connect', deadline, options, about=about)
 
     def wait_until_live(
-        self, nqn: str, portal: str, deadline: deadlines.Deadline
+        self,
+        look_for: Callable[[], list[Controller]],
+        deadline: deadlines.Deadline,
     ) -> Controller | None:
-        """The controller once it takes I/O; None if the deadline passed."""
+        """A controller once it takes I/O; None if the deadline passed.
+
+        :param look_for: those of which one is wanted
+        """
 
         def look() -> Controller | None:
-            for one in self.at(nqn, portal):
+            for one in look_for():
                 if one.state == LIVE:
                     return one
             return None
@@ -145,27 +222,30 @@ class Fabrics(machine.View):
         return self._wait(look, '/nvme', deadline)
 
     def delete(
-        self, controller: str, about: str, deadline: deadlines.Deadline
+        self, controller: Controller, about: str, deadline: deadlines.Deadline
     ) -> bool:
         """End a controller; True once the kernel no longer has it.
 
         :raises OSError: it does not
         """
-        directory = self._root / 'sys/class/nvme' / controller
+        directory = self._root / 'sys/class/nvme' / controller.name
         return self._remove(
             'nvme.delete',
-            controller,
-            lambda: not sysfs.exists(directory),
+            controller.name,
+            lambda: sysfs.instance(directory) != controller.number,
             deadline,
-            about,
+            controller.number,
+            about=about,
         )
 
-    def rescan(self, controller: str, deadline: deadlines.Deadline) -> None:
+    def rescan(
+        self, controller: Controller, deadline: deadlines.Deadline
+    ) -> None:
         """Have the kernel ask for the namespaces again; it does so soon.
 
         :raises OSError: there is no such controller
         """
-        self._call('nvme.rescan', deadline, controller)
+        self._call('nvme.rescan', deadline, controller.name, controller.number)
 
     # -- namespaces
 
@@ -209,16 +289,32 @@ class Fabrics(machine.View):
 
         return self._wait(look, '/nvme', deadline)
 
+    def _identify(
+        self,
+        controller: Controller,
+        nsid: int,
+        page: int,
+        deadline: deadlines.Deadline,
+    ) -> bytes:
+        """:raises OSError: it does not answer"""
+        answer: bytes = self._call(
+            'nvme.identify',
+            deadline,
+            controller.name,
+            controller.number,
+            nsid,
+            page,
+        )
+        return answer
+
     def identifiers(
-        self, controller: str, nsid: int, deadline: deadlines.Deadline
+        self, controller: Controller, nsid: int, deadline: deadlines.Deadline
     ) -> tuple[str, ...]:
         """What a namespace says it is now, the best identifier first.
 
         :raises OSError: it does not answer
         """
-        page: bytes = self._call(
-            'nvme.identify', deadline, controller, nsid, _PAGE_DESCRIPTORS
-        )
+        page = self._identify(controller, nsid, _PAGE_DESCRIPTORS, deadline)
         found: dict[int, str] = {}
         while len(page) > 4 and page[1]:
             kind, length = page[0], page[1]
@@ -229,15 +325,13 @@ class Fabrics(machine.View):
         return tuple(found[kind] for kind in _KINDS if kind in found)
 
     def size(
-        self, controller: str, nsid: int, deadline: deadlines.Deadline
+        self, controller: Controller, nsid: int, deadline: deadlines.Deadline
     ) -> int:
         """Bytes of a namespace, as the controller says now.
 
         :raises OSError: it does not answer
         """
-        page: bytes = self._call(
-            'nvme.identify', deadline, controller, nsid, _PAGE_NAMESPACE
-        )
+        page = self._identify(controller, nsid, _PAGE_NAMESPACE, deadline)
         blocks = int.from_bytes(page[0:8], 'little')
         # the format in use: its third byte is the power of two of a block
         shift = page[128 + 4 * (page[26] & 0xF) + 2]

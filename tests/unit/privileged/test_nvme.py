@@ -3,6 +3,7 @@
 
 """The verbs for NVMe: what they refuse, and what reaches the kernel."""
 
+import errno
 import os
 import pathlib
 
@@ -30,15 +31,36 @@ def fabrics(
 def test_hostile_names(verb: object, name: str) -> None:
     assert callable(verb)
     with pytest.raises(ValueError, match='not the kernel name'):
-        verb(name)
+        verb(name, 1)
     with pytest.raises(ValueError, match='not the kernel name'):
-        nvme.identify(name, 1, 0)
+        nvme.identify(name, 1, 1, 0)
 
 
 @pytest.mark.parametrize(('nsid', 'page'), [(0, 0), (2**32, 0), (1, 2)])
 def test_hostile_pages(nsid: int, page: int) -> None:
     with pytest.raises(ValueError, match='not a page'):
-        nvme.identify('nvme0', nsid, page)
+        nvme.identify('nvme0', 1, nsid, page)
+
+
+def test_a_name_that_is_another_controller_s_by_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    directory = tmp_path / 'nvme0'
+    directory.mkdir()
+    for name in ('delete_controller', 'rescan_controller'):
+        (directory / name).touch()
+    monkeypatch.setattr(nvme, 'CLASS', str(tmp_path))
+    instance = directory.stat().st_ino
+    for verb in (nvme.delete, nvme.rescan):
+        with pytest.raises(OSError, match='another device') as caught:
+            verb('nvme0', instance + 1)
+        assert caught.value.errno == errno.ESTALE
+    with pytest.raises(OSError, match='another device'):
+        nvme.identify('nvme0', instance + 1, 1, 0)
+    assert (directory / 'delete_controller').read_text() == ''
+    nvme.delete('nvme0', instance)
+    assert (directory / 'delete_controller').read_text() == '1'
+    assert (directory / 'rescan_controller').read_text() == ''
 
 
 @pytest.mark.parametrize(
@@ -85,23 +107,58 @@ def test_an_answer_without_an_instance(fabrics: pathlib.Path) -> None:
         nvme.connect({'transport': 'tcp'})
 
 
-def test_a_host_has_one_name(
+HOST = 'nqn.2014-08.org.nvmexpress:uuid:0a1b2c3d-0000-4000-8000-000000000001'
+HOST_ID = '0a1b2c3d-0000-4000-8000-000000000001'
+
+
+@pytest.fixture
+def directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> pathlib.Path:
+    """Stands in for /etc/nvme."""
+    found = tmp_path / 'nvme'
+    monkeypatch.setattr(nvme, 'HOST_ID', found / 'hostid')
+    monkeypatch.setattr(nvme, 'HOST_NQN', found / 'hostnqn')
+    return found
+
+
+@pytest.mark.parametrize('empty', [None, '', ' \n'])
+def test_a_host_is_given_the_names_that_it_lacks(
+    directory: pathlib.Path, empty: str | None
 ) -> None:
-    directory = tmp_path / 'nvme'
-    monkeypatch.setattr(nvme, 'HOST_ID', directory / 'hostid')
-    monkeypatch.setattr(nvme, 'HOST_NQN', directory / 'hostnqn')
-    nvme.create_host_identity()
-    nqn = (directory / 'hostnqn').read_text()
-    host_id = (directory / 'hostid').read_text().strip()
-    assert nqn == f'nqn.2014-08.org.nvmexpress:uuid:{host_id}\n'
-    # Nothing of it changes, and what is lost is made of what is there
-    (directory / 'hostnqn').unlink()
-    nvme.create_host_identity()
-    nvme.create_host_identity()
-    assert (directory / 'hostnqn').read_text() == nqn
+    if empty is not None:
+        directory.mkdir()
+        (directory / 'hostnqn').write_text(empty)
+        (directory / 'hostid').write_text(empty)
+    nvme.create_host_identity(HOST, HOST_ID)
+    assert (directory / 'hostnqn').read_text() == f'{HOST}\n'
+    assert (directory / 'hostid').read_text() == f'{HOST_ID}\n'
     assert sorted(os.listdir(directory)) == ['hostid', 'hostnqn']
-    # Nor is what somebody else has written
+
+
+def test_the_names_that_a_host_has_stay(directory: pathlib.Path) -> None:
+    directory.mkdir()
     (directory / 'hostnqn').write_text('nqn.2014-08.org.example:mine\n')
-    nvme.create_host_identity()
+    nvme.create_host_identity(HOST, HOST_ID)
+    other = HOST_ID.replace('1', '2')
+    nvme.create_host_identity(HOST, other)
     assert 'example:mine' in (directory / 'hostnqn').read_text()
+    assert (directory / 'hostid').read_text() == f'{HOST_ID}\n'
+
+
+@pytest.mark.parametrize(
+    ('nqn', 'host_id'),
+    [
+        (HOST, 'x'),
+        (HOST, HOST_ID.upper()),
+        ('', HOST_ID),
+        (f'{HOST}\n', HOST_ID),
+        (f'{HOST},hostid=x', HOST_ID),
+    ],
+)
+def test_hostile_names_of_a_host(
+    directory: pathlib.Path, nqn: str, host_id: str
+) -> None:
+    with pytest.raises(ValueError, match='not the names|badly formed'):
+        nvme.create_host_identity(nqn, host_id)
+    assert not directory.exists()

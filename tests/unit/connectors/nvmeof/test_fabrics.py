@@ -3,15 +3,20 @@
 
 """NVMe controllers and namespaces, in sysfs trees and on a simulated host."""
 
+import dataclasses
+import errno
 import pathlib
 import types
 from typing import Any
+import uuid
 
 import pytest
 
 from attachworker import deadline as deadlines
+from attachworker import exception
 from attachworker import host as hosts
 from attachworker.connectors.nvmeof import fabrics
+from attachworker.connectors.nvmeof import host_identity
 from attachworker.connectors.nvmeof.fabrics import Fabrics
 from tests.contract import bed as contract
 from tests.simulator import bed as beds
@@ -22,13 +27,22 @@ NQN = 'nqn.2014-08.org.example:one'
 UUID = '0123456789abcdef0123456789abcdef'
 NGUID = 'fedcba9876543210fedcba9876543210'
 EUI = '0011223344556677'
+HOST_ID = '0a1b2c3d-0000-4000-8000-000000000001'
+HOST = f'nqn.2014-08.org.nvmexpress:uuid:{HOST_ID}'
+CONTROLLER = fabrics.Controller('nvme0', NQN, '192.0.2.1:4420', 'live', 7)
+
+
+def _answer(found: Any) -> Any:
+    if isinstance(found, OSError):
+        raise found
+    return found
 
 
 def made(root: pathlib.Path, **answers: Any) -> Fabrics:
     """On a tree of files, with verbs that give these answers."""
     privileged = types.SimpleNamespace(
         **{
-            name: lambda *_, found=found: found
+            name: lambda *_, found=found: _answer(found)
             for name, found in answers.items()
         }
     )
@@ -61,18 +75,31 @@ def test_controllers_of_fabrics_only(tmp_path: pathlib.Path) -> None:
         'nvme10',
         address='traddr=2001:db8::1,trsvcid=4420',
         state='connecting',
+        hostnqn=HOST,
+        hostid=HOST_ID.upper(),
     )
     # without a port, as Fibre Channel has them
     controller(tmp_path, 'nvme3', address='traddr=nn-0x1:pn-0x2')
-    found = {one.number: one for one in made(tmp_path).controllers()}
+    two, ten = (
+        (tmp_path / 'sys/class/nvme' / name).stat().st_ino
+        for name in ('nvme2', 'nvme10')
+    )
+    found = {one.name: one for one in made(tmp_path).controllers()}
     assert found == {
-        2: fabrics.Controller('nvme2', NQN, '192.0.2.1:4420', 'live'),
-        10: fabrics.Controller(
-            'nvme10', NQN, '[2001:db8::1]:4420', 'connecting'
+        'nvme2': fabrics.Controller(
+            'nvme2', NQN, '192.0.2.1:4420', 'live', two
+        ),
+        'nvme10': fabrics.Controller(
+            'nvme10',
+            NQN,
+            '[2001:db8::1]:4420',
+            'connecting',
+            ten,
+            host_identity.HostIdentity(HOST, HOST_ID),
         ),
     }
     host = made(tmp_path)
-    assert host.at(NQN, '192.0.2.1:4420') == [found[2]]
+    assert host.at(NQN, '192.0.2.1:4420') == [found['nvme2']]
     assert host.at(NQN, '192.0.2.2:4420') == []
     assert host.at(f'{NQN}0', '192.0.2.1:4420') == []
 
@@ -114,7 +141,7 @@ def test_what_a_namespace_says_it_is(
 
     def identifiers(answer: bytes) -> tuple[str, ...]:
         host = made(tmp_path, identify=answer)
-        return host.identifiers('nvme0', 1, deadline)
+        return host.identifiers(CONTROLLER, 1, deadline)
 
     assert identifiers(page()) == ()
     # the best first, whatever their order; what is not set does not count
@@ -135,18 +162,134 @@ def test_size_in_the_format_in_use(
     page[26] = form
     page[128 + 4 * form + 2] = shift
     host = made(tmp_path, identify=bytes(page))
-    assert host.size('nvme0', 1, deadline) == 1000 << shift
+    assert host.size(CONTROLLER, 1, deadline) == 1000 << shift
 
 
-def test_the_names_of_a_host(tmp_path: pathlib.Path) -> None:
+def test_the_kernel_puts_paths_together(tmp_path: pathlib.Path) -> None:
     host = made(tmp_path)
-    assert host.host_nqn() is host.host_id() is None
     assert not host.available()
     assert not host.native_multipath()
-    write(tmp_path / 'etc/nvme', hostnqn=NQN, hostid=UUID)
     write(tmp_path / 'sys/module/nvme_core/parameters', multipath='Y')
-    assert (host.host_nqn(), host.host_id()) == (NQN, UUID)
     assert host.native_multipath()
+
+
+# -- the names of a host
+
+
+def names(found: host_identity.HostIdentity) -> tuple[str, str]:
+    return found.nqn, found.id
+
+
+@pytest.mark.parametrize('blank', ['', ' ', None])
+@pytest.mark.parametrize('known', ['hostnqn', 'hostid'])
+def test_one_half_of_the_names_follows_from_the_other(
+    tmp_path: pathlib.Path,
+    deadline: deadlines.Deadline,
+    known: str,
+    blank: str | None,
+) -> None:
+    texts = {'hostnqn': HOST, 'hostid': HOST_ID}
+    lacking = ({*texts} - {known}).pop()
+    write(tmp_path / 'etc/nvme', **{known: texts[known]})
+    if blank is not None:
+        write(tmp_path / 'etc/nvme', **{lacking: blank})
+    # Where it cannot be written, too
+    for error in (None, OSError(errno.EROFS, 'Read-only file system')):
+        host = made(tmp_path, create_host_identity=error)
+        assert names(host.own_identity(deadline)) == (HOST, HOST_ID)
+
+
+def test_names_that_do_not_belong_together_stay(
+    tmp_path: pathlib.Path, deadline: deadlines.Deadline
+) -> None:
+    """nvme-cli connects by them, too, and the kernel wants one pair."""
+    other = str(uuid.uuid4())
+    write(tmp_path / 'etc/nvme', hostnqn=HOST, hostid=other.upper())
+    assert names(made(tmp_path).own_identity(deadline)) == (HOST, other)
+
+
+def test_a_host_identifier_that_is_none(
+    tmp_path: pathlib.Path, deadline: deadlines.Deadline
+) -> None:
+    write(tmp_path / 'etc/nvme', hostnqn=HOST, hostid='mine')
+    with pytest.raises(exception.HostToolFailed, match='no uuid; write one'):
+        made(tmp_path).own_identity(deadline)
+
+
+@pytest.mark.parametrize(
+    'uuids',
+    [
+        {'product_uuid': HOST_ID.upper()},
+        {'machine_id': '3d1219c7c4c5404aaa1f6d2a48adfda4'},
+        {
+            'product_uuid': '03000200-0400-0500-0006-000700080009',
+            'machine_id': '3d1219c7c4c5404aaa1f6d2a48adfda4',
+        },
+    ],
+)
+def test_the_names_are_the_same_at_each_start_where_nothing_can_be_written(
+    tmp_path: pathlib.Path,
+    deadline: deadlines.Deadline,
+    uuids: dict[str, str],
+) -> None:
+    if 'product_uuid' in uuids:
+        place = tmp_path / 'sys/class/dmi/id'
+        write(place, product_uuid=uuids['product_uuid'])
+    if 'machine_id' in uuids:
+        write(tmp_path / 'etc', **{'machine-id': uuids['machine_id']})
+    error = OSError(errno.EROFS, 'Read-only file system')
+    found = {
+        names(
+            made(tmp_path, create_host_identity=error).own_identity(deadline)
+        )
+        for _ in range(2)
+    }
+    ((nqn, host_id),) = found
+    assert nqn == f'nqn.2014-08.org.nvmexpress:uuid:{host_id}'
+    assert (host_id == HOST_ID) == (
+        uuids.get('product_uuid') == HOST_ID.upper()
+    )
+    # Nobody learns the machine id from it
+    assert uuids.get('machine_id', 'none') != host_id.replace('-', '')
+
+
+def test_no_names_are_made_up_that_would_be_others_next_time(
+    tmp_path: pathlib.Path, deadline: deadlines.Deadline
+) -> None:
+    error = OSError(errno.EROFS, 'Read-only file system')
+    with pytest.raises(OSError, match='Read-only'):
+        made(tmp_path, create_host_identity=error).own_identity(deadline)
+    # A name is enough to make an identifier of
+    write(tmp_path / 'etc/nvme', hostnqn='nqn.2014-08.org.example:mine')
+    once, again = (
+        made(tmp_path, create_host_identity=error).own_identity(deadline)
+        for _ in range(2)
+    )
+    assert once == again
+    assert once.nqn == 'nqn.2014-08.org.example:mine'
+
+
+def test_the_pair_that_the_kernel_takes() -> None:
+    own = host_identity.HostIdentity(HOST, HOST_ID)
+    other = str(uuid.uuid4())
+    others = f'{host_identity.PREFIX}{other}'
+    connect_by = host_identity.to_connect_by
+    assert connect_by(HOST, own, []) == own
+    # of this host's name there is one already
+    odd = host_identity.HostIdentity(HOST, other)
+    assert connect_by(HOST, own, [odd]) == odd
+    # what the storage calls the host has an identifier of its own
+    named = host_identity.HostIdentity(others, other)
+    assert connect_by(others, own, []) == named
+    assert connect_by(others, own, [own]) == named
+    plain = connect_by('nqn.2014-08.org.example:x', own, [own, named])
+    assert plain.id not in (HOST_ID, other)
+    assert connect_by(plain.nqn, own, []) == plain
+    # another name has the identifier that was to be this one's
+    thief = host_identity.HostIdentity(others, HOST_ID)
+    found = connect_by(HOST, own, [thief])
+    assert found.nqn == HOST
+    assert found.id != HOST_ID
 
 
 # -- on a simulated host
@@ -155,18 +298,18 @@ def test_the_names_of_a_host(tmp_path: pathlib.Path) -> None:
 def connect(host: hosts.Host, volume: contract.Volume) -> fabrics.Controller:
     deadline = deadlines.Deadline.after(10.0)
     address, _, port = volume.portals[0].rpartition(':')
-    Fabrics(host).create_host_identity()
+    own = Fabrics(host).own_identity(deadline)
     options = {
         'nqn': volume.target,
         'transport': 'tcp',
         'traddr': address,
         'trsvcid': port,
-        'hostnqn': Fabrics(host).host_nqn() or '',
-        'hostid': Fabrics(host).host_id() or '',
+        'hostnqn': own.nqn,
+        'hostid': own.id,
     }
     Fabrics(host).connect(options, 'it', deadline)
     found = Fabrics(host).wait_until_live(
-        volume.target, volume.portals[0], deadline
+        lambda: Fabrics(host).at(volume.target, volume.portals[0]), deadline
     )
     assert found is not None
     return found
@@ -183,16 +326,22 @@ def test_a_controller_comes_and_goes(
     assert found is not None
     assert bed.read(f'/dev/{found.disk}') == volume.pattern
     # It is what the kernel has read when it was found
-    fresh = Fabrics(host).identifiers(known.name, found.nsid, deadline)
+    fresh = Fabrics(host).identifiers(known, found.nsid, deadline)
     assert set(fresh) == set(found.identifiers)
-    assert Fabrics(host).size(known.name, found.nsid, deadline) == volume.size
+    assert Fabrics(host).size(known, found.nsid, deadline) == volume.size
     # A second one to the same portal is refused
     with pytest.raises(OSError, match='already'):
         connect(host, volume)
-    assert Fabrics(host).delete(known.name, 'it', deadline)
+    assert Fabrics(host).delete(known, 'it', deadline)
     assert Fabrics(host).controllers() == []
     # and what is gone need not be ended
-    assert Fabrics(host).delete(known.name, 'it', deadline)
+    assert Fabrics(host).delete(known, 'it', deadline)
+    # Of the same name there may be another one by then, which stays
+    later = dataclasses.replace(known, number=known.number + 1)
+    now = connect(host, volume)
+    assert now.name == later.name
+    assert Fabrics(host).delete(later, 'it', deadline)
+    assert Fabrics(host).controllers() == [now]
 
 
 def test_a_removal_that_fails_after_all(
@@ -204,4 +353,4 @@ def test_a_removal_that_fails_after_all(
     """It is gone: nobody needs to know."""
     known = connect(host, bed.create_nvme_volume())
     plan.arm(faults.Fault.FAIL_AFTER, 'nvme.delete')
-    assert Fabrics(host).delete(known.name, 'it', deadline)
+    assert Fabrics(host).delete(known, 'it', deadline)
