@@ -60,6 +60,14 @@ class Connectors:
             )
         return connector
 
+    def usable(self) -> list[base.Connector]:
+        """Those whose protocols can be used on this host."""
+        return [
+            connector
+            for connector in self._connectors.values()
+            if _reason(connector) is None
+        ]
+
     def availability(self) -> dict[str, str | None]:
         """For each protocol why it cannot be used; None if it can."""
         return self._broken | {

@@ -220,6 +220,15 @@ class Records:
                 created_at=record.created_at or database.timestamp(),
             )
 
+    def has_unheld_links(self) -> bool:
+        """Whether there may be a link of ours that no attachment holds."""
+        return bool(
+            self._journal.rows(
+                'SELECT 1 FROM links WHERE NOT EXISTS (SELECT 1 FROM holdings'
+                ' WHERE holdings.link = links.link) LIMIT 1'
+            )
+        )
+
     def finish(
         self,
         request_id: str,

@@ -177,6 +177,7 @@ class Attach(Operation):
             self.conclude(result, record.with_state(after))
         else:
             self.conclude(result, gone=name)
+        self._cleanup.links_later()
 
     def _settle(
         self,

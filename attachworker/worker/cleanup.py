@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""Takes back what a failed attach could not put back in time."""
+"""Takes back what could not be put back in time, and what was in use then."""
 
 from collections.abc import Callable
 import threading
@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 #: Seconds before the second attempt; doubled after each.
 _FIRST = 1.0
 _LONGEST = 60.0
+#: In place of an attachment: the links that none holds.
+_LINKS = ''
 
 
 class _Job(Job):
@@ -46,6 +48,8 @@ class Cleanup:
     go by journal and kernel alone: nothing is known of how it came there.
 
     :param make_run: see :class:`attachworker.worker.operation.Operation`
+    :param end_links: ends the links that no attachment holds; returns what
+        is left of them
     """
 
     def __init__(
@@ -53,10 +57,12 @@ class Cleanup:
         dispatcher: Dispatcher,
         records: Records,
         make_run: Callable[..., Run],
+        end_links: Callable[[], list[str]] = list,
     ) -> None:
         self._dispatcher = dispatcher
         self._records = records
         self._make_run = make_run
+        self._end_links = end_links
         self._lock = threading.Lock()
         self._pauses: dict[str, float] = {}
 
@@ -67,6 +73,14 @@ class Cleanup:
             self._pauses[attachment_id] = _FIRST
         if not known:  # otherwise it is waiting for its turn already
             self._add(attachment_id, _FIRST)
+
+    def links_later(self) -> None:
+        """Have the links of ours ended that no attachment holds, if any.
+
+        What else comes through them may be in use: they go once it is not.
+        """
+        if self._records.has_unheld_links():
+            self.later(_LINKS)
 
     def after_start(self, known: AttachmentRecord) -> None:
         """Have an attachment of an earlier worker cleaned up, if it needs it.
@@ -117,17 +131,18 @@ class Cleanup:
         succeeded does without.
         """
         known = self._records.readable(attachment_id)
-        if known is None:
+        if known is None and attachment_id != _LINKS:
             return True
         try:
-            left = self._clean(known)
+            left = self._clean(known) if known else self._end_links()
         except exception.RecordUnreadable as error:
             LOG.error('%s', error)
             return True
         except (exception.AttachWorkerError, OSError) as error:
             left = [str(error)]
         if left:
-            LOG.warning('Left over of %s: %s', attachment_id, ', '.join(left))
+            name = attachment_id or 'what is detached'
+            LOG.warning('Left over of %s: %s', name, ', '.join(left))
         return not left
 
     def _clean(self, known: AttachmentRecord) -> list[str]:
@@ -138,6 +153,7 @@ class Cleanup:
         left = self.undo(known)
         if not left:
             LOG.info('Nothing is left of %s any more', known.attachment_id)
+            self.links_later()
         return left
 
     def undo(

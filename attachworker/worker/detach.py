@@ -73,6 +73,7 @@ class Detach(Operation):
             result = self.succeeded(outcome, run)
             gone = self.request.attachment_id
             self.conclude(result, gone=gone)
+            self._cleanup.links_later()
             return
         self._failed(self.undone(outcome, run))
 

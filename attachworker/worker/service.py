@@ -39,6 +39,7 @@ from attachworker.telemetry import progress
 from attachworker.telemetry import report
 from attachworker.telemetry import tracing
 from attachworker.worker import audit
+from attachworker.worker import links
 from attachworker.worker import recovery
 from attachworker.worker.attach import Attach
 from attachworker.worker.census import Census
@@ -135,7 +136,15 @@ class Worker:
     def _make_operations(self) -> None:
         conf = self._conf
         self._cleanup = Cleanup(
-            self._dispatcher, self._records, self._make_run
+            self._dispatcher,
+            self._records,
+            self._make_run,
+            functools.partial(
+                links.end_unheld,
+                self._connectors,
+                Holdings(self._database, '', self._boot_id),
+                conf.rollback_grace,
+            ),
         )
         parts = (
             self._records,
@@ -300,6 +309,7 @@ class Worker:
             self._boot_id,
             self._conf.reattach_after_reboot,
         )
+        self._cleanup.links_later()
         self._refuse_namesake()
         self._listening = True
         try:

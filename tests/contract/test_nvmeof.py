@@ -3,6 +3,8 @@
 
 """nvmeof: portals, shared subsystems, and controllers that come and go."""
 
+import pytest
+
 from attachworker import deadline as deadlines
 from attachworker import objects
 from attachworker.connectors.nvmeof.fabrics import Fabrics
@@ -21,8 +23,10 @@ def attached(
     return result.device
 
 
-def detached(worker: harness.Harness, attachment_id: str) -> None:
-    result = worker.detach(attachment_id)
+def detached(
+    worker: harness.Harness, attachment_id: str, **values: object
+) -> None:
+    result = worker.detach(attachment_id, **values)
     assert result.status == 'detached', result.as_dict()
     assert result.leftovers == []
 
@@ -174,3 +178,60 @@ def test_a_dead_portal(bed: beds.Bed, worker: harness.Harness) -> None:
     detached(worker, volume.name)
     assert bed.snapshot() == before
     bed.restore_path(volume, volume.portals[1])
+
+
+@pytest.mark.parametrize('force', [False, True])
+def test_a_controller_goes_once_nobody_uses_what_comes_through_it(
+    bed: beds.Bed, worker: harness.Harness, force: bool
+) -> None:
+    # Given two volumes of a subsystem, of which one is in use
+    first = bed.create_nvme_volume()
+    second = bed.create_nvme_volume(on=first)
+    before = bed.snapshot()
+    device = attached(worker, first)
+    attached(worker, second)
+    with bed.opened(device.path):
+        # When it is detached nevertheless, and the other one, too
+        result = worker.detach(first.name, force=True)
+        assert result.status == 'detached', result.as_dict()
+        detached(worker, second.name, force=force)
+        # Then it is not taken from who uses it
+        assert controllers(bed) == 1
+        assert bed.read(device.path) == first.pattern
+    # And nothing stays behind
+    until(lambda: bed.snapshot() == before)
+
+
+def test_a_volume_comes_back_through_a_controller_that_has_stayed(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    first = bed.create_nvme_volume()
+    second = bed.create_nvme_volume(on=first)
+    before = bed.snapshot()
+    device = attached(worker, first)
+    attached(worker, second)
+    with bed.opened(device.path):
+        worker.detach(first.name, force=True)
+        detached(worker, second.name)
+        # Given a controller that nobody holds, when it is needed again
+        attached(worker, second)
+        assert controllers(bed) == 1
+    # Then it stays for as long as it is needed
+    until(lambda: 'orphan controller' not in findings(worker))
+    assert bed.read(device.path) == first.pattern
+    detached(worker, second.name)
+    assert bed.snapshot() == before
+
+
+def test_a_forced_detach_of_a_device_that_is_open(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    """It is taken from who uses it, by all of its paths."""
+    volume = bed.create_nvme_volume(portals=2)
+    before = bed.snapshot()
+    device = attached(worker, volume, multipath=True, min_paths=2)
+    with bed.opened(device.path):
+        assert worker.detach(volume.name).error.code == 'in_use'
+        result = worker.detach(volume.name, force=True)
+        assert result.status == 'detached', result.as_dict()
+        assert bed.snapshot() == before
