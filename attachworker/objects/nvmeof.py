@@ -71,13 +71,7 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
 
     @classmethod
     def _from_data(cls, volume_type: str, data: Mapping[str, Any]) -> Self:
-        for key in ('volume_replicas', 'replica_count'):
-            if data.get(key):
-                raise exception.UnsupportedProtocol(
-                    protocol=cls.protocol,
-                    reason='md replicas are not supported; have the storage '
-                    'replicate',
-                )
+        data = _only_replica(data, cls.protocol)
         # The key of the old form.
         given = {'target_nqn': data['nqn']} if data.get('nqn') else {}
         info = super()._from_data(volume_type, given | dict(data))
@@ -129,6 +123,26 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
             for target, each in zip(targets, self.portal_list, strict=True)
         ]
         return info
+
+
+def _only_replica(data: Mapping[str, Any], protocol: str) -> Mapping[str, Any]:
+    """The data with what its one replica says; as it is if there is none.
+
+    :raises UnsupportedProtocol: there are several, or are to be
+    """
+    replicas = rules.entries(data, 'volume_replicas', MAX_PORTALS)
+    count = data.get('replica_count') or 1
+    if len(replicas) > 1 or str(count) != '1':
+        raise exception.UnsupportedProtocol(
+            protocol=protocol,
+            reason='md replicas are not supported; have the storage replicate',
+        )
+    if not replicas:
+        return data
+    (replica,) = replicas
+    if not isinstance(replica, Mapping):
+        raise rules.invalid('volume_replicas[0]', 'must be an object')
+    return dict(data) | dict(replica)
 
 
 def _portals(data: Mapping[str, Any]) -> list[NVMeOFPortal]:

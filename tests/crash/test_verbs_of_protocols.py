@@ -205,3 +205,38 @@ def test_detach_goes_on_from_there(
     assert result.status == 'detached', result.as_dict()
     assert worker.attachments() == []
     assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ('version', 'by'),
+    [('1.2', 'ns_id'), ('1.2', 'volume_nguid'), ('1.0', 'ns_id')],
+)
+def test_a_controller_without_a_list_of_identifiers(
+    bed: SimulatedBed, worker: harness.Harness, version: str, by: str
+) -> None:
+    # Given a volume of a subsystem that is older than that
+    volume = bed.create_nvme_volume()
+    nguid = bed.control(
+        'set_nvme_version',
+        target=volume.target,
+        lun=volume.lun,
+        version=version,
+    )
+    info = volume.connection_info()
+    del info['data']['vol_uuid']
+    if by == 'volume_nguid':
+        del info['data']['ns_id']
+        info['data'][by] = nguid
+    before = bed.snapshot()
+    # When it is attached, again, and grown
+    for _ in range(2):
+        result = worker.attach(volume, connection_info=info)
+        assert result.status == 'attached', result.as_dict()
+        assert bed.read(result.device.path) == volume.pattern
+    bed.resize_volume(volume, 2 * volume.size)
+    result = worker.extend(volume.name, 2 * volume.size)
+    assert result.status == 'extended', result.as_dict()
+    # Then it is known by what it is known by otherwise
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert bed.snapshot() == before

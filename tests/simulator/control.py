@@ -131,6 +131,14 @@ class Controls:
         """Leave only the lower device of a mapping with integrity."""
         self._machine.encryption.halve(mapping)
 
+    def set_nvme_version(self, target: str, lun: int, version: str) -> str:
+        """Have a subsystem be of an older version of NVMe.
+
+        :param version: 1.3, 1.2 or 1.0
+        :returns: the NGUID of a volume, if the version has any
+        """
+        return self._machine.nvme.set_version(target, lun, version)
+
     def remove_nvme_volume(self, target: str, lun: int) -> None:
         """Unmap a namespace; the host is told."""
         self._machine.nvme.remove_volume(target, lun)

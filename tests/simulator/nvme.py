@@ -130,6 +130,12 @@ class NVMe:
             self._announce(subsystem)
         return volume, subsystem, nsid
 
+    def set_version(self, nqn: str, nsid: int, version: str) -> str:
+        """Before it is attached; returns the NGUID of a volume."""
+        with self._lock:
+            self._subsystems[nqn].version = version
+            return self._subsystems[nqn].volumes[nsid].nguid
+
     def remove_volume(self, nqn: str, nsid: int) -> None:
         """Unmap it; the host is told, as the protocol has it."""
         with self._lock:
@@ -259,7 +265,12 @@ class NVMe:
             if page == 0x00:
                 # 512-byte blocks: the first format, shift 9
                 data = (volume.size // _SECTOR).to_bytes(8, 'little')
+                if found.subsystem.version != '1.0':
+                    nguid = bytes.fromhex(volume.nguid)
+                    data = data.ljust(104, b'\0') + nguid
                 data = data.ljust(128, b'\0') + (9 << 16).to_bytes(4, 'little')
+            elif found.subsystem.version != '1.3':
+                raise OSError(errno.EOPNOTSUPP, 'NVMe status 0x4002')
             else:
                 data = bytes((2, 16, 0, 0)) + bytes.fromhex(volume.nguid)
                 digits = uuid.UUID(volume.uuid).bytes
@@ -310,12 +321,24 @@ class NVMe:
     ) -> None:
         controller.seen[nsid] = volume
         name = _name(controller, nsid)
+        nguid = str(uuid.UUID(volume.nguid))
+        serial = f'nvme.0000-{volume.nguid[:20]}-4c696e7578-{nsid:08x}'
         ids = {
-            'nsid': f'{nsid}\n',
-            'uuid': f'{volume.uuid}\n',
-            'nguid': f'{uuid.UUID(volume.nguid)}\n',
-            'wwid': f'uuid.{volume.uuid}\n',
-        }
+            '1.3': {
+                'uuid': volume.uuid,
+                'nguid': nguid,
+                'wwid': f'uuid.{volume.uuid}',
+            },
+            # The kernel says one for the other then.
+            '1.2': {
+                'uuid': nguid,
+                'nguid': nguid,
+                'wwid': f'eui.{volume.nguid}',
+            },
+            '1.0': {'wwid': serial},
+        }[controller.subsystem.version]
+        ids = {name: f'{value}\n' for name, value in ids.items()}
+        ids['nsid'] = f'{nsid}\n'
         self._tree.place(f'sys/{_path(controller, nsid)}', ids)
         if name in self._devices:
             return

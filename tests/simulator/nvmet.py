@@ -34,4 +34,7 @@ class Subsystem:
 
     nqn: str
     portals: tuple[str, ...]
+    #: Which identifiers its namespaces have; NVMe 1.2 has no uuid, and no
+    #: list of identifiers, NVMe 1.0 has none at all.
+    version: str = '1.3'
     volumes: dict[int, Volume] = dataclasses.field(default_factory=dict)

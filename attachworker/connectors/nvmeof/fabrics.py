@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import errno
 import re
 
 from oslo_log import log as logging
@@ -31,6 +32,8 @@ _PATH = re.compile(r'(nvme\d+)(?:c\d+)?(n\d+)')
 
 #: Kinds of identifier, by their number in the descriptors; the best one first.
 _KINDS = {3: 'uuid', 2: 'nguid', 1: 'eui'}
+#: Where the page of the namespace itself has two of them.
+_IN_NAMESPACE = {'nguid': slice(104, 120), 'eui': slice(120, 128)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Namespace:
 
     :ivar disk: kernel name of its block device
     :ivar identifiers: as the kernel has read them once, ``uuid.…``,
-        ``nguid.…`` or ``eui.…`` and 32 or 16 digits, the best one first
+        ``nguid.…`` or ``eui.…`` and 32 or 16 digits, the best one first;
+        of a namespace that has none, what the kernel calls it instead
     """
 
     disk: str
@@ -260,16 +264,17 @@ class Fabrics(machine.View):
             nsid = sysfs.read_int(directory / name / 'nsid')
             if nsid is None:
                 continue
-            values = {
-                kind: _digits(sysfs.read(directory / name / kind) or '')
-                for kind in _KINDS.values()
-            }
-            identifiers = [
-                f'{kind}.{values[kind]}' for kind in values if values[kind]
-            ]
-            found.append(
-                Namespace(match[1] + match[2], nsid, tuple(identifiers))
+            identifiers = _given(
+                {
+                    kind: _digits(sysfs.read(directory / name / kind) or '')
+                    for kind in _KINDS.values()
+                }
             )
+            if not identifiers:
+                # of the serial number of the subsystem, and the NSID
+                wwid = sysfs.read(directory / name / 'wwid')
+                identifiers = (wwid,) if wwid else ()
+            found.append(Namespace(match[1] + match[2], nsid, identifiers))
         return found
 
     def wait_for_namespace(
@@ -312,17 +317,35 @@ class Fabrics(machine.View):
     ) -> tuple[str, ...]:
         """What a namespace says it is now, the best identifier first.
 
+        A controller of NVMe 1.2 or older has no list of identifiers, and one
+        of 1.0 none at all: then it is what the kernel has seen it as.
+
         :raises OSError: it does not answer
         """
-        page = self._identify(controller, nsid, _PAGE_DESCRIPTORS, deadline)
-        found: dict[int, str] = {}
-        while len(page) > 4 and page[1]:
-            kind, length = page[0], page[1]
-            value = page[4 : 4 + length].hex()
-            if kind in _KINDS and value.strip('0'):
-                found[kind] = f'{_KINDS[kind]}.{value}'
-            page = page[4 + length :]
-        return tuple(found[kind] for kind in _KINDS if kind in found)
+        try:
+            page = self._identify(
+                controller, nsid, _PAGE_DESCRIPTORS, deadline
+            )
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            page = b''
+        if found := _described(page):
+            return found
+        page = self._identify(controller, nsid, _PAGE_NAMESPACE, deadline)
+        values = {
+            kind: page[place].hex() for kind, place in _IN_NAMESPACE.items()
+        }
+        if found := _given(values):
+            return found
+        return next(
+            (
+                one.identifiers
+                for one in self.namespaces(controller.name)
+                if one.nsid == nsid
+            ),
+            (),
+        )
 
     def size(
         self, controller: Controller, nsid: int, deadline: deadlines.Deadline
@@ -349,7 +372,26 @@ def _portal(address: str) -> str | None:
     return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
 
 
+def _described(page: bytes) -> tuple[str, ...]:
+    """The identifiers in a list of descriptors."""
+    values: dict[str, str] = {}
+    while len(page) > 4 and page[1]:
+        kind, length = page[0], page[1]
+        if kind in _KINDS:
+            values[_KINDS[kind]] = page[4 : 4 + length].hex()
+        page = page[4 + length :]
+    return _given(values)
+
+
+def _given(values: dict[str, str]) -> tuple[str, ...]:
+    """The identifiers that are set, by their kinds, the best one first."""
+    return tuple(
+        f'{kind}.{values[kind]}'
+        for kind in _KINDS.values()
+        if values.get(kind, '').strip('0')
+    )
+
+
 def _digits(text: str) -> str:
-    """An identifier in sysfs, as digits; empty if it has none."""
-    digits = text.replace('-', '').replace(' ', '').lower()
-    return digits if digits.strip('0') else ''
+    """An identifier in sysfs, as digits."""
+    return text.replace('-', '').replace(' ', '').lower()

@@ -133,9 +133,45 @@ def test_a_namespace_is_not_guessed() -> None:
         info(vol_uuid=None, ns_id=None)
 
 
-def test_replicas_are_refused() -> None:
+@pytest.mark.parametrize(
+    'replicas',
+    [
+        {'replica_count': 2},
+        {'replica_count': '2'},
+        {'replica_count': True},
+        {'volume_replicas': [{}, {}]},
+        {'volume_replicas': [{}], 'replica_count': 2},
+    ],
+)
+def test_replicas_are_refused(replicas: dict[str, Any]) -> None:
     with pytest.raises(exception.UnsupportedProtocol, match='replicas'):
-        info(replica_count=2)
+        info(**replicas)
+
+
+@pytest.mark.parametrize('count', [None, 0, 1, '1'])
+def test_one_replica_is_a_volume(count: object) -> None:
+    """As drivers send it that have written several before."""
+    expected = info()
+    one = {
+        'target_nqn': NQN,
+        'vol_uuid': UUID,
+        'portals': [['192.0.2.1', '4420', 'tcp']],
+    }
+    found = objects.ConnectionInfo.from_dict(
+        {
+            'driver_volume_type': 'nvmeof',
+            'data': {
+                'volume_replicas': [one],
+                'replica_count': count,
+                'alias': 'volume',
+            },
+        }
+    )
+    assert found.targets == expected.targets
+    assert found.wwn == DIGITS
+    assert info(volume_replicas=[], replica_count=count).targets
+    with pytest.raises(exception.InvalidConnectionInfo, match='object'):
+        info(volume_replicas=['x'])
 
 
 def test_keys_are_secret() -> None:

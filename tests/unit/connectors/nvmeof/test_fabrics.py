@@ -27,6 +27,7 @@ NQN = 'nqn.2014-08.org.example:one'
 UUID = '0123456789abcdef0123456789abcdef'
 NGUID = 'fedcba9876543210fedcba9876543210'
 EUI = '0011223344556677'
+WWID = 'nvme.1b36-64656164-4c696e7578-00000007'
 HOST_ID = '0a1b2c3d-0000-4000-8000-000000000001'
 HOST = f'nqn.2014-08.org.nvmexpress:uuid:{HOST_ID}'
 CONTROLLER = fabrics.Controller('nvme0', NQN, '192.0.2.1:4420', 'live', 7)
@@ -120,11 +121,13 @@ def test_namespaces_with_and_without_multipath(
     write(directory / 'ng7n1', nsid=5)
     write(directory / 'nvme7n2', uuid=UUID)
     write(directory / 'nvme7n3', nsid=6, nguid='0' * 32)
+    write(directory / 'nvme7n4', nsid=7, eui='0' * 16, wwid=WWID)
     assert made(tmp_path).namespaces('nvme12') == [
         fabrics.Namespace(
             'nvme7n1', 5, (f'uuid.{UUID}', f'nguid.{NGUID}', f'eui.{EUI}')
         ),
         fabrics.Namespace('nvme7n3', 6, ()),
+        fabrics.Namespace('nvme7n4', 7, (WWID,)),
     ]
     assert made(tmp_path).namespaces('nvme13') == []
 
