@@ -11,6 +11,7 @@ import fcntl
 import os
 import pathlib
 import re
+import shutil
 import struct
 import tempfile
 import uuid
@@ -23,6 +24,10 @@ HOST_ID = pathlib.Path('/etc/nvme/hostid')
 HOST_NQN = pathlib.Path('/etc/nvme/hostnqn')
 CLASS = '/sys/class/nvme'
 FABRICS = '/dev/nvme-fabrics'
+REGISTRY = pathlib.Path('/run/nvme/registry')
+SEQUENCE = pathlib.Path('/sys/kernel/uevent_seqnum')
+#: What the registry calls us.
+OWNER = 'attachworker'
 
 _controller = names.rule(
     r'nvme\d{1,7}', 'the kernel name of an NVMe controller'
@@ -110,7 +115,45 @@ def delete(controller: str, instance: int) -> None:
     :raises OSError: there is no such controller
     """
     with _directory(controller, instance) as directory:
+        with contextlib.suppress(OSError):
+            if (REGISTRY / controller / 'owner').read_text().strip() == OWNER:
+                _forget(controller)
         sysfs.write('delete_controller', '1', directory)
+
+
+@privileged.default.entrypoint
+def register(controller: str, instance: int) -> None:
+    """Tell other programs on the host that a controller is ours.
+
+    They know it from the registry of nvme-cli 3: its ``disconnect-all`` leaves
+    alone what has an owner. The entry goes with the controller.
+
+    :param instance: see :func:`delete`
+    :raises OSError: there is no such controller, or /run cannot be written
+    """
+    with _directory(controller, instance) as directory:
+        # By this number udev tells the end of this controller from that of
+        # an earlier one of its name: it was there when the number was read.
+        number = SEQUENCE.read_text(encoding='ascii').strip()
+        os.stat('dev', dir_fd=directory)
+        REGISTRY.mkdir(mode=0o755, parents=True, exist_ok=True)
+        staged = REGISTRY / f'.{controller}.{uuid.uuid4().hex}'
+        staged.mkdir(mode=0o755)
+        for name, text in (('owner', OWNER), ('seqnum', number)):
+            (staged / name).write_text(f'{text}\n', encoding='ascii')
+        # What there is was an earlier controller's.
+        with contextlib.suppress(FileNotFoundError):
+            _forget(controller)
+        os.rename(staged, REGISTRY / controller)
+
+
+def _forget(controller: str) -> None:
+    """Take an entry out of the registry: nobody sees a half of it."""
+    aside = tempfile.mkdtemp(prefix='.trash.', dir=REGISTRY)
+    try:
+        os.rename(REGISTRY / controller, aside)
+    finally:
+        shutil.rmtree(aside)
 
 
 @privileged.default.entrypoint

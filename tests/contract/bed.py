@@ -299,10 +299,11 @@ class Bed(abc.ABC):
 
     @abc.abstractmethod
     def set_access(self, volume: Volume, portal: str, state: str) -> None:
-        """Change the state (ALUA) of the port that a portal is.
+        """Change the state (ALUA, ANA) of the port that a portal is.
 
         :param state: ``optimized``; ``standby``: it answers, but nothing can
-            be read; ``unavailable``: not even its size
+            be read; ``unavailable``: not even its size; of NVMe
+            ``inaccessible``
         """
 
     @abc.abstractmethod

@@ -35,6 +35,23 @@ def controllers(bed: beds.Bed) -> int:
     return len(bed.snapshot()['nvme_controllers'])
 
 
+def connected_by_others(bed: beds.Bed, volume: beds.Volume) -> str:
+    """A controller that another program has connected by this host's name."""
+    address, _, port = volume.portals[0].rpartition(':')
+    host = bed.host()
+    own = Fabrics(host).own_identity(deadlines.Deadline.after(10.0))
+    host.close()
+    options = {
+        'nqn': volume.target,
+        'transport': 'tcp',
+        'traddr': address,
+        'trsvcid': port,
+        'hostnqn': own.nqn,
+        'hostid': own.id,
+    }
+    return f'nvme{bed.verbs.nvme.connect(options)}'
+
+
 def end(bed: beds.Bed, controller: str) -> None:
     """Somebody else on the host ends a controller."""
     place = bed.root / 'sys/class/nvme' / controller
@@ -118,19 +135,7 @@ def test_a_controller_of_somebody_else_stays(
 ) -> None:
     # Given a controller that another program has connected
     volume = bed.create_nvme_volume()
-    address, _, port = volume.portals[0].rpartition(':')
-    host = bed.host()
-    own = Fabrics(host).own_identity(deadlines.Deadline.after(10.0))
-    host.close()
-    options = {
-        'nqn': volume.target,
-        'transport': 'tcp',
-        'traddr': address,
-        'trsvcid': port,
-        'hostnqn': own.nqn,
-        'hostid': own.id,
-    }
-    number = bed.verbs.nvme.connect(options)
+    theirs = connected_by_others(bed, volume)
     until(lambda: bed.snapshot()['nvme_devices'])
     before = bed.snapshot()
     # Then it is used, and left alone
@@ -138,7 +143,7 @@ def test_a_controller_of_somebody_else_stays(
     assert 'foreign controller' in findings(worker)
     detached(worker, volume.name)
     assert bed.snapshot() == before
-    end(bed, f'nvme{number}')
+    end(bed, theirs)
 
 
 def test_only_a_number_is_known(
@@ -235,3 +240,100 @@ def test_a_forced_detach_of_a_device_that_is_open(
         result = worker.detach(volume.name, force=True)
         assert result.status == 'detached', result.as_dict()
         assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('multipath', [False, True])
+@pytest.mark.parametrize('which', [0, 1])
+def test_a_portal_that_does_not_serve_the_namespace(
+    bed: beds.Bed, worker: harness.Harness, which: int, multipath: bool
+) -> None:
+    """An inaccessible path (ANA) has no block device of its own."""
+    volume = bed.create_nvme_volume(portals=2)
+    before = bed.snapshot()
+    bed.set_access(volume, volume.portals[which], 'inaccessible')
+    try:
+        # When it is attached, then through the other portal
+        device = attached(worker, volume, multipath=multipath)
+        assert bed.read(device.path) == volume.pattern
+        assert states(worker) == {volume.name: 'ok'}
+        detached(worker, volume.name)
+        assert bed.snapshot() == before
+    finally:
+        bed.set_access(volume, volume.portals[which], 'optimized')
+
+
+def test_no_portal_serves_the_namespace(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_nvme_volume()
+    before = bed.snapshot()
+    bed.set_access(volume, volume.portals[0], 'inaccessible')
+    try:
+        result = worker.attach(volume)
+    finally:
+        bed.set_access(volume, volume.portals[0], 'optimized')
+    # Then the error says whose doing it is, and nothing is left
+    assert result.error.code == 'target_unreachable', result.as_dict()
+    assert 'inaccessible' in result.error.message
+    assert result.leftovers == []
+    assert bed.snapshot() == before
+    # And it can be attached once it is served
+    device = attached(worker, volume)
+    assert bed.read(device.path) == volume.pattern
+    detached(worker, volume.name)
+
+
+def owners(bed: beds.Bed) -> dict[str, str]:
+    """Whose controllers are, as the registry of nvme-cli has it."""
+    entries = (bed.root / 'run/nvme/registry').glob('nvme*/owner')
+    return {path.parent.name: path.read_text().strip() for path in entries}
+
+
+def test_other_programs_know_which_controllers_are_ours(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a controller of somebody else
+    other = bed.create_nvme_volume()
+    theirs = connected_by_others(bed, other)
+    # When one is made for a volume, then it is ours in the registry, and
+    # only that one
+    volume = bed.create_nvme_volume(portals=2)
+    attached(worker, volume, multipath=True, min_paths=2)
+    attached(worker, other)
+    names = {path.name for path in (bed.root / 'sys/class/nvme').glob('nvme*')}
+    assert owners(bed) == dict.fromkeys(names - {theirs}, 'attachworker')
+    # And until it goes
+    for each in (volume, other):
+        detached(worker, each.name)
+    assert owners(bed) == {}
+    end(bed, theirs)
+
+
+def test_an_excluded_portal_is_not_connected(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a portal that the operator has excluded with nvme-cli
+    volume = bed.create_nvme_volume(portals=2)
+    address, _, port = volume.portals[0].rpartition(':')
+    lists = bed.root / 'etc/nvme/exclusions.conf.d'
+    lists.mkdir(parents=True)
+    path = lists / 'maintenance.conf'
+    entry = f'transport=tcp;traddr={address};trsvcid={port}'
+    path.write_text(f'[exclusions]\nexclusion = {entry}\n')
+    before = bed.snapshot()
+    try:
+        # When the volume is attached, then by the other one
+        device = attached(worker, volume, multipath=True)
+        assert bed.read(device.path) == volume.pattern
+        assert [one.state for one in device.paths] == ['failed', 'connected']
+        assert controllers(bed) == 1
+        detached(worker, volume.name)
+        # And if there is none, the error says why
+        path.write_text(f'[exclusions]\nexclusion = nqn={volume.target}\n')
+        result = worker.attach(volume)
+        assert result.error.code == 'login_failed', result.as_dict()
+        assert 'exclusions.conf.d/maintenance.conf' in result.error.message
+        assert bed.snapshot() == before
+    finally:
+        path.unlink()
+        lists.rmdir()

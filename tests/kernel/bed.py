@@ -307,6 +307,9 @@ class KernelBed(bed.Bed):
 
     def set_access(self, volume: bed.Volume, portal: str, state: str) -> None:
         address = portal.rpartition(':')[0]
+        if volume.protocol == 'nvmeof':
+            nvmet.set_access(address, state)
+            return
         self._targets[volume.target].set_access(volume.lun, address, state)
 
     def set_discovery_chap(self, chap: tuple[str, str] | None) -> None:

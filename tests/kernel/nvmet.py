@@ -86,6 +86,15 @@ def start(address: str, stopped: list[str]) -> None:
         link.symlink_to(ROOT / 'subsystems' / nqn)
 
 
+def set_access(address: str, state: str) -> None:
+    """Change what a portal says of all namespaces there (ANA).
+
+    :param state: ``optimized``, ``inaccessible`` and others
+    """
+    group = _port(address) / 'ana_groups' / '1'
+    (group / 'ana_state').write_text(state)
+
+
 def portal(address: str) -> str:
     return f'{address}:{PORT}'
 

@@ -236,6 +236,10 @@ class SimulatedBed(bed.Bed):
         )
 
     def set_access(self, volume: bed.Volume, portal: str, state: str) -> None:
+        if volume.protocol == 'nvmeof':
+            serves = state == 'optimized'
+            self.control('set_nvme_access', portal=portal, serves=serves)
+            return
         self.control(
             'set_access',
             target=volume.target,

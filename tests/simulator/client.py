@@ -246,6 +246,9 @@ class NVMe(_Group):
         )
         return data
 
+    def register(self, controller: str, instance: int) -> None:
+        self._call('nvme.register', controller=controller, instance=instance)
+
     def create_host_identity(self, nqn: str, host_id: str) -> None:
         self._call('nvme.create_host_identity', nqn=nqn, host_id=host_id)
 

@@ -131,6 +131,10 @@ class Controls:
         """Leave only the lower device of a mapping with integrity."""
         self._machine.encryption.halve(mapping)
 
+    def set_nvme_access(self, portal: str, serves: bool) -> None:
+        """Have a portal serve what it shows, or not (ANA)."""
+        self._machine.nvme.set_access(portal, serves)
+
     def set_nvme_version(self, target: str, lun: int, version: str) -> str:
         """Have a subsystem be of an older version of NVMe.
 

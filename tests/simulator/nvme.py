@@ -20,6 +20,7 @@ HOST_NQN = 'etc/nvme/hostnqn'
 HOST_ID = 'etc/nvme/hostid'
 PARAMETERS = 'sys/module/nvme_core/parameters'
 
+REGISTRY = 'run/nvme/registry'
 _MAJOR = 259
 _SECTOR = 512
 
@@ -88,6 +89,8 @@ class NVMe:
         self._subsystems: dict[str, nvmet.Subsystem] = {}
         #: Whether /etc is.
         self.read_only = False
+        #: Portals that do not serve what they show (ANA).
+        self._inaccessible: set[str] = set()
         self.clear()
 
     def clear(self) -> None:
@@ -129,6 +132,14 @@ class NVMe:
             subsystem.volumes[nsid] = volume
             self._announce(subsystem)
         return volume, subsystem, nsid
+
+    def set_access(self, portal: str, serves: bool) -> None:
+        """Before what is there is attached."""
+        with self._lock:
+            if serves:
+                self._inaccessible.discard(portal)
+            else:
+                self._inaccessible.add(portal)
 
     def set_version(self, nqn: str, nsid: int, version: str) -> str:
         """Before it is attached; returns the NGUID of a volume."""
@@ -229,9 +240,18 @@ class NVMe:
                 self._lose(found, nsid)
             del self._controllers[found.name]
             self._tree.unlink(f'dev/{found.name}')
+            # libnvme has a rule for udev that does it
+            self._tree.remove(f'{REGISTRY}/{found.name}')
             self._tree.remove(f'sys/class/nvme/{found.name}')
             self._tree.remove(f'sys/{found.directory}')
             self._events.emit('remove', 'nvme', f'/{found.directory}')
+
+    def register(self, controller: str, instance: int) -> None:
+        with self._lock:
+            found = self._meant(controller, instance)
+            entry = f'{REGISTRY}/{found.name}'
+            self._tree.remove(entry)
+            self._tree.write(f'{entry}/owner', 'attachworker\n')
 
     def rescan(self, controller: str, instance: int) -> None:
         self._rescan(self._meant(controller, instance))
@@ -247,7 +267,9 @@ class NVMe:
             for nsid, volume in there.items():
                 if nsid not in found.seen:
                     self._gain(found, nsid, volume)
-                device = self._devices[_name(found, nsid)]
+                device = self._devices.get(_name(found, nsid))
+                if device is None:
+                    continue
                 size = f'{volume.size // _SECTOR}\n'
                 path = self._tree.root / 'sys' / device.directory / 'size'
                 if path.read_text() != size:
@@ -295,7 +317,7 @@ class NVMe:
         """What answers for a device now; None: nothing does."""
         with self._lock:
             for one in self._paths(device):
-                if one.live:
+                if one.live and one.portal not in self._inaccessible:
                     found = one.subsystem.volumes.get(device.nsid)
                     return found.file if found else None
             return None
@@ -320,7 +342,6 @@ class NVMe:
         self, controller: Controller, nsid: int, volume: nvmet.Volume
     ) -> None:
         controller.seen[nsid] = volume
-        name = _name(controller, nsid)
         nguid = str(uuid.UUID(volume.nguid))
         serial = f'nvme.0000-{volume.nguid[:20]}-4c696e7578-{nsid:08x}'
         ids = {
@@ -339,8 +360,27 @@ class NVMe:
         }[controller.subsystem.version]
         ids = {name: f'{value}\n' for name, value in ids.items()}
         ids['nsid'] = f'{nsid}\n'
-        self._tree.place(f'sys/{_path(controller, nsid)}', ids)
-        if name in self._devices:
+        access = (
+            'inaccessible'
+            if controller.portal in self._inaccessible
+            else 'optimized'
+        )
+        self._tree.place(
+            f'sys/{_path(controller, nsid)}',
+            {**ids, 'ana_state': f'{access}\n'},
+        )
+        self._show(controller, nsid, volume, ids)
+
+    def _show(
+        self,
+        controller: Controller,
+        nsid: int,
+        volume: nvmet.Volume,
+        ids: dict[str, str],
+    ) -> None:
+        """Make the block device, once a path serves it."""
+        name = _name(controller, nsid)
+        if name in self._devices or controller.portal in self._inaccessible:
             return
         device = Device(name, controller.instance, nsid, volume)
         self._devices[name] = device
@@ -366,8 +406,8 @@ class NVMe:
     def _lose(self, controller: Controller, nsid: int) -> None:
         del controller.seen[nsid]
         self._tree.remove(f'sys/{_path(controller, nsid)}')
-        device = self._devices[_name(controller, nsid)]
-        if self._paths(device):
+        device = self._devices.get(_name(controller, nsid))
+        if device is None or self._paths(device):
             return
         del self._devices[device.name]
         self._tree.unlink(f'dev/{device.name}')

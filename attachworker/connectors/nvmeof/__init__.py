@@ -24,6 +24,8 @@ LOG = logging.getLogger(__name__)
 #: There was none there when we meant to make one: what is there later is ours,
 #: until it is known which one we have made.
 _BEFORE_ALL = -1
+#: ANA states of a path that takes no I/O, and may never.
+_NOT_SERVING = ('inaccessible', 'persistent-loss')
 #: Seconds that the names of this host may take to be read or written.
 _NAMING = 10.0
 #: The lock of these names.
@@ -165,7 +167,7 @@ class NVMeOFConnector(base.Connector):
                 claim.holdings.take(target)
                 controller = self._connected(info, claim)
             interest.take_turn(f'scan of {target}')
-            namespace = self._namespace(controller, claim)
+            namespace = self._namespace(controller, claim, interest)
         return _path(target, controller, namespace)
 
     def disconnect(
@@ -300,8 +302,16 @@ class NVMeOFConnector(base.Connector):
             return self._controllers(target, identity.nqn)
 
         if not look():
+            options = self._options(info, identity, target)
+            excluded = self._fabrics.excluded(options)
+            if excluded is not None:
+                raise exception.LoginFailed(
+                    target=target.name,
+                    portal=target.portal,
+                    reason=f'{excluded} excludes it',
+                )
             holdings.intend_link(target, _BEFORE_ALL)
-            self._make(info, identity, target, claim.deadline)
+            self._make(options, target, claim.deadline)
         live = self._fabrics.wait_until_live(
             look,
             claim.deadline.sooner(self._settings.connect_timeout),
@@ -310,17 +320,20 @@ class NVMeOFConnector(base.Connector):
             raise exception.TargetUnreachable(
                 portal=target.portal, reason='its controller is not live'
             )
-        if holdings.intends_link(target):
+        made = holdings.intends_link(target)
+        if made:
             holdings.confirm_link(target, live.number)
+        if holdings.owns_link(target, live.number):
+            self._fabrics.register(live, made, claim.deadline)
         return live
 
-    def _make(
+    def _options(
         self,
         info: objects.NVMeOFConnectionInfo,
         identity: host_identity.HostIdentity,
         target: base.Target,
-        deadline: deadlines.Deadline,
-    ) -> None:
+    ) -> dict[str, str]:
+        """What the kernel is told of a controller."""
         address, port = network.split(target.portal)
         settings = self._settings
         options = {
@@ -338,12 +351,19 @@ class NVMeOFConnector(base.Connector):
             'dhchap_secret': info.dhchap_secret,
             'dhchap_ctrl_secret': info.dhchap_ctrl_secret,
         }
-        given = {name: value for name, value in options.items() if value}
+        return {name: value for name, value in options.items() if value}
+
+    def _make(
+        self,
+        options: dict[str, str],
+        target: base.Target,
+        deadline: deadlines.Deadline,
+    ) -> None:
         try:
             self._fabrics.connect(
-                given,
+                options,
                 target.link_key,
-                deadline.sooner(settings.connect_timeout),
+                deadline.sooner(self._settings.connect_timeout),
             )
         except OSError as error:
             if error.errno != errno.EALREADY:
@@ -397,7 +417,10 @@ class NVMeOFConnector(base.Connector):
     # -- namespaces
 
     def _namespace(
-        self, controller: fabrics.Controller, claim: base.Claim
+        self,
+        controller: fabrics.Controller,
+        claim: base.Claim,
+        interest: base.Interest,
     ) -> fabrics.Namespace:
         target, deadline = claim.target, claim.deadline
 
@@ -414,20 +437,38 @@ class NVMeOFConnector(base.Connector):
                 lambda event: '/nvme' in event['DEVPATH'],
                 deadline,
             )
+        if not interest.several:
+            # The block device is there if another path serves it, which is
+            # let go, and then nothing could be read.
+            self._refuse_inaccessible(controller, target)
         found = self._fabrics.wait_for_namespace(
             controller.name,
             lambda one: _is(one, target),
             self._for_device(deadline),
         )
-        if found is None:
-            raise base.not_found(target)
-        return found
+        if found is not None:
+            return found
+        # Without a path that serves it, the kernel makes no block device.
+        self._refuse_inaccessible(controller, target)
+        raise base.not_found(target)
+
+    def _refuse_inaccessible(
+        self, controller: fabrics.Controller, target: base.Target
+    ) -> None:
+        """:raises TargetUnreachable: the storage serves it elsewhere only"""
+        for one in self._shown(controller, target):
+            if one.access in _NOT_SERVING:
+                raise exception.TargetUnreachable(
+                    portal=target.portal,
+                    reason=f'the namespace is {one.access} there, says the '
+                    'storage (ANA)',
+                )
 
     def _shown(
         self, controller: fabrics.Controller, target: base.Target
-    ) -> bool:
+    ) -> list[fabrics.Namespace]:
         found = self._fabrics.namespaces(controller.name)
-        return any(_is(one, target) for one in found)
+        return [one for one in found if _is(one, target)]
 
     def _found(self, path: base.Path) -> tuple[fabrics.Controller, int]:
         """The controller of a path, and the number of its namespace.

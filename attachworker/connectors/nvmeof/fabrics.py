@@ -4,6 +4,7 @@
 """NVMe over Fabrics: controllers and namespaces, from sysfs."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import errno
 import re
@@ -12,6 +13,7 @@ from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker.connectors.nvmeof import exclusions
 from attachworker.connectors.nvmeof import host_identity
 from attachworker.host import known
 from attachworker.host import machine
@@ -23,6 +25,7 @@ LOG = logging.getLogger(__name__)
 #: The state of a controller that takes I/O.
 LIVE = 'live'
 
+_EXCLUSIONS = 'etc/nvme/exclusions.conf'
 _PAGE_NAMESPACE = 0x00
 _PAGE_DESCRIPTORS = 0x03
 
@@ -61,6 +64,7 @@ class Namespace:
     """A namespace as one controller shows it.
 
     :ivar disk: kernel name of its block device
+    :ivar access: ANA state of the path, as the kernel says; None: it has none
     :ivar identifiers: as the kernel has read them once, ``uuid.…``,
         ``nguid.…`` or ``eui.…`` and 32 or 16 digits, the best one first;
         of a namespace that has none, what the kernel calls it instead
@@ -69,6 +73,7 @@ class Namespace:
     disk: str
     nsid: int
     identifiers: tuple[str, ...]
+    access: str | None = None
 
 
 class Fabrics(machine.View):
@@ -207,6 +212,42 @@ class Fabrics(machine.View):
         """
         self._call('nvme.connect', deadline, options, about=about)
 
+    def excluded(self, options: Mapping[str, str]) -> str | None:
+        """Where the operator has excluded a connection; None: nowhere.
+
+        :raises OSError: nobody knows
+        """
+        main = self._root / _EXCLUSIONS
+        more = main.with_name(f'{main.name}.d')
+        lists = [more / name for name in sysfs.names(more)]
+        for path in (main, *(one for one in lists if one.suffix == '.conf')):
+            entry = exclusions.match(sysfs.read(path) or '', options)
+            if entry is not None:
+                return f'"{entry}" in /{path.relative_to(self._root)}'
+        return None
+
+    def register(
+        self, controller: Controller, made: bool, deadline: deadlines.Deadline
+    ) -> None:
+        """Have other programs on the host know a controller as ours.
+
+        :param made: whether we have just made it: what is there is older
+        """
+        entry = self._root / 'run/nvme/registry' / controller.name
+        if not made and sysfs.exists(entry / 'owner'):
+            return
+        try:
+            self._call(
+                'nvme.register', deadline, controller.name, controller.number
+            )
+        except OSError as error:
+            LOG.warning(
+                '%s is not in the registry of nvme-cli (%s): nvme '
+                'disconnect-all would end it',
+                controller.name,
+                error,
+            )
+
     def wait_until_live(
         self,
         look_for: Callable[[], list[Controller]],
@@ -274,7 +315,9 @@ class Fabrics(machine.View):
                 # of the serial number of the subsystem, and the NSID
                 wwid = sysfs.read(directory / name / 'wwid')
                 identifiers = (wwid,) if wwid else ()
-            found.append(Namespace(match[1] + match[2], nsid, identifiers))
+            access = sysfs.read(directory / name / 'ana_state')
+            disk = match[1] + match[2]
+            found.append(Namespace(disk, nsid, identifiers, access))
         return found
 
     def wait_for_namespace(

@@ -26,7 +26,7 @@ def fabrics(
     return path
 
 
-@pytest.mark.parametrize('verb', [nvme.delete, nvme.rescan])
+@pytest.mark.parametrize('verb', [nvme.delete, nvme.rescan, nvme.register])
 @pytest.mark.parametrize('name', ['', 'nvme', 'sda', '../nvme0', 'nvme0\n'])
 def test_hostile_names(verb: object, name: str) -> None:
     assert callable(verb)
@@ -105,6 +105,42 @@ def test_the_keys_go_to_the_kernel_and_nowhere_else(
 def test_an_answer_without_an_instance(fabrics: pathlib.Path) -> None:
     with pytest.raises(OSError, match='no instance'):
         nvme.connect({'transport': 'tcp'})
+
+
+def test_a_controller_is_ours_in_the_registry_until_it_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    # Given a controller, and what an earlier one of its name has left
+    directory = tmp_path / 'class/nvme0'
+    directory.mkdir(parents=True)
+    for name in ('delete_controller', 'dev'):
+        (directory / name).touch()
+    registry = tmp_path / 'run/nvme/registry'
+    (registry / 'nvme0').mkdir(parents=True)
+    (registry / 'nvme0/note').write_text('of an earlier one')
+    (tmp_path / 'seqnum').write_text('4711\n')
+    monkeypatch.setattr(nvme, 'CLASS', str(tmp_path / 'class'))
+    monkeypatch.setattr(nvme, 'REGISTRY', registry)
+    monkeypatch.setattr(nvme, 'SEQUENCE', tmp_path / 'seqnum')
+    instance = directory.stat().st_ino
+    # When it is registered, then as nvme-cli does it
+    with pytest.raises(OSError, match='another device'):
+        nvme.register('nvme0', instance + 1)
+    nvme.register('nvme0', instance)
+    entry = registry / 'nvme0'
+    assert {path.name: path.read_text() for path in entry.iterdir()} == {
+        'owner': 'attachworker\n',
+        'seqnum': '4711\n',
+    }
+    assert entry.stat().st_mode & 0o777 == 0o755
+    assert os.listdir(registry) == ['nvme0']
+    # And the entry goes with it, unless it is somebody else's
+    nvme.delete('nvme0', instance)
+    assert os.listdir(registry) == []
+    entry.mkdir()
+    (entry / 'owner').write_text('stas\n')
+    nvme.delete('nvme0', instance)
+    assert (entry / 'owner').read_text() == 'stas\n'
 
 
 HOST = 'nqn.2014-08.org.nvmexpress:uuid:0a1b2c3d-0000-4000-8000-000000000001'
