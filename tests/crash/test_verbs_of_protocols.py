@@ -6,11 +6,15 @@
 
 from collections.abc import Iterator
 import errno
+import uuid
 
 import pytest
 
 from tests import harness
 from tests.contract import bed as beds
+from tests.contract.test_nvme_hosts import PREFIX
+from tests.contract.test_nvme_hosts import connect
+from tests.contract.test_nvmeof import end
 from tests.crash.test_verbs import DEADLINE
 from tests.crash.test_verbs import GRACE
 from tests.crash.test_verbs import step_of
@@ -240,3 +244,28 @@ def test_a_controller_without_a_list_of_identifiers(
     result = worker.detach(volume.name)
     assert result.status == 'detached', result.as_dict()
     assert bed.snapshot() == before
+
+
+def test_a_controller_of_another_name_outlives_a_connection_that_fails(
+    bed: SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given a controller to the same portal, by another name of this host
+    volume = create(bed, 'nvme')
+    other = uuid.uuid4()
+    name = connect(bed, volume, f'{PREFIX}{other}', str(other))
+    before = bed.snapshot()
+    # When one of our own cannot be made
+    armed = bed.arm(Fault.FAIL_BEFORE, 'nvme.connect', number=errno.EIO)
+    result = worker.attach(volume)
+    assert armed.fired == 1
+    assert result.error.code == 'login_failed', result.as_dict()
+    # Then the other one is none of our business
+    assert result.leftovers == []
+    assert bed.snapshot() == before
+    # Nor is one that is made later
+    end(bed, name)
+    name = connect(bed, volume, f'{PREFIX}{other}', str(other))
+    assert worker.attach(volume).status == 'attached'
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+    end(bed, name)

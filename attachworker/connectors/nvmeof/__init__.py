@@ -21,9 +21,6 @@ from attachworker.host import network
 
 LOG = logging.getLogger(__name__)
 
-#: There was none there when we meant to make one: what is there later is ours,
-#: until it is known which one we have made.
-_BEFORE_ALL = -1
 #: ANA states of a path that takes no I/O, and may never.
 _NOT_SERVING = ('inaccessible', 'persistent-loss')
 #: Seconds that the names of this host may take to be read or written.
@@ -184,7 +181,7 @@ class NVMeOFConnector(base.Connector):
             for one in self._controllers(target):
                 leftovers += self._leave(one, claim, may_remove)
             if not leftovers:
-                if not self._controllers(target):
+                if not self._ours(claim):
                     claim.holdings.forget_links(target)
                 claim.holdings.release(target)
         return leftovers
@@ -263,6 +260,15 @@ class NVMeOFConnector(base.Connector):
             one for one in found if not one.host or one.host.nqn == host_nqn
         ]
 
+    def _ours(self, claim: base.Claim) -> list[fabrics.Controller]:
+        """Those of a target that this worker has made."""
+        target = claim.target
+        return [
+            one
+            for one in self._fabrics.at(target.name, target.portal)
+            if claim.holdings.owns_link(target, one.number)
+        ]
+
     def _own_identity(
         self, deadline: deadlines.Deadline
     ) -> host_identity.HostIdentity:
@@ -310,7 +316,11 @@ class NVMeOFConnector(base.Connector):
                     portal=target.portal,
                     reason=f'{excluded} excludes it',
                 )
-            holdings.intend_link(target, _BEFORE_ALL)
+            # What is there now, by another name of this host, is not ours.
+            there = self._fabrics.at(target.name, target.portal)
+            holdings.intend_link(
+                target, max((one.number for one in there), default=-1)
+            )
             self._make(options, target, claim.deadline)
         live = self._fabrics.wait_until_live(
             look,
