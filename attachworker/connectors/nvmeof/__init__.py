@@ -178,7 +178,8 @@ class NVMeOFConnector(base.Connector):
             self._locks.hold(target.key, deadline),
             self._locks.hold(target.link_key, deadline),
         ):
-            for one in self._controllers(target):
+            # The journal tells which are ours, whatever this host is called.
+            for one in self._fabrics.at(target.name, target.portal):
                 leftovers += self._leave(one, claim, may_remove)
             if not leftovers:
                 if not self._ours(claim):
@@ -485,7 +486,8 @@ class NVMeOFConnector(base.Connector):
 
         :raises OSError: there is no such namespace any more
         """
-        for controller in self._controllers(path.target):
+        target = path.target
+        for controller in self._fabrics.at(target.name, target.portal):
             for one in self._fabrics.namespaces(path.address):
                 if (controller.name, one.disk) == (path.address, path.disk):
                     return controller, one.nsid
