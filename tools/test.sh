@@ -60,6 +60,7 @@ suite() {
         lab-qemu)
             LAB_KERNEL=qemu in_lab tests/kernel_qemu \
                 tests/contract/test_nvmeof.py \
+                tests/contract/test_nvmeof_hosts.py \
                 tests/contract/test_every_connector.py \
                 tests/parity/test_results.py -k 'iser or nvmeof'
             ;;

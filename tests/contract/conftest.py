@@ -16,7 +16,7 @@ import pytest
 from tests import harness
 from tests.contract import bed as beds
 
-collect_ignore = [f'test_{name}.py' for name in sorted(beds.ELSEWHERE)]
+collect_ignore_glob = [f'test_{name}*.py' for name in sorted(beds.ELSEWHERE)]
 
 
 @pytest.fixture(scope='session')

@@ -81,7 +81,7 @@ def connect(
     return f'nvme{bed.verbs.nvme.connect(options)}'
 
 
-@pytest.mark.parametrize('text', [None, '', '\n'])
+@pytest.mark.parametrize('text', [None, ''])
 @pytest.mark.parametrize('known', FILES)
 def test_one_of_two_names_is_known(
     bed: beds.Bed,
