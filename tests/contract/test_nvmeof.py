@@ -3,6 +3,9 @@
 
 """nvmeof: portals, shared subsystems, and controllers that come and go."""
 
+import contextlib
+import pathlib
+
 import pytest
 
 from attachworker import deadline as deadlines
@@ -337,3 +340,25 @@ def test_an_excluded_portal_is_not_connected(
     finally:
         path.unlink()
         lists.rmdir()
+
+
+def test_a_controller_that_was_in_use_goes_after_a_restart_of_the_worker(
+    bed: beds.Bed, tmp_path: pathlib.Path
+) -> None:
+    first = bed.create_nvme_volume()
+    second = bed.create_nvme_volume(on=first)
+    before = bed.snapshot()
+    with contextlib.ExitStack() as user:
+        # Given a worker that has left a controller to who uses it
+        with harness.Harness(bed, state_path=tmp_path) as worker:
+            device = attached(worker, first)
+            attached(worker, second)
+            user.enter_context(bed.opened(device.path))
+            assert worker.detach(first.name, force=True).status == 'detached'
+            detached(worker, second.name)
+        # When another one starts, and nobody uses it any more
+        with harness.Harness(bed, state_path=tmp_path):
+            assert controllers(bed) == 1
+            user.close()
+            # Then it goes
+            until(lambda: bed.snapshot() == before)
