@@ -5,16 +5,8 @@
 
 The keys of the store, each with the task that provides it:
 
-``connector``
-    GetConnector: the connector of the volume's protocol.
 ``targets``
     DiscoverTargets: all targets that lead to the volume.
-``outcome:TARGET``
-    ConnectTarget: a PathOutcome for each target of the request.
-``outcomes``
-    GatherPaths: all of them, in the order of the request.
-``wwn``
-    FindWwn: the identifier of the volume.
 ``map``
     MapMultipath: the volume's multipath map; None if there is none.
     FindMap: the same, of a volume to be detached.
@@ -27,7 +19,8 @@ The keys of the store, each with the task that provides it:
 ``opened``
     OpenEncryption: the same, of a volume that is opened with a key.
 ``paths``
-    FindPaths: the devices that a detach is about.
+    GatherPaths: those that are connected, in the order of the request.
+    FindPaths, FindLivePaths: the devices that a detach, an extend is about.
 """
 
 from taskflow.flow import Flow

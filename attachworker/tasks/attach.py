@@ -30,23 +30,20 @@ class GetConnector(base.Task):
     Reversion strategy: nothing to undo.
     """
 
-    default_provides = 'connector'
-
-    def execute(self) -> connectors.Connector:
-        if self.run.encryption is not None:
-            check_cryptsetup(self.run)
-        connector = self.run.connector
-        if self.run.enforce_multipath:
-            self._check_assembler(connector)
-        return connector
-
-    def _check_assembler(self, connector: connectors.Connector) -> None:
-        if connector.assembler is connectors.Assembler.NONE:
+    def execute(self) -> None:
+        run = self.run
+        if run.encryption is not None:
+            check_cryptsetup(run)
+        connector = run.connector
+        if (
+            not run.enforce_multipath
+            or connector.assembler is connectors.Assembler.NONE
+        ):
             return
         reason = connector.cannot_assemble()
         if reason is None and (
             connector.assembler is connectors.Assembler.MULTIPATHD
-            and not self.run.host.multipath.running(self.run.deadline)
+            and not run.host.multipath.running(run.deadline)
         ):
             reason = 'multipathd is not running; start it'
         if reason is not None:
@@ -56,31 +53,23 @@ class GetConnector(base.Task):
 class ConnectTarget(base.Task):
     """Connect one target, or learn that others were quicker.
 
-    That a target cannot be connected is an outcome and not an error: TaskFlow
-    would undo the good ones too. GatherPaths judges.
+    That a target cannot be connected is an outcome of its attempt and no
+    error: TaskFlow would undo the good ones too. GatherPaths judges.
 
     Reversion strategy: stop the attempt and disconnect the target, whether
     the attempt had succeeded, failed, or not yet ended.
     """
 
     def __init__(self, run: Any, target: connectors.Target) -> None:
-        super().__init__(run, target, provides=outcome_key(target))
+        super().__init__(run, target)
         self._target = target
 
-    def execute(
-        self, connector: connectors.Connector
-    ) -> connectors.PathOutcome:
-        run = self.run
-        run.attempts.start(
-            self._target,
-            functools.partial(self._connect, connector),
-            run.deadline,
-        )
-        return run.attempts.wait(self._target, run.deadline)
+    def execute(self) -> None:
+        attempts, deadline = self.run.attempts, self.run.deadline
+        attempts.start(self._target, self._connect, deadline)
+        attempts.wait(self._target, deadline)
 
-    def _connect(
-        self, connector: connectors.Connector, interest: connectors.Interest
-    ) -> connectors.Path:
+    def _connect(self, interest: connectors.Interest) -> connectors.Path:
         """Connect the target.
 
         Where the host is to have one device only, one that cannot be read
@@ -88,7 +77,7 @@ class ConnectTarget(base.Task):
         """
         run, target = self.run, self._target
         claim = connectors.Claim(target, run.holdings, run.deadline)
-        path = connector.connect(run.info, claim, interest)
+        path = run.connector.connect(run.info, claim, interest)
         in_turn = not run.assembles and len(run.targets) > 1
         if in_turn and run.holdings.made_device(target):
             try:
@@ -111,27 +100,21 @@ class GatherPaths(base.Task):
     Reversion strategy: nothing to undo.
     """
 
-    default_provides = 'outcomes'
+    default_provides = 'paths'
 
-    def __init__(self, run: Any) -> None:
-        super().__init__(
-            run, requires=[outcome_key(target) for target in run.targets]
-        )
-
-    def execute(self, **outcomes: Any) -> list[connectors.PathOutcome]:
-        found = [outcomes[outcome_key(target)] for target in self.run.targets]
-        good = [outcome for outcome in found if outcome.path]
-        errors = [outcome for outcome in found if outcome.error]
-        if errors and not good:
-            errors[0].error.step = f'ConnectTarget:{errors[0].target}'
-            raise errors[0].error
+    def execute(self) -> list[connectors.Path]:
+        run = self.run
+        found = [run.attempts.outcome(target) for target in run.targets]
+        paths = [outcome.path for outcome in found if outcome.path]
+        for outcome in found:
+            if outcome.error and not paths:
+                outcome.error.step = f'ConnectTarget:{outcome.target}'
+                raise outcome.error
         # Otherwise a device has one path, however many are connected.
-        usable = len(good) if self.run.assembles else 1
-        if usable < self.run.min_paths:
-            raise exception.NotEnoughPaths(
-                found=usable, wanted=self.run.min_paths
-            )
-        return found
+        usable = len(paths) if run.assembles else 1
+        if usable < run.min_paths:
+            raise exception.NotEnoughPaths(found=usable, wanted=run.min_paths)
+        return paths
 
 
 class FindWwn(base.Task):
@@ -140,36 +123,23 @@ class FindWwn(base.Task):
     Reversion strategy: nothing to undo.
     """
 
-    default_provides = 'wwn'
-
-    def execute(
-        self,
-        connector: connectors.Connector,
-        outcomes: list[connectors.PathOutcome],
-    ) -> str:
+    def execute(self, paths: list[connectors.Path]) -> None:
         run = self.run
-        paths = [one.path for one in outcomes if one.path]
-        alive, wwn = verified(run, connector, paths, run.expected_wwn)
+        alive, wwn = verified(run, paths)
         run.lock_volume(wwn)
         others = run.holdings.volume_holders(wwn, run.targets[0])
         check_one_volume(run, alive[0], wwn, others)
         run.expected_wwn = wwn
         run.holdings.identify(wwn)
         for name in others:
-            self._share(connector, alive, name)
+            self._share(alive, name)
         if not run.assembles:
             # Those whose turn was over, and that have come after all.
             first, *late = run.attempts.paths()
             for path in late:
                 run.leftovers += run.let_go(path.target, first.disk)
-        return wwn
 
-    def _share(
-        self,
-        connector: connectors.Connector,
-        paths: list[connectors.Path],
-        name: str,
-    ) -> None:
+    def _share(self, paths: list[connectors.Path], name: str) -> None:
         """Use the device that another attachment of the volume has.
 
         A volume has one device on a host. Where that is no map, a second one
@@ -187,7 +157,7 @@ class FindWwn(base.Task):
         if chosen is None:
             LOG.info('%s: %s has the volume already', run.name, name)
             chosen = theirs[0]
-            _check_member(run, chosen, str(run.expected_wwn))
+            _check_member(run, chosen)
             run.holdings.take(chosen.target)
         for target in run.targets:
             if target != chosen.target:
@@ -265,18 +235,18 @@ class VerifyDevice(base.Task):
 
     default_provides = 'device'
 
-    def execute(
-        self, wwn: str, map: multipath.Map | None
-    ) -> objects.DeviceInfo:
+    def execute(self, map: multipath.Map | None) -> objects.DeviceInfo:
         run = self.run
         path = run.attempts.paths()[0]
         disk = map.name if map else path.disk
         device = check_readable(run, disk, path.target)
         if run.info.access_mode == 'rw' and run.host.block.read_only(disk):
             run.warnings.append(f'{disk} is read-only on the storage')
-        check_still(run, path, wwn, map)
-        check_same(run, device, path)
-        return describe(run, wwn, disk, map)
+        check_still(run, path, map)
+        if run.host.block.device(disk) != device:
+            # its name is another one's by now
+            raise exception.DeviceNotFound(volume=path.target.label)
+        return describe(run, disk, map)
 
 
 def check_readable(
@@ -322,17 +292,8 @@ def reject_unreadable(run: Run) -> None:
         raise errors[0]
 
 
-def check_same(run: Run, device: block.Device, path: connectors.Path) -> None:
-    """Make sure that a kernel name is the device's that it was of.
-
-    :raises DeviceNotFound: it is another one's by now
-    """
-    if run.host.block.device(device.name) != device:
-        raise exception.DeviceNotFound(volume=path.target.label)
-
-
 def check_still(
-    run: Run, path: connectors.Path, wwn: str, map: multipath.Map | None
+    run: Run, path: connectors.Path, map: multipath.Map | None
 ) -> None:
     """Make sure that a device is what it was when it was identified.
 
@@ -345,32 +306,29 @@ def check_still(
     now = run.connector.current(path)
     if now is None or now.disk != path.disk:
         raise exception.DeviceNotFound(volume=path.target.label)
-    verified(run, run.connector, [now], wwn)
+    verified(run, [now])
     held = run.host.multipath.of(path.disk)
     if map is not None:
         if held is None or (held.name, held.wwid) != (map.name, map.wwid):
             raise exception.DeviceNotFound(volume=path.target.label)
     elif held is not None:
-        check_members(run, held, [path], wwn)
+        check_members(run, held, [path])
 
 
 def verified(
-    run: Run,
-    connector: connectors.Connector,
-    paths: list[connectors.Path],
-    expected: str | None,
+    run: Run, paths: list[connectors.Path]
 ) -> tuple[list[connectors.Path], str]:
     """The paths that answer, and the volume that all of them lead to.
 
-    :param expected: the volume's identifier; None if nobody knows it yet
     :raises IdentityMismatch: one leads to another volume
     :raises DeviceNotFound: none answers
     """
     alive: dict[connectors.Path, str] = {}
     silent: list[exception.AttachWorkerError] = []
+    expected = run.expected_wwn
     for path in paths:
         try:
-            found = connector.identify(path, run.deadline)
+            found = run.connector.identify(path, run.deadline)
         except exception.DeviceNotFound as error:
             # it died meanwhile; another may do
             run.attempts.reject(path, error)
@@ -385,10 +343,7 @@ def verified(
 
 
 def describe(
-    run: Run,
-    wwn: str,
-    disk: str,
-    found: multipath.Map | None,
+    run: Run, disk: str, found: multipath.Map | None
 ) -> objects.DeviceInfo:
     """What the caller is told of the device, or of the mapping on it.
 
@@ -417,7 +372,7 @@ def describe(
     return objects.DeviceInfo(
         type=connector.device_type,
         path=opened.path if opened else f'/dev/{disk}',
-        scsi_wwn=wwn if scsi else None,
+        scsi_wwn=run.expected_wwn if scsi else None,
         multipath_id=found.wwid if found else None,
         size=run.host.block.size(opened.device if opened else disk),
         degraded=run.multipath
@@ -432,11 +387,6 @@ def check_cryptsetup(run: Run) -> None:
         raise exception.HostToolMissing(
             tool='cryptsetup', reason='install it, as cryptsetup-bin perhaps'
         )
-
-
-def outcome_key(target: connectors.Target) -> str:
-    """The store key of a target's PathOutcome."""
-    return f'outcome:{target}'
 
 
 def _path_info(
@@ -457,7 +407,7 @@ def _path_info(
 
 
 def check_members(
-    run: Run, found: multipath.Map, paths: list[connectors.Path], wwn: str
+    run: Run, found: multipath.Map, paths: list[connectors.Path]
 ) -> None:
     """Make sure that a map has only paths to our volume.
 
@@ -470,11 +420,11 @@ def check_members(
     """
     host, connector = run.host, run.connector
     first = paths[0].disk
-    if not is_map_of(run, found, first, wwn):
+    if not is_map_of(run, found, first):
         raise exception.IdentityMismatch(
             device=first,
             found=f'a path of {found.name}, the map of {found.wwid}',
-            expected=wwn,
+            expected=run.wwn,
         )
     ours = {path.disk for path in paths}
     size, serial = host.block.size(first), _serial(run, first)
@@ -485,7 +435,7 @@ def check_members(
         if disk not in ours:
             other = connector.path_of(disk)
             if other is not None:
-                _check_member(run, other, wwn)
+                _check_member(run, other)
         theirs = host.block.size(disk)
         if size and theirs and size != theirs:
             raise exception.IdentityMismatch(
@@ -500,7 +450,7 @@ def check_members(
                 found=f'of unit serial number {their_serial}',
                 expected=f'unit serial number {serial} of {first}',
             )
-        proves = their_serial is not None and objects.is_worldwide(wwn)
+        proves = their_serial is not None and objects.is_worldwide(run.wwn)
         if disk in ours or proves:
             continue
         if not _is_known(run, other):
@@ -511,7 +461,7 @@ def check_members(
             )
 
 
-def is_map_of(run: Run, found: multipath.Map, disk: str, wwn: str) -> bool:
+def is_map_of(run: Run, found: multipath.Map, disk: str) -> bool:
     """Whether the name of a map is one of the volume's.
 
     What multipathd calls a volume can be configured (uid_attribute): ID_WWN
@@ -519,21 +469,20 @@ def is_map_of(run: Run, found: multipath.Map, disk: str, wwn: str) -> bool:
     them. A LUN may have been given to another volume below a live map.
     """
     name = objects.normalise_wwn(found.wwid)
-    if len(name) >= _SHORTEST_WWN and objects.normalise_wwn(wwn).startswith(
-        name
-    ):
+    wwn = objects.normalise_wwn(run.wwn)
+    if len(name) >= _SHORTEST_WWN and wwn.startswith(name):
         return True
     serial = _serial(run, disk)
     return bool(serial) and str(serial).lower().replace(' ', '_') in name
 
 
-def _check_member(run: Run, path: connectors.Path, wwn: str) -> None:
+def _check_member(run: Run, path: connectors.Path) -> None:
     """:raises IdentityMismatch: it leads elsewhere; a dead one may not"""
     try:
         found = run.connector.identify(path, run.deadline)
     except exception.DeviceNotFound:
         return
-    takedown.check_identity(path, found, wwn)
+    takedown.check_identity(path, found, run.wwn)
 
 
 def _is_known(run: Run, path: connectors.Path | None) -> bool:

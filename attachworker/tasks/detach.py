@@ -22,9 +22,7 @@ class FindPaths(base.Task):
 
     default_provides = 'paths'
 
-    def execute(
-        self, connector: connectors.Connector
-    ) -> list[connectors.Path]:
+    def execute(self) -> list[connectors.Path]:
         run = self.run
         if run.takedown.shared:
             run.warnings.append(takedown.SHARED)
@@ -33,7 +31,7 @@ class FindPaths(base.Task):
             for target in run.targets
             if not run.takedown.other_attachments
             and not run.holdings.path_holders(target)
-            for path in connector.paths(target)
+            for path in run.connector.paths(target)
             if self._is_ours(path)
         ]
         if not run.force:
@@ -190,7 +188,7 @@ class DisconnectTarget(base.Task):
         super().__init__(run, target)
         self._target = target
 
-    def execute(self, connector: connectors.Connector) -> None:
+    def execute(self) -> None:
         self.run.leftovers += self.run.takedown.disconnect(self._target)
 
 
@@ -200,9 +198,7 @@ class VerifyGone(base.Task):
     Reversion strategy: nothing to undo; a detach is finished, not undone.
     """
 
-    def execute(
-        self, connector: connectors.Connector, map: multipath.Map | None
-    ) -> None:
+    def execute(self, map: multipath.Map | None) -> None:
         run = self.run
         left = run.takedown.leftovers(map)
         run.leftovers += [one for one in left if one not in run.leftovers]

@@ -24,12 +24,10 @@ class DiscoverTargets(base.Task):
 
     default_provides = 'targets'
 
-    def execute(
-        self, connector: connectors.Connector
-    ) -> list[connectors.Target]:
+    def execute(self) -> list[connectors.Target]:
         run = self.run
         try:
-            return self._discover(connector)
+            return self._discover()
         except exception.AttachWorkerError as error:
             if run.enforce_multipath:
                 raise
@@ -37,12 +35,12 @@ class DiscoverTargets(base.Task):
             run.warnings.append(f'discovery has found no other path: {error}')
             return run.info.targets
 
-    def _discover(
-        self, connector: connectors.Connector
-    ) -> list[connectors.Target]:
+    def _discover(self) -> list[connectors.Target]:
         run = self.run
         try:
-            return connector.discover(run.info, run.multipath, run.deadline)
+            return run.connector.discover(
+                run.info, run.multipath, run.deadline
+            )
         except OSError as error:
             raise exception.HostToolFailed(
                 what='Discovery', reason=str(error)

@@ -6,7 +6,6 @@ import errno
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.connectors import base as connectors
 from attachworker.host import block
 from attachworker.host import multipath
 from attachworker.host.encryption import Mapping
@@ -26,12 +25,7 @@ class OpenEncryption(base.Task):
 
     default_provides = 'opened'
 
-    def execute(
-        self,
-        connector: connectors.Connector,
-        wwn: str,
-        map: multipath.Map | None,
-    ) -> objects.DeviceInfo:
+    def execute(self, map: multipath.Map | None) -> objects.DeviceInfo:
         run = self.run
         wanted = run.encryption
         assert wanted is not None  # else it is not part of the flow
@@ -40,7 +34,7 @@ class OpenEncryption(base.Task):
         disk = map.name if map else run.attempts.paths()[0].disk
         found = encryption.find(run.mapping)
         if found is not None and found.disks == (disk,) and run.kept:
-            return attach.describe(run, wwn, disk, map)
+            return attach.describe(run, disk, map)
         # one that an earlier attempt has left, with whatever key
         self._close_left()
         path = run.attempts.paths()[0]
@@ -48,11 +42,11 @@ class OpenEncryption(base.Task):
         device = run.host.block.device(disk)
         if device is None:
             raise exception.DeviceNotFound(volume=path.target.label)
-        attach.check_still(run, path, wwn, map)
+        attach.check_still(run, path, map)
         try:
             asked = 0
             if wanted.provider != 'plain':
-                asked = self._check_header(connector, wwn, device, map)
+                asked = self._check_header(device, map)
             run.opened = True
             read_only = run.host.block.read_only(disk)
             encryption.open(
@@ -71,8 +65,8 @@ class OpenEncryption(base.Task):
             raise exception.EncryptionFailed(
                 device=disk, reason=reason
             ) from error
-        attach.check_still(run, path, wwn, map)
-        return attach.describe(run, wwn, disk, map)
+        attach.check_still(run, path, map)
+        return attach.describe(run, disk, map)
 
     def revert(self, **kwargs: object) -> None:
         self.run.leftovers += close_opened(self.run)
@@ -86,11 +80,7 @@ class OpenEncryption(base.Task):
             )
 
     def _check_header(
-        self,
-        connector: connectors.Connector,
-        wwn: str,
-        device: block.Device,
-        map: multipath.Map | None,
+        self, device: block.Device, map: multipath.Map | None
     ) -> int:
         """Make sure that there is one, on an empty volume if it may be.
 
@@ -110,10 +100,9 @@ class OpenEncryption(base.Task):
                 'the request does not allow to format it',
             )
         # Nothing is written that a path takes to another volume.
-        paths = run.attempts.paths()
-        paths, _ = attach.verified(run, connector, paths, wwn)
+        paths, _ = attach.verified(run, run.attempts.paths())
         if map is not None:
-            attach.check_members(run, map, paths, wwn)
+            attach.check_members(run, map, paths)
         encryption.format(device, wanted.provider, wanted.key, run.deadline)
         asked = encryption.read_header(device, wanted.provider, run.deadline)
         if asked is None:

@@ -21,9 +21,9 @@ class FindLivePaths(base.Task):
     default_provides = ('paths', 'map', 'old_size')
 
     def execute(
-        self, connector: connectors.Connector
+        self,
     ) -> tuple[list[connectors.Path], multipath.Map | None, int | None]:
-        run = self.run
+        run, connector = self.run, self.run.connector
         if run.expected_wwn is not None:
             run.lock_volume(run.expected_wwn)
         found = [
@@ -32,12 +32,10 @@ class FindLivePaths(base.Task):
         maps = [run.host.multipath.of(path.disk) for path in found]
         held = next((one for one in maps if one), None)
         if held is not None:
-            found = self._members(connector, found, held)
+            found = self._members(found, held)
         for path in found:
             run.host.check_device(path.disk, path.address)
-        alive = [
-            path for path in found if self._answers(connector, path, held)
-        ]
+        alive = [path for path in found if self._answers(path, held)]
         if not alive:
             raise exception.ExtendFailed(
                 device=run.name, reason='no path to it works; mend one'
@@ -46,36 +44,30 @@ class FindLivePaths(base.Task):
         return alive, held, run.host.block.size(name)
 
     def _members(
-        self,
-        connector: connectors.Connector,
-        paths: list[connectors.Path],
-        held: multipath.Map,
+        self, paths: list[connectors.Path], held: multipath.Map
     ) -> list[connectors.Path]:
         """All paths of a map: those of other attachments grow with it."""
         known = {path.disk: path for path in paths}
-        others = (
-            connector.path_of(disk) for disk in held.disks if disk not in known
+        others = map(
+            self.run.connector.path_of,
+            (disk for disk in held.disks if disk not in known),
         )
-        return paths + [path for path in others if path is not None]
+        return [*paths, *filter(None, others)]
 
     def _answers(
-        self,
-        connector: connectors.Connector,
-        path: connectors.Path,
-        held: multipath.Map | None,
+        self, path: connectors.Path, held: multipath.Map | None
     ) -> bool:
         run = self.run
         try:
             if held is not None and path.disk not in self._working(held):
                 raise exception.DeviceNotFound(volume=path.target.label)
-            wwn = connector.identify(path, run.deadline)
+            wwn = run.connector.identify(path, run.deadline)
         except exception.DeviceNotFound:
             run.warnings.append(
                 f'{path.disk} does not answer and keeps its old size'
             )
             return False
-        expected = run.expected_wwn or wwn
-        takedown.check_identity(path, wwn, expected)
+        takedown.check_identity(path, wwn, run.expected_wwn or wwn)
         return True
 
     def _working(self, held: multipath.Map) -> list[str]:
@@ -93,15 +85,13 @@ class RescanPaths(base.Task):
     Reversion strategy: nothing to undo: it is the size that the volume has.
     """
 
-    def execute(
-        self, connector: connectors.Connector, paths: list[connectors.Path]
-    ) -> None:
+    def execute(self, paths: list[connectors.Path]) -> None:
         run = self.run
         wanted = run.expected_size or 0
 
         def look() -> bool | None:
             for path in paths:
-                self._rescan(connector, path)
+                self._rescan(path)
             sizes = run.sizes(path.disk for path in paths).values()
             known = [size for size in sizes if size is not None]
             return min(known, default=wanted) >= wanted or None
@@ -112,11 +102,9 @@ class RescanPaths(base.Task):
             look, lambda _: False, run.deadline.sooner(_LAG)
         )
 
-    def _rescan(
-        self, connector: connectors.Connector, path: connectors.Path
-    ) -> None:
+    def _rescan(self, path: connectors.Path) -> None:
         try:
-            connector.rescan(path, self.run.deadline)
+            self.run.connector.rescan(path, self.run.deadline)
         except OSError as error:
             raise exception.ExtendFailed(
                 device=path.disk, reason=f'rescan: {error}'

@@ -41,59 +41,57 @@ class MapMultipath(base.Task):
 
     default_provides = 'map'
 
-    def execute(self, connector: connectors.Connector, wwn: str) -> Map | None:
-        run = self.run
+    def execute(self) -> Map | None:
+        run, connector = self.run, self.run.connector
         if connector.assembler is not connectors.Assembler.MULTIPATHD:
             if run.assembles:
                 # what the kernel puts together by itself
                 run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
-            elif run.multipath:
-                self._explain(connector)
+            elif (
+                run.multipath
+                and connector.assembler is connectors.Assembler.KERNEL
+            ):
+                reason = connector.cannot_assemble()
+                run.warnings.append(f'a single path: {reason}')
             return None
         if not run.multipath:
-            found = self._theirs(wwn)
+            found = self._theirs()
             if found is None:
-                self._remove_unwanted(wwn)
+                self._remove_unwanted()
             return found
-        if self._is_raw(wwn):
+        if self._others(had_map=False):
             self._do_without('another attachment uses it without one')
             return None
         if not run.host.multipath.returns(run.deadline):
             self._do_without('multipathd is not running; start it')
             return None
-        run.made_map = self._find(wwn) is None
-        return self._assemble(connector, wwn)
+        run.made_map = self._find() is None
+        return self._assemble()
 
-    def _assemble(
-        self, connector: connectors.Connector, wwn: str
-    ) -> Map | None:
-        run = self.run
+    def _assemble(self) -> Map | None:
+        run, wwn = self.run, self.run.wwn
         if run.made_map:
             # Unless it is configured to make maps of its own accord,
             # multipathd makes one only of what is in this list.
             run.host.multipath.remember(wwn, run.deadline)
         # Others may be about to come.
         run.attempts.wait_for_all(run.deadline.sooner(run.path_grace))
-        paths, _ = attach.verified(run, connector, run.attempts.paths(), wwn)
-        self._grow(connector, paths, wwn)
+        paths, _ = attach.verified(run, run.attempts.paths())
+        self._grow(paths)
         joining = min(_JOINING, run.map_timeout)
         found = self._wait(
-            wwn,
-            paths,
-            len(paths),
-            joining,
-            lambda: self._older(paths, wwn) is not None,
+            paths, len(paths), joining, lambda: self._older(paths) is not None
         )
         if found is None:
             # multipathd may have made a map of an older disk meanwhile.
-            self._grow(connector, paths, wwn)
-            found = self._wait(wwn, paths, run.min_paths, run.map_timeout)
+            self._grow(paths)
+            found = self._wait(paths, run.min_paths, run.map_timeout)
         if found is not None:
-            attach.check_members(run, found, paths, wwn)
+            attach.check_members(run, found, paths)
             if found.wwid != wwn:
                 run.holdings.note_line(found.wwid)
             return found
-        unready = self._find(wwn)
+        unready = self._find()
         if unready is not None:
             # it holds the paths: they are of no use on their own
             raise exception.MultipathFailed(
@@ -106,15 +104,14 @@ class MapMultipath(base.Task):
         )
         return None
 
-    def _find(self, wwn: str) -> Map | None:
+    def _find(self) -> Map | None:
         """The map of the volume, whatever multipathd calls that."""
         multipath = self.run.host.multipath
         disks = [path.disk for path in self.run.attempts.paths()]
-        return multipath.of_any(disks) or multipath.find(wwn)
+        return multipath.of_any(disks) or multipath.find(self.run.wwn)
 
     def _wait(
         self,
-        wwn: str,
         paths: list[connectors.Path],
         wanted: int,
         seconds: float,
@@ -122,7 +119,7 @@ class MapMultipath(base.Task):
     ) -> Map | None:
         run = self.run
         return run.host.multipath.wait_for(
-            wwn,
+            run.wwn,
             [path.disk for path in paths],
             wanted,
             run.info.access_mode == 'rw',
@@ -130,31 +127,26 @@ class MapMultipath(base.Task):
             give_up,
         )
 
-    def _grow(
-        self,
-        connector: connectors.Connector,
-        paths: list[connectors.Path],
-        wwn: str,
-    ) -> None:
+    def _grow(self, paths: list[connectors.Path]) -> None:
         """Have the map and all paths know the volume's present size.
 
         Those that came before it grew have the old one, and multipathd takes
         no path of another size into a map.
         """
         run, host = self.run, self.run.host
-        found = self._older(paths, wwn)
+        found = self._older(paths)
         if found is None:
             return
         working = host.multipath.working(found, run.deadline)
-        members = map(connector.path_of, working)
+        members = map(run.connector.path_of, working)
         for path in {*paths, *filter(None, members)}:
-            connector.rescan(path, run.deadline)
-        if self._older(paths, wwn) is not None:
+            run.connector.rescan(path, run.deadline)
+        if self._older(paths) is not None:
             host.multipath.resize(found, run.deadline.sooner(run.map_timeout))
 
-    def _older(self, paths: list[connectors.Path], wwn: str) -> Map | None:
+    def _older(self, paths: list[connectors.Path]) -> Map | None:
         """The volume's map, if it has another size than a path."""
-        found = self._find(wwn)
+        found = self._find()
         if found is None:
             return None
         sizes = self.run.sizes([found.name, *(path.disk for path in paths)])
@@ -164,29 +156,29 @@ class MapMultipath(base.Task):
     def revert(self, **kwargs: object) -> None:
         self.run.leftovers += self.run.remove_own_map()
 
-    def _theirs(self, wwn: str) -> Map | None:
+    def _theirs(self) -> Map | None:
         """The map that this, or another, attachment has of the volume.
 
         :raises MultipathFailed: the disk of this one does not join it
         """
         run = self.run
-        if not run.map_wwid and not self._others(wwn, had_map=True):
+        if not run.map_wwid and not self._others(had_map=True):
             return None
-        found = self._find(wwn)
+        found = self._find()
         if found is None:
             return None
         paths = run.attempts.paths()
         seconds = min(_JOINING, run.map_timeout)
-        joined = self._wait(wwn, paths, 1, seconds)
+        joined = self._wait(paths, 1, seconds)
         if joined is None:
             raise exception.MultipathFailed(
                 reason=f'{paths[0].disk} does not become a path of '
                 f'{found.name}, as which another attachment has the volume'
             )
-        attach.check_members(run, joined, paths, wwn)
+        attach.check_members(run, joined, paths)
         return joined
 
-    def _remove_unwanted(self, wwn: str) -> None:
+    def _remove_unwanted(self) -> None:
         """Remove a map of a disk that is to be used as it is.
 
         multipathd makes one when two attachments without a map come and go
@@ -195,24 +187,15 @@ class MapMultipath(base.Task):
         run = self.run
         disk = run.attempts.paths()[0].disk
         held = run.host.multipath.of(disk)
-        if held is not None and attach.is_map_of(run, held, disk, wwn):
+        if held is not None and attach.is_map_of(run, held, disk):
             down = run.take_down(run.deadline, undo=True)
             down.remove_unwanted(held.wwid, disk)
 
-    def _is_raw(self, wwn: str) -> bool:
-        """Whether another attachment has the volume without a map."""
-        return self._others(wwn, had_map=False)
-
-    def _others(self, wwn: str, had_map: bool) -> bool:
-        holdings = self.run.holdings
-        holders = holdings.volume_holders(wwn, self.run.targets[0])
+    def _others(self, had_map: bool) -> bool:
+        """Whether another attachment has the volume with, or without, one."""
+        run, holdings = self.run, self.run.holdings
+        holders = holdings.volume_holders(run.wwn, run.targets[0])
         return any(holdings.has_map(name) is had_map for name in holders)
-
-    def _explain(self, connector: connectors.Connector) -> None:
-        if connector.assembler is connectors.Assembler.KERNEL:
-            self.run.warnings.append(
-                f'a single path: {connector.cannot_assemble()}'
-            )
 
     def _do_without(self, reason: str) -> None:
         run = self.run

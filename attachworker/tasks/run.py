@@ -93,6 +93,12 @@ class Run:
         return self.get_connector(self.info.protocol)
 
     @property
+    def wwn(self) -> str:
+        """The volume's identifier, once it is known."""
+        assert self.expected_wwn is not None
+        return self.expected_wwn
+
+    @property
     def assembles(self) -> bool:
         """Whether several paths become one device."""
         return self.multipath and self.connector.cannot_assemble() is None

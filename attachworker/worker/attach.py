@@ -82,7 +82,7 @@ class Attach(Operation):
         made = dataclasses.replace(
             record,
             connection=without_secrets(run.info),
-            wwn=outcome.results['wwn'],
+            wwn=run.wwn,
             again=if_without_secrets(request),
         ).with_device(device)
         result = self.succeeded(outcome, run, device)

@@ -39,11 +39,11 @@ def join(run: Run, device: objects.DeviceInfo, wwn: str) -> objects.DeviceInfo:
             run.leftovers += run.let_go(target)
     if connector.assembler is not connectors.Assembler.MULTIPATHD:
         # the kernel itself has put the paths together
-        return attach.describe(run, wwn, run.attempts.paths()[0].disk, None)
+        return attach.describe(run, run.attempts.paths()[0].disk, None)
     found = run.host.multipath.find(device.multipath_id or wwn)
     if found is None:
         return device
-    return attach.describe(run, wwn, found.name, found)
+    return attach.describe(run, found.name, found)
 
 
 def connected(
@@ -92,7 +92,7 @@ def _joins(
     wwn: str,
 ) -> bool:
     try:
-        attach.verified(run, connector, [path], wwn)
+        attach.verified(run, [path])
     except exception.AttachWorkerError as error:
         LOG.warning('%s: %s does not join: %s', run.name, path.disk, error)
         run.attempts.reject(path, error)

@@ -12,6 +12,7 @@ from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import multipath
 from attachworker.worker import engine
+from attachworker.worker import late_paths
 from tests.unit.tasks import runs
 
 OTHER = '36001405' + 25 * '1'
@@ -179,6 +180,25 @@ def test_what_multipathd_may_call_the_volume(wwid: str) -> None:
     run.host.multipath.map = multipath.Map('dm-0', wwid, ('sd1', 'sd2'))
     run.host.multipath.makes = False
     assert attached(run).multipath_id == wwid
+
+
+def test_a_late_path_joins_a_map_of_another_name() -> None:
+    # Given a map that multipathd calls otherwise, and a path that is late
+    connector = runs.FakeConnector()
+    connector.during[runs.TWO] = threading.Event()
+    run = make(connector=connector, path_grace=0.0)
+    run.host.scsi.serials = {'sd1': 'Unit One', 'sd2': 'Unit One'}
+    run.host.multipath.map = multipath.Map('dm-0', 'unit_one', ('sd1', 'sd2'))
+    run.host.multipath.makes = False
+    device = attached(run)
+    assert device.degraded
+    # When the path comes
+    connector.during[runs.TWO].set()
+    now = late_paths.join(run, device, runs.GOOD)
+    # Then it is a path of the volume, which keeps its identifier
+    assert not now.degraded
+    assert now.scsi_wwn == runs.GOOD
+    assert connector.disconnected == []
 
 
 def test_paths_of_different_size_or_serial_number() -> None:
