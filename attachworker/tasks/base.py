@@ -36,26 +36,14 @@ class Task(taskflow.task.Task):
     :param of: what the task acts on; makes its name unique in the flow
     """
 
-    def __init__(
-        self, run: runs.Run, of: object = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, run: runs.Run, of: object = None) -> None:
         name = type(self).__name__
-        super().__init__(name if of is None else f'{name}:{of}', **kwargs)
+        super().__init__(name if of is None else f'{name}:{of}')
         self.run = run
 
-    def _build_arg_mapping(
-        self,
-        executor: Any,
-        requires: Any = None,
-        rebind: Any = None,
-        **kwargs: Any,
-    ) -> Any:
+    def _build_arg_mapping(self, executor: Any, **kwargs: Any) -> Any:
         # TaskFlow looks at the signature for each task; it is the same for
         # all of a class.
-        if requires or rebind:
-            return super()._build_arg_mapping(
-                executor, requires, rebind, **kwargs
-            )
         function = executor.__func__
         if function not in _arguments:
             _arguments[function] = super()._build_arg_mapping(

@@ -198,9 +198,4 @@ def close_opened(run: Run) -> list[str]:
 
     :returns: what is left of it
     """
-    if not run.opened:
-        return []
-    try:
-        return run.host.encryption.close(run.mapping, run.undo_deadline)
-    except OSError as error:
-        return [f'mapping {run.mapping}: {error}']
+    return run.undo.close_mapping() if run.opened else []

@@ -121,20 +121,7 @@ class Run:
 
     def take_down(self, deadline: deadlines.Deadline, undo: bool) -> Takedown:
         """What takes down all, or a part, of what the attachment holds."""
-        return Takedown(
-            self.host,
-            self.connector,
-            self.holdings,
-            deadline,
-            self.targets,
-            self.mapping,
-            self.expected_wwn,
-            undo,
-            self.force,
-            self.kept,
-            self.map_timeout,
-            self.map_wwid,
-        )
+        return Takedown(self, deadline, undo)
 
     def lock_volume(self, identity: str) -> None:
         """Keep others from the volume until this run is closed.

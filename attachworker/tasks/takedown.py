@@ -9,9 +9,8 @@ this way. They differ in what they are told to take down.
 """
 
 from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Sequence
 import functools
+from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
 
@@ -19,8 +18,10 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base
-from attachworker.host import Host
 from attachworker.host.multipath import Map
+
+if TYPE_CHECKING:
+    from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
 
@@ -41,47 +42,25 @@ class Takedown:
 
     Needs nothing but journal and kernel. It can be run again at any time.
 
-    :param targets: the paths that are to go
-    :param mapping: name of the attachment's mapping of dm-crypt
-    :param identity: of the volume; None if nobody knows it
+    :param run: whose targets are to go
     :param undo: whether an attach is undone: devices that were there before
         stay, and nothing is handed over
-    :param force: go on where data or a user may be lost
-    :param kept: paths whose devices stay
-    :param map_timeout: seconds that multipathd may take to remove a map
-    :param map_wwid: what multipathd called the volume, if the attachment was
-        given a map
     :ivar other_attachments: other attachments of the volume, the oldest first
     :ivar local_attachments: attachments of its device as a local one
     """
 
     def __init__(
-        self,
-        host: Host,
-        connector: base.Connector,
-        holdings: base.Holdings,
-        deadline: deadlines.Deadline,
-        targets: Sequence[base.Target],
-        mapping: str,
-        identity: str | None = None,
-        undo: bool = False,
-        force: bool = False,
-        kept: Collection[base.Target] = (),
-        map_timeout: float = 30.0,
-        map_wwid: str | None = None,
+        self, run: 'Run', deadline: deadlines.Deadline, undo: bool
     ) -> None:
-        self._host = host
-        self._connector = connector
-        self._holdings = holdings
+        self._run = run
+        self._host = run.host
+        self._connector = run.connector
+        self._holdings = run.holdings
         self._deadline = deadline
-        self._targets = targets
-        self._mapping = mapping
-        self._identity = identity
         self._undo = undo
-        self._force = force
-        self._kept = kept
-        self._map_timeout = map_timeout
-        self._map_wwid = map_wwid
+        # As they are now: an attach may take up others, and learn more.
+        self._targets = run.targets
+        self._identity = run.expected_wwn
 
     # -- whose it is
 
@@ -119,7 +98,7 @@ class Takedown:
 
     def _stays(self, path: base.Path) -> bool:
         """Whether a device is not ours to remove, whoever uses it."""
-        if path.target in self._kept:
+        if path.target in self._run.kept:
             return True
         if self._holdings.path_holders(path.target):
             return True
@@ -140,17 +119,17 @@ class Takedown:
         :raises HostToolFailed: nobody can tell, and force is not asked for
         """
         within = self._deadline
-        if self._force:
-            within = within.sooner(self._map_timeout)
+        if self._run.force:
+            within = within.sooner(self._run.map_timeout)
         try:
-            return self._host.users.of(disks, within, self._mapping)
+            return self._host.users.of(disks, within, self._run.mapping)
         except (
             OSError,
             exception.DeadlineExceeded,
             exception.TargetQuarantined,
         ) as error:
             names = ', '.join(disks)
-            if self._force:
+            if self._run.force:
                 return {names: [f'nobody knows whom ({error})']}
             if not isinstance(error, OSError):
                 raise
@@ -180,7 +159,7 @@ class Takedown:
         get a moment to let go.
         """
         users = self.users(disks)
-        if self._force or not any(users.values()):
+        if self._run.force or not any(users.values()):
             return users
 
         def look() -> bool | None:
@@ -228,13 +207,11 @@ class Takedown:
 
         :returns: what is left of it
         """
-        try:
-            left: list[str] = self._host.encryption.close(
-                self._mapping, self._deadline
-            )
-        except (exception.AttachWorkerError, OSError) as error:
-            return [f'mapping {self._mapping}: {error}']
-        return left
+        name = self._run.mapping
+        return self.collect(
+            lambda: self._host.encryption.close(name, self._deadline),
+            f'mapping {name}',
+        )
 
     def find_map(self) -> Map | None:
         """The multipath map that goes with the paths; None if there is none.
@@ -251,7 +228,7 @@ class Takedown:
             held = multipath.of(path.disk)
             if held is not None:
                 return held if self._is_ours(held, paths) else None
-        wwid = self._map_wwid or self._identity
+        wwid = self._run.map_wwid or self._identity
         left = multipath.find(wwid) if wwid else None
         # one whose paths somebody has removed
         return left if left is not None and not left.disks else None
@@ -269,9 +246,9 @@ class Takedown:
         if found is None:
             return []
         users = self.lasting_users([found.name])[found.name]
-        if users and not self._force:
+        if users and not self._run.force:
             return [f'map {found.name}, in use by {user}' for user in users]
-        if self._force:
+        if self._run.force:
             # nothing below it is to wait for a path that does not come back
             self.stop_queueing(found)
         if self._host.multipath.remove(found, self._patience(users)):
@@ -280,7 +257,9 @@ class Takedown:
 
     def _patience(self, users: list[str]) -> deadlines.Deadline:
         """udev closes a map soon; whoever else has it open may never."""
-        return self._deadline.sooner(_GRACE if users else self._map_timeout)
+        return self._deadline.sooner(
+            _GRACE if users else self._run.map_timeout
+        )
 
     def stop_queueing(self, found: Map) -> None:
         """Let I/O fail that waits for a path."""
@@ -302,7 +281,9 @@ class Takedown:
         if self.other_attachments and not self._undo:
             self._holdings.hand_over(target, self.other_attachments[0])
             return []
-        claim = base.Claim(target, self._holdings, self._deadline, self._force)
+        claim = base.Claim(
+            target, self._holdings, self._deadline, self._run.force
+        )
         if self._connector.assembler is not base.Assembler.MULTIPATHD:
             return self._connector.disconnect(claim, self._may_remove)
         paths = set(self._connector.paths(target))
@@ -372,7 +353,7 @@ class Takedown:
                     # A map of others may have come meanwhile.
                     theirs = self._last_path_of_others(path)
                     reasons = reasons if theirs is None else theirs
-            if reasons and not self._force:
+            if reasons and not self._run.force:
                 return False, [f'device {path.disk}, {x}' for x in reasons]
             for reason in reasons:
                 LOG.warning('%s goes though it is %s', path.disk, reason)
@@ -401,7 +382,7 @@ class Takedown:
         if self.shared:
             return []
         left = []
-        wwid = map.wwid if map else self._map_wwid
+        wwid = map.wwid if map else self._run.map_wwid
         if wwid is not None:
             left += self._check_map(wwid, ours=map is not None)
         if not left:
@@ -412,8 +393,8 @@ class Takedown:
             for path in self._paths()
             if not path.lasting and not self.is_other_volume(path)
         ]
-        if self._host.encryption.find(self._mapping):
-            left.append(f'mapping {self._mapping}')
+        if self._host.encryption.find(self._run.mapping):
+            left.append(f'mapping {self._run.mapping}')
         return left
 
     def _check_map(self, wwid: str, ours: bool) -> list[str]:
@@ -423,7 +404,9 @@ class Takedown:
         if left is not None and left.disks and not ours:
             return []  # the paths that it has are somebody else's
         if left is not None:
-            users = self.users([left.name])[left.name] if self._force else []
+            users = (
+                self.users([left.name])[left.name] if self._run.force else []
+            )
             if not multipath.remove(left, self._patience(users)):
                 return [f'map {left.name} ({wwid})']
         return []

@@ -121,18 +121,6 @@ def test_each_class_of_tasks_is_given_what_its_functions_take() -> None:
         assert dict(other.revert_rebind) == {}
 
 
-def test_a_task_can_ask_for_more_than_its_functions_name() -> None:
-    class Gathers(base.Task):
-        """Reversion strategy: nothing to undo."""
-
-        def execute(self, **outcomes: Any) -> None:
-            raise NotImplementedError
-
-    run = runs.make()
-    tasks = [Gathers(run, name, requires=[name]) for name in ('a', 'b')]
-    assert [set(task.requires) for task in tasks] == [{'a'}, {'b'}]
-
-
 def test_a_revert_that_raises_stops_nothing() -> None:
     # Given three steps; the second cannot be undone, the third fails
     run = runs.make()

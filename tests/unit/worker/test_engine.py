@@ -22,7 +22,7 @@ class Step(base.Task):
     def __init__(
         self, run: runs.Watched, of: object, act: Any = None, undo: Any = None
     ) -> None:
-        super().__init__(run, of, provides=f'value {of}')
+        super().__init__(run, of)
         self._act = act
         self._undo = undo
 
@@ -52,12 +52,19 @@ def unordered(*steps: base.Task) -> Flow:
 def test_success() -> None:
     run = runs.make()
     steps = runs.Steps()
-    flow = linear(Step(run, 1, lambda: 'one'), Step(run, 2, lambda: 'two'))
+
+    class Other(Step):
+        default_provides = 'other'
+
+    class Value(Step):
+        default_provides = 'value'
+
+    flow = linear(Value(run, 1, lambda: 'one'), Other(run, 2, lambda: 'two'))
     outcome = runs.drive(flow, steps)
     assert (outcome.error, outcome.step) == (None, None)
-    assert outcome.results == {'value 1': 'one', 'value 2': 'two'}
-    assert steps.started == ['Step:1', 'Step:2']
-    assert steps.ended == [('Step:1', 'ok'), ('Step:2', 'ok')]
+    assert outcome.results == {'value': 'one', 'other': 'two'}
+    assert steps.started == ['Value:1', 'Other:2']
+    assert steps.ended == [('Value:1', 'ok'), ('Other:2', 'ok')]
 
 
 def test_the_step_that_raised_decides() -> None:
