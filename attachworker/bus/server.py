@@ -37,7 +37,6 @@ from attachworker.bus import transport as bus
 from attachworker.bus.secrets import WireSecrets
 from attachworker.journal import Call
 from attachworker.journal import Records
-from attachworker.worker import inventory
 from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
 from attachworker.worker.operation import Request
@@ -505,15 +504,15 @@ class Endpoint:
 
     @_exposed
     def get_attachment(self, ctxt: Any, attachment_id: str) -> Any:
-        return inventory.attachment(self._records, attachment_id)
+        return self._records.shown_one(attachment_id)
 
     @_exposed
     def list_attachments(self, ctxt: Any) -> Any:
-        return inventory.attachments(self._records)
+        return self._records.shown()
 
     @_exposed
     def get_result(self, ctxt: Any, request_id: str) -> Any:
-        return inventory.result(self._records, request_id)
+        return self._records.result(request_id)
 
     @_exposed
     def cancel(self, ctxt: Any, request_id: str) -> Any:

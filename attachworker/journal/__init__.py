@@ -10,10 +10,10 @@ what was asked for, and about what on this host is ours.
 
 from attachworker.journal.attachments import AttachmentRecord
 from attachworker.journal.attachments import AttachmentState
-from attachworker.journal.attachments import Listed
 from attachworker.journal.database import Database
 from attachworker.journal.database import Reader
 from attachworker.journal.holdings import Holdings
+from attachworker.journal.reading import DATA
 from attachworker.journal.records import Call
 from attachworker.journal.records import Contents
 from attachworker.journal.records import Records
@@ -23,13 +23,13 @@ from attachworker.journal.secrets import if_without_secrets
 from attachworker.journal.secrets import without_secrets
 
 __all__ = [
+    'DATA',
     'AttachmentRecord',
     'AttachmentState',
     'Call',
     'Contents',
     'Database',
     'Holdings',
-    'Listed',
     'Reader',
     'Records',
     'RequestRecord',

@@ -10,6 +10,7 @@ fields of its record, from a request, or from the boot that it dates from.
 from collections.abc import Iterable
 import contextlib
 import dataclasses
+import datetime
 import enum
 import json
 import sqlite3
@@ -296,25 +297,6 @@ class AttachmentRecord:
         return dataclasses.replace(self, state=state)
 
 
-@dataclasses.dataclass(frozen=True)
-class Listed:
-    """An attachment that can be read, as it is shown.
-
-    :ivar device: see :class:`AttachmentRecord`
-    :ivar last_result: of the request that ended last, as a primitive; None if
-        there is none that can be read
-    """
-
-    attachment_id: str
-    volume_id: str | None
-    protocol: str
-    state: AttachmentState
-    device: dict[str, Any] | None
-    last_result: dict[str, Any] | None
-    created_at: str
-    updated_at: str
-
-
 #: All of them, oldest first.
 SELECT = 'SELECT * FROM attachments ORDER BY created_at, attachment_id'
 
@@ -415,8 +397,10 @@ def unreadable(
     return found
 
 
-def listed(row: sqlite3.Row) -> Listed:
-    """One as it is shown.
+def shown(row: sqlite3.Row) -> dict[str, Any]:
+    """An objects.Attachment, as a primitive.
+
+    What was stored as a primitive goes out as it is.
 
     :param row: with the column ``result``, that of its last request
     :raises RecordUnreadable: it makes no sense
@@ -428,16 +412,19 @@ def listed(row: sqlite3.Row) -> Listed:
             reading.class_in(result, f'request {row["last_request"]}')
         except exception.RecordUnreadable:
             result = None
-    return Listed(
+    found: dict[str, Any] = objects.Attachment(
         attachment_id=row['attachment_id'],
         volume_id=row['volume_id'],
         protocol=protocol,
-        state=AttachmentState(row['state']),
-        device=reading.decoded(row['device']),
-        last_result=reading.decoded(result),
-        created_at=row['created_at'],
-        updated_at=row['updated_at'],
-    )
+        state=AttachmentState(row['state']).shown,
+        created_at=datetime.datetime.fromisoformat(row['created_at']),
+        updated_at=datetime.datetime.fromisoformat(row['updated_at']),
+    ).obj_to_primitive()
+    found[reading.DATA] |= {
+        'device': reading.decoded(row['device']),
+        'last_result': reading.decoded(result),
+    }
+    return found
 
 
 def _state(

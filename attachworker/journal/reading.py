@@ -16,6 +16,9 @@ from typing import Any
 from attachworker import exception
 from attachworker import objects
 
+#: Where a primitive has the fields of its object.
+DATA = f'{objects.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.data'
+
 
 def decoded(text: str | None) -> Any:
     """The JSON object that a column holds.

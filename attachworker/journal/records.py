@@ -18,7 +18,6 @@ from attachworker.journal import database
 from attachworker.journal import reading
 from attachworker.journal.attachments import AttachmentRecord
 from attachworker.journal.attachments import AttachmentState
-from attachworker.journal.attachments import Listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +130,7 @@ _SELECT = (
 )
 
 
-_LISTED = (
+_SHOWN = (
     'SELECT attachments.*, result FROM attachments LEFT JOIN requests'
     ' ON request_id = last_request'
 )
@@ -155,6 +154,17 @@ class Records:
             f'{_SELECT} WHERE request_id = ?', request_id
         )
         return _request(rows[0]) if rows else None
+
+    def result(self, request_id: str) -> objects.OperationResult | None:
+        """The final result; None while the request is under way.
+
+        :raises RequestNotFound: there is no such request, or its result is
+            older than results are kept
+        """
+        record = self.request(request_id)
+        if record is None:
+            raise exception.RequestNotFound(request_id=request_id)
+        return record.result_object()
 
     def unfinished(self) -> list[RequestRecord]:
         """Requests without a result, oldest first."""
@@ -386,23 +396,30 @@ class Records:
         """
         return attachments.from_rows(self._journal.rows(attachments.SELECT))
 
-    def listed(self) -> list[Listed]:
-        """As they are shown, oldest first, those that make sense."""
+    def shown(self) -> list[dict[str, Any]]:
+        """Each as objects.Attachment, as a primitive, oldest first.
+
+        The audit tells of one that makes no sense.
+        """
         found = []
         for row in self._journal.rows(
-            f'{_LISTED} ORDER BY attachments.created_at,'
+            f'{_SHOWN} ORDER BY attachments.created_at,'
             ' attachments.attachment_id'
         ):
             with contextlib.suppress(exception.RecordUnreadable):
-                found.append(attachments.listed(row))
+                found.append(attachments.shown(row))
         return found
 
-    def listed_one(self, attachment_id: str) -> Listed | None:
-        """:raises RecordUnreadable: it makes no sense"""
+    def shown_one(self, attachment_id: str) -> dict[str, Any]:
+        """:raises AttachmentNotFound: there is none
+        :raises RecordUnreadable: it makes no sense
+        """
         rows = self._journal.rows(
-            f'{_LISTED} WHERE attachments.attachment_id = ?', attachment_id
+            f'{_SHOWN} WHERE attachments.attachment_id = ?', attachment_id
         )
-        return attachments.listed(rows[0]) if rows else None
+        if not rows:
+            raise exception.AttachmentNotFound(attachment_id=attachment_id)
+        return attachments.shown(rows[0])
 
     def forget_attachment(self, attachment_id: str) -> None:
         """:raises IllegalStateChange: see attachworker.journal.attachments"""

@@ -12,11 +12,10 @@ from oslo_log import log as logging
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.journal import reading
 from attachworker.objects import sealing
 
 LOG = logging.getLogger(__name__)
-
-_DATA = f'{objects.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.data'
 
 
 def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
@@ -28,9 +27,9 @@ def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
     primitive: dict[str, Any] = thing.obj_to_primitive()
     for path, _secret in sealing.secrets_of(thing):
         *parents, name = path.split('.')
-        fields = primitive[_DATA]
+        fields = primitive[reading.DATA]
         for parent in parents:
-            fields = fields[parent][_DATA]
+            fields = fields[parent][reading.DATA]
         del fields[name]
     return primitive
 

@@ -17,6 +17,7 @@ from attachworker import exception
 from attachworker.connectors import Connectors
 from attachworker.connectors.base import Link
 from attachworker.host import Host
+from attachworker.journal import DATA
 from attachworker.journal import Records
 from attachworker.worker.cleanup import Cleanup
 from attachworker.worker.dispatcher import Dispatcher
@@ -91,8 +92,8 @@ class Census:
             'Attachments that the journal has.',
             ('protocol', 'state'),
             (
-                (one.protocol, one.state.shown)
-                for one in self._records.listed()
+                (one[DATA]['protocol'], one[DATA]['state'])
+                for one in self._records.shown()
             ),
         )
 

@@ -12,7 +12,6 @@ from attachworker import objects
 from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Records
-from attachworker.worker import inventory
 from tests.unit.journal import rows
 
 DEVICE = objects.DeviceInfo(
@@ -60,14 +59,13 @@ def attach(records: Records, name: str, **values: Any) -> None:
 
 
 def alone(records: Records, name: str) -> objects.Attachment:
-    found = inventory.attachment(records, name)
+    found = records.shown_one(name)
     return objects.Attachment.obj_from_primitive(found)
 
 
 def listed(records: Records) -> list[objects.Attachment]:
     return [
-        objects.Attachment.obj_from_primitive(one)
-        for one in inventory.attachments(records)
+        objects.Attachment.obj_from_primitive(one) for one in records.shown()
     ]
 
 
@@ -124,4 +122,4 @@ def test_one_that_makes_no_sense_is_not_listed_and_its_neighbours_are(
     # And it is told of the other one
     assert list(records.contents().unreadable) == ['second']
     with pytest.raises(exception.RecordUnreadable, match='second'):
-        inventory.attachment(records, 'second')
+        records.shown_one('second')
