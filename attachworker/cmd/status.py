@@ -15,7 +15,6 @@ from oslo_config import cfg
 
 from attachworker import conf as options
 from attachworker import exception
-from attachworker import objects
 from attachworker.cmd import arguments
 from attachworker.cmd import check
 from attachworker.cmd import tables
@@ -31,25 +30,25 @@ EXIT_FINE = 0
 EXIT_WARNING = 1
 EXIT_FAILURE = 2
 
+_OPERATION = ('request_id', 'operation', 'attachment_id')
 #: The columns of each part of the journal.
 _TABLES = {
-    'unfinished': (
-        'request_id',
-        'operation',
-        'attachment_id',
-        'attempts',
-        'created_at',
-    ),
-    'recovered': (
-        'request_id',
-        'operation',
-        'attachment_id',
-        'attempts',
-        'status',
-    ),
-    'unsent': ('request_id', 'operation', 'attachment_id', 'status'),
+    'unfinished': (*_OPERATION, 'attempts', 'created_at'),
+    'recovered': (*_OPERATION, 'attempts', 'status'),
+    'unsent': (*_OPERATION, 'status'),
     'attachments': ('attachment_id', 'state', 'device', 'updated_at'),
 }
+#: What is told as JSON, beside the status and the device.
+_OF_REQUESTS = (*_OPERATION, 'attempts', 'cancelled', 'created_at')
+_OF_ATTACHMENTS = (
+    'attachment_id',
+    'volume_id',
+    'state',
+    'boot_id',
+    'last_request',
+    'created_at',
+    'updated_at',
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,12 +147,9 @@ def _journal(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
 def _contents(records: Records) -> dict[str, list[dict[str, Any]]]:
     return {
         'unfinished': [_request(one) for one in records.unfinished()],
-        'recovered': [
-            _request(one) | {'status': _status(one)}
-            for one in records.recovered()
-        ],
+        'recovered': [_request(one) for one in records.recovered()],
         'unsent': [
-            _request(one) | {'status': _status(one), 'reply_to': receiver}
+            _request(one) | {'reply_to': receiver}
             for one in records.undelivered()
             for receiver in one.receivers
         ],
@@ -162,36 +158,21 @@ def _contents(records: Records) -> dict[str, list[dict[str, Any]]]:
 
 
 def _request(record: RequestRecord) -> dict[str, Any]:
-    return {
-        'request_id': record.request_id,
-        'operation': record.operation,
-        'attachment_id': record.attachment_id,
-        'attempts': record.attempts,
-        'cancelled': record.cancelled,
-        'created_at': record.created_at,
-    }
-
-
-def _status(record: RequestRecord) -> str:
-    assert record.result is not None
-    result = objects.OperationResult.obj_from_primitive(record.result)
-    return str(result.status)
+    result = record.result_object()
+    return _values(record, _OF_REQUESTS) | (
+        {'status': str(result.status)} if result else {}
+    )
 
 
 def _attachment(record: AttachmentRecord) -> dict[str, Any]:
-    device = None
-    if record.device is not None:
-        device = objects.DeviceInfo.obj_from_primitive(record.device).path
-    return {
-        'attachment_id': record.attachment_id,
-        'volume_id': record.volume_id,
-        'state': record.state,
-        'device': device,
-        'boot_id': record.boot_id,
-        'last_request': record.last_request,
-        'created_at': record.created_at,
-        'updated_at': record.updated_at,
+    device = record.device_info()
+    return _values(record, _OF_ATTACHMENTS) | {
+        'device': device and device.path
     }
+
+
+def _values(record: object, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
 
 
 if __name__ == '__main__':

@@ -123,8 +123,7 @@ class Contents:
         )
 
 
-#: The rest of a statement follows.
-_SELECT = (
+_REQUESTS = (
     'SELECT *, (SELECT json_group_array(reply_to) FROM receivers WHERE'
     ' receivers.request_id = requests.request_id) AS receivers FROM requests'
 )
@@ -150,10 +149,8 @@ class Records:
     # -- requests
 
     def request(self, request_id: str) -> RequestRecord | None:
-        rows = self._journal.rows(
-            f'{_SELECT} WHERE request_id = ?', request_id
-        )
-        return _request(rows[0]) if rows else None
+        found = self._requests('request_id = ?', request_id)
+        return found[0] if found else None
 
     def result(self, request_id: str) -> objects.OperationResult | None:
         """The final result; None while the request is under way.
@@ -168,18 +165,11 @@ class Records:
 
     def unfinished(self) -> list[RequestRecord]:
         """Requests without a result, oldest first."""
-        rows = self._journal.rows(
-            f'{_SELECT} WHERE result IS NULL ORDER BY rowid'
-        )
-        return [_request(row) for row in rows]
+        return self._requests('result IS NULL')
 
     def recovered(self) -> list[RequestRecord]:
         """Requests with a result that a worker started again gave them."""
-        rows = self._journal.rows(
-            f'{_SELECT} WHERE result IS NOT NULL'
-            ' AND attempts > 0 ORDER BY rowid'
-        )
-        return [_request(row) for row in rows]
+        return self._requests('result IS NOT NULL AND attempts > 0')
 
     def size(self) -> int:
         """Bytes that the journal has on the disk, its log included.
@@ -191,9 +181,14 @@ class Records:
 
     def undelivered(self) -> list[RequestRecord]:
         """Results that somebody waits for and has not confirmed."""
+        return self._requests(
+            'result IS NOT NULL AND request_id IN'
+            ' (SELECT request_id FROM receivers)'
+        )
+
+    def _requests(self, which: str, *values: object) -> list[RequestRecord]:
         rows = self._journal.rows(
-            f'{_SELECT} WHERE result IS NOT NULL AND request_id IN'
-            ' (SELECT request_id FROM receivers) ORDER BY rowid'
+            f'{_REQUESTS} WHERE {which} ORDER BY rowid', *values
         )
         return [_request(row) for row in rows]
 
@@ -215,20 +210,12 @@ class Records:
                 _put_call(connection, call, record.request_id)
             for receiver in record.receivers:
                 _put_receiver(connection, record.request_id, receiver)
-            database.insert(
-                connection,
-                'INSERT INTO requests',
-                request_id=record.request_id,
-                operation=record.operation,
-                attachment_id=record.attachment_id,
-                digest=record.digest,
-                body=json.dumps(record.body),
-                sealed=record.sealed,
-                boot_id=record.boot_id,
-                accepted=record.accepted,
-                deadline=record.deadline,
-                created_at=record.created_at or database.timestamp(),
-            )
+            columns = vars(record) | {
+                'body': json.dumps(record.body),
+                'created_at': record.created_at or database.timestamp(),
+            }
+            del columns['receivers']
+            database.insert(connection, 'INSERT INTO requests', **columns)
 
     def has_unheld_links(self) -> bool:
         """Whether there may be a link of ours that no attachment holds."""
