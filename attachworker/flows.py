@@ -28,6 +28,7 @@ from taskflow.patterns import linear_flow
 from taskflow.patterns import unordered_flow
 
 from attachworker.tasks.attach import ConnectTarget
+from attachworker.tasks.attach import DiscoverTargets
 from attachworker.tasks.attach import FindWwn
 from attachworker.tasks.attach import GatherPaths
 from attachworker.tasks.attach import GetConnector
@@ -38,7 +39,6 @@ from attachworker.tasks.detach import FindPaths
 from attachworker.tasks.detach import FlushDevice
 from attachworker.tasks.detach import RecordDetaching
 from attachworker.tasks.detach import VerifyGone
-from attachworker.tasks.discover import DiscoverTargets
 from attachworker.tasks.encryption import CloseEncryption
 from attachworker.tasks.encryption import OpenEncryption
 from attachworker.tasks.encryption import ResizeEncryption

@@ -29,8 +29,7 @@ class FindLivePaths(base.Task):
         found = [
             path for target in run.targets for path in connector.paths(target)
         ]
-        maps = [run.host.multipath.of(path.disk) for path in found]
-        held = next((one for one in maps if one), None)
+        held = run.host.multipath.of_any(path.disk for path in found)
         if held is not None:
             found = self._members(found, held)
         for path in found:

@@ -224,10 +224,9 @@ class Takedown:
             return None
         multipath = self._host.multipath
         paths = self._paths()
-        for path in paths:
-            held = multipath.of(path.disk)
-            if held is not None:
-                return held if self._is_ours(held, paths) else None
+        held = multipath.of_any(path.disk for path in paths)
+        if held is not None:
+            return held if self._is_ours(held, paths) else None
         wwid = self._run.map_wwid or self._identity
         left = multipath.find(wwid) if wwid else None
         # one whose paths somebody has removed

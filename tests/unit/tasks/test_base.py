@@ -17,12 +17,11 @@ from attachworker import flows
 from attachworker.tasks import attach
 from attachworker.tasks import base
 from attachworker.tasks import detach
-from attachworker.tasks import discover
 from tests.unit.tasks import runs
 
 TASKS = [
     task
-    for module in (attach, detach, discover)
+    for module in (attach, detach)
     for _, task in inspect.getmembers(module, inspect.isclass)
     if issubclass(task, base.Task)
 ]
