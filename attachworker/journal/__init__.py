@@ -21,19 +21,3 @@ from attachworker.journal.records import RequestRecord
 from attachworker.journal.secrets import Sealer
 from attachworker.journal.secrets import if_without_secrets
 from attachworker.journal.secrets import without_secrets
-
-__all__ = [
-    'DATA',
-    'AttachmentRecord',
-    'AttachmentState',
-    'Call',
-    'Contents',
-    'Database',
-    'Holdings',
-    'Reader',
-    'Records',
-    'RequestRecord',
-    'Sealer',
-    'if_without_secrets',
-    'without_secrets',
-]
