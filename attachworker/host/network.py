@@ -4,9 +4,12 @@
 
 """Where a portal is, and whether it answers at all."""
 
+import contextlib
+import ipaddress
 import queue
 import socket
 import threading
+from typing import Any
 
 from attachworker import exception
 
@@ -36,7 +39,21 @@ def addresses(name: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def probe(address: str, port: int, timeout: float) -> str:
+def needs_device(address: str) -> bool:
+    """Whether an IP address means nothing without a network device.
+
+    Each network has its own addresses that begin with fe80.
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False  # a name
+    return found.version == 6 and found.is_link_local
+
+
+def probe(
+    address: str, port: int, timeout: float, device: str | None = None
+) -> str:
     """Open a TCP connection to a portal and close it again.
 
     iscsid goes on trying a dead portal for minutes and cannot be told to
@@ -44,22 +61,60 @@ def probe(address: str, port: int, timeout: float) -> str:
 
     :param address: IP address or host name, IPv6 without brackets
     :param timeout: seconds
+    :param device: the network device to go through; None: as routes say
     :returns: the IP address that has answered
     :raises TargetUnreachable: refused, no route, no answer in time, or the
         name is not known
     """
     portal = join(address, port)
     try:
-        with socket.create_connection((address, port), timeout) as connection:
-            return str(connection.getpeername()[0])
+        return _connect(address, port, timeout, device)
     except TimeoutError as error:
         raise exception.TargetUnreachable(
             portal=portal, reason=f'no answer in {timeout:.0f} s'
         ) from error
     except OSError as error:
+        reason = error.strerror or str(error)
+        if device is not None:
+            reason += f', through {device}'
+        elif needs_device(address):
+            reason = (
+                'a link-local address is one of a network device; use an '
+                'iface that is bound to one by iface.net_ifacename'
+            )
         raise exception.TargetUnreachable(
-            portal=portal, reason=error.strerror or str(error)
+            portal=portal, reason=reason
         ) from error
+
+
+def _connect(
+    address: str, port: int, timeout: float, device: str | None
+) -> str:
+    """The first IP address of a portal that takes a TCP connection."""
+    *others, last = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    for one in others:
+        with contextlib.suppress(OSError):
+            return _connect_to(one, timeout, device)
+    return _connect_to(last, timeout, device)
+
+
+def _connect_to(place: Any, timeout: float, device: str | None) -> str:
+    family, kind, protocol, _, where = place
+    with socket.socket(family, kind, protocol) as connection:
+        if device is not None:
+            try:
+                connection.setsockopt(
+                    socket.SOL_SOCKET,
+                    socket.SO_BINDTODEVICE,
+                    device.encode(),
+                )
+            except PermissionError:
+                # Before Linux 5.7 only root may. What answers on another way
+                # says nothing about this one.
+                return str(where[0])
+        connection.settimeout(timeout)
+        connection.connect(where)
+        return str(where[0])
 
 
 def probe_any(portals: list[str], timeout: float) -> None:

@@ -5,6 +5,7 @@
 """Find iSCSI targets, and log in to and out of them through iscsid."""
 
 from collections.abc import Callable
+import contextlib
 import ctypes
 import errno
 import os
@@ -20,11 +21,16 @@ _CLONE_NEWNS = 0x00020000
 _MS_REC = 0x4000
 _MS_SLAVE = 0x80000
 
-#: Where open-iscsi keeps its records; the first that exists is used.
+#: Where an iscsiadm may keep its records: it is built in, and different from
+#: one distribution to the next.
 _DATABASES = ('/etc/iscsi', '/var/lib/iscsi')
-#: Ifaces that need no record.
-_BUILT_IN = ('default', 'iser')
 _LOCK_DIRECTORY = '/run/lock/iscsi'
+
+#: What iscsiadm reads there that is no record of a target.
+_SETTINGS = ('iscsid.conf', 'initiatorname.iscsi')
+_IFACES = 'ifaces'
+#: The command by which iscsiadm starts iscsid where it does not run.
+_STARTUP = b'iscsid.startup'
 
 #: One word for iscsiadm, and the name of a directory.
 _name = names.rule(r'[A-Za-z0-9][!-+.0-~-]{0,222}', 'an iSCSI name')
@@ -53,31 +59,66 @@ def _failed(what: str) -> OSError:
     return OSError(number, f'{os.strerror(number)}: {what}')
 
 
-def _enter_private_database(kinds: tuple[str, ...]) -> pathlib.Path:
-    """Give the calling thread, and it alone, an empty node database.
+def _enter_private_databases() -> list[pathlib.Path]:
+    """Give the calling thread, and it alone, databases without records.
 
-    Nothing of it is ever seen by the host or left on it: it is gone with the
-    last process in the mount namespace. iscsid gets the whole record with the
+    Nothing of them is ever seen by the host or left on it: they are gone with
+    the last process in the mount namespace. So that this is never iscsid,
+    iscsiadm cannot start it from there. iscsid gets the whole record with the
     login request and does not look for a file; started again, it takes the
     credentials of running sessions from sysfs.
 
-    :param kinds: the records that are private, by the names of their
-        directories; made on the host if it has none, and stay empty there
-    :returns: the directory of the database
+    :returns: the directories; which of them is used, only iscsiadm knows
     """
     if _libc.unshare(_CLONE_NEWNS) != 0:
         raise _failed('unshare')
     _mount('none', '/', None, _MS_REC | _MS_SLAVE, None)
-    database = next(filter(_is_there, _DATABASES), None)
-    if database is None:
+    there = {
+        pathlib.Path(place): _settings(pathlib.Path(place))
+        for place in filter(_is_there, _DATABASES)
+    }
+    if not there:
         raise FileNotFoundError(
             2, 'open-iscsi is not installed: no ' + ' or '.join(_DATABASES)
         )
-    places = [os.path.join(database, kind) for kind in kinds]
-    for directory in (*places, _LOCK_DIRECTORY):
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        _mount('attachworker', directory, 'tmpfs', 0, 'mode=0700,size=1m')
-    return pathlib.Path(database)
+    found: dict[int, pathlib.Path] = {}
+    for database, settings in there.items():
+        if database.stat().st_dev in found:
+            continue  # one is a link to the other
+        _cover(database)
+        for name, content in settings.items():
+            path = database / name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.write_bytes(content)
+        found[database.stat().st_dev] = database
+    os.makedirs(_LOCK_DIRECTORY, mode=0o700, exist_ok=True)
+    _cover(pathlib.Path(_LOCK_DIRECTORY))
+    return list(found.values())
+
+
+def _cover(directory: pathlib.Path) -> None:
+    _mount('attachworker', str(directory), 'tmpfs', 0, 'mode=0700,size=16m')
+
+
+def _settings(database: pathlib.Path) -> dict[str, bytes]:
+    """What iscsiadm is to find in place of a database, by relative name."""
+    names = list(_SETTINGS)
+    with contextlib.suppress(FileNotFoundError):
+        names += [f'{_IFACES}/{one}' for one in os.listdir(database / _IFACES)]
+    found = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            found[name] = _without_startup((database / name).read_bytes())
+    return found
+
+
+def _without_startup(settings: bytes) -> bytes:
+    """The settings of iscsid.conf, but the command that starts iscsid."""
+    return b''.join(
+        line
+        for line in settings.splitlines(keepends=True)
+        if not line.lstrip().startswith(_STARTUP)
+    )
 
 
 def _is_there(path: str) -> bool:
@@ -89,10 +130,10 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def _in_private_database(
-    body: Callable[[pathlib.Path], tuple[int, str]], *kinds: str
+def _in_private_databases(
+    body: Callable[[list[pathlib.Path]], tuple[int, str]],
 ) -> tuple[int, str]:
-    """Call ``body`` with the directory of a database of its own.
+    """Call ``body`` with the directories of databases of its own.
 
     In a thread of its own: the mount namespace ends with it, and the threads
     of the helper's pool keep theirs.
@@ -101,7 +142,7 @@ def _in_private_database(
 
     def enter() -> None:
         try:
-            outcome.append(body(_enter_private_database(kinds)))
+            outcome.append(body(_enter_private_databases()))
         except BaseException as error:
             outcome.append(error)
 
@@ -113,39 +154,47 @@ def _in_private_database(
     return outcome[0]
 
 
+def _with_defaults(
+    databases: list[pathlib.Path], prefix: str, record: dict[str, str]
+) -> dict[str, str]:
+    """A record, with what iscsid.conf says where it says nothing itself.
+
+    iscsiadm looks there when it makes a record. Where it finds one, it has
+    values of its own for what is missing.
+
+    :param prefix: of the settings that the record is made of
+    """
+    for database in databases:
+        with contextlib.suppress(FileNotFoundError):
+            text = (database / _SETTINGS[0]).read_text(errors='replace')
+            return _defaults(text, prefix, record) | record
+    return record
+
+
+def _defaults(
+    text: str, prefix: str, record: dict[str, str]
+) -> dict[str, str]:
+    lines = (line.partition('=') for line in text.splitlines())
+    found = {key.strip(): value.strip() for key, _, value in lines}
+    # Credentials are never of two sources.
+    complete = any(key.endswith('.auth.authmethod') for key in record)
+    return {
+        key: value
+        for key, value in found.items()
+        if key.startswith(prefix)
+        and _KEY.fullmatch(key)
+        and not (
+            complete and '.auth.' in key and not key.endswith('.chap_algs')
+        )
+    }
+
+
 def _write_record(path: pathlib.Path, record: dict[str, str]) -> None:
-    path.parent.mkdir(mode=0o700)
+    path.parent.mkdir(mode=0o700, parents=True)
     lines = ''.join(f'{key} = {value}\n' for key, value in record.items())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, 'w', encoding='utf-8') as file:
         file.write(f'# BEGIN RECORD 2.0\n{lines}# END RECORD\n')
-
-
-def _with_interface(
-    database: pathlib.Path, record: dict[str, str]
-) -> dict[str, str]:
-    """Add what the host's iface record says.
-
-    iscsiadm reads that when it makes a node record, and not at the login:
-    with the mere name of an iface it would go any way.
-    """
-    name = record.get('iface.iscsi_ifacename', 'default')
-    if name in _BUILT_IN:
-        return record
-    try:
-        text = (database / 'ifaces' / name).read_text(encoding='utf-8')
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            2,
-            f'no iface {name}; make it with '
-            f'"iscsiadm -m iface -I {name} -o new"',
-        ) from error
-    lines = (line.partition('=') for line in text.splitlines())
-    return record | {
-        key.strip(): value.strip()
-        for key, _, value in lines
-        if key.startswith('iface.') and value.strip() not in ('', '<empty>')
-    }
 
 
 def _check_login(
@@ -210,14 +259,31 @@ def login(
     """
     _check_login(target_name, address, port, record)
 
-    def body(database: pathlib.Path) -> tuple[int, str]:
-        place = database / 'nodes' / target_name / f'{address},{port}'
-        _write_record(place, _with_interface(database, record))
+    def body(databases: list[pathlib.Path]) -> tuple[int, str]:
+        whole = _with_defaults(databases, 'node.', record)
+        for database in databases:
+            place = database / 'nodes' / target_name / f'{address},{port}'
+            _write_record(place, whole)
         arguments = ['-m', 'node', '-T', target_name]
         arguments += ['-p', _portal(address, port), '--login']
         return _run(arguments, timeout)
 
-    return _in_private_database(body, 'nodes')
+    return _in_private_databases(body)
+
+
+@privileged.default.entrypoint
+def interface(name: str, timeout: float) -> tuple[int, str]:
+    """The record of an iface, as iscsiadm prints it, after its exit code.
+
+    iscsiadm reads it when it makes a node record, and not at the login: with
+    the mere name of an iface in its record a session would go any way.
+
+    :param timeout: seconds after which iscsiadm is killed
+    :raises ValueError: not the name of an iface
+    :raises TimeoutError: iscsiadm was killed
+    """
+    arguments = ['-m', 'iface', '-I', _iface(name)]
+    return _in_private_databases(lambda _: _run(arguments, timeout))
 
 
 @privileged.default.entrypoint
@@ -243,24 +309,27 @@ def discover(
     arguments = ['-t', 'sendtargets', '-p', _portal(address, port)]
     arguments += ['-I', interface]
 
-    def body(database: pathlib.Path) -> tuple[int, str]:
+    def body(databases: list[pathlib.Path]) -> tuple[int, str]:
         if not record:
             # with the settings of iscsid.conf
             return _run(['-m', 'discovery', *arguments], timeout)
         # Credentials go through this file: iscsiadm takes them from no other
-        # place but its arguments, which everybody can read. What the record
-        # does not say is not as in iscsid.conf.
-        place = database / 'send_targets' / f'{address},{port}' / 'st_config'
+        # place but its arguments, which everybody can read.
         identity = {
             'discovery.startup': 'manual',
             'discovery.type': 'sendtargets',
             'discovery.sendtargets.address': address,
             'discovery.sendtargets.port': str(port),
         }
-        _write_record(place, identity | record)
+        whole = _with_defaults(
+            databases, 'discovery.sendtargets.', identity | record
+        )
+        for database in databases:
+            place = database / 'send_targets' / f'{address},{port}'
+            _write_record(place / 'st_config', whole)
         return _run(['-m', 'discoverydb', *arguments, '-D'], timeout)
 
-    return _in_private_database(body, 'nodes', 'send_targets')
+    return _in_private_databases(body)
 
 
 @privileged.default.entrypoint
@@ -272,4 +341,4 @@ def logout(session_id: int, timeout: float) -> tuple[int, str]:
     """
     arguments = ['-m', 'session', '-r', str(int(session_id)), '-u']
     # It needs no record, but reads that of an iface, and leaves a lock file.
-    return _in_private_database(lambda _: _run(arguments, timeout), 'nodes')
+    return _in_private_databases(lambda _: _run(arguments, timeout))

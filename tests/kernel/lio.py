@@ -89,10 +89,10 @@ class Target:
             self._groups[address], address, PORT, mode='create'
         )
 
-    def listen_also(self, address: str) -> None:
+    def listen_also(self, address: str, port: int = PORT) -> None:
         """Listen at an address that the target was not made with."""
         group = next(iter(self._groups.values()))
-        rtslib_fb.NetworkPortal(group, address, PORT, mode='create')
+        rtslib_fb.NetworkPortal(group, address, port, mode='create')
 
     def refuse(self, address: str) -> None:
         """Stop listening; connections that exist stay."""

@@ -85,6 +85,12 @@ class ISCSI(_Group):
         )
         return code, message
 
+    def interface(self, name: str, timeout: float) -> tuple[int, str]:
+        code, message = self._call(
+            'iscsi.interface', name=name, timeout=timeout
+        )
+        return code, message
+
 
 class SCSI(_Group):
     def scan(self, host: int, channel: int, target: int, lun: int) -> None:

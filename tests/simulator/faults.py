@@ -49,6 +49,7 @@ _LEAVE_NOTHING = frozenset(
     {
         'iscsi.logout',
         'iscsi.discover',
+        'iscsi.interface',
         'scsi.delete',
         'encryption.close',
         'block.claimed',

@@ -99,6 +99,10 @@ class Iscsid:
             self.drop(session)
         return verbs.OK, f'Logout of [sid: {session_id}] successful.'
 
+    def interface(self, name: str, timeout: float) -> tuple[int, str]:
+        """Nobody has made an iface on this host."""
+        return verbs.NOT_FOUND, f'iscsiadm: Could not read iface {name}'
+
     def discover(
         self,
         address: str,

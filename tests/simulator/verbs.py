@@ -40,6 +40,8 @@ class ISCSIVerbs(Protocol):
         timeout: float,
     ) -> tuple[int, str]: ...
 
+    def interface(self, name: str, timeout: float) -> tuple[int, str]: ...
+
 
 class SCSIVerbs(Protocol):
     def scan(self, host: int, channel: int, target: int, lun: int) -> None: ...
@@ -232,6 +234,7 @@ SIGNATURES: dict[str, inspect.Signature] = {
 READ_ONLY = frozenset(
     (
         'iscsi.discover',
+        'iscsi.interface',
         'scsi.inquiry',
         'block.claimed',
         'block.read',

@@ -54,7 +54,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/host/threads.py': frozenset({'Executor.submit.body'}),
     # Same for the thread that has a mount namespace of its own.
     'attachworker/privileged/iscsi.py': frozenset(
-        {'_in_private_database.enter'}
+        {'_in_private_databases.enter'}
     ),
     # The top of the sending thread; and whatever a receiver may raise.
     'attachworker/bus/replies.py': frozenset(

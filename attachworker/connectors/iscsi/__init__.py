@@ -150,10 +150,21 @@ class ISCSIConnector(base.Connector):
             self._host,
             self._initiator,
             info,
+            self._interface(info, deadline),
             timeout,
             self._settings.chap_algorithms,
         )
         return found.targets(multipath, deadline)
+
+    def _interface(
+        self,
+        info: objects.ISCSIConnectionInfo,
+        deadline: deadlines.Deadline,
+    ) -> initiator.Interface:
+        """The iface that a request goes through."""
+        timeout = self._sessions.login_timeout(deadline)
+        name = node_record.interface(info)
+        return self._initiator.interface(name, timeout, deadline)
 
     def connect(
         self,
@@ -166,12 +177,10 @@ class ISCSIConnector(base.Connector):
         self._refuse_stuck(target)
         for path in self._known(target):
             self._host.check_device(path.disk, path.address)
-        # Another way than TCP says nothing about TCP.
-        tcp = node_record.transport(info) == 'tcp'
-        if tcp and not self._sessions.usable(info, target):
-            network.probe(
-                *network.split(target.portal),
-                self._sessions.login_timeout(deadline),
+        interface = self._interface(info, deadline)
+        if not self._sessions.usable(interface, target):
+            interface.probe(
+                target.portal, self._sessions.login_timeout(deadline)
             )
         with (
             self._locks.hold(target.key, deadline),
@@ -181,7 +190,9 @@ class ISCSIConnector(base.Connector):
                 until_visible.enter_context(self._os_brick.hold(deadline))
                 interest.commit(f'login to {target}')
                 claim.holdings.take(target)
-                session = self._sessions.log_in(info, claim, interest.several)
+                session = self._sessions.log_in(
+                    info, interface, claim, interest.several
+                )
             interest.take_turn(f'scan of {target}')
             device = self._device(session, claim)
         assert device.disk is not None

@@ -40,6 +40,7 @@ class Discovery:
     host: host_layer.Host
     iscsi: initiator.Initiator
     info: objects.ISCSIConnectionInfo
+    interface: initiator.Interface
     timeout: int
     algorithms: Sequence[str] = ()
 
@@ -87,12 +88,11 @@ class Discovery:
         return list(dict.fromkeys(found))
 
     def _lookup(self, portal: str, deadline: deadlines.Deadline) -> str:
-        address, port = network.split(portal)
+        _, port = network.split(portal)
         try:
             address = self.host.verbs.call(
-                network.probe,
-                address,
-                port,
+                self.interface.probe,
+                portal,
                 self.timeout,
                 name='host name lookup',
                 about=portal,
@@ -112,7 +112,7 @@ class Discovery:
         """What a portal says of the named targets, and of no others."""
         address, port = network.split(portal)
         # iscsiadm would go on trying a dead portal for longer
-        network.probe(address, port, self.timeout)
+        self.interface.probe(portal, self.timeout)
         said = self.iscsi.discover(
             address,
             port,
@@ -121,7 +121,7 @@ class Discovery:
             deadline.sooner(self.timeout + 2 * _MARGIN),
         )
         wanted = [target for target in named if target.portal == portal]
-        found = list(_chosen(said, wanted))
+        found = list(_chosen(said, wanted, self.interface))
         if not found:
             raise exception.LoginFailed(
                 target=wanted[0].name,
@@ -150,7 +150,9 @@ def settings(
 
 
 def _chosen(
-    said: list[tuple[str, str]], wanted: list[base.Target]
+    said: list[tuple[str, str]],
+    wanted: list[base.Target],
+    interface: initiator.Interface,
 ) -> list[base.Target]:
     found = []
     for portal, name in said:
@@ -158,6 +160,15 @@ def _chosen(
             portal = rules.portal(portal)
         except rules.RuleBroken as broken:
             LOG.info('A portal of %s %s; it is not used', name, broken)
+            continue
+        if interface.cannot_reach(portal):
+            LOG.warning(
+                'Portal %s of %s is not used: a link-local address is one of '
+                'a network device, and no iface says which one '
+                '(iface.net_ifacename)',
+                portal,
+                name,
+            )
             continue
         # as the target spells itself: it may insist on it
         found += [

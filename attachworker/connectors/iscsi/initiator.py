@@ -4,6 +4,7 @@
 
 """iSCSI sessions from sysfs; login and logout through iscsid."""
 
+from collections.abc import Mapping
 import dataclasses
 import errno
 import pathlib
@@ -14,6 +15,7 @@ from typing import Any
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors.iscsi import late_logins
+from attachworker.connectors.iscsi import node_record
 from attachworker.host import known
 from attachworker.host import machine
 from attachworker.host import network
@@ -35,6 +37,8 @@ _NOT_THE_TARGET = 'received incorrect CHAP response from target'
 LOGGED_IN = 'LOGGED_IN'
 #: What the kernel says of a text that iscsid has not told it yet.
 _UNSET = '(null)'
+#: What an iface may be bound to, in the order in which iscsid looks.
+_BINDINGS = ('iface.hwaddress', 'iface.net_ifacename')
 #: A line of a discovery's output: 'address:port,tag name'.
 _FOUND = re.compile(r'(\S+:[0-9]+),-?[0-9]+ (\S+)')
 
@@ -68,6 +72,54 @@ class Session:
     state: str = ''
     interface: str = ''
     initiator_name: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Interface:
+    """An iface of open-iscsi: a way to storage, and a name of this host.
+
+    :ivar settings: of its record, by open-iscsi's names
+    :ivar device: the network device that it is bound to; None: to none, or
+        nobody knows which one
+    """
+
+    name: str
+    settings: Mapping[str, str]
+    device: str | None = None
+
+    @property
+    def initiator_name(self) -> str | None:
+        """The name that this host shows; None: its usual one."""
+        return self.settings.get('iface.initiatorname')
+
+    @property
+    def goes_by_tcp(self) -> bool:
+        """Whether a socket of this host can go where its sessions go.
+
+        Those of RDMA, and of an adapter that does all by itself, do not.
+        """
+        bound = any(map(self.settings.get, _BINDINGS))
+        tcp = self.settings['iface.transport_name'] == 'tcp'
+        return tcp and (self.device is not None or not bound)
+
+    def probe(self, portal: str, timeout: float) -> str:
+        """Find out whether a portal answers, on the way of a session.
+
+        :param timeout: seconds
+        :returns: the IP address that does, or may: where nobody can tell
+            without a login, none is asked
+        :raises TargetUnreachable: it does not, or nobody knows the name
+        """
+        address, port = network.split(portal)
+        if self.goes_by_tcp:
+            return network.probe(address, port, timeout, self.device)
+        return network.addresses(address, port)[0]
+
+    def cannot_reach(self, portal: str) -> bool:
+        """Whether it takes a network device that nobody has named."""
+        address, _ = network.split(portal)
+        unbound = self.goes_by_tcp and self.device is None
+        return unbound and network.needs_device(address)
 
 
 class Initiator(machine.View):
@@ -131,6 +183,55 @@ class Initiator(machine.View):
         """The highest session number in use; 0 if there is no session."""
         return max(self._sids(), default=0)
 
+    def interface(
+        self, name: str, timeout: float, deadline: deadlines.Deadline
+    ) -> Interface:
+        """An iface, which has a record if it is not one of open-iscsi's own.
+
+        :param timeout: seconds after which iscsiadm is killed
+        :raises HostToolMissing: there is no such iface
+        :raises HostToolFailed: iscsiadm does not tell
+        """
+        settings = {
+            'iface.iscsi_ifacename': name,
+            'iface.transport_name': node_record.BUILT_IN.get(name, 'tcp'),
+        }
+        if name in node_record.BUILT_IN:
+            return Interface(name, settings)
+        try:
+            code, output = self._call(
+                'iscsi.interface', deadline, name, timeout
+            )
+        except FileNotFoundError as error:
+            raise _not_installed(error) from error
+        except TimeoutError as error:
+            raise exception.HostToolFailed.from_os_error(
+                error, f'iscsiadm (iface {name})'
+            ) from error
+        if code != _OK:
+            raise exception.HostToolMissing(
+                tool='open-iscsi',
+                reason=f'no iface {name} ({_last_line(output)}); make it '
+                f'with "iscsiadm -m iface -I {name} -o new"',
+            )
+        settings |= _settings(output)
+        return Interface(name, settings, self._device_of(settings))
+
+    def _device_of(self, settings: Mapping[str, str]) -> str | None:
+        """The network device that iscsid binds the sockets of an iface to."""
+        hardware, device = map(settings.get, _BINDINGS)
+        if hardware is None:
+            return device
+        place = self._root / 'sys/class/net'
+        found = [
+            name
+            for name in sysfs.names(place)
+            if (sysfs.read(place / name / 'address') or '').lower()
+            == hardware.lower()
+        ]
+        # Several, as a bond and its members have one: iscsid takes any.
+        return found[0] if len(found) == 1 else None
+
     def login(
         self,
         target_name: str,
@@ -145,7 +246,7 @@ class Initiator(machine.View):
         :param record: settings of the session, names as in iscsid.conf
         :param timeout: seconds after which iscsiadm is killed
         :raises AuthFailed, TargetUnreachable, LoginFailed: as iscsid said
-        :raises HostToolMissing: the host lacks something, an iface say
+        :raises HostToolMissing: the host lacks something
         """
         portal = network.join(address, port)
         about = f'{portal},{target_name.lower()}'
@@ -172,18 +273,17 @@ class Initiator(machine.View):
                 deadline=deadline,
             )
         except FileNotFoundError as error:
-            raise exception.HostToolMissing(
-                tool='open-iscsi', reason=error.strerror or str(error)
-            ) from error
+            raise _not_installed(error) from error
         if code in (_OK, _SESSION_EXISTS):
             return bool(code == _OK)
         # iscsid does not tell a target that cannot show its secret from other
         # refusals that are final
         mutual = 'node.session.auth.password_in' in record
-        _refuse(code, target_name, portal, code == _FATAL and mutual)
-        if code == _NO_DAEMON:
-            raise exception.HostToolFailed(
-                what='iscsiadm', reason='iscsid is not running; start it'
+        _refuse(code, target_name, portal, record, code == _FATAL and mutual)
+        if code == _NOTHING_FOUND:
+            message = (
+                'no record found; the directory where this iscsiadm keeps '
+                'its records is missing: make /var/lib/iscsi or /etc/iscsi'
             )
         if code == _NOT_IN_TIME:
             message = 'no login in time; the target may not exist there'
@@ -227,7 +327,8 @@ class Initiator(machine.View):
             ) from error
         if code in (_OK, _NOTHING_FOUND):
             return _targets(message)
-        _refuse(code, 'Discovery', portal, _NOT_THE_TARGET in message)
+        stranger = _NOT_THE_TARGET in message
+        _refuse(code, 'Discovery', portal, settings, stranger)
         raise exception.HostToolFailed(
             what=f'iscsiadm (discovery at {portal})',
             reason=f'exit code {code}: {_last_line(message)}',
@@ -248,6 +349,7 @@ class Initiator(machine.View):
             about=f'session{session.sid}',
         )
         if code != _OK and sysfs.exists(session.directory):
+            _need_daemon(code)
             raise exception.HostToolFailed(
                 what='iscsiadm (logout)',
                 reason=f'exit code {code}: {_last_line(message)}',
@@ -310,6 +412,12 @@ class Initiator(machine.View):
         return found
 
 
+def _not_installed(error: OSError) -> exception.HostToolMissing:
+    return exception.HostToolMissing(
+        tool='open-iscsi', reason=error.strerror or str(error)
+    )
+
+
 def _sid(session: str) -> int:
     return int(session.removeprefix('session'))
 
@@ -323,17 +431,67 @@ def _compressed(address: str) -> str:
     return socket.inet_ntop(socket.AF_INET6, binary)
 
 
-def _refuse(code: int, target: str, portal: str, stranger: bool) -> None:
+def _refuse(
+    code: int,
+    target: str,
+    portal: str,
+    settings: Mapping[str, str],
+    stranger: bool,
+) -> None:
     """Raise what an exit code of iscsiadm says of a target or portal.
 
+    :param settings: that iscsiadm was given
     :param stranger: whether the target could not show its own secret
     """
     if code == _AUTH_FAILED or stranger:
-        raise exception.AuthFailed(target=target, portal=portal)
+        raise exception.AuthFailed(
+            _explained(target, portal, settings), target=target, portal=portal
+        )
     if code in _UNREACHABLE:
         raise exception.TargetUnreachable(
             portal=portal, reason=_UNREACHABLE[code]
         )
+    _need_daemon(code)
+
+
+def _explained(target: str, portal: str, settings: Mapping[str, str]) -> str:
+    """Why credentials were refused, as far as this host can tell."""
+    text = exception.AuthFailed.msg_fmt % {'target': target, 'portal': portal}
+    cut = sorted(
+        key.rpartition('.')[2]
+        for key, value in settings.items()
+        if '.auth.' in key and value != value.strip()
+    )
+    if cut:
+        text += (
+            ' open-iscsi cuts off the blanks at the beginning and the end of '
+            f'{" and ".join(cut)}: choose credentials without them.'
+        )
+    return text
+
+
+def _need_daemon(code: int) -> None:
+    """Raise what an exit code of iscsiadm says of iscsid, if it does.
+
+    iscsiadm may not start it: it would do so in the worker's own namespace of
+    mounts, and iscsid would end with the worker.
+    """
+    if code == _NO_DAEMON:
+        raise exception.HostToolFailed(
+            what='iscsiadm',
+            reason='iscsid is not running; start it with "systemctl enable '
+            '--now iscsid.socket" (or iscsid.service)',
+        )
+
+
+def _settings(output: str) -> dict[str, str]:
+    """What iscsiadm has printed of the record of an iface."""
+    lines = (line.partition('=') for line in output.splitlines())
+    return {
+        key.strip(): value.strip()
+        for key, _, value in lines
+        if key.startswith('iface.') and value.strip() not in ('', '<empty>')
+    }
 
 
 def _targets(output: str) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@
 
 """The settings that a session is made with, in open-iscsi's names."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from attachworker.connectors import base
 
 #: The iface of whoever has not made one: TCP, the host's own name.
 DEFAULT = 'default'
+#: Ifaces that have no record of their own, with what carries iSCSI there.
+BUILT_IN = {DEFAULT: 'tcp', 'iser': 'iser'}
 
 
 def interface(info: objects.ISCSIConnectionInfo) -> str:
@@ -19,16 +22,9 @@ def interface(info: objects.ISCSIConnectionInfo) -> str:
     return str(info.transport_iface or DEFAULT)
 
 
-def transport(info: objects.ISCSIConnectionInfo) -> str:
-    """What carries iSCSI: ``tcp`` or ``iser``.
-
-    Of an iface that the operator has made, its own record says more.
-    """
-    return 'iser' if interface(info) == 'iser' else 'tcp'
-
-
 def build(
     info: objects.ISCSIConnectionInfo,
+    iface: Mapping[str, str],
     target: base.Target,
     login_timeout: int,
     settings: Any,
@@ -38,6 +34,7 @@ def build(
 
     What it does not say is as the operator has it in iscsid.conf.
 
+    :param iface: the settings of the iface to go through
     :param login_timeout: seconds
     :param settings: the options of the connector
     :param several: whether other paths stand in for this one
@@ -47,8 +44,6 @@ def build(
         'node.name': target.name,
         'node.tpgt': '-1',
         'node.startup': 'manual',
-        'iface.iscsi_ifacename': interface(info),
-        'iface.transport_name': transport(info),
         'node.conn[0].address': address.strip('[]'),
         'node.conn[0].port': port,
         # Only the wanted LUN is to appear.
@@ -65,7 +60,7 @@ def build(
         and str(settings.replacement_timeout),
     }
     record |= {name: value for name, value in optional.items() if value}
-    return record | authentication(
+    return {**record, **iface} | authentication(
         info, 'auth_', 'node.session.auth.', settings.chap_algorithms
     )
 

@@ -56,24 +56,21 @@ class Sessions:
         ]
 
     def usable(
-        self, info: objects.ISCSIConnectionInfo, target: base.Target
+        self, interface: initiator.Interface, target: base.Target
     ) -> list[initiator.Session]:
         """Those that show what the request may expect to see.
 
-        An iface that is asked for stands for a way and for a name of this
-        host, so only its own sessions will do. Without one any way will, but
-        not another name: storage maps volumes to names.
+        An iface that is asked for stands for a way, so only its own sessions
+        will do; without one any way will. Another name of this host will not:
+        storage maps volumes to names, so what is at a LUN may be another one.
         """
-        wanted = node_record.interface(info)
-        name = self.iscsi.name()
+        any_way = interface.name == node_record.DEFAULT
+        names = (interface.initiator_name or self.iscsi.name(), '')
         return [
             session
             for session in self.of(target)
-            if session.interface == wanted
-            or (
-                wanted == node_record.DEFAULT
-                and session.initiator_name in (name, '')
-            )
+            if (any_way or session.interface == interface.name)
+            and session.initiator_name in names
         ]
 
     def by_address(
@@ -102,6 +99,7 @@ class Sessions:
     def log_in(
         self,
         info: objects.ISCSIConnectionInfo,
+        interface: initiator.Interface,
         claim: base.Claim,
         several: bool,
     ) -> initiator.Session:
@@ -111,11 +109,11 @@ class Sessions:
         :raises AttachWorkerError: there is none, and none could be made
         """
         target, holdings = claim.target, claim.holdings
-        if self.usable(info, target):
-            return self._wait_for_reconnect(info, claim)
+        if self.usable(interface, target):
+            return self._wait_for_reconnect(interface, claim)
         timeout = self.login_timeout(claim.deadline)
         record = node_record.build(
-            info, target, timeout, self.settings, several
+            info, interface.settings, target, timeout, self.settings, several
         )
         # That of a killed worker, which iscsid may still be busy with; ours
         # is then told that there is a session.
@@ -142,11 +140,12 @@ class Sessions:
             if not earlier:
                 # somebody else was quicker: the session is theirs
                 self._withdraw(claim)
-            session = self._wait_for_reconnect(info, claim)
+            self._refuse_other_name(interface, target)
+            session = self._wait_for_reconnect(interface, claim)
             if earlier:
                 self._confirm(claim, session)
             return session
-        sessions = self.usable(info, target)
+        sessions = self.usable(interface, target)
         if not sessions:
             self._withdraw(claim)
             raise exception.LoginFailed(
@@ -181,17 +180,38 @@ class Sessions:
         claim.holdings.confirm_link(claim.target, session.sid)
         self.iscsi.late.forget(claim.target.link_key)
 
+    def _refuse_other_name(
+        self, interface: initiator.Interface, target: base.Target
+    ) -> None:
+        """iscsid makes no second session that differs by the name alone.
+
+        :raises LoginFailed: so there can be none for this request
+        """
+        others = self.of(target)
+        if not others or self.usable(interface, target):
+            return
+        session = others[-1]
+        raise exception.LoginFailed(
+            target=target.name,
+            portal=target.portal,
+            reason=f'session {session.sid} there was made by the name '
+            f'{session.initiator_name}, and this host is '
+            f'{interface.initiator_name or self.iscsi.name()} now; end it '
+            f'with "iscsiadm -m session -r {session.sid} -u" once nobody '
+            'uses its devices',
+        )
+
     def _wait_for_reconnect(
-        self, info: objects.ISCSIConnectionInfo, claim: base.Claim
+        self, interface: initiator.Interface, claim: base.Claim
     ) -> initiator.Session:
         """A session that has lost its connection is neither up nor gone."""
         target = claim.target
-        before = self.usable(info, target)
+        before = self.usable(interface, target)
 
         def look() -> initiator.Session | None:
             up = [
                 session
-                for session in self.usable(info, target)
+                for session in self.usable(interface, target)
                 if session.state == initiator.LOGGED_IN
             ]
             for session in up:
@@ -209,7 +229,7 @@ class Sessions:
         if found is None:
             state = ', '.join(
                 f'session {session.sid} is {session.state}'
-                for session in self.usable(info, target) or before
+                for session in self.usable(interface, target) or before
             )
             raise exception.TargetUnreachable(
                 portal=target.portal, reason=state or 'its session has ended'

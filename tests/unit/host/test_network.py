@@ -93,3 +93,33 @@ def test_ipv6_is_told_in_brackets() -> None:
     with pytest.raises(exception.TargetUnreachable) as caught:
         network.probe('::1', port, TIMEOUT)
     assert f'[::1]:{port}' in str(caught.value)
+
+
+def test_a_portal_is_asked_through_a_network_device(
+    listener: socket.socket,
+) -> None:
+    port = listener.getsockname()[1]
+    assert network.probe('127.0.0.1', port, TIMEOUT, 'lo') == '127.0.0.1'
+    with pytest.raises(exception.TargetUnreachable, match='no-such-device'):
+        network.probe('127.0.0.1', port, TIMEOUT, 'no-such-device')
+
+
+@pytest.mark.parametrize(
+    ('address', 'needed'),
+    [
+        ('fe80::1', True),
+        ('2001:db8::1', False),
+        ('169.254.0.1', False),
+        ('storage.example', False),
+    ],
+)
+def test_addresses_that_need_a_network_device(
+    address: str, needed: bool
+) -> None:
+    assert network.needs_device(address) == needed
+
+
+def test_a_link_local_portal_without_a_network_device() -> None:
+    with pytest.raises(exception.TargetUnreachable) as caught:
+        network.probe('fe80::1', 3260, TIMEOUT)
+    assert 'iface.net_ifacename' in str(caught.value)

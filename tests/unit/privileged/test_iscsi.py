@@ -3,7 +3,6 @@
 
 """What the privileged side refuses, whoever asks."""
 
-import pathlib
 import subprocess
 from typing import Any
 
@@ -109,31 +108,54 @@ def test_ifaces(name: str) -> None:
     refused(NAME, '192.0.2.1', 3260, {'iface.iscsi_ifacename': name})
 
 
-def test_an_iface_is_as_its_record_says(tmp_path: pathlib.Path) -> None:
-    (tmp_path / 'ifaces').mkdir()
-    (tmp_path / 'ifaces/eth5').write_text(
-        '# BEGIN RECORD 2.1.8\n'
-        'iface.iscsi_ifacename = eth5\n'
-        'iface.net_ifacename = eth5.7\n'
-        'iface.initiatorname = iqn.2026-01.example:five\n'
-        'iface.hwaddress = <empty>\n'
-        'node.startup = automatic\n'
-        '# END RECORD\n'
-    )
-    record = RECORD | {
-        'iface.iscsi_ifacename': 'eth5',
-        'iface.transport_name': 'tcp',
+@pytest.mark.parametrize('name', ['', '-o', '../../x', 'a b', 'a/b', '.'])
+def test_ifaces_that_are_asked_for(name: str) -> None:
+    with pytest.raises(ValueError, match=r'^not the name of an iface'):
+        iscsi.interface(name, 1.0)
+
+
+CONFIGURATION = """\
+# iscsid.startup = /bin/false
+iscsid.startup = /bin/systemctl start iscsid.socket
+  iscsid.startup=/sbin/iscsid
+node.startup = automatic
+# node.session.timeo.replacement_timeout = 5
+node.session.timeo.replacement_timeout = 86400
+node.session.auth.authmethod = CHAP
+node.session.auth.username = of-the-host
+node.session.auth.password_in = of-the-host
+node.session.auth.chap_algs = SHA256
+discovery.sendtargets.auth.username = of-the-host
+"""
+
+
+def test_iscsiadm_does_not_learn_how_to_start_iscsid() -> None:
+    kept = iscsi._without_startup(CONFIGURATION.encode()).decode()
+    assert 'iscsid.startup' not in kept.replace('# iscsid.startup', '')
+    lines = CONFIGURATION.splitlines()
+    assert kept.splitlines() == [lines[0], *lines[3:]]
+
+
+def test_a_record_says_what_iscsid_conf_says() -> None:
+    """Of a record that it reads, iscsiadm fills the gaps by itself."""
+    found = iscsi._defaults(CONFIGURATION, 'node.', {})
+    assert found == {
+        'node.startup': 'automatic',
+        'node.session.timeo.replacement_timeout': '86400',
+        'node.session.auth.authmethod': 'CHAP',
+        'node.session.auth.username': 'of-the-host',
+        'node.session.auth.password_in': 'of-the-host',
+        'node.session.auth.chap_algs': 'SHA256',
     }
-    assert iscsi._with_interface(tmp_path, record) == record | {
-        'iface.net_ifacename': 'eth5.7',
-        'iface.initiatorname': 'iqn.2026-01.example:five',
+
+
+def test_credentials_are_never_of_two_sources() -> None:
+    record = {'node.session.auth.authmethod': 'CHAP'}
+    assert iscsi._defaults(CONFIGURATION, 'node.', record) == {
+        'node.startup': 'automatic',
+        'node.session.timeo.replacement_timeout': '86400',
+        'node.session.auth.chap_algs': 'SHA256',
     }
-    other = record | {'iface.iscsi_ifacename': 'eth6'}
-    with pytest.raises(FileNotFoundError, match='no iface eth6'):
-        iscsi._with_interface(tmp_path, other)
-    for name in ('default', 'iser'):
-        same = record | {'iface.iscsi_ifacename': name}
-        assert iscsi._with_interface(tmp_path, same) == same
 
 
 @pytest.mark.parametrize('address', HOSTILE_ADDRESSES)

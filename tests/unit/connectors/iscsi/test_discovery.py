@@ -14,7 +14,9 @@ from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors.iscsi import discovery
+from attachworker.connectors.iscsi import initiator
 from attachworker.host import verbs
+from tests.unit.connectors.iscsi import interfaces
 from tests.unit.objects import shapes
 
 OTHER = 'iqn.2026-01.example:other'
@@ -51,12 +53,15 @@ def fake() -> FakeInitiator:
 
 
 def find(
-    fake: FakeInitiator, multipath: bool = True, **data: Any
+    fake: FakeInitiator,
+    multipath: bool = True,
+    interface: initiator.Interface = interfaces.DEFAULT,
+    **data: Any,
 ) -> list[objects.Target]:
     info = objects.ConnectionInfo.from_dict(shapes.lio(**data))
     host: Any = types.SimpleNamespace(verbs=verbs.Verbs())
-    initiator: Any = fake
-    found = discovery.Discovery(host, initiator, info, 5)
+    told: Any = fake
+    found = discovery.Discovery(host, told, info, interface, 5)
     return found.targets(multipath, deadlines.Deadline.after(10.0))
 
 
@@ -86,6 +91,26 @@ def test_what_is_no_portal_is_left_out(fake: FakeInitiator, port: int) -> None:
     fake.said.append((f'127.0.0.1:{port}', shapes.IQN))
     found = find(fake, target_portal=f'127.0.0.1:{port}')
     assert found == [(f'127.0.0.1:{port}', shapes.IQN, 0)]
+
+
+def test_a_link_local_portal_needs_a_network_device(
+    fake: FakeInitiator, port: int
+) -> None:
+    """Each network has its own addresses that begin with fe80."""
+    link_local = '[fe80::9]:3260'
+    fake.said = [(link_local, shapes.IQN), (f'127.0.0.1:{port}', shapes.IQN)]
+
+    def portals(interface: initiator.Interface) -> list[str]:
+        found = find(fake, True, interface, target_portal=f'127.0.0.1:{port}')
+        return [target.portal for target in found]
+
+    # Without one it is left out
+    assert portals(interfaces.DEFAULT) == [f'127.0.0.1:{port}']
+    # By an iface that is bound to one, or that is an adapter, it is used
+    bound = interfaces.named('eth5', {'iface.net_ifacename': 'lo'}, 'lo')
+    adapter = interfaces.named('hba', {'iface.transport_name': 'qla4xxx'})
+    for interface in (bound, adapter):
+        assert portals(interface) == [f'127.0.0.1:{port}', link_local]
 
 
 def test_a_target_that_is_not_listed(fake: FakeInitiator, port: int) -> None:

@@ -13,6 +13,7 @@ from attachworker import objects
 from attachworker.connectors import iscsi
 from attachworker.connectors.iscsi import node_record
 from attachworker.privileged import iscsi as privileged
+from tests.unit.connectors.iscsi import interfaces
 from tests.unit.objects import shapes
 
 DEFAULTS = {each.dest: each.default for each in iscsi.ISCSIConnector.options()}
@@ -27,8 +28,15 @@ def record(
     given = objects.ConnectionInfo.from_dict(info)
     assert isinstance(given, objects.ISCSIConnectionInfo)
     settings = types.SimpleNamespace(**DEFAULTS | options)
+    name = node_record.interface(given)
+    carries = {'iface.transport_name': node_record.BUILT_IN.get(name, 'tcp')}
     return node_record.build(
-        given, given.targets[number], 15, settings, several
+        given,
+        interfaces.named(name, carries).settings,
+        given.targets[number],
+        15,
+        settings,
+        several,
     )
 
 

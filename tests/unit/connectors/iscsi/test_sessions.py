@@ -15,6 +15,7 @@ from attachworker import objects
 from attachworker.connectors.iscsi import initiator
 from attachworker.connectors.iscsi import sessions
 from attachworker.host import verbs
+from tests.unit.connectors.iscsi import interfaces
 from tests.unit.objects import shapes
 
 OURS = 'iqn.2026-01.example:host'
@@ -56,24 +57,31 @@ def sessions_of(*known: initiator.Session) -> sessions.Sessions:
 
 @pytest.mark.parametrize(
     ('interface', 'usable'),
-    [(None, [1, 3]), ('default', [1, 3]), ('eth5', [2]), ('eth6', [3])],
+    [
+        (interfaces.DEFAULT, [1, 3]),
+        (interfaces.named('eth5', {'iface.initiatorname': SECOND}), [2]),
+        (interfaces.named('eth6'), [3]),
+        # The name of a session may be older than that of the iface, or host.
+        (interfaces.named('eth5'), []),
+        (interfaces.named('eth6', {'iface.initiatorname': SECOND}), []),
+    ],
 )
-def test_sessions_are_told_apart_by_iface(
-    interface: str | None, usable: list[int]
+def test_sessions_are_told_apart_by_iface_and_name(
+    interface: initiator.Interface, usable: list[int]
 ) -> None:
-    # Given three, of which the second shows another name of this host
+    # Given four, two of which show another name of this host
     made = sessions_of(
-        session(1), session(2, 'eth5', SECOND), session(3, 'eth6')
+        session(1),
+        session(2, 'eth5', SECOND),
+        session(3, 'eth6'),
+        session(4, 'default', SECOND),
     )
-    info = objects.ConnectionInfo.from_dict(
-        shapes.lio(transport_iface=interface)
-    )
-    assert isinstance(info, objects.ISCSIConnectionInfo)
+    info = objects.ConnectionInfo.from_dict(shapes.lio())
     (target,) = info.targets
-    found = made.usable(info, target)
+    found = made.usable(interface, target)
     assert [one.sid for one in found] == usable
     # and all are seen
-    assert [one.sid for one in made.of(target)] == [1, 2, 3]
+    assert [one.sid for one in made.of(target)] == [1, 2, 3, 4]
 
 
 def test_places_of_a_host_name() -> None:
