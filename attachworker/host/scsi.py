@@ -122,10 +122,17 @@ class SCSI(machine.View):
         return sysfs.read(f'{self._device(hctl)}/state') or 'gone'
 
     def cached_wwn(self, hctl: str) -> str | None:
-        """The identifier that the kernel read when it found the device."""
+        """The identifier that the kernel read when it found the device.
+
+        None also if it has not read any, as from a device of SPC-2: nobody
+        then knows whether it is the one that it was.
+        """
         # Not the attribute "wwid": the kernel chooses it otherwise.
-        page = sysfs.read_bytes(f'{self._device(hctl)}/vpd_pg83', errno.EINVAL)
-        return None if page is None else vpd.wwn(page)
+        page = self._cached(hctl, 'vpd_pg83')
+        if page is None:
+            return None
+        serial = vpd.serial(self._cached(hctl, 'vpd_pg80') or b'')
+        return self._wwn(hctl, page, serial)
 
     def wwn(
         self, device: ScsiDevice, deadline: deadlines.Deadline
@@ -135,7 +142,11 @@ class SCSI(machine.View):
         :returns: None if it has none
         :raises OSError: it does not answer
         """
-        return vpd.wwn(self._inquiry(device, _VPD_IDENTIFICATION, deadline))
+        page = self._inquiry(device, _VPD_IDENTIFICATION, deadline)
+        if vpd.wwn(page) is not None:
+            return vpd.wwn(page)
+        serial = self.serial(device, deadline)
+        return self._wwn(device.hctl, page, serial)
 
     def serial(
         self, device: ScsiDevice, deadline: deadlines.Deadline
@@ -147,17 +158,41 @@ class SCSI(machine.View):
         """
         return vpd.serial(self._inquiry(device, _VPD_SERIAL, deadline))
 
+    def _cached(self, hctl: str, page: str) -> bytes | None:
+        return sysfs.read_bytes(f'{self._device(hctl)}/{page}', errno.EINVAL)
+
+    def _wwn(self, hctl: str, page: bytes, serial: str | None) -> str | None:
+        """The identifier of a device by its pages 0x83 and 0x80."""
+        found = vpd.wwn(page)
+        if found is not None or serial is None:
+            return found
+        vendor, model = (
+            sysfs.read(f'{self._device(hctl)}/{name}') or ''
+            for name in ('vendor', 'model')
+        )
+        return vpd.wwn_of_serial(vendor, model, serial)
+
     def _inquiry(
         self, device: ScsiDevice, page: int, deadline: deadlines.Deadline
     ) -> bytes:
-        """Ask the disk at the device's address, if it has that name still."""
+        """Ask the disk at the device's address, if it has that name still.
+
+        :returns: nothing if the device does not have that page
+        """
         place, disk = self._device(device.hctl), device.disk
         instance = disk and sysfs.instance(f'{place}/block/{disk}')
         if not disk or instance is None:
             raise OSError(
                 errno.ESTALE, f'{device.hctl} is not (any more) {disk}'
             )
-        return self._once_open('scsi.inquiry', deadline, disk, instance, page)
+        try:
+            return self._once_open(
+                'scsi.inquiry', deadline, disk, instance, page
+            )
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            return b''
 
     def remove(self, hctl: str, deadline: deadlines.Deadline) -> bool:
         """Remove a device; True once the kernel no longer has it."""

@@ -45,6 +45,15 @@ def serial(page: bytes) -> str | None:
     return page[4 : 4 + length].decode('ascii', 'replace').strip() or None
 
 
+def wwn_of_serial(vendor: str, model: str, serial: str) -> str:
+    """The identifier of a logical unit that has no better one.
+
+    As udev's scsi_id makes it: an S, and what is enough to tell it from all
+    others, with ``_`` for white space.
+    """
+    return 'S' + '_'.join(f'{vendor:8}{model:16}{serial}'.split())
+
+
 def _designators(page: bytes) -> Iterator[tuple[int, bool, bytes]]:
     """Kind, whether it is text, and value of those of the logical unit."""
     position = 4

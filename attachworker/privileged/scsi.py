@@ -4,7 +4,9 @@
 
 """SCSI devices: look for one LUN, ask it who it is, take it away."""
 
+from collections.abc import Callable
 import ctypes
+import errno
 import fcntl
 import os
 
@@ -20,7 +22,13 @@ _hctl = names.rule(
 _SG_IO = 0x2285
 _SG_DXFER_FROM_DEV = -3
 _INQUIRY = 0x12
-_PAGE_LENGTH = 1024
+#: Bytes that are asked for first: SPC-2 has one byte for their number, and
+#: there are targets that refuse whoever asks for more.
+_FIRST_LENGTH = 252
+#: No page that anybody needs is longer.
+_LONGEST = 4096
+_CHECK_CONDITION = 2
+_ILLEGAL_REQUEST = 5
 _TIMEOUT_MS = 10_000
 
 
@@ -89,30 +97,54 @@ def inquiry(device: str, instance: int, page: int) -> bytes:
 
     :param device: kernel name, for example ``sda``
     :param instance: see :func:`attachworker.privileged.block.opened`
-    :raises OSError: the device does not answer, does not have that page, or
-        is another one by now
+    :raises OSError: the device does not answer, or is another one by now;
+        EOPNOTSUPP: it does not have that page
     """
     names.scsi_disk(device)
+    flags = os.O_RDONLY | os.O_NONBLOCK
+    with block.opened(device, instance, flags) as descriptor:
+        return _whole_page(lambda length: _ask(descriptor, page, length))
+
+
+def _whole_page(ask: Callable[[int], bytes]) -> bytes:
+    """A page of any length.
+
+    :param ask: for as many bytes of it as that, and no more
+    """
+    data = ask(_FIRST_LENGTH)
+    length = min(4 + int.from_bytes(data[2:4], 'big'), _LONGEST)
+    if length > _FIRST_LENGTH:
+        data = ask(length)
+    return data[:length]
+
+
+def _ask(descriptor: int, page: int, length: int) -> bytes:
     command = ctypes.create_string_buffer(
-        bytes((_INQUIRY, 1, page & 0xFF, *divmod(_PAGE_LENGTH, 256), 0)), 6
+        bytes((_INQUIRY, 1, page & 0xFF, *divmod(length, 256), 0)), 6
     )
-    data = ctypes.create_string_buffer(_PAGE_LENGTH)
+    data = ctypes.create_string_buffer(length)
     sense = ctypes.create_string_buffer(32)
     header = _SgIoHeader(
         interface_id=ord('S'),
         dxfer_direction=_SG_DXFER_FROM_DEV,
         cmd_len=len(command),
         mx_sb_len=len(sense),
-        dxfer_len=_PAGE_LENGTH,
+        dxfer_len=length,
         dxferp=ctypes.addressof(data),
         cmdp=ctypes.addressof(command),
         sbp=ctypes.addressof(sense),
         timeout=_TIMEOUT_MS,
     )
-    flags = os.O_RDONLY | os.O_NONBLOCK
-    with block.opened(device, instance, flags) as descriptor:
-        fcntl.ioctl(descriptor, _SG_IO, header)
+    fcntl.ioctl(descriptor, _SG_IO, header)
+    if header.status == _CHECK_CONDITION and _is_refusal(sense.raw):
+        raise OSError(errno.EOPNOTSUPP, f'the device has no page 0x{page:02x}')
     if header.status or header.host_status or header.driver_status:
-        raise OSError(5, f'{device} did not answer an inquiry')
-    length = 4 + int.from_bytes(data.raw[2:4], 'big')
-    return data.raw[: min(length, _PAGE_LENGTH - header.resid)]
+        raise OSError(errno.EIO, 'the device did not answer an inquiry')
+    return data.raw[: length - header.resid]
+
+
+def _is_refusal(sense: bytes) -> bool:
+    """Whether a device says that it does not know what it is asked for."""
+    descriptors = sense[0] & 0x7F in (0x72, 0x73)
+    key = sense[1] if descriptors else sense[2]
+    return key & 0x0F == _ILLEGAL_REQUEST

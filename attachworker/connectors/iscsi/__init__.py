@@ -342,6 +342,9 @@ class ISCSIConnector(base.Connector):
         if found is not None and self._stale(found, claim):
             self._drop_stale(found, claim)
             found = None
+        elif found is not None and scsi.cached_wwn(found.hctl) is None:
+            # Whichever volume it was, its size is to be that of this one.
+            scsi.rescan(found.hctl, deadline)
         if found is None:
             claim.holdings.intend_device(target)
             self._scan_until(
@@ -367,7 +370,8 @@ class ISCSIConnector(base.Connector):
     def _stale(self, device: host_scsi.ScsiDevice, claim: base.Claim) -> bool:
         """Whether the LUN was given to another volume behind its back.
 
-        The kernel goes on showing the identifier of the first one.
+        The kernel goes on showing the identifier of the first one, if it has
+        read one. If not, the one that the device gives itself will do.
         """
         if device.disk is None:
             return False
@@ -380,7 +384,7 @@ class ISCSIConnector(base.Connector):
             if moved or claim.holdings.made_device(claim.target):
                 raise base.not_found(claim.target) from error
             return True
-        return wwn != self._host.scsi.cached_wwn(device.hctl)
+        return self._host.scsi.cached_wwn(device.hctl) not in (None, wwn)
 
     def _drop_stale(
         self, device: host_scsi.ScsiDevice, claim: base.Claim

@@ -5,6 +5,7 @@
 
 import concurrent.futures
 import contextlib
+import errno
 import pathlib
 
 import pytest
@@ -204,3 +205,54 @@ def test_cached_and_fresh_identity_are_read_alike(
     assert fresh == f'3{test_vpd.NAA5.hex()}'
     assert host.cached_wwn('2:0:0:5') == fresh
     assert host.cached_wwn('9:9:9:9') is None
+
+
+class Pages:
+    """A device with some pages of vital product data, and no others."""
+
+    def __init__(self, pages: dict[int, bytes]) -> None:
+        self._pages = pages
+
+    def inquiry(self, disk: str, instance: int, number: int) -> bytes:
+        if number not in self._pages:
+            raise OSError(errno.EOPNOTSUPP, 'no such page')
+        return self._pages[number]
+
+
+SERIAL = b'\0\x80\0\x0a  00 12ab '
+
+
+@pytest.mark.parametrize(
+    ('pages', 'wwn'),
+    [
+        ({0x80: SERIAL}, 'SACME_BigDisk_2000_00_12ab'),
+        (
+            {0x80: SERIAL, 0x83: b'\0\x83\0\0'},
+            'SACME_BigDisk_2000_00_12ab',
+        ),
+        ({0x80: b'\0\x80\0\0'}, None),
+        ({}, None),
+    ],
+)
+def test_a_device_without_an_identifier_has_a_serial_number(
+    tmp_path: pathlib.Path, pages: dict[int, bytes], wwn: str | None
+) -> None:
+    """A device of SPC-2 may have no page 0x83, or nothing of use there."""
+    # Given a device whose pages the kernel may have read
+    device = tmp_path / 'sys/class/scsi_device/2:0:0:5/device'
+    (device / 'block/sda').mkdir(parents=True)
+    (device / 'vendor').write_text('ACME    \n')
+    (device / 'model').write_text('BigDisk 2000    \n')
+    for number, content in pages.items():
+        (device / f'vpd_pg{number:02x}').write_bytes(content)
+    monitor = uevents.UeventMonitor(fake_uevents.FakeSource())
+    with contextlib.closing(monitor):
+        host = scsi.SCSI(on_files(tmp_path, monitor, scsi=Pages(pages)))
+        # Then it is named by vendor, model and number, as udev does
+        found = host.wwn(
+            scsi.ScsiDevice('2:0:0:5', 'sda'),
+            deadlines.Deadline.after(PATIENCE),
+        )
+    assert found == wwn
+    # and the kernel knows as much, if it has read what it has to
+    assert host.cached_wwn('2:0:0:5') == (wwn if 0x83 in pages else None)

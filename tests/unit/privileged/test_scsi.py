@@ -3,6 +3,7 @@
 
 """What the privileged side refuses of SCSI."""
 
+import errno
 from typing import Any
 
 import pytest
@@ -77,3 +78,58 @@ def test_disks(disk: str) -> None:
 def test_a_disk_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
         scsi.inquiry('sdzzzzzz', 1, 0x83)
+
+
+class Target:
+    """Has one page, and refuses to be asked for more than it can."""
+
+    def __init__(self, page: bytes, limit: int) -> None:
+        self._page = page
+        self._limit = limit
+        self.asked: list[int] = []
+
+    def ask(self, length: int) -> bytes:
+        self.asked.append(length)
+        if length > self._limit:
+            raise OSError(errno.EIO, 'no')
+        return self._page[:length]
+
+
+def page(length: int) -> bytes:
+    return bytes((0, 0x83, *divmod(length - 4, 256))).ljust(length, b'x')
+
+
+@pytest.mark.parametrize('length', [4, 24, 252])
+def test_a_target_of_spc_2_is_asked_for_what_it_can(length: int) -> None:
+    """Its allocation length has one byte."""
+    target = Target(page(length), 255)
+    assert scsi._whole_page(target.ask) == page(length)
+    assert len(target.asked) == 1
+
+
+@pytest.mark.parametrize('length', [253, 600, 4096])
+def test_a_long_page_is_read_to_its_end(length: int) -> None:
+    target = Target(page(length), 65535)
+    assert scsi._whole_page(target.ask) == page(length)
+    assert target.asked[1:] == [length]
+
+
+def test_a_page_that_would_never_end() -> None:
+    target = Target(page(65539), 65535)
+    assert scsi._whole_page(target.ask) == page(65539)[:4096]
+
+
+@pytest.mark.parametrize(
+    ('sense', 'refusal'),
+    [
+        # "illegal request", fixed and with descriptors; "not ready"
+        (bytes((0x70, 0, 5)), True),
+        (bytes((0xF0, 0, 0x25)), True),
+        (bytes((0x72, 5, 0x24)), True),
+        (bytes((0x70, 0, 2)), False),
+        (bytes((0x72, 2, 5)), False),
+        (bytes(3), False),
+    ],
+)
+def test_what_a_device_does_not_know(sense: bytes, refusal: bool) -> None:
+    assert scsi._is_refusal(sense.ljust(32, b'\0')) == refusal
