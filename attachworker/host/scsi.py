@@ -16,6 +16,10 @@ from attachworker.host import sysfs
 from attachworker.host import uevents
 from attachworker.host import vpd
 
+#: The state of a device whose session has lost its target, until it is given
+#: up: nothing that is asked of it ends before.
+BLOCKED = 'blocked'
+
 _VPD_SERIAL = 0x80
 _VPD_IDENTIFICATION = 0x83
 

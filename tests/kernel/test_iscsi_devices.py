@@ -1,10 +1,15 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Devices as real storage has them."""
+"""Devices as real storage has them.
+
+Some have no vital product data, some are waited for all day.
+"""
 
 from collections.abc import Iterator
 import pathlib
+import subprocess
+import time
 
 import pytest
 
@@ -12,6 +17,7 @@ from tests import harness
 from tests.contract import bed as contract
 from tests.kernel import bed as kernel_bed
 from tests.kernel import test_iscsi_sessions as steps
+from tests.kernel.test_iscsi_hosts import configured
 
 pytestmark = pytest.mark.kernel
 
@@ -109,4 +115,49 @@ def test_page_that_is_longer_than_one_byte_says(
     assert len(page) > 255
     assert len(page) == 4 + int.from_bytes(page[2:4], 'big')
     assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('writing', [False, True])
+@pytest.mark.parametrize('paths', [1, 2])
+def test_forced_detach_from_a_target_that_is_waited_for_all_day(
+    bed: kernel_bed.KernelBed,
+    worker: harness.Harness,
+    paths: int,
+    writing: bool,
+) -> None:
+    # Given sessions that are to wait a day for their target
+    volume = bed.create_volume(portals=paths)
+    before = bed.snapshot()
+    key = 'node.session.timeo.replacement_timeout'
+    with configured(**{key: '86400'}):
+        result = worker.attach(volume, multipath=paths > 1, min_paths=paths)
+    assert result.status == 'attached', result.as_dict()
+    for session in steps.SESSIONS.iterdir():
+        # multipathd has set its own
+        (session / 'recovery_tmo').write_text('86400')
+    assert steps.attribute('recovery_tmo') == ['86400'] * paths
+    path = result.device.path
+    # And the target has died; somebody may be about to write
+    for portal in volume.portals:
+        bed.kill_path(volume, portal)
+    steps.wait_until(lambda: steps.attribute('state') == ['FAILED'] * paths)
+    writer = None
+    if writing:
+        writer = subprocess.Popen(
+            ['dd', 'if=/dev/zero', f'of={path}', 'bs=4k', 'count=4'],
+            stderr=subprocess.DEVNULL,
+        )
+    try:
+        # When it is detached by force
+        began = time.monotonic()
+        result = worker.detach(volume.name, force=True)
+        # Then that ends soon, with nothing left
+        assert result.status == 'detached', result.as_dict()
+        assert time.monotonic() - began < 60
+    finally:
+        for portal in volume.portals:
+            bed.restore_path(volume, portal)
+        if writer is not None:
+            writer.wait(steps.PATIENCE)
     assert bed.snapshot() == before

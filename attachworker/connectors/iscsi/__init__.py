@@ -412,6 +412,9 @@ class ISCSIConnector(base.Connector):
         self._host.scsi.remove(device.hctl, self._for_device(deadline))
 
     def _remove(self, path: base.Path, deadline: deadlines.Deadline) -> bool:
-        if path.disk:
+        # What waits for a target that has died, maybe for a day, ends with
+        # the device; multipathd, told to let go of it first, would wait, too.
+        waits = self._host.scsi.state(path.address) == host_scsi.BLOCKED
+        if path.disk and not waits:
             self._host.multipath.release(path.disk, path.wwn, deadline)
         return self._host.scsi.remove(path.address, self._for_device(deadline))
