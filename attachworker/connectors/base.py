@@ -72,12 +72,14 @@ class Claim:
     :ivar holdings: of the attachment
     :ivar deadline: of what goes on
     :ivar force: whether a device goes that somebody may have open
+    :ivar warnings: what the caller should know of a success
     """
 
     target: Target
     holdings: Holdings
     deadline: deadlines.Deadline
     force: bool = False
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 #: How the kernel fails to reach a portal.

@@ -281,7 +281,11 @@ class Takedown:
             self._holdings.hand_over(target, self.other_attachments[0])
             return []
         claim = base.Claim(
-            target, self._holdings, self._deadline, self._run.force
+            target,
+            self._holdings,
+            self._deadline,
+            self._run.force,
+            self._run.warnings,
         )
         if self._connector.assembler is not base.Assembler.MULTIPATHD:
             return self._connector.disconnect(claim, self._may_remove)

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""iSCSI: discovery, spellings, numbers of LUNs, os-brick's lock."""
+"""iSCSI: discovery, spellings, numbers of LUNs, what others do."""
 
 from collections.abc import Iterator
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from attachworker import deadline as deadlines
+from attachworker.connectors.iscsi import initiator
 from tests import harness
 from tests.contract import bed as beds
 
@@ -235,3 +238,33 @@ def test_names_of_targets_that_exist(
         result = worker.detach(volume.name)
         assert result.status == 'detached', result.as_dict()
         assert bed.snapshot() == before
+
+
+def test_devices_that_nobody_asked_for_stay_and_are_named(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given an attachment, and another volume that somebody's scan of the
+    # whole host has brought through its session
+    volume = bed.create_volume()
+    other = bed.create_volume(on=volume)
+    before = bed.snapshot()
+    result = worker.attach(volume)
+    assert result.status == 'attached', result.as_dict()
+    with contextlib.closing(bed.host()) as host:
+        ((session, _),) = initiator.Initiator(host).everything()
+        bed.verbs.scsi.scan(session.host, 0, session.target_id, other.lun)
+        stranger = host.scsi.wait_for_disk(
+            session.directory, other.lun, deadlines.Deadline.after(30.0)
+        )
+    assert stranger is not None
+    # When the volume is detached
+    result = worker.detach(volume.name)
+    # Then that device and the session stay, and the caller is told
+    assert result.status == 'detached', result.as_dict()
+    assert bed.read(f'/dev/{stranger.disk}') == other.pattern
+    assert targets(bed) == {volume.target}
+    (warning,) = result.warnings
+    assert f'session {session.sid} to {volume.target}' in warning
+    assert f'{stranger.disk} (LUN {other.lun})' in warning
+    bed.drop_session(volume, volume.portals[0])
+    assert bed.snapshot() == before

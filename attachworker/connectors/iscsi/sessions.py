@@ -245,10 +245,34 @@ class Sessions:
             return []
         leftovers = []
         for session in self.ours(claim):
-            empty = self.host.scsi.is_empty(session.directory)
-            if empty and not self._log_out(session, claim.deadline):
-                leftovers.append(f'session {session.sid} ({claim.target})')
+            if self.host.scsi.is_empty(session.directory):
+                if not self._log_out(session, claim.deadline):
+                    leftovers.append(f'session {session.sid} ({claim.target})')
+            elif strangers := self._strangers(session, claim):
+                warning = (
+                    f'session {session.sid} to {claim.target.name} at '
+                    f'{claim.target.portal} stays: it has devices that no '
+                    f'attachment asked for, {", ".join(strangers)}; a scan of '
+                    'the whole host may have brought them'
+                )
+                LOG.warning('%s', warning)
+                claim.warnings.append(warning)
         return leftovers
+
+    def _strangers(
+        self, session: initiator.Session, claim: base.Claim
+    ) -> list[str]:
+        """The devices of a session that no attachment has asked for."""
+        ours = {
+            path.lun
+            for path in claim.holdings.paths(base.Target)
+            if path.link_key == claim.target.link_key
+        }
+        return [
+            f'{device.disk or device.hctl} (LUN {device.lun})'
+            for device in self.host.scsi.devices(session.directory)
+            if device.lun not in ours
+        ]
 
     def _log_out(
         self, session: initiator.Session, deadline: deadlines.Deadline
