@@ -6,6 +6,7 @@
 
 from collections.abc import Callable
 import contextlib
+import functools
 import math
 import threading
 from typing import Any
@@ -315,11 +316,12 @@ class Operation(Job):
         )
 
     def run_flow(self, flow: Flow, run: Run) -> engine.Outcome:
-        return engine.run(
-            flow,
-            progress.Progress(self._listeners, self),
-            several=len(run.targets) > 1,
-        )
+        return engine.run(flow, self._progress, several=len(run.targets) > 1)
+
+    @functools.cached_property
+    def _progress(self) -> progress.Progress:
+        """Tells of all its flows; it begins with the first one."""
+        return progress.Progress(self._listeners, self)
 
     def result_of(self, status: str, **values: Any) -> objects.OperationResult:
         return objects.OperationResult(

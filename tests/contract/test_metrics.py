@@ -11,6 +11,7 @@ import pytest
 
 from tests import harness
 from tests.contract import bed as beds
+from tests.contract.test_iscsi import one_portal
 from tests.functional import rabbitmq
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -121,6 +122,22 @@ def test_what_happens_is_counted(
     assert value(gone, 'attachments') == 0
     assert value(gone, 'links') == value(before, 'links')
     assert value(gone, 'paths') == value(before, 'paths')
+
+
+def test_an_attach_with_discovery_waits_once(
+    bed: beds.Bed, watched: harness.Harness
+) -> None:
+    # Given a request that names one target of a volume that is to have a map
+    volume = bed.create_volume(portals=2)
+    result = watched.attach(
+        volume, connection_info=one_portal(volume), multipath=True
+    )
+    assert result.status == 'attached', result.as_dict()
+    # Then two flows have found the others and attached it, in one operation
+    assert 'DiscoverTargets' in result.timings
+    there = scrape(watched)
+    assert value(there, 'queue_wait_seconds_count', operation='attach') == 1
+    assert watched.detach(volume.name).status == 'detached'
 
 
 def test_a_map_is_counted(bed: beds.Bed, watched: harness.Harness) -> None:
