@@ -121,16 +121,17 @@ class OneByOne(Load):
 
     def _prepare(self, name: str, checkout: pathlib.Path) -> Any:
         host = self._host(name, checkout)
-        # Session and devices are there, and somebody else's.
+        # Somebody else's session, and further down devices, are there.
         there = volumes(host, 1, _IN_A_ROW)
         host.log_in(there[0])
-        for volume in there:
-            host.scan(volume)
-        caller.until(lambda: len(host.disks()) == _IN_A_ROW)
         return host, there, volumes(host, _REPEATED, 1)
 
     def _measure(self, prepared: Any) -> None:
         host, there, new = prepared
+        # The detach of the round before has removed the devices.
+        for volume in there:
+            host.scan(volume)
+        caller.until(lambda: len(host.disks()) == _IN_A_ROW)
         for found, attach, detach in (
             (there, ATTACH, DETACH),
             (new, ATTACH_SESSION, DETACH_SESSION),
