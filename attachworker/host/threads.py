@@ -51,6 +51,7 @@ class Threads:
         while True:
             thread.name = name
             body()
+            del body  # what it holds may be large
             thread.name = _IDLE
             with self._lock:
                 if len(self._idle) >= self._kept:

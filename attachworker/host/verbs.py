@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import queue
 import threading
 from typing import Any
 
@@ -112,19 +113,21 @@ class Verbs:
                 lambda call: (call.name, call.about) == (name, about),
                 deadline.sooner(SLOW_RETURN),
             )
-        outcome: list[Any] = []
-        error: list[BaseException] = []
-        done = threading.Event()
+        # Unlike an Event it is one lock, and wakes its waiter once.
+        answer: queue.SimpleQueue[tuple[Any, BaseException | None]] = (
+            queue.SimpleQueue()
+        )
         call = self._admit(name, about, deadline)
 
         def body() -> None:
+            outcome, error = None, None
             try:
                 with self.written_down(call):
-                    outcome.append(verb(*arguments))
+                    outcome = verb(*arguments)
             except BaseException as raised:
-                error.append(raised)
+                error = raised
             self._returned(call)
-            done.set()
+            answer.put((outcome, error))
 
         try:
             self._threads.run(body, name)
@@ -136,11 +139,17 @@ class Verbs:
         # A cancel that comes now starts nothing new, and is no reason to
         # leave what runs.
         until = deadline.extended(0.0)
-        if not done.wait(until.remaining()) and self._give_up(call):
-            raise exception.DeadlineExceeded(step=f'{name} of {about}')
-        if error:
-            raise error[0]
-        return outcome[0]
+        try:
+            outcome, error = answer.get(timeout=until.remaining())
+        except queue.Empty:
+            if self._give_up(call):
+                raise exception.DeadlineExceeded(
+                    step=f'{name} of {about}'
+                ) from None
+            outcome, error = answer.get()  # it has returned just now
+        if error is not None:
+            raise error
+        return outcome
 
     def _admit(
         self, name: str, about: str, deadline: deadlines.Deadline

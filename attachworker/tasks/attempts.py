@@ -12,12 +12,16 @@ from oslo_log import log as logging
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors import base
+from attachworker.host import threads
 
 LOG = logging.getLogger(__name__)
 
+#: Shared by the attempts of all attaches.
+_THREADS = threads.Threads()
+
 
 class Attempts:
-    """The attempts of one attach; each has a thread of its own.
+    """The attempts of one attach; each has a thread for itself.
 
     An attempt may outlive the wait for it: a portal that does not answer
     delays nobody once enough others have.
@@ -77,9 +81,7 @@ class Attempts:
                 self._end(outcome)
 
         try:
-            threading.Thread(
-                target=body, name=f'connect {target}', daemon=True
-            ).start()
+            _THREADS.run(body, f'connect {target}')
         except (RuntimeError, MemoryError) as no_thread:
             failure = exception.HostToolFailed(
                 what=f'Connecting {target}', reason=str(no_thread)
