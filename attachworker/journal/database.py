@@ -284,14 +284,22 @@ class Database(Reader):
         return connection
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All changes of a with block are on the disk after it, or none.
+    def transaction(
+        self, lasting: bool = True
+    ) -> Iterator[sqlite3.Connection]:
+        """All changes of a with block are written after it, or none.
 
+        :param lasting: whether they are on the disk, too, and outlive a loss
+            of power. Otherwise they outlive the worker, and get to the disk
+            with the next ones that last, in their order.
         :raises JournalUnavailable: they could not be written
         """
         with self._lock, _errors(self.path):
             if self._connection.in_transaction:  # a ROLLBACK has failed
                 self._connection.execute('ROLLBACK')
+            # With NORMAL the log is not synchronized when a change ends.
+            how = 'FULL' if lasting else 'NORMAL'
+            self._connection.execute(f'PRAGMA synchronous = {how}')
             self._connection.execute('BEGIN IMMEDIATE')
             try:
                 yield self._connection
@@ -301,12 +309,15 @@ class Database(Reader):
                     self._connection.execute('ROLLBACK')
                 raise
 
-    def write(self, statement: str, *values: object) -> int:
+    def write(
+        self, statement: str, *values: object, lasting: bool = True
+    ) -> int:
         """A transaction of one statement; returns how many rows it changed.
 
+        :param lasting: see :meth:`transaction`
         :raises JournalUnavailable: it could not be written
         """
-        with self.transaction() as connection:
+        with self.transaction(lasting) as connection:
             return connection.execute(statement, values).rowcount
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

@@ -7,6 +7,11 @@ An attachment holds paths to a volume, and through them links (sessions,
 controllers) and the volume itself. Each is written before the act that it
 speaks of: whatever a crash leaves behind is known to be ours, and what was
 found is never taken for ours.
+
+Paths and links are those of one boot, and a loss of power takes them away. So
+what is written of them has to outlive the worker, not the machine. What an
+attach writes to the disks of the host comes after :meth:`Holdings.identify`,
+which lasts.
 """
 
 from collections.abc import Sequence
@@ -44,7 +49,7 @@ class Holdings:
 
     def take(self, path: Target) -> None:
         """This attachment uses a path from now on."""
-        self._journal.write(
+        self._write(
             'INSERT OR IGNORE INTO holdings (attachment_id, path, link,'
             ' volume_name) VALUES (?, ?, ?, ?)',
             self._attachment_id,
@@ -55,12 +60,12 @@ class Holdings:
 
     def release(self, path: Target) -> None:
         """Give a path up; a device that we made goes with its last holder."""
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(lasting=False) as connection:
             self._leave(connection, path)
 
     def hand_over(self, path: Target, heir: str) -> None:
         """Give a path, as it is, to another attachment of the volume."""
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(lasting=False) as connection:
             connection.execute(
                 'INSERT OR IGNORE INTO holdings (attachment_id, path, link,'
                 ' volume_name) SELECT ?, path, link, volume_name FROM holdings'
@@ -98,7 +103,7 @@ class Holdings:
 
     def intend_device(self, path: Target) -> None:
         """The device of this path is about to be made by us."""
-        self._journal.write(
+        self._write(
             'UPDATE holdings SET made = 1 WHERE path = ?'
             ' AND attachment_id = ?',
             path.key,
@@ -270,7 +275,7 @@ class Holdings:
 
         There may be several to the same place: each has a row of its own.
         """
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(lasting=False) as connection:
             connection.execute(
                 'DELETE FROM links WHERE link = ? AND number IS NULL',
                 (path.link_key,),
@@ -289,7 +294,7 @@ class Holdings:
         )
 
     def confirm_link(self, path: Target, number: int) -> None:
-        self._journal.write(
+        self._write(
             'UPDATE links SET number = ? WHERE link = ? AND number IS NULL',
             number,
             path.link_key,
@@ -313,18 +318,21 @@ class Holdings:
     def withdraw_link(self, path: Target) -> None:
         """What was to be made has not come, and will not."""
         if not self.cut_short:
-            self._journal.write(
+            self._write(
                 'DELETE FROM links WHERE link = ? AND number IS NULL',
                 path.link_key,
             )
 
     def forget_links(self, path: Target) -> None:
         """All links to this place have ended."""
-        self._journal.write(
+        self._write(
             'DELETE FROM links WHERE link = ?'
             + (' AND number IS NOT NULL' if self.cut_short else ''),
             path.link_key,
         )
+
+    def _write(self, statement: str, *values: object) -> None:
+        self._journal.write(statement, *values, lasting=False)
 
     def _any(self, where: str, *values: object) -> bool:
         rows: list[sqlite3.Row] = self._journal.rows(

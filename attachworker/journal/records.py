@@ -329,8 +329,11 @@ class Records:
             _put_call(connection, call, request_id)
 
     def forget_call(self, call: Call) -> None:
+        """It was answered; after a loss of power that may be done again."""
         self._journal.write(
-            'DELETE FROM calls WHERE message_id = ?', call.message_id
+            'DELETE FROM calls WHERE message_id = ?',
+            call.message_id,
+            lasting=False,
         )
 
     def forget_results(
@@ -413,9 +416,15 @@ class Records:
         with self._journal.transaction() as connection:
             attachments.delete(connection, attachment_id)
 
-    def put_attachment(self, record: AttachmentRecord) -> None:
-        """:raises IllegalStateChange: see attachworker.journal.attachments"""
-        with self._journal.transaction() as connection:
+    def put_attachment(
+        self, record: AttachmentRecord, lasting: bool = True
+    ) -> None:
+        """Write down what an attachment is now.
+
+        :param lasting: see :meth:`database.Database.transaction`
+        :raises IllegalStateChange: see attachworker.journal.attachments
+        """
+        with self._journal.transaction(lasting) as connection:
             attachments.put(connection, record)
 
     def begin_boot(self, boot_id: str) -> None:

@@ -70,7 +70,8 @@ class Attach(Operation):
         )
         if known is not None:
             record = record.in_place_of(known)
-        self._records.put_attachment(record)
+        # With the power all that comes before FindWwn's note would be gone.
+        self._records.put_attachment(record, lasting=False)
         known_by = record.wwn if block.lasts(record.wwn or '') else None
         run = self._run_for(request.connection_info.targets, known_by)
         multipath.note_listed(run)

@@ -147,15 +147,17 @@ def _around(function: Any, points: Points) -> Any:
 def _transaction(points: Points) -> Any:
     original = database.Database.transaction
 
-    def transaction(self: database.Database) -> Any:
+    def transaction(self: database.Database, lasting: bool = True) -> Any:
         caller = sys._getframe(1)
         if caller.f_code.co_name.startswith('_') and caller.f_back is not None:
             caller = caller.f_back
-        return written(self, caller.f_code.co_qualname)
+        return written(self, lasting, caller.f_code.co_qualname)
 
     @contextlib.contextmanager
-    def written(self: database.Database, name: str) -> Iterator[Any]:
-        with original(self) as connection:
+    def written(
+        self: database.Database, lasting: bool, name: str
+    ) -> Iterator[Any]:
+        with original(self, lasting) as connection:
             yield connection
             points.passed(f'journal {name} before commit')
         points.passed(f'journal {name} after commit')

@@ -62,9 +62,9 @@ def writes(times: int = 1) -> Iterator[Once]:
     original = Database.transaction
 
     @contextlib.contextmanager
-    def transaction(self: Database) -> Iterator[Any]:
+    def transaction(self: Database, lasting: bool = True) -> Iterator[Any]:
         strikes = once.strikes('write')
-        with original(self) as connection:
+        with original(self, lasting) as connection:
             yield connection
             if strikes:
                 raise sqlite3.OperationalError('disk I/O error')

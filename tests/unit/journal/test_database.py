@@ -268,6 +268,41 @@ def test_each_change_waits_for_the_disk(database: Database) -> None:
     assert tuple(row) == ('wal',)
 
 
+def test_only_what_does_not_last_does_not_wait_for_the_disk(
+    database: Database,
+) -> None:
+    def how(lasting: bool) -> int:
+        with database.transaction(lasting) as connection:
+            ((found,),) = connection.execute('PRAGMA synchronous')
+            return int(found)
+
+    assert [how(False), how(True), how(False)] == [1, 2, 1]
+    # What comes next does, if it does not say anything
+    put(database, 'one')
+    (row,) = database.rows('PRAGMA synchronous')
+    assert tuple(row) == (2,)
+
+
+@pytest.mark.parametrize('lasting', [True, False])
+def test_what_does_not_last_outlives_the_worker(
+    directory: pathlib.Path, lasting: bool
+) -> None:
+    # Given a worker that ends right after a change, and closes nothing
+    program = (
+        'import os, pathlib, sys\n'
+        'from attachworker.journal import Database\n'
+        'database = Database(pathlib.Path(sys.argv[1]))\n'
+        f'database.write({INSERT!r}, "one", "request", "queue", 1,'
+        f' lasting={lasting})\n'
+        'os._exit(0)\n'
+    )
+    subprocess.run([sys.executable, '-c', program, directory], check=True)
+    # Then the next one knows of it
+    database = Database(directory)
+    assert names(database) == ['one']
+    database.close()
+
+
 def test_a_closed_journal(directory: pathlib.Path) -> None:
     database = Database(directory)
     database.close()
