@@ -11,7 +11,6 @@ read.
 
 from collections.abc import Callable
 import errno
-import functools
 import os
 import pathlib
 import stat
@@ -144,8 +143,17 @@ def resolved(path: pathlib.Path) -> pathlib.Path | None:
 
     :raises OSError: nobody knows
     """
-    found = _ask(functools.partial(os.path.realpath, strict=True), path)
+    found = _ask(_real, path)
     return None if found is None else pathlib.Path(found)
+
+
+def _real(path: Place) -> str:
+    # realpath() of Python asks for each part of the path, this for none.
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return os.readlink(f'/proc/self/fd/{descriptor}')
+    finally:
+        os.close(descriptor)
 
 
 def _ask(question: Callable[[Any], T], path: Place) -> T | None:
