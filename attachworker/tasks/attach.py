@@ -159,7 +159,7 @@ class FindWwn(base.Task):
 
     def execute(self, paths: list[connectors.Path]) -> None:
         run = self.run
-        alive, wwn = verified(run, paths)
+        alive, wwn = self._verified(paths)
         run.lock_volume(wwn)
         others = run.holdings.volume_holders(wwn, run.targets[0])
         check_one_volume(run, alive[0], wwn, others)
@@ -172,6 +172,21 @@ class FindWwn(base.Task):
             first, *late = run.attempts.paths()
             for path in late:
                 run.leftovers += run.let_go(path.target, first.disk)
+
+    def _verified(
+        self, paths: list[connectors.Path]
+    ) -> tuple[list[connectors.Path], str]:
+        """Those that answer; if none does, one that was about to come."""
+        run = self.run
+        while True:
+            try:
+                return verified(run, paths)
+            except exception.DeviceNotFound:
+                for target in run.targets:
+                    run.attempts.wait(target, run.deadline)
+                paths = run.attempts.paths()
+                if not paths:
+                    raise
 
     def _share(self, paths: list[connectors.Path], name: str) -> None:
         """Use the device that another attachment of the volume has.

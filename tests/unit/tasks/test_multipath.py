@@ -136,6 +136,19 @@ def test_a_dead_path_is_not_the_volume_s() -> None:
     ]
 
 
+def test_a_dead_path_is_not_the_volume_s_while_another_comes() -> None:
+    # Given a path that is dead, and one that comes after that was seen
+    connector = runs.FakeConnector()
+    connector.dead.add('sd1')
+    connector.before[runs.TWO] = threading.Event()
+    coming = threading.Timer(0.2, connector.before[runs.TWO].set)
+    coming.start()
+    # Then the attach waits for it, though one path is enough
+    device = attached(make(connector=connector, min_paths=1))
+    coming.join()
+    assert [one.state for one in device.paths] == ['failed', 'connected']
+
+
 def test_a_map_with_a_stranger_s_path() -> None:
     connector = runs.FakeConnector()
     run = make(connector=connector)
