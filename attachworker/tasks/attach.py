@@ -286,7 +286,10 @@ class VerifyDevice(base.Task):
 
     def execute(self, map: multipath.Map | None) -> objects.DeviceInfo:
         run = self.run
-        path = run.attempts.paths()[0]
+        paths = run.attempts.paths()
+        # multipathd may yet have to take the others into the map.
+        joined = [one for one in paths if map and one.disk in map.disks]
+        path = (joined or paths)[0]
         disk = map.name if map else path.disk
         device = check_readable(run, disk, path.target)
         if run.info.access_mode == 'rw' and run.host.block.read_only(disk):

@@ -112,7 +112,7 @@ def test_a_loop_device_has_it_without_being_a_holder(
     # And who uses that is told, too
     bed.mount('loop0', '/mnt/image')
     assert users(host, disk) == ['device loop0', 'mount /mnt/image']
-    bed.verbs.loop.detach('loop0')
+    bed.verbs.loop.detach('loop0', f'/dev/{disk}')
     assert users(host, disk) == []
 
 

@@ -214,6 +214,16 @@ def test_a_late_path_joins_a_map_of_another_name() -> None:
     assert connector.disconnected == []
 
 
+def test_a_path_that_joins_the_map_late_does_not_fail_the_attach() -> None:
+    # Given a multipathd that has put the second path into the map only
+    run = make(min_paths=1)
+    run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ('sd2',))
+    run.host.multipath.makes = False
+    # Then the caller gets the map
+    device = attached(run)
+    assert device.path == '/dev/dm-0'
+
+
 def test_paths_of_different_size_or_serial_number() -> None:
     for change in ('size', 'serial'):
         run = make(min_paths=2)
