@@ -23,6 +23,12 @@ from attachworker.journal import reading
 from attachworker.objects import Target
 from attachworker.objects import normalise_wwn
 
+#: What failed attaches have left goes, and keeps nothing of another one.
+_LEFT_OVER = (
+    'SELECT attachment_id FROM attachments'
+    " WHERE state IN ('attach_failed', 'reattach_failed')"
+)
+
 
 class Holdings:
     """What one attachment holds, and who else holds the same.
@@ -124,7 +130,8 @@ class Holdings:
     def _sharers(self, path: Target) -> list[sqlite3.Row]:
         rows = self._journal.rows(
             'SELECT rowid AS id, attachment_id, path FROM holdings'
-            ' WHERE volume_name = ? AND attachment_id != ?',
+            ' WHERE volume_name = ? AND attachment_id != ?'
+            f' AND attachment_id NOT IN ({_LEFT_OVER})',
             path.volume_name,
             self._attachment_id,
         )
@@ -253,7 +260,9 @@ class Holdings:
             'SELECT attachment_id FROM attachments WHERE volume = ?'
             ' AND attachment_id != ? AND EXISTS (SELECT 1 FROM holdings'
             ' WHERE holdings.attachment_id = attachments.attachment_id'
-            " AND (path LIKE '/%') = ?) ORDER BY created_at, attachment_id",
+            " AND (path LIKE '/%') = ?)"
+            f' AND attachment_id NOT IN ({_LEFT_OVER})'
+            ' ORDER BY created_at, attachment_id',
             normalise_wwn(identity),
             self._attachment_id,
             local,

@@ -32,6 +32,7 @@ class FindPaths(base.Task):
             if not run.takedown.other_attachments
             and not run.holdings.path_holders(target)
             for path in run.connector.paths(target)
+            if not run.takedown.was_there(path)
             if self._is_ours(path)
         ]
         if not run.force:

@@ -43,6 +43,8 @@ class Run:
         attachment that existed before
     :ivar volumes: locks by identity; :meth:`lock_volume` holds one to the end
     :ivar force: go on where data or a user may be lost
+    :ivar undoes: whether a detach is of what a failed attach has left: what
+        was there before that stays
     :ivar grace: seconds that undoing may take after the deadline
     :ivar name: of the attachment
     :ivar opened: whether there may be a mapping: it was there, or this run
@@ -73,6 +75,7 @@ class Run:
     expected_size: int | None = None
     kept: frozenset[base.Target] = frozenset()
     force: bool = False
+    undoes: bool = False
     grace: float = 30.0
     name: str = ''
     volumes: locks.NamedLocks = dataclasses.field(
@@ -112,7 +115,7 @@ class Run:
     @functools.cached_property
     def takedown(self) -> Takedown:
         """Of a detach; see :attr:`undo` for an attach."""
-        return self.take_down(self.deadline, undo=False)
+        return self.take_down(self.deadline, undo=self.undoes)
 
     @functools.cached_property
     def undo(self) -> Takedown:

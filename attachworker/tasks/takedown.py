@@ -104,7 +104,15 @@ class Takedown:
             return True
         if not self._undo:
             return self.is_other_volume(path)
-        return not path.lasting and not self._holdings.made_device(path.target)
+        return self.was_there(path)
+
+    def was_there(self, path: base.Path) -> bool:
+        """Whether a device was there before the attach that is undone."""
+        return (
+            self._undo
+            and not path.lasting
+            and not self._holdings.made_device(path.target)
+        )
 
     def _paths(self) -> list[base.Path]:
         return [
@@ -234,6 +242,14 @@ class Takedown:
 
     def _is_ours(self, held: Map, paths: list[base.Path]) -> bool:
         going = {path.disk for path in paths if not self._stays(path)}
+        if held.wwid in self._holdings.listed_for_us():
+            # It came with us, and goes also from a disk that was there.
+            going |= {
+                path.disk
+                for path in paths
+                if self.was_there(path)
+                and not self._holdings.path_holders(path.target)
+            }
         return going.issuperset(held.disks)
 
     def remove_map(self) -> list[str]:
@@ -382,9 +398,10 @@ class Takedown:
 
         :param map: that there was when this began
         """
+        mapping = self._host.encryption.find(self._run.mapping)
+        left = [f'mapping {self._run.mapping}'] if mapping else []
         if self.shared:
-            return []
-        left = []
+            return left
         wwid = map.wwid if map else self._run.map_wwid
         if wwid is not None:
             left += self._check_map(wwid, ours=map is not None)
@@ -394,10 +411,10 @@ class Takedown:
         left += [
             f'device {path.disk}'
             for path in self._paths()
-            if not path.lasting and not self.is_other_volume(path)
+            if not path.lasting
+            and not self.is_other_volume(path)
+            and not self.was_there(path)
         ]
-        if self._host.encryption.find(self._run.mapping):
-            left.append(f'mapping {self._run.mapping}')
         return left
 
     def _check_map(self, wwid: str, ours: bool) -> list[str]:

@@ -50,6 +50,7 @@ class Detach(Operation):
             info,
             targets=info.targets,
             force=self.request.force,
+            undoes=known is not None and known.state.is_left_over,
             expected_wwn=known.wwn if known else info.wwn,
             map_wwid=_map_wwid(known, self.request.force),
             on_change=self._begin,

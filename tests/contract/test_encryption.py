@@ -202,6 +202,24 @@ def test_a_mapping_in_use_stays(
     detached(worker, volume)
 
 
+def test_a_mapping_is_not_said_to_be_gone_because_the_volume_stays(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a mapping that somebody has open, on a volume of two attachments
+    volume = bed.create_volume()
+    assert worker.attach(volume, 'as-it-is').status == 'attached'
+    path = worker.attach(volume, encryption=ask('plain')).device.path
+    with bed.opened(path):
+        # When the one with the mapping is detached by force
+        result = worker.detach(volume.name, force=True)
+        # Then it is not said to be detached
+        assert result.error.code == 'host_tool_failed', result.as_dict()
+        assert any('mapping' in one for one in result.leftovers)
+    # And it goes once it can
+    assert worker.detach(volume.name).status == 'detached'
+    assert worker.detach('as-it-is').status == 'detached'
+
+
 def test_a_pair_with_integrity_is_one_mapping(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:
