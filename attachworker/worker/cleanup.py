@@ -5,6 +5,7 @@
 """Takes back what could not be put back in time, and what was in use then."""
 
 from collections.abc import Callable
+import contextlib
 import threading
 
 from oslo_log import log as logging
@@ -30,11 +31,13 @@ _LINKS = ''
 
 
 class _Job(Job):
-    backend = 'cleanup'
-
-    def __init__(self, attachment_id: str, run: Callable[[], None]) -> None:
-        self.attachment_id = attachment_id
-        self.keys = frozenset({attachment_id})
+    def __init__(
+        self,
+        attachment_id: str,
+        info: objects.ConnectionInfo | None,
+        run: Callable[[], None],
+    ) -> None:
+        self.concerns(attachment_id, info)
         self._run = run
 
     def run(self) -> None:
@@ -44,8 +47,9 @@ class _Job(Job):
 class Cleanup:
     """Tries again with growing pauses until nothing is left.
 
-    Attempts run as jobs of the attachment, never beside its operations. They
-    go by journal and kernel alone: nothing is known of how it came there.
+    Attempts run as jobs of the attachment and its volume, never beside their
+    operations, and take a place of its backend. They go by journal and kernel
+    alone: nothing is known of how it came there.
 
     :param make_run: see :class:`attachworker.worker.operation.Operation`
     :param end_links: ends the links that no attachment holds; returns what
@@ -105,7 +109,11 @@ class Cleanup:
         self._dispatcher.add_later(self._job(attachment_id), pause)
 
     def _job(self, attachment_id: str) -> _Job:
-        return _Job(attachment_id, lambda: self._attempt(attachment_id))
+        info = None
+        with contextlib.suppress(exception.AttachWorkerError):
+            known = self._records.readable(attachment_id)
+            info = known.info() if known else None
+        return _Job(attachment_id, info, lambda: self._attempt(attachment_id))
 
     def _attempt(self, attachment_id: str) -> None:
         clean = False

@@ -14,6 +14,7 @@ from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker import objects
 
 LOG = logging.getLogger(__name__)
 
@@ -37,6 +38,23 @@ class Job:
     attachment_id: str
     keys: frozenset[str]
     backend: str
+
+    def concerns(
+        self, attachment_id: str, info: objects.ConnectionInfo | None
+    ) -> None:
+        """Take the keys and the backend of what is done with an attachment.
+
+        Operations on one volume, as the storage calls it, run one after
+        another; where it has several names, the volume's lock sees to it.
+
+        :param info: what it is connected to; None if nobody knows
+        """
+        self.attachment_id = attachment_id
+        names = {one.volume_name for one in info.targets} if info else set()
+        self.keys = frozenset(
+            {attachment_id, *(f'volume {name}' for name in names)}
+        )
+        self.backend = str(info.targets[0].backend) if info else ''
 
     @property
     def expires(self) -> float:

@@ -87,14 +87,8 @@ class Operation(Job):
         self.reply_to = [request.reply_to] if request.reply_to else []
         self.attachment_id = self.find_attachment()
         info = self.find_info()
-        # Operations on one volume, as the storage calls it, run one after
-        # another; where it has several names, the volume's lock sees to it.
-        names = {one.volume_name for one in info.targets} if info else set()
-        self.keys = frozenset(
-            {self.attachment_id, *(f'volume {name}' for name in names)}
-        )
+        self.concerns(self.attachment_id, info)
         self.protocol = str(info.protocol) if info else ''
-        self.backend = str(info.targets[0].backend) if info else ''
         self._cancelled = threading.Event()
         self.deadline = deadlines.Deadline(deadline.at, self._cancelled)
         self.resumed = False
