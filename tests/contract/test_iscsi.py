@@ -5,6 +5,8 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
+import os
 import pathlib
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from attachworker import deadline as deadlines
 from attachworker.connectors.iscsi import initiator
 from tests import harness
+from tests.contract import actors
 from tests.contract import bed as beds
 
 #: os-brick's way to take its lock.
@@ -268,3 +271,27 @@ def test_devices_that_nobody_asked_for_stay_and_are_named(
     assert f'{stranger.disk} (LUN {other.lun})' in warning
     bed.drop_session(volume, volume.portals[0])
     assert bed.snapshot() == before
+
+
+def test_a_disk_of_others_that_does_not_answer_stays(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a disk that another program has, and does not use just now
+    volume = bed.create_volume()
+    somebody = actors.Somebody(bed, volume)
+    disk = somebody.node().name
+    instance = bed.instance(disk)
+    # When it does not answer as an attach asks which volume it is
+    verbs = bed.verbs.scsi
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(verbs, 'inquiry', no_answer)
+        result = worker.attach(volume)
+    # Then the attach fails, and the disk is the one that it was
+    assert result.error.code == 'device_not_found', result.as_dict()
+    assert bed.instance(disk) == instance
+    somebody.check()
+    somebody.close()
+
+
+def no_answer(device: str, instance: int, page: int) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -380,10 +380,7 @@ class ISCSIConnector(base.Connector):
         except OSError as error:
             if error.errno not in block.NO_ANSWER:
                 raise
-            moved = error.errno == errno.ESTALE
-            if moved or claim.holdings.made_device(claim.target):
-                raise base.not_found(claim.target) from error
-            return True
+            raise base.not_found(claim.target) from error
         return self._host.scsi.cached_wwn(device.hctl) not in (None, wwn)
 
     def _drop_stale(
