@@ -269,3 +269,18 @@ def test_a_controller_of_another_name_outlives_a_connection_that_fails(
     assert worker.detach(volume.name).status == 'detached'
     assert bed.snapshot() == before
     end(bed, name)
+
+
+def test_a_controller_that_others_have_just_made_is_theirs(
+    bed: SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given another program that connects in the same moment
+    volume = create(bed, 'nvme')
+    bed.arm(Fault.FAIL_AFTER, 'nvme.connect', number=errno.EALREADY)
+    found = worker.attach(volume)
+    assert found.status == 'attached', found.as_dict()
+    controllers = bed.snapshot()['nvme_controllers']
+    # When the volume is detached, then the controller stays
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot()['nvme_controllers'] == controllers
+    end(bed, 'nvme0')

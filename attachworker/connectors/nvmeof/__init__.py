@@ -322,7 +322,7 @@ class NVMeOFConnector(base.Connector):
             holdings.intend_link(
                 target, max((one.number for one in there), default=-1)
             )
-            self._make(options, target, claim.deadline)
+            self._make(options, claim)
         live = self._fabrics.wait_until_live(
             look,
             claim.deadline.sooner(self._settings.connect_timeout),
@@ -364,21 +364,19 @@ class NVMeOFConnector(base.Connector):
         }
         return {name: value for name, value in options.items() if value}
 
-    def _make(
-        self,
-        options: dict[str, str],
-        target: base.Target,
-        deadline: deadlines.Deadline,
-    ) -> None:
+    def _make(self, options: dict[str, str], claim: base.Claim) -> None:
+        target = claim.target
         try:
             self._fabrics.connect(
                 options,
                 target.link_key,
-                deadline.sooner(self._settings.connect_timeout),
+                claim.deadline.sooner(self._settings.connect_timeout),
             )
         except OSError as error:
             if error.errno != errno.EALREADY:
                 raise _refusal(error, target) from error
+            # Somebody else has made it in the same moment.
+            claim.holdings.withdraw_link(target)
 
     def _leave(
         self,
