@@ -6,7 +6,6 @@
 
 import contextlib
 import dataclasses
-import errno
 from typing import Any
 
 from oslo_config import cfg
