@@ -24,9 +24,11 @@ from attachworker import host as host_layer
 from attachworker import objects
 from attachworker.host import block
 from attachworker.host import locks
+from attachworker.host import network
 from attachworker.host import uevents
 from attachworker.host import verbs
 from attachworker.journal import holdings as journal
+from attachworker.objects import rules
 
 LOG = logging.getLogger(__name__)
 
@@ -91,6 +93,8 @@ UNREACHABLE = frozenset(
         errno.ETIMEDOUT,
     )
 )
+#: Seconds that a lookup of a host name gets.
+_LOOKUP = 10.0
 #: The state of a device that takes I/O.
 RUNNING = 'running'
 
@@ -387,6 +391,37 @@ class Connector(abc.ABC):
 
 def not_found(target: Target) -> exception.DeviceNotFound:
     return exception.DeviceNotFound(volume=target.label)
+
+
+def by_address(
+    host: host_layer.Host, portal: str, deadline: deadlines.Deadline
+) -> list[str]:
+    """The portals that one by name stands for, the best first.
+
+    The kernel knows addresses only, and asks no resolver.
+
+    :param portal: one by address stands for itself
+    :raises TargetUnreachable: nobody knows the name, or says so in time
+    """
+    if rules.is_ip_portal(portal):
+        return [portal]
+    name, port = network.split(portal)
+    try:
+        found = host.verbs.call(
+            network.addresses,
+            name,
+            port,
+            name='host name lookup',
+            about=portal,
+            deadline=deadline.sooner(_LOOKUP),
+        )
+    except exception.DeadlineExceeded as error:
+        if deadline.passed:
+            raise
+        raise exception.TargetUnreachable(
+            portal=portal, reason=f'no answer to a lookup in {_LOOKUP:.0f} s'
+        ) from error
+    return [network.join(address, port) for address in found]
 
 
 @contextlib.contextmanager

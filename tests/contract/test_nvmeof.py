@@ -61,6 +61,25 @@ def end(bed: beds.Bed, controller: str) -> None:
     bed.verbs.nvme.delete(controller, place.stat().st_ino)
 
 
+def test_a_portal_by_a_name_that_nobody_knows(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a namespace behind two portals by name, one of which is unknown
+    volume = bed.create_nvme_volume()
+    before = bed.snapshot()
+    info = volume.connection_info(multipath=True)
+    [(_, port, transport)] = info['data']['portals']
+    info['data']['portals'] = [
+        [name, port, transport] for name in ('nowhere.invalid', 'localhost')
+    ]
+    # When it is attached, then the other one has its path
+    result = worker.attach(volume, multipath=True, connection_info=info)
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(result.device.path) == volume.pattern
+    detached(worker, volume.name)
+    assert bed.snapshot() == before
+
+
 def test_all_portals_at_once(bed: beds.Bed, worker: harness.Harness) -> None:
     # Given a namespace behind two portals
     volume = bed.create_nvme_volume(portals=2)

@@ -18,7 +18,6 @@ from attachworker.connectors.iscsi import initiator
 from attachworker.connectors.iscsi import node_record
 from attachworker.host import network
 from attachworker.host import sysfs
-from attachworker.objects import rules
 
 LOG = logging.getLogger(__name__)
 
@@ -80,21 +79,8 @@ class Sessions:
 
         :raises TargetUnreachable: nobody knows the name
         """
-        if rules.is_ip_portal(target.portal):
-            return [target]
-        name, port = network.split(target.portal)
-        addresses = self.host.verbs.call(
-            network.addresses,
-            name,
-            port,
-            name='host name lookup',
-            about=target.portal,
-            deadline=deadline.sooner(self.settings.login_timeout),
-        )
-        return [
-            target._replace(portal=network.join(address, port))
-            for address in addresses
-        ]
+        found = base.by_address(self.host, target.portal, deadline)
+        return [target._replace(portal=portal) for portal in found]
 
     def log_in(
         self,

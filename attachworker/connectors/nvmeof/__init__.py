@@ -136,11 +136,21 @@ class NVMeOFConnector(base.Connector):
         multipath: bool,
         deadline: deadlines.Deadline,
     ) -> list[base.Target]:
-        found = []
+        """With addresses in place of names.
+
+        A name that is not known stays, and costs that portal only.
+        """
+        found: list[base.Target] = []
+        unknown: list[exception.TargetUnreachable] = []
         for target in info.targets:
-            name, port = network.split(target.portal)
-            address = network.addresses(name, port)[0]
-            found.append(target._replace(portal=network.join(address, port)))
+            try:
+                portals = base.by_address(self._host, target.portal, deadline)
+            except exception.TargetUnreachable as error:
+                unknown.append(error)
+                portals = [target.portal]
+            found.append(target._replace(portal=portals[0]))
+        if len(unknown) == len(found):
+            raise unknown[0]
         return found
 
     def connect(
@@ -365,13 +375,17 @@ class NVMeOFConnector(base.Connector):
         return {name: value for name, value in options.items() if value}
 
     def _make(self, options: dict[str, str], claim: base.Claim) -> None:
-        target = claim.target
+        target, seconds = claim.target, self._settings.connect_timeout
         try:
             self._fabrics.connect(
-                options,
-                target.link_key,
-                claim.deadline.sooner(self._settings.connect_timeout),
+                options, target.link_key, claim.deadline.sooner(seconds)
             )
+        except exception.DeadlineExceeded as error:
+            if claim.deadline.passed:
+                raise
+            raise exception.TargetUnreachable(
+                portal=target.portal, reason=f'no answer in {seconds} s'
+            ) from error
         except OSError as error:
             if error.errno != errno.EALREADY:
                 raise _refusal(error, target) from error

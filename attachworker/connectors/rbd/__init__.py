@@ -95,13 +95,10 @@ class RBDConnector(base.Connector):
         found: set[str] = set()
         unknown: list[exception.TargetUnreachable] = []
         for portal in target.portal.split(','):
-            name, port = network.split(portal)
             try:
-                addresses = network.addresses(name, port)
+                found.update(base.by_address(self._host, portal, deadline))
             except exception.TargetUnreachable as error:
                 unknown.append(error)
-                continue
-            found.update(network.join(address, port) for address in addresses)
         if not found:
             raise unknown[0]
         return [target._replace(portal=','.join(sorted(found)))]
