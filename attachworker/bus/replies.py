@@ -27,6 +27,10 @@ LOG = log.getLogger(__name__)
 #: Version of the interface that a caller has to offer.
 REPLY_VERSION = '1.0'
 
+#: Seconds for which a refusal is sent, and how many have no receipt at most.
+_REFUSED = 60.0
+_MOST_REFUSALS = 1000
+
 #: What a reply_to consists of.
 _RECEIVER = ('exchange', 'topic', 'server')
 
@@ -46,9 +50,9 @@ class _Reply:
         return {name: getattr(self.target, name) for name in _RECEIVER}
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, str, bool]:
         """One result may go to several receivers, once to each."""
-        return self.request_id, str(self.target)
+        return self.request_id, str(self.target), self.final
 
 
 class ReplySender:
@@ -57,6 +61,9 @@ class ReplySender:
     A normal return is the receipt. Otherwise the result is sent again with
     growing pauses. A result that nobody confirms within ``retention`` is
     dropped with a log line; it can still be fetched with get_result.
+
+    A receiver gets one result at a time, and one thread is only for receivers
+    that answer: others wait for nobody whose receiver is gone.
 
     :param transport: the worker's RPC transport.
     :param settle: called with the request_id and the receiver after the
@@ -90,8 +97,14 @@ class ReplySender:
         self._retry_first = retry_first
         self._retry_max = retry_max
         self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, _Reply]] = []
-        self._known: set[tuple[str, str]] = set()
+        #: By receiver: what is to be sent to it, and when.
+        self._waiting: dict[str, list[tuple[float, int, _Reply]]] = {}
+        self._known: set[tuple[str, str, bool]] = set()
+        self._refusals = 0
+        #: Receivers that something is sent to now, and those of them all that
+        #: did not answer the last time.
+        self._busy: set[str] = set()
+        self._silent: set[str] = set()
         self._order = itertools.count()
         self._stopped = False
         self._threads = [
@@ -132,7 +145,7 @@ class ReplySender:
             that names no receiver is logged and otherwise ignored.
         :param final: whether it is the one result of an accepted request.
             A refusal is not: it must neither stand for that result nor be
-            taken for delivered.
+            taken for delivered, and it is not sent for long.
         """
         target = _target(reply_to)
         if target is None:
@@ -148,19 +161,33 @@ class ReplySender:
             target,
             result,
             pause=self._retry_first,
-            expires=now + self._retention,
+            expires=now + (self._retention if final else _REFUSED),
             final=final,
         )
         with self._changed:
-            if final and reply.key in self._known:
+            if reply.key in self._known:
                 return
-            if final:
-                self._known.add(reply.key)
+            if not final:
+                if self._refusals >= _MOST_REFUSALS:
+                    LOG.warning(
+                        'Request %s: its refusal is not sent: %d others have '
+                        'no receipt.',
+                        request_id,
+                        self._refusals,
+                    )
+                    return
+                self._refusals += 1
+            self._known.add(reply.key)
             self._push(now, reply)
 
     def _push(self, due: float, reply: _Reply) -> None:
-        heapq.heappush(self._waiting, (due, next(self._order), reply))
+        waiting = self._waiting.setdefault(str(reply.target), [])
+        heapq.heappush(waiting, (due, next(self._order), reply))
         self._changed.notify()
+
+    def _forget(self, reply: _Reply) -> None:
+        self._known.discard(reply.key)
+        self._refusals -= not reply.final
 
     def _run(self) -> None:
         while (reply := self._next()) is not None:
@@ -171,19 +198,46 @@ class ReplySender:
                     'Request %s: sending its result failed.', reply.request_id
                 )
                 self._again(reply)
+            finally:
+                with self._changed:
+                    self._busy.discard(str(reply.target))
+                    self._changed.notify_all()
 
     def _next(self) -> _Reply | None:
         """Wait for the next reply that is due; None: stopped."""
         with self._changed:
             while not self._stopped:
-                if not self._waiting:
+                free = [
+                    (waiting[0], receiver)
+                    for receiver, waiting in self._waiting.items()
+                    if self._may_have(receiver)
+                ]
+                if not free:
                     self._changed.wait()
                     continue
-                remaining = self._waiting[0][0] - time.monotonic()
+                (due, *_), receiver = min(free)
+                remaining = due - time.monotonic()
                 if remaining <= 0:
-                    return heapq.heappop(self._waiting)[2]
+                    return self._pop(receiver)
                 self._changed.wait(remaining)
         return None
+
+    def _may_have(self, receiver: str) -> bool:
+        """Whether a thread may send something to a receiver now."""
+        if receiver in self._busy:
+            return False
+        at_work = len(self._busy & self._silent)
+        return receiver not in self._silent or at_work < max(
+            1, len(self._threads) - 1
+        )
+
+    def _pop(self, receiver: str) -> _Reply:
+        waiting = self._waiting[receiver]
+        _, _, reply = heapq.heappop(waiting)
+        if not waiting:
+            del self._waiting[receiver]
+        self._busy.add(receiver)
+        return reply
 
     def _attempt(self, reply: _Reply) -> None:
         reply.attempts += 1
@@ -206,13 +260,15 @@ class ReplySender:
                 type(error).__name__,
                 reply.attempts,
             )
+            if not isinstance(error, messaging.RemoteError):
+                with self._changed:
+                    self._silent.add(str(reply.target))
             self._again(reply)
             return
-        if not reply.final:
-            return
         with self._changed:
-            self._known.discard(reply.key)
-            if self._stopped:
+            self._silent.discard(str(reply.target))
+            self._forget(reply)
+            if self._stopped or not reply.final:
                 return
         self._settle(reply.request_id, reply.receiver)
 
@@ -223,8 +279,9 @@ class ReplySender:
             if due < reply.expires:
                 self._push(due, reply)
                 return
-            if reply.final:
-                self._known.discard(reply.key)
+            self._forget(reply)
+            if str(reply.target) not in self._waiting:
+                self._silent.discard(str(reply.target))
         if reply.final and not self._stopped:
             self._settle(reply.request_id, reply.receiver)
         LOG.error(
