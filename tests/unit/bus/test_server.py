@@ -231,3 +231,31 @@ def test_an_answer_ends_the_signs_of_life(bench: Bench) -> None:
     # Then nobody says that they are being worked on, but of the last one
     assert {beat.message['method'] for beat in beats} == {'attach_volume'}
     assert len({id(beat) for beat in beats}) == 1
+
+
+@pytest.mark.parametrize(
+    'strange',
+    [
+        {'version': '1'},
+        {'version': 1},
+        {'version': 'a.b'},
+        {'version': None},
+        {'version': ['1.0']},
+        {'version': '2.0'},
+        {'namespace': 'another'},
+        {'namespace': ['x']},
+        {'method': ['attach_volume']},
+        {'method': 'unheard_of'},
+    ],
+    ids=str,
+)
+def test_a_message_that_makes_no_sense_is_not_served(
+    strange: dict[str, Any],
+) -> None:
+    """It is answered by oslo.messaging, and must not be begun before."""
+    dispatcher = server.CallAwareDispatcher(
+        [Api()], None, messaging.ExplicitRPCAccessPolicy
+    )
+    good = {'method': 'attach_volume', 'version': '1.0', 'namespace': None}
+    assert dispatcher.is_served(good)
+    assert not dispatcher.is_served({**good, **strange})
