@@ -398,6 +398,7 @@ class KernelBed(bed.Bed):
     def set_up(self) -> None:
         chosen = set_ups.chosen()
         if chosen is None:
+            self.protect_etc(False)
             self.set_multipathd()
             return
         self.stop_multipathd()

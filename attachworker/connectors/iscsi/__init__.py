@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 OS_BRICK_LOCK = 'os-brick-connect_volume'
 
 _DIGESTS = ['None', 'CRC32C', 'CRC32C,None', 'None,CRC32C']
+#: Seconds in which a device that is there begins to answer.
+_ANSWERING = 2.0
 _DIGEST_HELP = (
     ' The first that the target can do is used. Unset: as iscsid.conf says.'
 )
@@ -371,15 +373,29 @@ class ISCSIConnector(base.Connector):
 
         The kernel goes on showing the identifier of the first one, if it has
         read one. If not, the one that the device gives itself will do.
+
+        :raises DeviceNotFound: it does not say
         """
         if device.disk is None:
             return False
-        try:
-            wwn = self._host.scsi.wwn(device, claim.deadline)
-        except OSError as error:
-            if error.errno not in block.NO_ANSWER:
-                raise
-            raise base.not_found(claim.target) from error
+
+        def ask() -> tuple[str | None] | None:
+            try:
+                return (self._host.scsi.wwn(device, claim.deadline),)
+            except OSError as error:
+                if error.errno not in block.NO_ANSWER:
+                    raise
+                return None
+
+        # A new one may have to be let be opened yet.
+        answer = self._host.uevents.wait_for(
+            ask,
+            lambda event: event['DEVPATH'].endswith(f'/{device.disk}'),
+            claim.deadline.sooner(_ANSWERING),
+        )
+        if answer is None:
+            raise base.not_found(claim.target)
+        (wwn,) = answer
         return self._host.scsi.cached_wwn(device.hctl) not in (None, wwn)
 
     def _drop_stale(
