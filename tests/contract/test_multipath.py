@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import contextlib
 import pathlib
 import time
 
@@ -324,7 +325,13 @@ def test_map_that_nobody_asked_for_goes_with_its_path(
     # When multipathd makes a map on top of it by itself, be it that it looks
     # at the disk once more
     disk = result.device.path.removeprefix('/dev/')
-    until(lambda: bed.verbs.multipath.add_path(disk) or bed.snapshot()['maps'])
+
+    def has_map() -> bool:
+        with contextlib.suppress(OSError):  # udev has yet to look at it
+            bed.verbs.multipath.add_path(disk)
+        return bool(bed.snapshot()['maps'])
+
+    until(has_map)
     assert not result.device.path.startswith('/dev/dm-')
     # Then the detach takes both away
     steps.detached(worker, volume.name)
