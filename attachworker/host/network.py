@@ -117,16 +117,17 @@ def _connect_to(place: Any, timeout: float, device: str | None) -> str:
         return str(where[0])
 
 
-def probe_any(portals: list[str], timeout: float) -> None:
+def probe_any(portals: list[str], timeout: float) -> str:
     """Return once one of several portals has taken a TCP connection.
 
     All are tried at once: a dead one costs nothing where another answers.
 
     :param portals: canonical ones
     :param timeout: seconds
+    :returns: the one that was first
     :raises TargetUnreachable: none does; it is about the first
     """
-    answers: queue.SimpleQueue[exception.TargetUnreachable | None] = (
+    answers: queue.SimpleQueue[exception.TargetUnreachable | str] = (
         queue.SimpleQueue()
     )
 
@@ -136,7 +137,7 @@ def probe_any(portals: list[str], timeout: float) -> None:
         except exception.TargetUnreachable as error:
             answers.put(error)
         else:
-            answers.put(None)
+            answers.put(portal)
 
     for portal in portals:
         try:
@@ -148,8 +149,8 @@ def probe_any(portals: list[str], timeout: float) -> None:
             answers.put(unasked)
     errors = {}
     for _ in portals:
-        error = answers.get()
-        if error is None:
-            return
-        errors[error.kwargs['portal']] = error
+        answer = answers.get()
+        if isinstance(answer, str):
+            return answer
+        errors[answer.kwargs['portal']] = answer
     raise next(errors[portal] for portal in portals if portal in errors)

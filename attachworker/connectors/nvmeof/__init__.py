@@ -138,17 +138,26 @@ class NVMeOFConnector(base.Connector):
     ) -> list[base.Target]:
         """With addresses in place of names.
 
-        A name that is not known stays, and costs that portal only.
+        Of several the one that answers. A name that is not known, or leads
+        nowhere, stays, and costs that portal only.
         """
+        assert isinstance(info, objects.NVMeOFConnectionInfo)
         found: list[base.Target] = []
         unknown: list[exception.TargetUnreachable] = []
         for target in info.targets:
             try:
-                portals = base.by_address(self._host, target.portal, deadline)
+                portal, *others = base.by_address(
+                    self._host, target.portal, deadline
+                )
+                if others and info.transport_of(target) == 'tcp':
+                    within = deadline.sooner(self._settings.connect_timeout)
+                    portal = network.probe_any(
+                        [portal, *others], within.remaining()
+                    )
             except exception.TargetUnreachable as error:
                 unknown.append(error)
-                portals = [target.portal]
-            found.append(target._replace(portal=portals[0]))
+                portal = target.portal
+            found.append(target._replace(portal=portal))
         if len(unknown) == len(found):
             raise unknown[0]
         return found

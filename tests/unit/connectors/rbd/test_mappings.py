@@ -165,7 +165,7 @@ def test_any_monitor_that_answers(bed: beds.SimulatedBed) -> None:
     portals = list(bed.create_rbd_volume().portals)
     bed.hang_portal(portals[0])
     bed.stop_portal(portals[1])
-    network.probe_any(portals, 10.0)
+    assert network.probe_any(portals, 10.0) == portals[2]
     bed.stop_portal(portals[2])
     with pytest.raises(exception.TargetUnreachable) as caught:
         network.probe_any(portals, 0.5)
