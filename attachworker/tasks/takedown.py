@@ -319,7 +319,8 @@ class Takedown:
             wwids |= self._wwids_of_maps({beside})
         for wwid in wwids:
             self.remove_unwanted(wwid, beside)
-        self._unlist(wwids)
+        if not left:  # otherwise somebody comes again, and has more time
+            self._unlist(wwids)
         return left
 
     def _wwids_of_maps(self, disks: set[str]) -> set[str]:
