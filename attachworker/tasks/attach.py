@@ -286,10 +286,7 @@ class VerifyDevice(base.Task):
 
     def execute(self, map: multipath.Map | None) -> objects.DeviceInfo:
         run = self.run
-        paths = run.attempts.paths()
-        # multipathd may yet have to take the others into the map.
-        joined = [one for one in paths if map and one.disk in map.disks]
-        path = (joined or paths)[0]
+        path = path_of_device(run, map)
         disk = map.name if map else path.disk
         device = check_readable(run, disk, path.target)
         if run.info.access_mode == 'rw' and run.host.block.read_only(disk):
@@ -299,6 +296,16 @@ class VerifyDevice(base.Task):
             # its name is another one's by now
             raise exception.DeviceNotFound(volume=path.target.label)
         return describe(run, disk, map)
+
+
+def path_of_device(run: Run, map: multipath.Map | None) -> connectors.Path:
+    """A path of what the caller gets.
+
+    multipathd may yet have to take others into the map.
+    """
+    paths = run.attempts.paths()
+    joined = [one for one in paths if map and one.disk in map.disks]
+    return (joined or paths)[0]
 
 
 def check_readable(

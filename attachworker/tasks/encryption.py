@@ -31,13 +31,13 @@ class OpenEncryption(base.Task):
         assert wanted is not None  # else it is not part of the flow
         encryption = run.host.encryption
         run.host.verbs.check(run.mapping)
-        disk = map.name if map else run.attempts.paths()[0].disk
+        path = attach.path_of_device(run, map)
+        disk = map.name if map else path.disk
         found = encryption.find(run.mapping)
         if found is not None and found.disks == (disk,) and run.kept:
             return attach.describe(run, disk, map)
         # one that an earlier attempt has left, with whatever key
         self._close_left()
-        path = run.attempts.paths()[0]
         # Looked up before it is identified: nothing else is opened then.
         device = run.host.block.device(disk)
         if device is None:

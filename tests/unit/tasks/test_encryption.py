@@ -11,6 +11,7 @@ from attachworker import flows
 from attachworker import objects
 from attachworker.connectors import base as connectors
 from attachworker.host import encryption
+from attachworker.host import multipath
 from attachworker.worker import engine
 from tests.unit.tasks import fake_encryption
 from tests.unit.tasks import runs
@@ -129,6 +130,24 @@ def test_a_path_to_another_volume_forbids_it() -> None:
     )
     assert isinstance(opened(run).error, exception.IdentityMismatch)
     assert fake(run).said == []
+
+
+def test_a_path_that_joins_the_map_late_does_not_fail_it() -> None:
+    # Given a multipathd that has put the second path into the map only
+    wanted = objects.Encryption(provider='plain', key='key')
+    run = runs.make(
+        runs.ONE,
+        runs.TWO,
+        multipath=True,
+        min_paths=1,
+        encryption=wanted,
+        name='attachment',
+    )
+    run.host.multipath.map = multipath.Map('dm-0', runs.GOOD, ('sd2',))
+    run.host.multipath.makes = False
+    # Then the map is opened
+    assert opened(run).error is None
+    assert fake(run).said == ['open dm-0']
 
 
 def test_plain_has_no_header() -> None:
