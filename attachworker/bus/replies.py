@@ -46,13 +46,18 @@ class _Reply:
     attempts: int = 0
 
     @property
+    def address(self) -> str:
+        """The receiver, as one word."""
+        return str(self.target)
+
+    @property
     def receiver(self) -> dict[str, str]:
         return {name: getattr(self.target, name) for name in _RECEIVER}
 
     @property
     def key(self) -> tuple[str, str, bool]:
         """One result may go to several receivers, once to each."""
-        return self.request_id, str(self.target), self.final
+        return self.request_id, self.address, self.final
 
 
 class ReplySender:
@@ -181,7 +186,7 @@ class ReplySender:
             self._push(now, reply)
 
     def _push(self, due: float, reply: _Reply) -> None:
-        waiting = self._waiting.setdefault(str(reply.target), [])
+        waiting = self._waiting.setdefault(reply.address, [])
         heapq.heappush(waiting, (due, next(self._order), reply))
         self._changed.notify()
 
@@ -200,7 +205,7 @@ class ReplySender:
                 self._again(reply)
             finally:
                 with self._changed:
-                    self._busy.discard(str(reply.target))
+                    self._busy.discard(reply.address)
                     self._changed.notify_all()
 
     def _next(self) -> _Reply | None:
@@ -262,11 +267,11 @@ class ReplySender:
             )
             if not isinstance(error, messaging.RemoteError):
                 with self._changed:
-                    self._silent.add(str(reply.target))
+                    self._silent.add(reply.address)
             self._again(reply)
             return
         with self._changed:
-            self._silent.discard(str(reply.target))
+            self._silent.discard(reply.address)
             self._forget(reply)
             if self._stopped or not reply.final:
                 return
@@ -280,8 +285,8 @@ class ReplySender:
                 self._push(due, reply)
                 return
             self._forget(reply)
-            if str(reply.target) not in self._waiting:
-                self._silent.discard(str(reply.target))
+            if reply.address not in self._waiting:
+                self._silent.discard(reply.address)
         if reply.final and not self._stopped:
             self._settle(reply.request_id, reply.receiver)
         LOG.error(

@@ -406,22 +406,40 @@ def by_address(
     if rules.is_ip_portal(portal):
         return [portal]
     name, port = network.split(portal)
-    try:
+    what = 'no answer to a lookup'
+    with answering_within(_LOOKUP, portal, deadline, what) as within:
         found = host.verbs.call(
             network.addresses,
             name,
             port,
             name='host name lookup',
             about=portal,
-            deadline=deadline.sooner(_LOOKUP),
+            deadline=within,
         )
+    return [network.join(address, port) for address in found]
+
+
+@contextlib.contextmanager
+def answering_within(
+    seconds: float,
+    portal: str,
+    deadline: deadlines.Deadline,
+    what: str = 'no answer',
+) -> Iterator[deadlines.Deadline]:
+    """A block that waits for a portal, for so many seconds at most.
+
+    :param deadline: of what goes on; the block has its own
+    :param what: there was not, for people
+    :raises TargetUnreachable: the time was over, and not yet the deadline
+    """
+    try:
+        yield deadline.sooner(seconds)
     except exception.DeadlineExceeded as error:
         if deadline.passed:
             raise
         raise exception.TargetUnreachable(
-            portal=portal, reason=f'no answer to a lookup in {_LOOKUP:.0f} s'
+            portal=portal, reason=f'{what} in {seconds:.0f} s'
         ) from error
-    return [network.join(address, port) for address in found]
 
 
 @contextlib.contextmanager

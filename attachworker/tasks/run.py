@@ -136,6 +136,17 @@ class Run:
             self.held.enter_context(self.volumes.hold(name, self.deadline))
             self._locked.add(name)
 
+    def lock_known_volume(self) -> None:
+        """The same, if anybody knows which volume the attachment is about.
+
+        An attach that has failed may have learned it.
+
+        :raises DeadlineExceeded: others had it until the deadline
+        """
+        self.expected_wwn = self.expected_wwn or self.holdings.identity()
+        if self.expected_wwn is not None:
+            self.lock_volume(self.expected_wwn)
+
     @functools.cached_property
     def _locked(self) -> set[str]:
         return set()

@@ -200,7 +200,7 @@ class Attach(Operation):
                 if target not in late_paths.connected(device, run.targets):
                     run.leftovers += run.let_go(target, disk)
         else:
-            now = late_paths.join(run, device, str(record.wwn))
+            now = late_paths.join(run, device)
             self._records.put_attachment(record.with_device(now))
         if run.leftovers:
             self._cleanup.later(record.attachment_id)

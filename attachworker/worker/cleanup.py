@@ -175,8 +175,7 @@ class Cleanup:
         try:
             run = self._run(known, known.info(), cut_short)
             with run.held:
-                if run.expected_wwn is not None:
-                    run.lock_volume(run.expected_wwn)
+                run.lock_known_volume()
                 left = self._takedown(run).everything()
                 # Under the lock: until then another attachment of the volume
                 # may leave its paths to this one.
@@ -199,8 +198,7 @@ class Cleanup:
         assert device is not None  # by its state
         run = self._run(known, info)
         with run.held:
-            if run.expected_wwn is not None:
-                run.lock_volume(run.expected_wwn)
+            run.lock_known_volume()
             if device.multipath_id is not None:
                 self._find_late_paths(run, device, device.multipath_id)
             self._records.put_attachment(known.with_device(device))
@@ -244,12 +242,13 @@ class Cleanup:
         info: objects.ConnectionInfo,
         cut_short: bool = False,
     ) -> Run:
-        run = self._make_run(
-            known.attachment_id, info, cut_short=cut_short, targets=[]
+        return self._make_run(
+            known.attachment_id,
+            info,
+            cut_short=cut_short,
+            targets=[],
+            expected_wwn=known.wwn,
         )
-        # An attach that has failed may have learned which volume it is.
-        run.expected_wwn = known.wwn or run.holdings.identity()
-        return run
 
     @staticmethod
     def _takedown(run: Run) -> Takedown:

@@ -55,14 +55,10 @@ class Detach(Operation):
             map_wwid=_map_wwid(known, self.request.force),
             on_change=self._begin,
         )
-        if run.expected_wwn is None:
-            # An attach that has failed may have learned which volume it is.
-            run.expected_wwn = run.holdings.identity()
         try:
-            if run.expected_wwn is not None:
-                # Until then another attachment of the volume may leave its
-                # paths to this one.
-                run.lock_volume(run.expected_wwn)
+            # Until then another attachment of the volume may leave its paths
+            # to this one.
+            run.lock_known_volume()
         except exception.DeadlineExceeded as error:
             self._failed(self.failed(error))
             return

@@ -15,32 +15,28 @@ from attachworker.tasks.run import Run
 LOG = logging.getLogger(__name__)
 
 
-def join(run: Run, device: objects.DeviceInfo, wwn: str) -> objects.DeviceInfo:
+def join(run: Run, device: objects.DeviceInfo) -> objects.DeviceInfo:
     """Wait for the paths of a map that were not there in time.
 
     The attachment's next operation waits for this; when there is one, what
     has not come is given up.
 
     :param device: as the caller was told
-    :param wwn: of the volume; multipathd may call it otherwise
     :returns: as it is now; ``run.leftovers`` has what could not be put back
     """
-    connector = run.connector
     for target in set(run.targets).difference(connected(device, run.targets)):
         outcome = run.attempts.settle(target, run.deadline)
         try:
-            joins = outcome.path is not None and _joins(
-                run, connector, outcome.path, wwn
-            )
+            joins = outcome.path is not None and _joins(run, outcome.path)
         except OSError as error:
             run.leftovers.append(f'{target}: {error}')
             continue
         if not joins:
             run.leftovers += run.let_go(target)
-    if connector.assembler is not connectors.Assembler.MULTIPATHD:
+    if run.connector.assembler is not connectors.Assembler.MULTIPATHD:
         # the kernel itself has put the paths together
         return attach.describe(run, run.attempts.paths()[0].disk, None)
-    found = run.host.multipath.find(device.multipath_id or wwn)
+    found = run.host.multipath.find(device.multipath_id or run.wwn)
     if found is None:
         return device
     return attach.describe(run, found.name, found)
@@ -85,22 +81,17 @@ def target_of(
     return found
 
 
-def _joins(
-    run: Run,
-    connector: connectors.Connector,
-    path: connectors.Path,
-    wwn: str,
-) -> bool:
+def _joins(run: Run, path: connectors.Path) -> bool:
     try:
         attach.verified(run, [path])
     except exception.AttachWorkerError as error:
         LOG.warning('%s: %s does not join: %s', run.name, path.disk, error)
         run.attempts.reject(path, error)
         return False
-    if connector.assembler is not connectors.Assembler.MULTIPATHD:
+    if run.connector.assembler is not connectors.Assembler.MULTIPATHD:
         return True
     found = run.host.multipath.wait_for(
-        wwn,
+        run.wwn,
         [path.disk],
         1,
         False,

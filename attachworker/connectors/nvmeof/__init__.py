@@ -386,15 +386,10 @@ class NVMeOFConnector(base.Connector):
     def _make(self, options: dict[str, str], claim: base.Claim) -> None:
         target, seconds = claim.target, self._settings.connect_timeout
         try:
-            self._fabrics.connect(
-                options, target.link_key, claim.deadline.sooner(seconds)
-            )
-        except exception.DeadlineExceeded as error:
-            if claim.deadline.passed:
-                raise
-            raise exception.TargetUnreachable(
-                portal=target.portal, reason=f'no answer in {seconds} s'
-            ) from error
+            with base.answering_within(
+                seconds, target.portal, claim.deadline
+            ) as within:
+                self._fabrics.connect(options, target.link_key, within)
         except OSError as error:
             if error.errno != errno.EALREADY:
                 raise _refusal(error, target) from error

@@ -207,7 +207,7 @@ def test_a_late_path_joins_a_map_of_another_name() -> None:
     assert device.degraded
     # When the path comes
     connector.during[runs.TWO].set()
-    now = late_paths.join(run, device, runs.GOOD)
+    now = late_paths.join(run, device)
     # Then it is a path of the volume, which keeps its identifier
     assert not now.degraded
     assert now.scsi_wwn == runs.GOOD
