@@ -38,21 +38,28 @@ def controllers(bed: beds.Bed) -> int:
     return len(bed.snapshot()['nvme_controllers'])
 
 
-def connected_by_others(bed: beds.Bed, volume: beds.Volume) -> str:
-    """A controller that another program has connected by this host's name."""
+def connect(
+    bed: beds.Bed, volume: beds.Volume, host_nqn: str, host_id: str
+) -> str:
+    """Another program connects; returns the controller."""
     address, _, port = volume.portals[0].rpartition(':')
-    host = bed.host()
-    own = Fabrics(host).own_identity(deadlines.Deadline.after(10.0))
-    host.close()
     options = {
         'nqn': volume.target,
         'transport': 'tcp',
         'traddr': address,
         'trsvcid': port,
-        'hostnqn': own.nqn,
-        'hostid': own.id,
+        'hostnqn': host_nqn,
+        'hostid': host_id,
     }
     return f'nvme{bed.verbs.nvme.connect(options)}'
+
+
+def connected_by_others(bed: beds.Bed, volume: beds.Volume) -> str:
+    """A controller that another program has connected by this host's name."""
+    host = bed.host()
+    own = Fabrics(host).own_identity(deadlines.Deadline.after(10.0))
+    host.close()
+    return connect(bed, volume, own.nqn, own.id)
 
 
 def end(bed: beds.Bed, controller: str) -> None:

@@ -13,6 +13,7 @@ from tests import harness
 from tests.contract import bed as beds
 from tests.contract.test_audit import findings
 from tests.contract.test_nvmeof import attached
+from tests.contract.test_nvmeof import connect
 from tests.contract.test_nvmeof import detached
 from tests.contract.test_nvmeof import end
 
@@ -63,22 +64,6 @@ def controllers(bed: beds.Bed) -> dict[str, tuple[str, str]]:
 
 def read(path: pathlib.Path) -> str:
     return path.read_text().strip()
-
-
-def connect(
-    bed: beds.Bed, volume: beds.Volume, host_nqn: str, host_id: str
-) -> str:
-    """Another program connects; returns the controller."""
-    address, _, port = volume.portals[0].rpartition(':')
-    options = {
-        'nqn': volume.target,
-        'transport': 'tcp',
-        'traddr': address,
-        'trsvcid': port,
-        'hostnqn': host_nqn,
-        'hostid': host_id,
-    }
-    return f'nvme{bed.verbs.nvme.connect(options)}'
 
 
 @pytest.mark.parametrize('text', [None, ''])

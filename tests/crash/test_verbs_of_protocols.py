@@ -12,9 +12,9 @@ import pytest
 
 from tests import harness
 from tests.contract import bed as beds
+from tests.contract.test_nvmeof import connect
 from tests.contract.test_nvmeof import end
 from tests.contract.test_nvmeof_hosts import PREFIX
-from tests.contract.test_nvmeof_hosts import connect
 from tests.crash.test_verbs import DEADLINE
 from tests.crash.test_verbs import GRACE
 from tests.crash.test_verbs import step_of

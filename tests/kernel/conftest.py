@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from tests import harness
 from tests.kernel import bed as kernel_bed
 
 
@@ -22,3 +23,11 @@ def bed() -> Iterator[kernel_bed.KernelBed]:
     made.close()
     # a line that is left would be found by a later test, as somebody else's
     assert after == before
+
+
+@pytest.fixture
+def worker(bed: kernel_bed.KernelBed) -> Iterator[harness.Harness]:
+    """A worker that waits for no portal for long."""
+    options = {'login_timeout': 5, 'scan_attempts': 2}
+    with harness.Harness(bed, iscsi=options) as running:
+        yield running

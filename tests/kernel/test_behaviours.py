@@ -24,14 +24,6 @@ SECTORS = 65536
 PATIENCE = 60.0
 
 
-@pytest.fixture
-def worker(bed: KernelBed) -> Iterator[harness.Harness]:
-    with harness.Harness(
-        bed, iscsi={'login_timeout': 5, 'scan_attempts': 2}
-    ) as running:
-        yield running
-
-
 def attached(
     worker: harness.Harness, volume: beds.Volume, **values: object
 ) -> objects.OperationResult:

@@ -23,13 +23,6 @@ SECRET = 'CANARY-of-the-lab'
 THEIRS = 'CANARY-of-the-other-side'
 
 
-@pytest.fixture
-def worker(bed: kernel_bed.KernelBed) -> Iterator[harness.Harness]:
-    options = {'login_timeout': 5, 'scan_attempts': 2}
-    with harness.Harness(bed, iscsi=options) as running:
-        yield running
-
-
 def one_portal(volume: contract.Volume, **data: Any) -> dict[str, Any]:
     """The singular keys only, as Cinder sends them to a plain connector."""
     info = volume.connection_info()

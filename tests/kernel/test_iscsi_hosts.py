@@ -41,13 +41,6 @@ OTHER_NAME = 'iqn.2026-01.example:another-name-of-this-host'
 OURS = ('user', 'CANARY-of-our-side')
 
 
-@pytest.fixture
-def worker(bed: kernel_bed.KernelBed) -> Iterator[harness.Harness]:
-    options = {'login_timeout': 5, 'scan_attempts': 2}
-    with harness.Harness(bed, iscsi=options) as running:
-        yield running
-
-
 @contextlib.contextmanager
 def iscsiadm(script: str) -> Iterator[None]:
     """Another iscsiadm than that of the distribution."""

@@ -3,7 +3,6 @@
 
 """Sessions as only a real kernel, target and iscsiadm make them."""
 
-from collections.abc import Iterator
 import pathlib
 import time
 import types
@@ -30,13 +29,6 @@ IFACES = pathlib.Path('/etc/iscsi/ifaces')
 OURS = ('user', 'CANARY-of-our-side')
 THEIRS = ('them', 'CANARY-of-their-side')
 PATIENCE = 30.0
-
-
-@pytest.fixture
-def worker(bed: kernel_bed.KernelBed) -> Iterator[harness.Harness]:
-    options = {'login_timeout': 5, 'scan_attempts': 2}
-    with harness.Harness(bed, iscsi=options) as running:
-        yield running
 
 
 def with_data(volume: contract.Volume, **data: Any) -> dict[str, Any]:

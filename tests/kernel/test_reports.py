@@ -24,14 +24,6 @@ from tests.kernel.test_behaviours import dmsetup
 SECTORS = 8192
 
 
-@pytest.fixture
-def worker(bed: KernelBed) -> Iterator[harness.Harness]:
-    with harness.Harness(
-        bed, iscsi={'login_timeout': 5, 'scan_attempts': 2}
-    ) as running:
-        yield running
-
-
 @contextlib.contextmanager
 def device_without_identity(number: int) -> Iterator[pathlib.Path]:
     """A link to a device that has no identifier: dm without a uuid."""

@@ -27,13 +27,6 @@ _SECTOR = 512
 _MD = pathlib.Path('/sys/module/md_mod/parameters/new_array')
 
 
-@pytest.fixture
-def worker(bed: KernelBed) -> Iterator[harness.Harness]:
-    options = {'login_timeout': 5, 'scan_attempts': 2}
-    with harness.Harness(bed, iscsi=options) as running:
-        yield running
-
-
 def run(*command: str) -> str:
     return subprocess.run(
         command,
