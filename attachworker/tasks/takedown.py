@@ -305,23 +305,36 @@ class Takedown:
         )
         if self._connector.assembler is not base.Assembler.MULTIPATHD:
             return self._connector.disconnect(claim, self._may_remove)
+        left: list[str] = []
         paths = set(self._connector.paths(target))
         wwids = self._wwids_of_maps({path.disk for path in paths})
-        left = self._connector.disconnect(claim, self._may_remove)
-        gone = paths.difference(self._connector.paths(target))
-        if not gone:
-            return left
-        # A map may have come meanwhile, of another disk as well. multipathd
-        # may have heard of a disk only after it was told to let go of it, and
-        # have made a map, with a line, until the disk was gone.
-        wwids.update(path.wwn for path in gone if path.wwn)
+        try:
+            left += self._connector.disconnect(claim, self._may_remove)
+        finally:
+            # Also when it fails: without its devices nobody knows any more
+            # what an attach that learned no identity has left on the list.
+            gone = paths.difference(self._connector.paths(target))
+            wwids.update(path.wwn for path in gone if path.wwn)
+            if gone:
+                left += self.collect(
+                    functools.partial(self._clear_up, wwids, beside),
+                    "multipath's list",
+                )
+        return left
+
+    def _clear_up(self, wwids: set[str], beside: str | None) -> list[str]:
+        """Remove what multipathd has made as the devices came and went.
+
+        A map may have come meanwhile, of another disk as well. multipathd may
+        have heard of a disk only after it was told to let go of it, and have
+        made a map, with a line, until the disk was gone.
+        """
         if beside is not None:
-            wwids |= self._wwids_of_maps({beside})
+            wwids = wwids | self._wwids_of_maps({beside})
         for wwid in wwids:
             self.remove_unwanted(wwid, beside)
-        if not left:  # otherwise somebody comes again, and has more time
-            self._unlist(wwids)
-        return left
+        self._unlist(wwids)
+        return []
 
     def _wwids_of_maps(self, disks: set[str]) -> set[str]:
         maps = map(self._host.multipath.of, disks)
