@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs suites of tests, as many at a time as there are processors, and says at
-# the end which tests of each were the slowest, and how long each took.
+# Runs suites of tests, several at a time, and says at the end which tests of
+# each were the slowest, and how long each took.
 
 set -euo pipefail
 
@@ -14,8 +14,9 @@ Usage: tools/test.sh                  all suites; a skipped test is a failure
        tools/test.sh suite NAME...    these; the names are in this file
        tools/test.sh kernel [ARG...]  pytest with ARGs, in the lab
 
-TEST_JOBS is how many suites run at a time (default: the number of processors),
-LAB_TIMEOUT for how many seconds a guest may run (default: 2700).
+TEST_JOBS is how many suites run at a time (default: one more than there are
+processors, for they wait, too), LAB_TIMEOUT for how many seconds a guest may
+run (default: 2700).
 Run tools/setup.sh before.
 USAGE
 }
@@ -29,8 +30,9 @@ slowest=20
 # The longest come first, so that the last ones end at about the same time.
 check=(unit contract sequences properties style)
 all=(
-    lab-kernel lab-contract crash-kill crash-kill-attach functional lab-qemu
-    lab-parity crash lab-systemd "${check[@]}" power lab install
+    host-debian lab-kernel lab-qemu functional crash crash-kill
+    crash-kill-attach lab-parity properties lab-systemd unit contract sequences
+    host-rhel host-image host-ubuntu host-no-multipathd power lab install style
 )
 
 suite() {
@@ -38,7 +40,9 @@ suite() {
     local sequences=tests/contract/test_sequences.py
     case $1 in
         style) style ;;
-        unit | properties | functional | install) native "tests/$1" ;;
+        unit | functional | install) native "tests/$1" ;;
+        # They wait for each other's threads most of the time.
+        properties) native tests/properties --numprocesses 4 ;;
         contract) native tests/contract --ignore "$sequences" ;;
         sequences) native "$sequences" ;;
         crash) native tests/crash --ignore "$kill" ;;
@@ -47,12 +51,13 @@ suite() {
         # These boot guests themselves.
         power | lab) run_pytest "tests/$1" ;;
         # A guest each: what one set of tests breaks is not there for the next.
-        lab-kernel | lab-contract | lab-parity) in_lab "tests/${1#lab-}" ;;
-        # Hosts as people have them; see tests/kernel/set_ups.py
+        lab-kernel | lab-parity) in_lab "tests/${1#lab-}" ;;
+        # The contract tests, on hosts as people have them
         host-*)
-            # shellcheck disable=SC2046 # several arguments
-            ATTACHWORKER_SET_UP=${1#host-} in_lab \
-                $("$python" -m tests.kernel.set_ups "${1#host-}")
+            local arguments
+            mapfile -t arguments \
+                < <("$python" -m tests.kernel.set_ups "${1#host-}")
+            ATTACHWORKER_SET_UP=${1#host-} in_lab "${arguments[@]}"
             ;;
         # A guest whose first process is systemd
         lab-systemd) LAB_INIT=systemd in_lab tests/systemd ;;
@@ -127,7 +132,7 @@ run_pool() {
     # LAB_SLOT: no two that run at the same time have the same number.
     printf '%s\n' "$@" > "$results/suites"
     TEST_RESULTS=$results TEST_SCRATCH=$scratch xargs -a "$results/suites" \
-        -P "${TEST_JOBS:-$(nproc)}" -I {} --process-slot-var LAB_SLOT \
+        -P "${TEST_JOBS:-$(($(nproc) + 1))}" -I {} --process-slot-var LAB_SLOT \
         tools/test.sh run {} &
     pool=$!
     set +m
@@ -176,7 +181,10 @@ trap stop EXIT
 trap 'exit 1' HUP INT TERM
 
 case ${1-} in
-    '') export ATTACHWORKER_NO_SKIPS=1; run_pool "${all[@]}" ;;
+    '')
+        export ATTACHWORKER_NO_SKIPS=1 ATTACHWORKER_SCHEDULES=2000
+        run_pool "${all[@]}"
+        ;;
     # They wait more than they work: all at once.
     check) TEST_JOBS=${TEST_JOBS:-${#check[@]}} run_pool "${check[@]}" ;;
     suite) shift; run_pool "$@" ;;

@@ -8,6 +8,7 @@
 only works inside the lab.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import os
 
@@ -58,3 +59,10 @@ def worker(
     for attachment in left:
         shared_worker.detach(attachment.partition(' ')[0], force=True)
     assert left == []
+
+
+@pytest.fixture
+def multipathd(bed: beds.Bed) -> Iterator[Callable[..., None]]:
+    """Changes the settings of multipathd, for this test."""
+    yield bed.set_multipathd
+    bed.set_up()

@@ -17,13 +17,6 @@ from tests.contract import bed as beds
 from tests.contract import test_attach as steps
 
 
-@pytest.fixture
-def multipathd(bed: beds.Bed) -> Iterator[Callable[..., None]]:
-    """Changes the settings of multipathd, for this test."""
-    yield bed.set_multipathd
-    bed.set_up()
-
-
 def attached(
     worker: harness.Harness,
     volume: beds.Volume,

@@ -4,7 +4,6 @@
 """What has hurt people elsewhere; see doc/source/contributor/reports.rst."""
 
 from collections.abc import Callable
-from collections.abc import Iterator
 import contextlib
 import threading
 import time
@@ -15,13 +14,6 @@ import pytest
 from tests import harness
 from tests.contract import bed as beds
 from tests.contract import test_attach as steps
-
-
-@pytest.fixture
-def multipathd(bed: beds.Bed) -> Iterator[Callable[..., None]]:
-    """Changes the settings of multipathd, for this test."""
-    yield bed.set_multipathd
-    bed.set_multipathd()
 
 
 def without_id(volume: beds.Volume) -> dict[str, Any]:

@@ -360,9 +360,14 @@ def test_a_volume_that_is_here_without_a_map_gets_no_second_device(
 
 @pytest.mark.parametrize('cancelled', [False, True])
 def test_another_name_of_a_volume_leaves_no_map(
-    bed: beds.Bed, worker: harness.Harness, cancelled: bool
+    bed: beds.Bed,
+    worker: harness.Harness,
+    multipathd: Callable[..., None],
+    cancelled: bool,
 ) -> None:
-    # Given a volume that is attached without a map, and has another name
+    # Given a volume that is attached without a map, and has another name, and
+    # a multipathd that makes a map of whatever has two paths
+    multipathd('on')
     volume = bed.create_volume()
     other = bed.export_volume(volume, bed.create_volume())
     first = attached(worker, volume, 'first')

@@ -52,6 +52,7 @@ class KernelBed(bed.Bed):
         self.verbs = privileged
         self._stopped: set[str] = set()
         self._hanging: dict[str, list[socket.socket]] = {}
+        self._set_up = contextlib.ExitStack()
         # What it has yet to hear of is another bed's.
         daemons.drain_multipathd()
 
@@ -401,8 +402,11 @@ class KernelBed(bed.Bed):
             self.protect_etc(False)
             self.set_multipathd()
             return
+        self._set_up.close()
         self.stop_multipathd()
         set_ups.configure_multipathd(chosen.multipath_conf)
+        if chosen.records_in_var:
+            self._set_up.enter_context(set_ups.records_in_var())
         self.protect_etc(chosen.read_only_etc)
         if chosen.multipathd:
             daemons.start('multipathd')
@@ -458,6 +462,7 @@ class KernelBed(bed.Bed):
 
     def close(self) -> None:
         """End what a test left, then take the storage away."""
+        self._set_up.close()
         for portal in list(self._hanging):
             self.start_portal(lio.portal(portal))
         for session, target_name, _portal in picture.sessions():

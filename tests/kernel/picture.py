@@ -12,7 +12,13 @@ from tests.kernel import daemons
 
 _SYS = pathlib.Path('/sys')
 _ROOT = pathlib.Path('/')
-_DIRECTORIES = ('etc/iscsi/nodes', 'etc/iscsi/send_targets', 'run/lock/iscsi')
+_DIRECTORIES = (
+    'etc/iscsi/nodes',
+    'etc/iscsi/send_targets',
+    'var/lib/iscsi/nodes',
+    'var/lib/iscsi/send_targets',
+    'run/lock/iscsi',
+)
 _WWIDS = pathlib.Path('/etc/multipath/wwids')
 #: Programs that the worker starts and that end before it answers.
 _CHILDREN = frozenset(

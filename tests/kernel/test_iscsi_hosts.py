@@ -14,6 +14,7 @@ from tests import harness
 from tests.kernel import bed as kernel_bed
 from tests.kernel import daemons
 from tests.kernel import lio
+from tests.kernel import set_ups
 from tests.kernel import test_iscsi_sessions as steps
 from tests.kernel.spy import Spy
 
@@ -22,35 +23,8 @@ pytestmark = pytest.mark.kernel
 ETC = pathlib.Path('/etc/iscsi')
 VAR = pathlib.Path('/var/lib/iscsi')
 CONFIGURATION = ETC / 'iscsid.conf'
-#: The first place where tools are looked for.
-TOOLS = pathlib.Path('/usr/local/sbin')
-#: iscsiadm as it is where it was built to keep its records in /var/lib/iscsi.
-IN_VAR = """\
-#!/bin/sh
-export PATH=/usr/sbin:/sbin:/usr/bin:/bin
-exec unshare --mount --propagation private sh -ec '
-for kind in nodes send_targets ifaces
-do
-    mkdir -p "/var/lib/iscsi/$kind" "/etc/iscsi/$kind"
-    mount --bind "/var/lib/iscsi/$kind" "/etc/iscsi/$kind"
-done
-exec iscsiadm "$@"
-' iscsiadm "$@"
-"""
 OTHER_NAME = 'iqn.2026-01.example:another-name-of-this-host'
 OURS = ('user', 'CANARY-of-our-side')
-
-
-@contextlib.contextmanager
-def iscsiadm(script: str) -> Iterator[None]:
-    """Another iscsiadm than that of the distribution."""
-    subprocess.run(['mount', '-t', 'tmpfs', 'tools', str(TOOLS)], check=True)
-    try:
-        (TOOLS / 'iscsiadm').write_text(script)
-        (TOOLS / 'iscsiadm').chmod(0o755)
-        yield
-    finally:
-        subprocess.run(['umount', str(TOOLS)], check=True)
 
 
 @contextlib.contextmanager
@@ -106,10 +80,15 @@ def test_records_in_var_lib(
     if linked:
         VAR.rmdir()
         VAR.symlink_to(ETC)
-    before, places = bed.snapshot(), files(ETC, VAR)
-    script = '#!/bin/sh\nexec /usr/sbin/iscsiadm "$@"\n' if linked else IN_VAR
+    before = bed.snapshot()
+    theirs = (
+        set_ups.iscsiadm('#!/bin/sh\nexec /usr/sbin/iscsiadm "$@"\n')
+        if linked
+        else set_ups.records_in_var()
+    )
     try:
-        with iscsiadm(script), Spy() as spy:
+        with theirs, Spy() as spy:
+            places = files(ETC, VAR)
             # When a volume is attached with a discovery, which logs in twice
             info = volume.connection_info()
             for key in ('target_portals', 'target_iqns', 'target_luns'):
@@ -122,8 +101,8 @@ def test_records_in_var_lib(
             assert bed.read(result.device.path) == volume.pattern
             assert files(ETC, VAR) == places
             assert worker.detach(volume.name).status == 'detached'
+            assert files(ETC, VAR) == places
         assert spy.leaks == set()
-        assert files(ETC, VAR) == places
         assert bed.snapshot() == before
     finally:
         if linked:
@@ -141,7 +120,7 @@ def test_iface_is_the_one_of_iscsiadm(
     with (
         iface(VAR, 'second', initiatorname=OTHER_NAME, net_ifacename='lo'),
         iface(ETC, 'second', initiatorname='iqn.2026-01.example:stale'),
-        iscsiadm(IN_VAR),
+        set_ups.records_in_var(),
     ):
         info = steps.with_data(volume, transport_iface='second')
         result = worker.attach(volume, connection_info=info)
@@ -311,7 +290,7 @@ case "$*" in
 esac
 """
     info = volume.connection_info()
-    with iscsiadm(script):
+    with set_ups.iscsiadm(script):
         result = worker.attach(volume, connection_info=info, multipath=True)
     # Then it is left out, and counts as no path that is missing
     assert result.status == 'attached', result.as_dict()
