@@ -219,6 +219,10 @@ class Connector(abc.ABC):
     #: What puts its paths together.
     assembler = Assembler.MULTIPATHD
 
+    #: Whether a device that was there before it was attached stays after its
+    #: detach: whoever made it goes on with it.
+    leaves_found = False
+
     #: How its paths are read back from the journal.
     target_class: type[Target] = Target
 

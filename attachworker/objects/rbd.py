@@ -3,6 +3,7 @@
 
 """Ceph RBD images."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 import functools
 import re
@@ -23,7 +24,7 @@ MAX_MONITORS = 31
 MONITOR_PORT = 6789
 
 #: Port of one that speaks the second.
-_SECOND_PORT = 3300
+SECOND_PORT = 3300
 
 #: An address as Ceph itself spells it, in ``ceph mon dump`` or in mon_host of
 #: ceph.conf: ``v2:192.0.2.1:3300/0``, or several of one monitor in brackets.
@@ -61,13 +62,32 @@ class ImageTarget(connection_info.Target):
     def leads_to_device_of(self, key: str) -> bool:
         """An image is mapped once, through whichever monitors of its cluster.
 
-        A cluster is known by its monitors: one in common is enough, for
-        monitors come and go.
+        How they are named is no matter: see :func:`same_cluster`.
         """
         other = type(self).from_key(key)
-        return self.lun == other.lun and not set(
-            self.portal.split(',')
-        ).isdisjoint(other.portal.split(','))
+        return self.lun == other.lun and same_cluster(
+            self.portal.split(','), other.portal.split(',')
+        )
+
+    @property
+    def backend(self) -> str:
+        """The address of the first monitor, without its port."""
+        return self.portal.partition(',')[0].rpartition(':')[0]
+
+
+def same_cluster(portals: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether these are monitors of one cluster, each as ``address:port``.
+
+    A cluster is known by its monitors: one in common is enough, for monitors
+    come and go. A monitor has a port for each version of the protocol.
+    """
+    return not set(map(_monitor, portals)).isdisjoint(map(_monitor, others))
+
+
+def _monitor(portal: str) -> str:
+    address, _, port = portal.rpartition(':')
+    known = port in (str(MONITOR_PORT), str(SECOND_PORT))
+    return address if known else portal
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -211,7 +231,7 @@ def _addresses(host: object, port: object) -> list[tuple[object, object, int]]:
         (
             part['host'],
             part['port'] or port,
-            _SECOND_PORT if part['version'] == 'v2' else MONITOR_PORT,
+            SECOND_PORT if part['version'] == 'v2' else MONITOR_PORT,
         )
         for part in _PARTS.finditer(text)
     ]

@@ -32,6 +32,8 @@ _THREAD_KEYRING = -1
 
 _MONITOR = re.compile(r'(?:[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\]):[0-9]{1,5}')
 _name = names.rule(r'(?!-|\.{1,2}$)[!-+.0-?A-~-]{1,255}', 'a name of Ceph')
+#: How the names of keys begin that the kernel is given here.
+_KEY = 'attachworker-'
 _OPTIONS = frozenset(
     (
         'name',
@@ -125,8 +127,24 @@ def monitors(number: int) -> list[str]:
 
     :raises OSError: it is not mapped
     """
+    return _mapped_with(number)[0]
+
+
+@privileged.default.entrypoint
+def is_ours(number: int) -> bool:
+    """Whether an image was mapped here; never of a cluster without keys.
+
+    :raises OSError: it is not mapped
+    """
+    options = _mapped_with(number)[1]
+    return any(option.startswith(f'key={_KEY}') for option in options)
+
+
+def _mapped_with(number: int) -> tuple[list[str], list[str]]:
+    """Monitors and options, as the kernel was told."""
     path = BUS / 'devices' / _number(number) / 'config_info'
-    return path.read_text(encoding='utf-8').partition(' ')[0].split(',')
+    words = [*path.read_text(encoding='utf-8').split(' ', 2), '']
+    return words[0].split(','), words[1].split(',')
 
 
 def _number(number: int) -> str:
@@ -197,7 +215,7 @@ def _kernel_key(key: bytes) -> Iterator[str]:
     :raises OSError: the kernel does not take it
     """
     library = ctypes.CDLL(_KEYUTILS, use_errno=True)
-    name = f'attachworker-{secrets.token_hex(8)}'
+    name = f'{_KEY}{secrets.token_hex(8)}'
     serial = library.add_key(
         ctypes.c_char_p(b'ceph'),
         ctypes.c_char_p(name.encode()),

@@ -32,8 +32,13 @@ class FindPaths(base.Task):
             if not run.takedown.other_attachments
             and not run.holdings.path_holders(target)
             for path in run.connector.paths(target)
-            if not run.takedown.was_there(path)
+            if not (run.undoes and run.takedown.was_there(path))
             if self._is_ours(path)
+        ]
+        run.warnings += [
+            f'{path.disk} stays: it was there before it was attached'
+            for path in found
+            if run.takedown.was_there(path)
         ]
         if not run.force:
             for path in found:
@@ -65,7 +70,9 @@ class CheckUnused(base.Task):
         self, paths: list[connectors.Path], map: multipath.Map | None
     ) -> None:
         run = self.run
-        disks = [path.disk for path in paths]
+        disks = [
+            path.disk for path in paths if not run.takedown.was_there(path)
+        ]
         if map is not None and not disks:
             disks = [map.name]
         # below it may be something else by now, or what others use, too

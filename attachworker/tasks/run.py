@@ -45,6 +45,8 @@ class Run:
     :ivar force: go on where data or a user may be lost
     :ivar undoes: whether a detach is of what a failed attach has left: what
         was there before that stays
+    :ivar adopts: whether a detach is of what no attachment of this worker has:
+        it takes what somebody else has made, for it is told to
     :ivar grace: seconds that undoing may take after the deadline
     :ivar name: of the attachment
     :ivar opened: whether there may be a mapping: it was there, or this run
@@ -76,6 +78,7 @@ class Run:
     kept: frozenset[base.Target] = frozenset()
     force: bool = False
     undoes: bool = False
+    adopts: bool = False
     grace: float = 30.0
     name: str = ''
     volumes: locks.NamedLocks = dataclasses.field(

@@ -102,14 +102,21 @@ class Takedown:
             return True
         if self._holdings.path_holders(path.target):
             return True
-        if not self._undo:
-            return self.is_other_volume(path)
-        return self.was_there(path)
+        if self.was_there(path):
+            return True
+        return not self._undo and self.is_other_volume(path)
 
     def was_there(self, path: base.Path) -> bool:
-        """Whether a device was there before the attach that is undone."""
+        """Whether a device stays since it was there before the attach.
+
+        An undo takes only what its attach has made. A detach takes what was
+        found, too, unless only its maker may.
+        """
+        leaves_found = self._undo or (
+            self._connector.leaves_found and not self._run.adopts
+        )
         return (
-            self._undo
+            leaves_found
             and not path.lasting
             and not self._holdings.made_device(path.target)
         )

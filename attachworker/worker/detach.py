@@ -63,6 +63,7 @@ class Detach(Operation):
             self._failed(self.failed(error))
             return
         held = run.holdings.paths(type(info.targets[0]))
+        run.adopts = known is None and not held
         targets = {target.key: target for target in (*info.targets, *held)}
         run.targets = list(targets.values())
         outcome = self.run_flow(flows.detach(run), run)

@@ -5,6 +5,7 @@
 
 from concurrent import futures
 from typing import Any
+import uuid
 
 from attachworker import objects
 from tests import harness
@@ -22,6 +23,19 @@ def attached(
 
 def detached(worker: harness.Harness, attachment_id: str) -> None:
     result = worker.detach(attachment_id)
+    assert result.status == 'detached', result.as_dict()
+    assert result.leftovers == []
+
+
+def detach_by_connection(worker: harness.Harness, volume: beds.Volume) -> None:
+    """Detach what no attachment of the worker has."""
+    request = objects.DetachRequest(
+        request_id=str(uuid.uuid4()),
+        connection_info=objects.ConnectionInfo.from_dict(
+            volume.connection_info()
+        ),
+    )
+    result = worker.api.detach_volume({}, worker.name, request)
     assert result.status == 'detached', result.as_dict()
     assert result.leftovers == []
 
@@ -158,12 +172,27 @@ def test_an_image_that_somebody_else_has_mapped(
     result = worker.attach(volume, expected_wwn='another')
     assert result.error.code == 'identity_mismatch', result.as_dict()
     assert bed.snapshot() == mapped
-    # And it serves one that does not, and goes with that
+    # And it serves one that does not, and stays after its detach as well
     device = attached(worker, volume)
     assert bed.read(device.path) == volume.pattern
     assert bed.snapshot() == mapped
     assert findings(worker) == []
+    with bed.opened(device.path):
+        for force in False, True:
+            result = worker.detach(volume.name, force=force)
+            assert result.status == 'detached', result.as_dict()
+            assert result.leftovers == []
+            (warning,) = result.warnings
+            assert device.path.removeprefix('/dev/') in warning
+            assert bed.snapshot() == mapped
+            attached(worker, volume)
+    # And through a second attachment it is no more ours than through one
+    attached(worker, volume, attachment_id='second')
     detached(worker, volume.name)
+    detached(worker, 'second')
+    assert bed.snapshot() == mapped
+    # And whoever says so by its connection alone has it unmapped
+    detach_by_connection(worker, volume)
     assert bed.snapshot() == before
 
 

@@ -7,6 +7,7 @@
 from collections.abc import Iterator
 import contextlib
 import pathlib
+import subprocess
 from typing import Any
 
 import pytest
@@ -102,6 +103,56 @@ def test_monitors_of_the_second_version_alone(
     (mapped,) = pathlib.Path('/sys/bus/rbd/devices').iterdir()
     assert 'ms_mode=prefer-crc' in (mapped / 'config_info').read_text()
     assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_a_monitor_by_either_of_its_ports_is_one(
+    bed: kernel_bed.KernelBed, worker: harness.Harness
+) -> None:
+    # Given an image that is attached through one version of the protocol
+    volume = bed.create_rbd_volume()
+    before = bed.snapshot()
+    first = worker.attach(volume, 'first')
+    assert first.status == 'attached', first.as_dict()
+    # When it is attached through the other one
+    other = info(volume, hosts=['127.0.0.1'], ports=['3300'])
+    second = worker.attach(volume, 'second', connection_info=other)
+    # Then both have one mapping, which stays until both are gone
+    assert second.status == 'attached', second.as_dict()
+    assert second.device.path == first.device.path
+    assert len(list(pathlib.Path('/sys/bus/rbd/devices').iterdir())) == 1
+    assert worker.detach('first').status == 'detached'
+    assert bed.read(second.device.path) == volume.pattern
+    assert worker.detach('second').status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_what_somebody_else_maps_beside_ours_stays(
+    bed: kernel_bed.KernelBed, worker: harness.Harness
+) -> None:
+    # Given an attached image, which somebody else maps, too
+    volume = bed.create_rbd_volume()
+    before = bed.snapshot()
+    device = worker.attach(volume).device
+    mapped = subprocess.run(
+        ['rbd', 'map', '--conf', ceph.cluster().conf, volume.target],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    other = mapped.stdout.strip()
+    assert other != device.path
+    # When it is attached again, then it is the one that it was
+    assert worker.attach(volume).device.path == device.path
+    # And when it is detached, only ours goes
+    result = worker.detach(volume.name)
+    assert result.status == 'detached', result.as_dict()
+    assert result.leftovers == result.warnings == []
+    (left,) = pathlib.Path('/sys/bus/rbd/devices').iterdir()
+    assert f'/dev/rbd{left.name}' == other
+    assert bed.read(other) == volume.pattern
+    subprocess.run(['rbd', 'unmap', other], check=True)
     assert bed.snapshot() == before
 
 

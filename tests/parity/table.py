@@ -262,7 +262,20 @@ ROWS = (
             ),
         ),
     ),
-    Row('rbd, mapped by somebody else', 'rbd', state=state.rbd_mapped),
+    Row(
+        'rbd, mapped by somebody else',
+        'rbd',
+        state=state.rbd_mapped,
+        differences=(
+            Difference(
+                'left',
+                ['rbd_images'],
+                [],
+                'os-brick takes away the mapping that somebody else had made '
+                'before. Ours leaves it to whoever made it.',
+            ),
+        ),
+    ),
     Row('rbd, the mapping is gone', 'rbd', gone=state.take_away),
     Row(
         'rbd, an image of the same name is mapped',

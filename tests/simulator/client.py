@@ -291,6 +291,10 @@ class RBD(_Group):
         found: list[str] = self._call('rbd.monitors', number=number)
         return found
 
+    def is_ours(self, number: int) -> bool:
+        found: bool = self._call('rbd.is_ours', number=number)
+        return found
+
 
 class Multipath(_Group):
     def running(self) -> bool:

@@ -194,6 +194,11 @@ class RBD:
         with self._lock:
             return self._known(number).monitors
 
+    def is_ours(self, number: int) -> bool:
+        with self._lock:
+            self._known(number)
+            return True
+
     # -- the host
 
     def find(self, device: str) -> Mapping | None:

@@ -174,6 +174,8 @@ class RBDVerbs(Protocol):
 
     def monitors(self, number: int) -> list[str]: ...
 
+    def is_ours(self, number: int) -> bool: ...
+
 
 class Verbs(Protocol):
     """All of them; the package attachworker.privileged is one, too."""
@@ -244,6 +246,7 @@ READ_ONLY = frozenset(
         'encryption.offset',
         'nvme.identify',
         'rbd.monitors',
+        'rbd.is_ours',
         'process.hold',
         'processes.users',
         'processes.mounts_of_host',

@@ -15,19 +15,21 @@ from attachworker.connectors import base
 from attachworker.connectors.rbd import mappings
 from attachworker.host import Host
 from attachworker.host import network
+from attachworker.objects.rbd import SECOND_PORT
 
 _LEGACY = 'legacy'
-#: Port of monitors that speak the second version of the protocol.
-_SECOND = 3300
 
 
 class RBDConnector(base.Connector):
     """Serves ``driver_volume_type`` rbd.
 
     An image is mapped once on a host, however many attachments it has.
+    Nothing but a program that was told to maps an image: what an attach finds
+    belongs to somebody else.
     """
 
     assembler = base.Assembler.NONE
+    leaves_found = True
     target_class = objects.ImageTarget
 
     def __init__(self, host: Host, settings: Any) -> None:
@@ -244,7 +246,9 @@ class RBDConnector(base.Connector):
         A client speaks one version of the protocol with all of them.
         """
         portals = target.portal.split(',')
-        second = [one for one in portals if network.split(one)[1] == _SECOND]
+        second = [
+            one for one in portals if network.split(one)[1] == SECOND_PORT
+        ]
         first = [one for one in portals if one not in second]
         mode = self._settings.ms_mode
         if mode is None:

@@ -14,9 +14,7 @@ from attachworker.host import machine
 from attachworker.host import network
 from attachworker.host import sysfs
 from attachworker.host import verbs
-
-#: Port of a monitor that was named without.
-_MONITOR_PORT = 6789
+from attachworker.objects import rbd
 
 #: The names in sysfs of what is known of a mapping.
 _ATTRIBUTES = {
@@ -111,39 +109,52 @@ class Mappings(machine.View):
     def at(self, portal: str, spec: str) -> list[Mapping]:
         """The mappings of an image of one cluster.
 
-        A cluster is known by its monitors: one in common is enough, for
-        monitors come and go.
+        Those that somebody else has made beside ours do not count.
 
         :param portal: monitors with commas between them
         :raises OSError: the monitors of a mapping cannot be read
         """
-        wanted = set(portal.split(','))
+        wanted = portal.split(',')
         image = spec.rpartition('/')[2].partition('@')[0]
         directory = self._root / _DEVICES
-        return [
+        found = [
             one
             for name in sysfs.names(directory)
             if sysfs.read(directory / name / 'name') == image
             and (one := self._mapping(name))
             and one.spec == spec
-            and wanted & self.monitors(one)
+            and rbd.same_cluster(wanted, self.monitors(one))
         ]
+        if len(found) < 2:
+            return found
+        return [one for one in found if self._is_ours(one)] or found
+
+    def _is_ours(self, mapping: Mapping) -> bool:
+        """Whether a worker has made it.
+
+        :raises OSError: nobody can tell
+        """
+        return bool(self._ask('rbd.is_ours', mapping, False))
 
     def monitors(self, mapping: Mapping) -> frozenset[str]:
         """What it was mapped through; none if it is gone.
 
         :raises OSError: they cannot be read
         """
+        return frozenset(map(_portal, self._ask('rbd.monitors', mapping, [])))
+
+    def _ask(self, verb: str, mapping: Mapping, gone: Any) -> Any:
+        """What the kernel was told of a mapping.
+
+        :param gone: the answer if it is gone
+        """
         deadline = deadlines.Deadline.after(verbs.SLOW_RETURN)
         try:
-            found = self._call(
-                'rbd.monitors', deadline, mapping.number, about=''
-            )
+            return self._call(verb, deadline, mapping.number, about='')
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            return frozenset()
-        return frozenset(map(_portal, found))
+            return gone
 
     def add(
         self,
@@ -284,6 +295,6 @@ def _portal(spelled: str) -> str:
         address, _, port = spelled.partition(':')
     try:
         canonical = str(ipaddress.ip_address(address))
-        return network.join(canonical, int(port or _MONITOR_PORT))
+        return network.join(canonical, int(port or rbd.MONITOR_PORT))
     except ValueError:
         return spelled

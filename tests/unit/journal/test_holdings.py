@@ -103,6 +103,8 @@ def test_an_image_is_known_by_one_monitor_in_common(
     a, b = pair
     a.take(image('192.0.2.1:6789', '192.0.2.2:6789'))
     assert b.path_holders(image('192.0.2.2:6789')) == ['a']
+    # by the port of the other version of the protocol
+    assert b.path_holders(image('192.0.2.2:3300')) == ['a']
     # of another cluster, or of another name
     assert b.path_holders(image('192.0.2.3:6789')) == []
     assert b.path_holders(image('192.0.2.2:6789', name='pool/Image')) == []

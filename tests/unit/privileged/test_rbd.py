@@ -103,6 +103,24 @@ def test_the_key_is_not_in_what_the_kernel_shows(
     assert KEY not in written
 
 
+@pytest.mark.parametrize(
+    ('options', 'ours'),
+    [
+        ('name=cinder,key=attachworker-0123456789abcdef', True),
+        ('name=cinder,key=client.cinder', False),
+        ('name=attachworker-0123', False),
+        ('name=cinder', False),
+    ],
+)
+def test_who_has_mapped_an_image(
+    bus: pathlib.Path, options: str, ours: bool
+) -> None:
+    told = f'{",".join(MONITORS)} {options} volumes one -\n'
+    (bus / 'devices/0/config_info').write_text(told)
+    assert rbd.is_ours(0) is ours
+    assert rbd.monitors(0) == MONITORS
+
+
 @pytest.mark.parametrize('name', ['ceph.client.cinder.keyring', 'keyring'])
 def test_a_key_of_the_host(
     bus: pathlib.Path, keys: list[bytes], name: str

@@ -58,6 +58,7 @@ class FakeConnector:
 
     device_type = 'block'
     assembler = base.Assembler.MULTIPATHD
+    leaves_found = False
     target_class = objects.Target
 
     def __init__(self) -> None:

@@ -99,6 +99,8 @@ def test_images_that_differ(
         ['192.0.2.2:6789'],
         ['192.0.2.9:6789', '192.0.2.1'],
         ['[2001:db8::1]:3300', '192.0.2.2'],
+        # the same one, in the other version of the protocol
+        ['192.0.2.1:3300'],
     ],
 )
 def test_one_monitor_tells_the_cluster(
@@ -112,9 +114,26 @@ def test_one_monitor_tells_the_cluster(
 
 def test_the_same_image_of_another_cluster(tmp_path: pathlib.Path) -> None:
     mapping(tmp_path, 0)
-    for monitors in ['192.0.2.1:3300'], ['192.0.2.3'], ['[2001:db8::1]']:
+    for monitors in ['192.0.2.1:3301'], ['192.0.2.3'], ['[2001:db8::1]']:
         host = made(tmp_path, m0=monitors)
         assert host.at(PORTAL, 'volumes/one') == []
+
+
+@pytest.mark.parametrize(
+    ('ours', 'wanted'), [([1], [1]), ([], [0, 1]), ([0, 1], [0, 1])]
+)
+def test_what_somebody_else_has_made_beside_ours(
+    tmp_path: pathlib.Path, ours: list[int], wanted: list[int]
+) -> None:
+    mapping(tmp_path, 0)
+    mapping(tmp_path, 1)
+    privileged = types.SimpleNamespace(
+        monitors=lambda number: ['192.0.2.1'],
+        is_ours=lambda number: number in ours,
+    )
+    host = Mappings(on_files(tmp_path, rbd=privileged))
+    found = host.at(PORTAL, 'volumes/one')
+    assert sorted(one.number for one in found) == wanted
 
 
 def test_an_address_of_ipv6_has_one_spelling(tmp_path: pathlib.Path) -> None:
