@@ -43,6 +43,8 @@ _IDENTIFIERS = {
 _RELOAD = 2.0
 #: Before the number that no other disk is given until the next boot.
 _SINCE_BOOT = 'diskseq-'
+#: Between what of an identifier is the same after the next boot and the rest.
+UNTIL_BOOT = '.dev-'
 
 
 class Device(NamedTuple):
@@ -100,7 +102,7 @@ class Block(machine.View):
         """What tells a device from others for good; None if nothing does.
 
         DRBD, volumes of ZFS, network block devices and some of virtio and
-        device-mapper have nothing of their own: see :func:`lasts`.
+        device-mapper have nothing of their own: see :func:`lasting`.
         """
         directory = self._block(disk)
         partition = sysfs.read(directory / 'partition')
@@ -147,6 +149,8 @@ class Block(machine.View):
         return self._once_open('block.read', deadline, *device, 0, _BLOCK)
 
 
-def lasts(identifier: str) -> bool:
-    """Whether an identifier means something after the next boot."""
-    return not identifier.startswith(_SINCE_BOOT)
+def lasting(identifier: str) -> str | None:
+    """What of an identifier means something after the next boot, if any."""
+    if identifier.startswith(_SINCE_BOOT):
+        return None
+    return identifier.partition(UNTIL_BOOT)[0]

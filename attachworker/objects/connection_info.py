@@ -206,6 +206,11 @@ class ConnectionInfo(base.AttachWorkerObject):
         super().validate()
 
     @property
+    def read_only(self) -> bool:
+        """Whether the device is to be one that nobody can write to."""
+        return bool(self.access_mode == 'ro')
+
+    @property
     def targets(self) -> list[Target]:
         """What to connect to, in the order of the request."""
         raise NotImplementedError

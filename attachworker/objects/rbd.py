@@ -149,8 +149,8 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
 
     @property
     def read_only(self) -> bool:
-        """Whether it is mapped so that nobody can write to it."""
-        return self.access_mode == 'ro' or self.snapshot is not None
+        """Likewise; nobody can write to a snapshot."""
+        return super().read_only or self.snapshot is not None
 
     @property
     def spec(self) -> str:

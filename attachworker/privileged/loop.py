@@ -4,9 +4,11 @@
 """Loop devices: a file as a block device.
 
 Those that are made here carry a mark, in what the kernel keeps as the name of
-their file (``lo_file_name``): who has made them, and for which path. It comes
-in the one call that makes the device, so that no crash leaves one without, and
-it is looked at through the descriptor through which the device is changed.
+their file (``lo_file_name``): who has made them, for which path, and what the
+file system of the file says it is, which nobody can ask any more once the file
+has lost its name. It comes in the one call that makes the device, so that no
+crash leaves one without, and it is looked at through the descriptor through
+which the device is changed.
 """
 
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import struct
 
@@ -36,6 +39,8 @@ _LO_FLAGS_READ_ONLY = 1
 _INFO = struct.Struct('=5Q4I64s64s32s2Q')
 #: struct loop_config: descriptor of the file, size of a block; info; reserved.
 _CONFIG = struct.Struct(f'=2I{_INFO.size}s64x')
+#: Those of earlier workers do not have the file system.
+_MARK = re.compile(rb'attachworker-[0-9a-f]{32}-(?P<system>[0-9a-f]{0,16})')
 #: How often somebody else may be quicker to take a device that was free.
 _ATTEMPTS = 16
 
@@ -43,6 +48,18 @@ _ATTEMPTS = 16
 def _mark(path: str) -> bytes:
     digest = hashlib.sha256(path.encode()).hexdigest()
     return f'attachworker-{digest[:32]}'.encode()
+
+
+def _file_system(file: int) -> str:
+    """What an open file's file system says it is; empty: nothing that lasts.
+
+    Most make it of their UUID (``f_fsid``). Some make it of the number of the
+    device that they are on, which may be another one after the next boot.
+    """
+    found = os.fstatvfs(file).f_fsid
+    if found in (0, os.fstat(file).st_dev):
+        return ''
+    return f'{found:016x}'
 
 
 @privileged.default.entrypoint
@@ -64,7 +81,8 @@ def attach(path: str, read_only: bool) -> None:
             raise ValueError('not a regular file')
         lo_flags = _LO_FLAGS_READ_ONLY if read_only else 0
         numbers = (0, 0, 0, 0, 0, 0, 0, 0, lo_flags)
-        info = _INFO.pack(*numbers, _mark(path), b'', b'', 0, 0)
+        mark = _mark(path) + f'-{_file_system(file)}'.encode()
+        info = _INFO.pack(*numbers, mark, b'', b'', 0, 0)
         _configure(_CONFIG.pack(file, 0, info), flags)
     finally:
         os.close(file)
@@ -119,17 +137,22 @@ def is_ours(device: str, path: str) -> bool:
     :raises OSError: nobody knows; ENXIO: it has no file
     """
     with _opened(device) as descriptor:
-        return _name_of(descriptor) == _mark(path)
+        return _was_made_for(descriptor, path)
 
 
 @privileged.default.entrypoint
-def inode(device: str) -> int:
-    """The inode number of a loop device's file.
+def identify(device: str) -> list[int | str]:
+    """The file of a loop device, whatever has its name by now.
 
+    :returns: the numbers of its device and inode, as stat(2) has them, and
+        what its file system says it is; empty: nobody knows
     :raises OSError: ENXIO: it has none
     """
     with _opened(device) as descriptor:
-        return int(_status(descriptor)[1])
+        number, inode, *_ = _status(descriptor)
+        mark = _MARK.fullmatch(_name_of(descriptor))
+        system = mark['system'].decode() if mark else ''
+        return [int(number), int(inode), system]
 
 
 @contextlib.contextmanager
@@ -146,12 +169,16 @@ def _opened(device: str) -> Iterator[int]:
 def _ours(device: str, path: str) -> Iterator[int]:
     """While this is entered, the kernel gives the device no other file."""
     with _opened(device) as descriptor:
-        if _name_of(descriptor) != _mark(path):
+        if not _was_made_for(descriptor, path):
             raise OSError(
                 errno.ESTALE,
                 f'{device} was not made by attachworker for {path}',
             )
         yield descriptor
+
+
+def _was_made_for(descriptor: int, path: str) -> bool:
+    return _name_of(descriptor).startswith(_mark(path))
 
 
 def _name_of(descriptor: int) -> bytes:

@@ -289,13 +289,37 @@ class VerifyDevice(base.Task):
         path = path_of_device(run, map)
         disk = map.name if map else path.disk
         device = check_readable(run, disk, path.target)
-        if run.info.access_mode == 'rw' and run.host.block.read_only(disk):
-            run.warnings.append(f'{disk} is read-only on the storage')
+        _check_access(run, disk, path)
         check_still(run, path, map)
         if run.host.block.device(disk) != device:
             # its name is another one's by now
             raise exception.DeviceNotFound(volume=path.target.label)
         return describe(run, disk, map)
+
+
+def _check_access(run: Run, disk: str, path: connectors.Path) -> None:
+    """Make sure that a device that is to be written to can be.
+
+    Storage may know better, and is believed. What the host makes of an image
+    or a file is as the first who attached it wanted it.
+
+    :raises DeviceInUse: somebody has it read-only
+    """
+    read_only = run.host.block.read_only(disk)
+    one_path = run.connector.assembler is connectors.Assembler.NONE
+    if one_path and not path.lasting:
+        if read_only and not run.info.read_only:
+            raise exception.DeviceInUse(
+                device=disk,
+                users='whoever has attached or mapped it read-only, and it '
+                'is to be written to',
+            )
+        if run.info.read_only and not read_only:
+            run.warnings.append(
+                f'{disk} can be written to: somebody else has it so'
+            )
+    elif read_only and not run.info.read_only:
+        run.warnings.append(f'{disk} is read-only on the storage')
 
 
 def path_of_device(run: Run, map: multipath.Map | None) -> connectors.Path:

@@ -34,6 +34,9 @@ _GLANCE = 2.0
 #: Seconds that a map which nobody was to have gets to go.
 _UNWANTED = 3.0
 
+#: How the identities of files begin.
+_FILE = 'inode-'
+
 SHARED = 'the device stays: another attachment of this host uses it'
 
 
@@ -454,8 +457,15 @@ class Takedown:
 
 
 def same_volume(one: str, other: str) -> bool:
-    """Whether two identities, in any spelling, are the same."""
-    return bool(objects.normalise_wwn(one) == objects.normalise_wwn(other))
+    """Whether two identities, in any spelling, are the same.
+
+    Of a file, less may be known of one of them: which file system, or on which
+    device it is now. What is known has to agree.
+    """
+    one, other = sorted(map(objects.normalise_wwn, (one, other)), key=len)
+    if one.startswith(_FILE):
+        return f'{other}.'.startswith(f'{one}.')
+    return bool(one == other)
 
 
 def check_identity(path: base.Path, found: str, expected: str) -> None:

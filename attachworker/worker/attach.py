@@ -72,7 +72,7 @@ class Attach(Operation):
             record = record.in_place_of(known)
         # With the power all that comes before FindWwn's note would be gone.
         self._records.put_attachment(record, lasting=False)
-        known_by = record.wwn if block.lasts(record.wwn or '') else None
+        known_by = block.lasting(record.wwn) if record.wwn else None
         run = self._run_for(request.connection_info.targets, known_by)
         multipath.note_listed(run)
         outcome = self._run_flows(run)

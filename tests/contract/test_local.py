@@ -3,9 +3,11 @@
 
 """local: block devices and files of the host itself."""
 
+import contextlib
 import errno
 import os
 import pathlib
+import sqlite3
 
 import pytest
 
@@ -184,6 +186,68 @@ def test_a_file_that_was_made_anew_is_another_volume(
     assert bed.read(result.device.path).startswith(b'THE NEW VOLUME')
     assert worker.detach('second').status == 'detached'
     assert bed.snapshot() == before
+
+
+def test_a_file_that_is_read_only_is_not_given_to_a_writer(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a file that is attached read-only
+    volume = bed.create_local_volume()
+    before = bed.snapshot()
+    reader = info(volume.target, access_mode='ro')
+    device = worker.attach(volume, connection_info=reader).device
+    # When somebody is to write to it
+    result = worker.attach(volume, 'writer')
+    # Then that is refused, and the reader keeps it
+    assert result.error.code == 'in_use', result.as_dict()
+    assert 'read-only' in result.error.message
+    assert result.leftovers == []
+    assert bed.read(device.path) == volume.pattern
+    assert worker.attachments() == [f'{volume.name} attached']
+    # And another one that reads may have it, too
+    again = worker.attach(volume, 'reader', connection_info=reader)
+    assert again.device.path == device.path
+    assert worker.detach(volume.name).status == 'detached'
+    assert worker.detach('reader').status == 'detached'
+    # And then the writer
+    result = worker.attach(volume, 'writer')
+    assert result.status == 'attached', result.as_dict()
+    # whose device is told from one that nobody can write to
+    result = worker.attach(volume, 'reader', connection_info=reader)
+    assert result.status == 'attached', result.as_dict()
+    assert 'can be written to' in ' '.join(result.warnings)
+    assert worker.detach('reader').status == 'detached'
+    assert worker.detach('writer').status == 'detached'
+    assert bed.snapshot() == before
+
+
+def test_an_attachment_that_an_earlier_version_knows_by_the_inode_alone(
+    bed: beds.Bed, tmp_path: pathlib.Path
+) -> None:
+    # Given a journal of a version that did not know the file system
+    volume = bed.create_local_volume()
+    before = bed.snapshot()
+    with harness.Harness(bed, state_path=tmp_path) as earlier:
+        device = earlier.attach(volume).device
+    journal = sqlite3.connect(tmp_path / 'journal.sqlite')
+    with contextlib.closing(journal), journal:
+        journal.execute(
+            'UPDATE attachments SET wwn = ?, volume = ?', (volume.wwn,) * 2
+        )
+    with harness.Harness(bed, state_path=tmp_path) as worker:
+        # When it is attached again, or once more, then it is what it was
+        for name in (volume.name, 'second'):
+            result = worker.attach(volume, name)
+            assert result.status == 'attached', result.as_dict()
+            assert result.device.path == device.path
+        # And it grows, and goes with the last
+        bed.resize_volume(volume, 2 * volume.size)
+        result = worker.extend(volume.name, 2 * volume.size)
+        assert result.status == 'extended', result.as_dict()
+        assert worker.detach(volume.name).status == 'detached'
+        assert bed.read(device.path) == volume.pattern
+        assert worker.detach('second').status == 'detached'
+        assert bed.snapshot() == before
 
 
 def test_read_only(bed: beds.Bed, worker: harness.Harness) -> None:

@@ -66,7 +66,7 @@ ATTACH += [
         ('device_not_found', 'ConnectTarget'),
     ),
     (
-        ('local', 'loop.inode', Fault.FAIL_BEFORE, errno.ENXIO),
+        ('local', 'loop.identify', Fault.FAIL_BEFORE, errno.ENXIO),
         ('device_not_found', 'FindWwn'),
     ),
     (

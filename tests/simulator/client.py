@@ -224,8 +224,8 @@ class Loop(_Group):
         found: bool = self._call('loop.is_ours', device=device, path=path)
         return found
 
-    def inode(self, device: str) -> int:
-        found: int = self._call('loop.inode', device=device)
+    def identify(self, device: str) -> list[int | str]:
+        found: list[int | str] = self._call('loop.identify', device=device)
         return found
 
 

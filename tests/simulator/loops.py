@@ -15,6 +15,8 @@ from tests.simulator import uevents
 
 _MAJOR = 7
 _SECTOR = 512
+#: What the one file system of the host says it is.
+_FILE_SYSTEM = '00c0ffee00c0ffee'
 
 
 @dataclasses.dataclass(eq=False)
@@ -124,9 +126,10 @@ class Loops:
                     device.ours = True
                     self.detach(device.name, path)
 
-    def inode(self, device: str) -> int:
+    def identify(self, device: str) -> list[int | str]:
         with self._lock:
-            return os.stat(self.file(self._known(device))).st_ino
+            found = os.stat(self.file(self._known(device)))
+            return [found.st_dev, found.st_ino, _FILE_SYSTEM]
 
     def file(self, device: LoopDevice) -> pathlib.Path:
         """What it was made of, whatever has that name by now."""

@@ -107,7 +107,7 @@ class LoopVerbs(Protocol):
 
     def is_ours(self, device: str, path: str) -> bool: ...
 
-    def inode(self, device: str) -> int: ...
+    def identify(self, device: str) -> list[int | str]: ...
 
 
 class MultipathVerbs(Protocol):
@@ -240,7 +240,7 @@ READ_ONLY = frozenset(
         'scsi.inquiry',
         'block.claimed',
         'block.read',
-        'loop.inode',
+        'loop.identify',
         'loop.is_ours',
         'encryption.read_header',
         'encryption.offset',

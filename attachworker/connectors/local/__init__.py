@@ -102,8 +102,8 @@ class LocalConnector(base.Connector):
         path, disk = self._place(target)
         if disk is not None:
             wwn = self._host.block.identifier(disk)
-            if wwn is not None and not block.lasts(wwn):
-                wwn = None  # an attachment from before a reboot had another
+            # An attachment from before a reboot had another one.
+            wwn = block.lasting(wwn) if wwn else None
             return [base.Path(target, disk, disk, wwn, True)]
         return [base.Path(target, device, device) for device in devices(path)]
 
@@ -146,8 +146,7 @@ class LocalConnector(base.Connector):
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         if path.disk in self._loops.backing_files():
             with base.answering(path.target):
-                inode = self._loops.inode(path.disk, deadline)
-            return f'inode-{inode}'
+                return self._loops.file(path.disk, deadline).identity
         found = self._host.block.identifier(path.disk)
         if found is None:
             raise exception.WwnNotFound(device=path.disk)
@@ -217,9 +216,7 @@ class LocalConnector(base.Connector):
         if not found:
             holdings.intend_device(target)
             try:
-                self._loops.attach(
-                    path, info.access_mode == 'ro', claim.deadline
-                )
+                self._loops.attach(path, info.read_only, claim.deadline)
             except OSError as error:
                 raise exception.HostToolFailed(
                     what=f'Making a loop device of {path}',
@@ -235,15 +232,17 @@ class LocalConnector(base.Connector):
     def _check_same_file(
         self, device: str, path: str, deadline: deadlines.Deadline
     ) -> None:
-        """A file may have been made anew under the name of an older one.
+        """Another file may have the name of an older one by now.
+
+        It was made anew, or a file system was mounted over it.
 
         :raises IdentityMismatch: the device is that of the older one
         """
-        found = self._loops.inode(device, deadline)
-        now = os.stat(self._inside(path)).st_ino
-        if found != now:
+        found = self._loops.file(device, deadline)
+        now = os.stat(self._inside(path))
+        if (found.device, found.inode) != (now.st_dev, now.st_ino):
             raise exception.IdentityMismatch(
                 device=device,
-                found=f'inode-{found}, which has lost its name; detach it',
-                expected=f'inode-{now}',
+                found=f'{found.identity}, which has lost its name; detach it',
+                expected=loops.File(now.st_dev, now.st_ino, '').identity,
             )

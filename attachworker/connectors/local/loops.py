@@ -4,8 +4,11 @@
 """Loop devices, from sysfs."""
 
 import errno
+import os
+from typing import NamedTuple
 
 from attachworker import deadline as deadlines
+from attachworker.host import block
 from attachworker.host import machine
 from attachworker.host import sysfs
 from attachworker.host import verbs
@@ -15,6 +18,33 @@ _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 # The kernel adds it when the file has lost its name.
 _DELETED = ' (deleted)'
+
+
+class File(NamedTuple):
+    """What tells a file from all others.
+
+    :ivar device: its file system's, as stat(2) has it: until the next boot
+    :ivar inode: its number there
+    :ivar system: what its file system says it is, for good; empty: nobody
+        knows
+    """
+
+    device: int
+    inode: int
+    system: str
+
+    @property
+    def identity(self) -> str:
+        """What lasts comes first; see :func:`attachworker.host.block.lasting`.
+
+        A copy of a file system, a snapshot of it for example, says that it is
+        the same one.
+        """
+        found = f'inode-{self.inode}'
+        if self.system:
+            found += f'.{self.system}'
+        number = f'{os.major(self.device)}:{os.minor(self.device)}'
+        return f'{found}{block.UNTIL_BOOT}{number}'
 
 
 class Loops(machine.View):
@@ -89,9 +119,9 @@ class Loops(machine.View):
         """
         self._call('loop.resize', deadline, device, path)
 
-    def inode(self, device: str, deadline: deadlines.Deadline) -> int:
-        """The inode number of its file.
+    def file(self, device: str, deadline: deadlines.Deadline) -> File:
+        """Its file, whatever has the name of that by now.
 
         :raises OSError: it has none
         """
-        return int(self._call('loop.inode', deadline, device))
+        return File(*self._call('loop.identify', deadline, device))

@@ -132,12 +132,6 @@ class RBDConnector(base.Connector):
             )
         if found is None:
             raise base.not_found(target)
-        if not info.read_only and self._host.block.read_only(found.disk):
-            raise exception.DeviceInUse(
-                device=found.disk,
-                users='whoever has mapped it read-only, and it is to be '
-                'written to',
-            )
         return _path(target, found)
 
     def disconnect(
