@@ -33,11 +33,14 @@ class Job:
     :ivar keys: two jobs that have one of these in common run one after
         another, in the order in which they came
     :ivar backend: of jobs with the same one, only so many run at once
+    :ivar knows_volume: whether keys and backend are those of its volume; what
+        comes behind the attach that makes its attachment has them of that
     """
 
     attachment_id: str
     keys: frozenset[str]
     backend: str
+    knows_volume: bool
 
     def concerns(
         self, attachment_id: str, info: objects.ConnectionInfo | None
@@ -55,6 +58,7 @@ class Job:
             {attachment_id, *(f'volume {name}' for name in names)}
         )
         self.backend = str(info.targets[0].backend) if info else ''
+        self.knows_volume = info is not None
 
     @property
     def expires(self) -> float:
@@ -134,11 +138,15 @@ class Dispatcher:
     def add(self, job: Job) -> None:
         """Queue a job; it was accepted, so it is never refused here."""
         with self._lock:
-            before = [
-                one
-                for one in (*self._jobs, *self._queue)
-                if one.keys & job.keys
-            ]
+            earlier = (*self._jobs, *self._queue)
+            if not job.knows_volume:
+                for one in earlier:
+                    if one.knows_volume and (
+                        one.attachment_id == job.attachment_id
+                    ):
+                        job.keys |= one.keys
+                        job.backend, job.knows_volume = one.backend, True
+            before = [one for one in earlier if one.keys & job.keys]
             self._queue.append(job)
             self._start_jobs()
             if job in self._queue:

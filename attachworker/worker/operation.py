@@ -301,6 +301,8 @@ class Operation(Job):
         info: objects.ConnectionInfo,
         **values: Any,
     ) -> Run:
+        # A detach that was accepted before its attach ran did not know it.
+        self.protocol = str(info.protocol)
         return self._make_run(
             self.attachment_id,
             info,

@@ -17,6 +17,7 @@ from attachworker import objects
 from attachworker.journal import Database
 from attachworker.journal import Records
 from attachworker.journal import Sealer
+from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
 from tests.unit.journal import rows
@@ -177,6 +178,34 @@ def test_busy_is_not_stored(
     fakes.ended(second)
     third = operations.submit('attach', fakes.attach('3'))
     assert fakes.ended(third).status == 'attached'
+
+
+def test_a_detach_behind_its_attach_is_known_by_its_volume(
+    operations: Operations,
+    kind: fakes.FakeKind,
+    records: Records,
+    dispatcher: Dispatcher,
+) -> None:
+    # Given an attach that has not written down its attachment
+    gate = kind.act = fakes.Gate()
+    kind.find_info = lambda: fakes.attach().connection_info
+    attach = operations.submit('attach', fakes.attach('1'))
+    assert kind.ran.wait(fakes.PATIENCE)
+    # When its detach is accepted
+    kind.find_info = lambda: None
+    detach = operations.submit('detach', fakes.detach('2'))
+    # Then that waits for its volume, at the expense of its storage
+    assert attach.backend
+    assert (detach.backend, detach.keys) == (attach.backend, attach.keys)
+    # And so it does after a restart
+    assert dispatcher.remove(detach)
+    resumed = operations.recall(records.request('2'))
+    assert resumed.backend == ''
+    operations.resume(resumed)
+    assert (resumed.backend, resumed.keys) == (attach.backend, attach.keys)
+    gate.open()
+    for operation in (attach, resumed):
+        assert fakes.ended(operation).status == 'attached'
 
 
 # -- a journal that breaks

@@ -24,9 +24,11 @@ class Job:
         act: Callable[[], None] | None = None,
         expires: float = math.inf,
         keys: str = '',
+        knows_volume: bool = True,
     ) -> None:
         self.attachment_id = attachment_id
         self.keys = frozenset({attachment_id, *keys})
+        self.knows_volume = knows_volume
         self.expires = expires
         self.expired = threading.Event()
         self.backend = backend

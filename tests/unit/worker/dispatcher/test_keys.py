@@ -57,6 +57,56 @@ def test_who_comes_later_does_not_overtake_by_another_key(make: Make) -> None:
     third.end()
 
 
+def detach_behind_attach() -> tuple[Job, Job]:
+    """An attach, and a detach of it, which knows no volume before it ran."""
+    attach = Job('one', 'dead', keys='v')
+    detach = Job('one', '', knows_volume=False)
+    return attach, detach
+
+
+def test_a_detach_behind_its_attach_takes_a_place_of_its_backend(
+    make: Make,
+) -> None:
+    # Given a backend that may have one place, and a detach behind its attach
+    dispatcher = make(per_backend=1)
+    attach, detach = detach_behind_attach()
+    add(dispatcher, attach, detach)
+    attach.begun()
+    # When another attachment of that backend has the place
+    other, last = Job('two', 'dead'), Job('one', '', knows_volume=False)
+    dispatcher.remove(detach)
+    add(dispatcher, other, detach, last)
+    attach.end()
+    other.begun()
+    # Then the detach waits for it, and what comes behind the detach, too
+    settle(dispatcher)
+    assert detach.waits
+    assert detach.backend == last.backend == 'dead'
+    other.end()
+    for job in detach, last:
+        job.begun()
+        job.end()
+
+
+def test_a_detach_behind_its_attach_has_the_keys_of_its_volume(
+    make: Make,
+) -> None:
+    # Given a detach of a volume whose attach has not run yet
+    dispatcher = make(running=1)
+    first = Job('three')
+    attach, detach = detach_behind_attach()
+    add(dispatcher, first, attach, detach)
+    # When another attachment of the volume comes
+    other = Job('two', 'dead', keys='v')
+    add(dispatcher, other)
+    # Then that waits until the volume is detached, and the detach knows
+    assert detach.wrapping_up.is_set()
+    assert detach.keys == attach.keys
+    for job in first, attach, detach, other:
+        job.begun()
+        job.end()
+
+
 def test_nobody_overtakes_what_waits_for_its_backend(make: Make) -> None:
     # Given a job whose backend has no place
     dispatcher = make(per_backend=1)
