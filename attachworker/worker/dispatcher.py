@@ -22,6 +22,9 @@ LOG = logging.getLogger(__name__)
 _PROMPT = 10.0
 #: Seconds after which a thread that could not be started is tried again.
 _THREAD_PAUSE = 1.0
+#: Seconds until what could not be ended is tried again: it doubles.
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
 #: How many jobs may go on without a place, for each that may have one.
 _MORE = 4
 
@@ -68,8 +71,14 @@ class Job:
     def run(self) -> None:
         raise NotImplementedError
 
-    def expire(self) -> None:
-        """Its time was over before it was its turn."""
+    def expire(self) -> bool:
+        """End it: its time was over before it was its turn.
+
+        It must not wait for what may not come: others wait for their ends.
+
+        :returns: False if that is to be tried again later
+        """
+        return True
 
     def wrap_up(self) -> None:
         """Somebody waits for the end of this job: do only what must be."""
@@ -103,6 +112,8 @@ class Dispatcher:
         self.stopping = threading.Event()
         self._queue: list[Job] = []
         self._later: list[tuple[float, int, Job]] = []
+        #: Those whose time was over.
+        self._late: list[Job] = []
         self._order = itertools.count()
         #: Those that run, oldest first, and those of them that take a place.
         self._jobs: list[Job] = []
@@ -115,6 +126,7 @@ class Dispatcher:
         self._coming = 0
         self._ended = threading.Condition(self._lock)
         self._timetable = threading.Condition(self._lock)
+        self._lateness = threading.Condition(self._lock)
         self._next_time = math.inf
 
     def start(self) -> None:
@@ -123,6 +135,9 @@ class Dispatcher:
             self._running = True
             threading.Thread(
                 target=self._watch, name='timer', daemon=True
+            ).start()
+            threading.Thread(
+                target=self._end_late, name='late', daemon=True
             ).start()
             self._start_jobs()
 
@@ -212,6 +227,7 @@ class Dispatcher:
             self._ready.clear()
             self._work.notify_all()
             self._timetable.notify_all()
+            self._lateness.notify_all()
             running = list(self._jobs)
         for job in running:
             job.wrap_up()
@@ -321,7 +337,7 @@ class Dispatcher:
     # -- what is due
 
     def _watch(self) -> None:
-        """Do what is to be done at a time."""
+        """Do what is to be done at a time; wait for nothing else."""
         while True:
             with self._lock:
                 if not self._running:
@@ -334,6 +350,8 @@ class Dispatcher:
                 while self._later and self._later[0][0] <= now:
                     due.append(heapq.heappop(self._later)[2])
                 if late:
+                    self._late += late
+                    self._lateness.notify()
                     self._start_jobs()
                 self._find_threads()
                 if not late and not due:
@@ -342,11 +360,33 @@ class Dispatcher:
                     self._timetable.wait(min(pause, threading.TIMEOUT_MAX))
             for job in due:
                 self.add(job)
+
+    def _end_late(self) -> None:
+        """End what is late, apart from the timer: the disk may hang.
+
+        One that cannot be ended, because the disk is full perhaps, does not
+        keep the others from being told.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            with self._lock:
+                while self._running and not self._late:
+                    self._lateness.wait()
+                if not self._running:
+                    return
+                late, self._late = self._late, []
+            again = []
             for job in late:
                 try:
-                    job.expire()
+                    if not job.expire():
+                        again.append(job)
                 except BaseException:
                     LOG.exception('Operation on %s', job.attachment_id)
+            pause = min(2 * pause, _LONGEST_PAUSE) if again else _FIRST_PAUSE
+            with self._lock:
+                self._late += again
+                if again:
+                    self._lateness.wait(pause)
 
     def _due(self) -> float:
         """When there is something to do, in seconds since boot."""

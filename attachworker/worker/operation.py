@@ -107,6 +107,8 @@ class Operation(Job):
         #: Called as one begins that an earlier worker began.
         self.when_begun: Callable[[], None] = lambda: None
         self._broken: exception.AttachWorkerError | None = None
+        #: Whether it waits for a journal that cannot be written.
+        self._patient = True
         self.result: objects.OperationResult | None = None
 
     def find_attachment(self) -> str:
@@ -126,15 +128,21 @@ class Operation(Job):
         """Its deadline; what an earlier worker began is to be ended."""
         return math.inf if self.resumed else self.deadline.at
 
-    def expire(self) -> None:
-        self.refuse(exception.DeadlineExceeded(step='queue'))
+    def expire(self) -> bool:
+        self._patient = False
+        return self.refuse(exception.DeadlineExceeded(step='queue'))
 
-    def refuse(self, error: exception.AttachWorkerError) -> None:
-        """End it before it was begun, outside of the dispatcher."""
+    def refuse(self, error: exception.AttachWorkerError) -> bool:
+        """End it before it was begun, outside of the dispatcher.
+
+        :returns: False if there may be a result later, but not now
+        """
         try:
             self.conclude(self.failed(error))
         except exception.JournalUnavailable as broken:
             self._tell_broken(broken)
+            return not broken.passing
+        return True
 
     def run(self) -> None:
         LOG.info(
@@ -156,7 +164,7 @@ class Operation(Job):
         Who waits for the result is told if it takes long.
 
         :raises JournalUnavailable: it never will be, or the worker is
-            stopped: the next start goes on
+            stopped: the next start goes on; or somebody else tries again
         """
         began = deadlines.now()
         pause = _FIRST_PAUSE
@@ -171,6 +179,8 @@ class Operation(Job):
                     self.request.request_id,
                     error,
                 )
+                if not self._patient:
+                    raise
                 if deadlines.now() - began > _PATIENCE:
                     self._tell_broken(error)
                 if self._stopping.wait(pause):

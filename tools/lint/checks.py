@@ -28,9 +28,9 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/cmd/steps.py': frozenset({'StepWatcher._run'}),
     # Code of others, which must not keep the worker from starting.
     'attachworker/connectors/__init__.py': frozenset({'Connectors.__init__'}),
-    # The top of each thread of the pool, and of the one that watches.
+    # The top of each thread of the pool, and of the one for what is late.
     'attachworker/worker/dispatcher.py': frozenset(
-        {'Dispatcher._serve', 'Dispatcher._watch'}
+        {'Dispatcher._serve', 'Dispatcher._end_late'}
     ),
     # The top of an operation: even a bug must end in a result.
     'attachworker/worker/operation.py': frozenset(

@@ -264,6 +264,47 @@ def test_who_waits_is_told_that_the_journal_broke(
     assert again.status == 'attached'
 
 
+def test_a_full_disk_holds_up_no_other_deadline(
+    operations: Operations,
+    kind: fakes.FakeKind,
+    database: Database,
+    dispatcher: Dispatcher,
+    records: Records,
+) -> None:
+    # Given two requests that wait, when the journal breaks
+    gate = kind.act = fakes.Gate()
+    first = operations.submit('attach', fakes.attach('1'))
+    assert kind.ran.wait(fakes.PATIENCE)
+    late = []
+    for name in '23':
+        operation = operations.submit(
+            'attach', fakes.attach(name, deadline_seconds=1)
+        )
+        assert dispatcher.remove(operation)
+        late.append(operation)
+    with database.transaction() as connection:
+        connection.execute('ALTER TABLE requests RENAME TO hidden')
+    # When their time is over, then both callers are told that there is no
+    # result now
+    for operation in late:
+        dispatcher.add(operation)
+    for operation in late:
+        with pytest.raises(exception.JournalUnavailable):
+            fakes.ended(operation)
+    # And both have their result once there can be one, without a restart
+    with database.transaction() as connection:
+        connection.execute('ALTER TABLE hidden RENAME TO requests')
+    limit = time.monotonic() + fakes.PATIENCE
+    while any(one.result is None for one in late):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    assert {one.result.error.code for one in late} == {'deadline_exceeded'}
+    gate.open()
+    assert fakes.ended(first).status == 'attached'
+    assert records.unfinished() == []
+    assert kind.runs == ['1']
+
+
 def test_a_request_that_cannot_be_queued_is_not_accepted(
     operations: Operations, kind: fakes.FakeKind, records: Records
 ) -> None:

@@ -41,9 +41,10 @@ class Job:
     def wrap_up(self) -> None:
         self.wrapping_up.set()
 
-    def expire(self) -> None:
+    def expire(self) -> bool:
         assert self.waits
         self.expired.set()
+        return True
 
     def run(self) -> None:
         self._begun.set()

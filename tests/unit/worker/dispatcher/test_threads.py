@@ -88,7 +88,7 @@ def test_a_job_that_ends_its_thread_harms_nobody(make: Make) -> None:
 
 def test_a_job_whose_end_of_time_breaks_harms_nobody(make: Make) -> None:
     class Broken(Job):
-        def expire(self) -> None:
+        def expire(self) -> bool:
             super().expire()
             raise SystemExit
 
