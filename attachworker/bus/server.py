@@ -194,7 +194,7 @@ class RequestAcceptance:
                 exception.AttachmentConflict,
                 exception.JournalUnavailable,
             ) as error:
-                LOG.info(
+                LOG.warning(
                     'Request %s is refused: %s', request.request_id, error
                 )
                 outcome = failure(kind, request, error)

@@ -257,7 +257,8 @@ class Operation(Job):
     def finish(self, result: objects.OperationResult) -> None:
         """Give the final result, which is in the journal, to who waits."""
         error = result.error
-        LOG.info(
+        LOG.log(
+            logging.WARNING if error else logging.INFO,
             '%s of %s: %s in %.3f s (request %s)%s%s',
             self.kind,
             self.attachment_id,

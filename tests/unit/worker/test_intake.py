@@ -5,6 +5,7 @@
 
 import concurrent.futures
 import dataclasses
+import logging
 import pathlib
 import time
 from typing import Any
@@ -324,6 +325,34 @@ def test_a_request_that_cannot_be_queued_is_not_accepted(
     fakes.ended(again)
     assert kind.runs == ['request']
     assert records.unfinished() == []
+
+
+# -- what the log says
+
+
+def test_a_failure_is_logged_as_a_warning_and_a_success_is_not(
+    operations: Operations,
+    kind: fakes.FakeKind,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    fakes.ended(operations.submit('attach', fakes.attach('good')))
+
+    def fail(operation: Operation) -> None:
+        error = exception.WwnNotFound(device='sda')
+        operation.conclude(operation.failed(error, 'FindWwn'))
+
+    kind.act = fail
+    fakes.ended(operations.submit('attach', fakes.attach('bad')))
+    told = {
+        record.levelname: record.getMessage()
+        for record in caplog.records
+        if ' in ' in record.getMessage()
+    }
+    assert 'attached' in told['INFO']
+    # with all that an operator looks for
+    for word in ('attachment', 'bad', 'wwn_not_found', 'FindWwn'):
+        assert word in told['WARNING']
 
 
 # -- bugs
