@@ -421,7 +421,13 @@ class ISCSIConnector(base.Connector):
             device.disk,
             device.hctl,
         )
-        self._host.scsi.remove(device.hctl, self._for_device(deadline))
+        wwn = self._host.scsi.cached_wwn(device.hctl)
+        leftover = base.Path(target, device.disk, device.hctl, wwn)
+        if not self._remove(leftover, deadline):
+            raise exception.HostToolFailed(
+                what=f'Removing {device.disk}, a leftover of another volume',
+                reason='the kernel has not let go of it in time; see dmesg',
+            )
 
     def _remove(self, path: base.Path, deadline: deadlines.Deadline) -> bool:
         # What waits for a target that has died, maybe for a day, ends with

@@ -273,16 +273,69 @@ def test_a_device_that_was_found_stays_after_a_failed_attach(
     assert bed.snapshot() == before
 
 
-def bring_device(bed: beds.SimulatedBed, volume: contract.Volume) -> None:
-    """Somebody else on this host logs in and scans."""
+def test_multipathd_lets_go_of_a_leftover_before_it_is_removed(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given a device that somebody has left behind, which multipathd knows
+    bed.set_multipathd()
+    first = bed.create_volume()
+    disk = bring_device(bed, first)
+    while disk not in bed.verbs.multipath.paths():
+        pass
+    # When its LUN is another volume's by now, and that is attached
+    bed.remove_volume(first)
+    second = bed.create_volume(on=first, lun=first.lun)
+    armed = bed.arm(faults.Fault.HANG_BEFORE, 'scsi.delete')
+    with concurrent.futures.ThreadPoolExecutor() as callers:
+        attaching = callers.submit(worker.attach, second)
+        assert armed.wait(PATIENCE)
+        # Then multipathd has nothing to do with it when it goes
+        known = bed.verbs.multipath.paths()
+        armed.release()
+        result = attaching.result(PATIENCE)
+    assert disk not in known
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(result.device.path) == second.pattern
+    assert worker.detach(second.name).status == 'detached'
+    bed.drop_session(second, second.portals[0])
+    bed.stop_multipathd()
+
+
+def test_a_leftover_that_does_not_go_is_not_taken_for_the_volume(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    # Given a leftover that the kernel does not remove
+    first = bed.create_volume()
+    bring_device(bed, first)
+    bed.remove_volume(first)
+    second = bed.create_volume(on=first, lun=first.lun)
+    before = bed.snapshot()
+    bed.arm(faults.Fault.FAIL_BEFORE, 'scsi.delete', number=errno.EIO)
+    # When its LUN is attached as another volume, then that fails
+    result = worker.attach(second)
+    assert result.status == 'failed', result.as_dict()
+    assert bed.snapshot() == before
+    assert worker.attach(second).status == 'attached'
+    assert worker.detach(second.name).status == 'detached'
+    bed.drop_session(second, second.portals[0])
+
+
+def bring_device(bed: beds.SimulatedBed, volume: contract.Volume) -> str:
+    """Somebody else on this host logs in and scans.
+
+    :returns: the disk
+    """
     log_in(bed, volume)
     host = bed.host()
     address, _, port = volume.portals[0].rpartition(':')
     (session,) = Initiator(host).sessions(volume.target, address, int(port))
     deadline = deadlines.Deadline.after(PATIENCE)
     host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
-    assert host.scsi.wait_for_disk(session.directory, volume.lun, deadline)
+    found = host.scsi.wait_for_disk(session.directory, volume.lun, deadline)
     host.close()
+    assert found is not None
+    assert found.disk is not None
+    return found.disk
 
 
 def detach_by_portal(
