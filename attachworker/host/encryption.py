@@ -8,11 +8,13 @@ import errno
 import hashlib
 
 from attachworker import deadline as deadlines
+from attachworker import exception
 from attachworker.host import block
 from attachworker.host import known
 from attachworker.host import machine
 from attachworker.host import memory
 from attachworker.host import sysfs
+from attachworker.host import verbs
 
 _PREFIX = 'attachworker-'
 #: What cryptsetup calls the lower device of a mapping with integrity ends so.
@@ -116,7 +118,11 @@ class Encryption(machine.View):
             the header asks for too much
         """
         found: int | None = self._call(
-            'encryption.read_header', deadline, *device, provider
+            'encryption.read_header',
+            deadline,
+            *device,
+            provider,
+            deadline.remaining(),
         )
         return found
 
@@ -166,6 +172,7 @@ class Encryption(machine.View):
                 key,
                 read_only,
                 asked,
+                deadline.remaining(),
                 about=name,
             )
         found = self.find(name)
@@ -178,6 +185,9 @@ class Encryption(machine.View):
 
         :returns: what is left of it; empty if it is proven gone
         """
+        with contextlib.suppress(exception.TargetQuarantined):
+            # What was ended with its request is about to return.
+            self._machine.verbs.check(name, patience=verbs.SLOW_RETURN)
         running = [
             f'{verb} of mapping {name} has not returned'
             for verb in self._machine.verbs.unfinished(name)
@@ -211,7 +221,8 @@ class Encryption(machine.View):
 
         :raises OSError: nobody knows
         """
-        return int(self._call('encryption.offset', deadline, name))
+        seconds = deadline.remaining()
+        return int(self._call('encryption.offset', deadline, name, seconds))
 
     def _memory_for(
         self, name: str, asked: int, deadline: deadlines.Deadline

@@ -41,8 +41,13 @@ _ASKED = re.compile(
     r'^\s*(?:MK )?(iterations|time cost|memory):\s*(-?\d+)\s*$',
     re.IGNORECASE | re.MULTILINE,
 )
-#: To unlock takes seconds by design, and many at once take turns.
+#: To unlock takes seconds by design, and many at once take turns. What only
+#: reads and derives keys, and makes a mapping that is closed again, is ended
+#: earlier if its caller has less time. What writes to a volume is not: a
+#: header would be half written, a mapping be left suspended.
 _TIMEOUT = 300.0
+#: Seconds that anything gets.
+_LEAST = 0.1
 #: It asks nobody, and reads the key from its standard input.
 _BATCH = ('--batch-mode', '--key-file=-')
 #: Exit codes of cryptsetup; see cryptsetup(8).
@@ -66,10 +71,12 @@ def _run(
     key: str | None = None,
     fine: tuple[int, ...] = (0,),
     memory: int = 0,
+    timeout: float = _TIMEOUT,
 ) -> tuple[int, str]:
     """Exit code and output of a command.
 
     :param key: goes through its standard input, and nowhere else
+    :param timeout: seconds after which it is killed
     :param memory: bytes that it may have beyond those for itself
     :raises FileNotFoundError: it is not installed
     :raises OSError: it failed; ENOMEM: it wanted more memory, or the kernel
@@ -77,7 +84,7 @@ def _run(
     """
     code, output, errors = tools.run(
         *command,
-        timeout=_TIMEOUT,
+        timeout=timeout,
         key=key or '',
         address_space=_OWN_MEMORY + memory,
     )
@@ -101,8 +108,17 @@ def _cryptsetup(
     key: str | None = None,
     fine: tuple[int, ...] = (0,),
     memory: int = 0,
+    timeout: float = _TIMEOUT,
 ) -> tuple[int, str]:
-    return _run('cryptsetup', act, *how, key=key, fine=fine, memory=memory)
+    command = ('cryptsetup', act, *how)
+    return _run(*command, key=key, fine=fine, memory=memory, timeout=timeout)
+
+
+def _bounded(timeout: float) -> float:
+    """The seconds that a caller has, as far as cryptsetup needs them."""
+    if not timeout >= 0:
+        raise ValueError('not a time')
+    return min(max(timeout, _LEAST), _TIMEOUT)
 
 
 def _type(provider: str, known: tuple[str, ...] = tuple(_TYPES)) -> str:
@@ -119,18 +135,25 @@ def _held(device: str, instance: int) -> Iterator[str]:
 
 
 @privileged.default.entrypoint
-def read_header(device: str, instance: int, provider: str) -> int | None:
+def read_header(
+    device: str, instance: int, provider: str, timeout: float
+) -> int | None:
     """Bytes of memory that the header of a device asks for to be opened.
 
     :param instance: see :func:`attachworker.privileged.block.opened`
     :param provider: luks or luks2
+    :param timeout: seconds after which it is given up
     :returns: None if it has no header of this format
     :raises OSError: it cannot be read, or is another device by now; E2BIG:
         the header asks for more work than any key is worth
     """
     kind = _type(provider, ('luks', 'luks2'))
+    seconds = _bounded(timeout)
     with _held(device, instance) as node:
-        code, text = _cryptsetup('luksDump', '--type', kind, node, fine=(0, 1))
+        how = ('--type', kind, node)
+        code, text = _cryptsetup(
+            'luksDump', *how, fine=(0, 1), timeout=seconds
+        )
     return _memory_asked_for(text) if code == 0 else None
 
 
@@ -207,23 +230,26 @@ def open(
     key: str,
     read_only: bool,
     memory: int,
+    timeout: float,
 ) -> None:
     """Make a mapping; udev has made its node on return.
 
     :param instance: see :func:`attachworker.privileged.block.opened`
     :param provider: luks, luks2 or plain
     :param memory: bytes that the header may ask for, whatever it does by now
+    :param timeout: seconds after which it is given up; a part of the mapping
+        may be there then
     :raises OSError: cryptsetup has refused; EACCES: it is the wrong key;
         ESTALE: it is another device by now
     """
     kind = _type(provider)
     how = [*_PLAIN] if provider == 'plain' else []
     how += ['--readonly'] if read_only else []
-    mapping = _name(name)
+    mapping, seconds = _name(name), _bounded(timeout)
     with _held(device, instance) as node:
-        how += ['--type', kind]
+        how += ['--type', kind, node, mapping]
         _cryptsetup(
-            'open', *_BATCH, *how, node, mapping, key=key, memory=memory
+            'open', *_BATCH, *how, key=key, memory=memory, timeout=seconds
         )
 
 
@@ -255,12 +281,14 @@ def resize(name: str, key: str | None, memory: int) -> None:
 
 
 @privileged.default.entrypoint
-def offset(name: str) -> int:
+def offset(name: str, timeout: float) -> int:
     """Where on the device below it the data of a mapping begins; bytes.
 
+    :param timeout: seconds after which it is given up
     :raises OSError: there is no such mapping
     """
-    _, status = _cryptsetup('status', _name(name))
+    seconds = _bounded(timeout)
+    _, status = _cryptsetup('status', _name(name), timeout=seconds)
     found = _OFFSET.search(status)
     if found is None:
         raise OSError(errno.EPROTO, 'cryptsetup tells no offset')

@@ -326,7 +326,7 @@ def test_a_mapping_of_our_name_on_another_device(
     before = bed.snapshot()
     name = encryption.name_of(volume.name)
     bed.verbs.encryption.open(
-        below, bed.instance(below), name, 'plain', KEY, False, 0
+        below, bed.instance(below), name, 'plain', KEY, False, 0, 60.0
     )
     findings = worker.api.audit({}, worker.name).findings
     assert [one.kind for one in findings] == ['orphan']

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import tempfile
 
 import pytest
@@ -18,6 +19,8 @@ from tests.kernel import bed as kernel_bed
 from tests.kernel.spy import Spy
 
 KEY = 'CANARY-of-a-volume'
+#: Where a header of LUKS 1 has the iterations of its first keyslot.
+_ITERATIONS = 212
 
 
 @pytest.fixture
@@ -42,6 +45,38 @@ def test_a_key_is_in_no_command(
         assert spy.leaks == set()
         assert 'CANARY' not in str(result.as_dict())
     assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def running() -> list[str]:
+    """The processes of cryptsetup."""
+    found = subprocess.run(
+        ['pgrep', '-a', 'cryptsetup'], stdout=subprocess.PIPE, text=True
+    )
+    return found.stdout.splitlines()
+
+
+def test_a_key_that_takes_minutes_ends_with_its_request(
+    bed: kernel_bed.KernelBed, worker: harness.Harness
+) -> None:
+    # Given a header that asks for as much work as is allowed
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks', KEY)
+    with open(bed.path_of(volume), 'r+b') as header:
+        header.seek(_ITERATIONS)
+        header.write((190_000_000).to_bytes(4, 'big'))
+    before = bed.snapshot()
+    # When the request has less time than that takes
+    result = worker.attach(
+        volume,
+        encryption={'provider': 'luks', 'key': KEY},
+        deadline_seconds=10,
+    )
+    # Then it ends at its deadline, and nothing goes on
+    assert result.error.code == 'deadline_exceeded', result.as_dict()
+    assert result.error.step == 'OpenEncryption', result.as_dict()
+    assert result.leftovers == []
+    assert running() == []
     assert bed.snapshot() == before
 
 

@@ -156,13 +156,14 @@ class Processes(_Group):
 
 class Encryption(_Group):
     def read_header(
-        self, device: str, instance: int, provider: str
+        self, device: str, instance: int, provider: str, timeout: float
     ) -> int | None:
         found: int | None = self._call(
             'encryption.read_header',
             device=device,
             instance=instance,
             provider=provider,
+            timeout=timeout,
         )
         return found
 
@@ -187,6 +188,7 @@ class Encryption(_Group):
         key: str,
         read_only: bool,
         memory: int,
+        timeout: float,
     ) -> None:
         self._call(
             'encryption.open',
@@ -197,6 +199,7 @@ class Encryption(_Group):
             key=key,
             read_only=read_only,
             memory=memory,
+            timeout=timeout,
         )
 
     def close(self, name: str) -> None:
@@ -205,8 +208,10 @@ class Encryption(_Group):
     def resize(self, name: str, key: str | None, memory: int) -> None:
         self._call('encryption.resize', name=name, key=key, memory=memory)
 
-    def offset(self, name: str) -> int:
-        found: int = self._call('encryption.offset', name=name)
+    def offset(self, name: str, timeout: float) -> int:
+        found: int = self._call(
+            'encryption.offset', name=name, timeout=timeout
+        )
         return found
 
 

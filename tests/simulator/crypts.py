@@ -107,7 +107,7 @@ class Crypts:
         self._block.crypts = self._mappings = {}
 
     def read_header(
-        self, device: str, instance: int, provider: str
+        self, device: str, instance: int, provider: str, timeout: float
     ) -> int | None:
         self._block.check(device, instance)
         found = self._header(device, provider)
@@ -139,6 +139,7 @@ class Crypts:
         key: str,
         read_only: bool,
         memory: int,
+        timeout: float,
     ) -> None:
         with self._lock:
             self._block.check(device, instance)
@@ -200,7 +201,7 @@ class Crypts:
             self._set_size(found)
             self._emit('change', found)
 
-    def offset(self, name: str) -> int:
+    def offset(self, name: str, timeout: float) -> int:
         with self._lock:
             return self._find(name).offset
 

@@ -73,7 +73,7 @@ class ProcessesVerbs(Protocol):
 
 class EncryptionVerbs(Protocol):
     def read_header(
-        self, device: str, instance: int, provider: str
+        self, device: str, instance: int, provider: str, timeout: float
     ) -> int | None: ...
 
     def format(
@@ -89,13 +89,14 @@ class EncryptionVerbs(Protocol):
         key: str,
         read_only: bool,
         memory: int,
+        timeout: float,
     ) -> None: ...
 
     def close(self, name: str) -> None: ...
 
     def resize(self, name: str, key: str | None, memory: int) -> None: ...
 
-    def offset(self, name: str) -> int: ...
+    def offset(self, name: str, timeout: float) -> int: ...
 
 
 class LoopVerbs(Protocol):

@@ -25,10 +25,12 @@ class Cryptsetup:
         self.said: list[tuple[str, ...]] = []
         self.read: list[bytes] = []
         self.limits: list[int] = []
+        self.timeouts: list[float] = []
         self.ended: Any = subprocess.CompletedProcess([], 0, b'', b'')
 
     def __call__(self, command: tuple[str, ...], **how: Any) -> Any:
         assert how['timeout'] > 0
+        self.timeouts.append(how['timeout'])
         assert KEY not in str(command) + str(how['env'])
         limit, command = command[:2], command[2:]
         assert limit[0] == 'prlimit'
@@ -64,9 +66,9 @@ def sda(monkeypatch: pytest.MonkeyPatch) -> None:
     'verb',
     [
         encryption.close,
-        encryption.offset,
+        lambda name: encryption.offset(name, 9),
         lambda name: encryption.resize(name, None, 0),
-        lambda name: encryption.open('sda', 1, name, 'luks', KEY, False, 0),
+        lambda name: encryption.open('sda', 1, name, 'luks', KEY, False, 0, 9),
     ],
 )
 @pytest.mark.parametrize(
@@ -84,9 +86,9 @@ def test_hostile_names(
 @pytest.mark.parametrize('device', ['', '-q', '../sda', 'sda\n', 'SDA'])
 def test_hostile_devices(cryptsetup: Cryptsetup, device: str) -> None:
     for verb in (
-        lambda: encryption.read_header(device, 1, 'luks'),
+        lambda: encryption.read_header(device, 1, 'luks', 9),
         lambda: encryption.format(device, 1, 'luks', KEY, 0),
-        lambda: encryption.open(device, 1, NAME, 'luks', KEY, False, 0),
+        lambda: encryption.open(device, 1, NAME, 'luks', KEY, False, 0, 9),
     ):
         with pytest.raises(ValueError, match='not the kernel name'):
             verb()
@@ -97,13 +99,13 @@ def test_hostile_devices(cryptsetup: Cryptsetup, device: str) -> None:
 @pytest.mark.usefixtures('sda')
 def test_unknown_formats(cryptsetup: Cryptsetup, provider: str) -> None:
     with pytest.raises(ValueError, match='not a known format'):
-        encryption.open('sda', 1, NAME, provider, KEY, False, 0)
+        encryption.open('sda', 1, NAME, provider, KEY, False, 0, 9)
     # there is nothing to format, or to look for
     for unheard in (provider, 'plain'):
         with pytest.raises(ValueError, match='not a known format'):
             encryption.format('sda', 1, unheard, KEY, 0)
         with pytest.raises(ValueError, match='not a known format'):
-            encryption.read_header('sda', 1, unheard)
+            encryption.read_header('sda', 1, unheard, 9)
     assert cryptsetup.said == []
 
 
@@ -116,7 +118,7 @@ def test_unknown_formats(cryptsetup: Cryptsetup, provider: str) -> None:
 def test_open(
     cryptsetup: Cryptsetup, provider: str, kind: str, read_only: bool
 ) -> None:
-    encryption.open('sda', 1, NAME, provider, KEY, read_only, 0)
+    encryption.open('sda', 1, NAME, provider, KEY, read_only, 0, 9)
     (command,) = cryptsetup.said
     assert command[command.index('--type') + 1] == kind
     assert '--key-file=-' in command
@@ -124,6 +126,39 @@ def test_open(
     assert ('--readonly' in command) == read_only
     assert ('--cipher=aes-xts-plain64' in command) == (kind == 'plain')
     assert cryptsetup.read == [KEY.encode()]
+
+
+@pytest.mark.parametrize(
+    ('asked', 'given'), [(2.5, 2.5), (1e9, 300.0), (0.0, 0.1)]
+)
+@pytest.mark.usefixtures('sda')
+def test_what_changes_no_volume_ends_with_its_request(
+    cryptsetup: Cryptsetup, asked: float, given: float
+) -> None:
+    cryptsetup.ended.stdout = b'offset: 1'
+    encryption.read_header('sda', 1, 'luks2', asked)
+    encryption.open('sda', 1, NAME, 'luks2', KEY, False, 0, asked)
+    encryption.offset(NAME, asked)
+    assert cryptsetup.timeouts == [given] * 3
+
+
+@pytest.mark.parametrize('timeout', [-1.0, float('nan')])
+@pytest.mark.usefixtures('sda')
+def test_times_that_are_none(cryptsetup: Cryptsetup, timeout: float) -> None:
+    with pytest.raises(ValueError, match='not a time'):
+        encryption.open('sda', 1, NAME, 'luks2', KEY, False, 0, timeout)
+    assert cryptsetup.said == []
+
+
+@pytest.mark.usefixtures('sda')
+def test_what_must_not_be_cut_short_has_its_time(
+    cryptsetup: Cryptsetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encryption, '_check_empty', lambda node: None)
+    encryption.format('sda', 1, 'luks2', KEY, 0)
+    encryption.resize(NAME, KEY, 0)
+    encryption.close(NAME)
+    assert cryptsetup.timeouts == [300.0] * 3
 
 
 @pytest.mark.parametrize(
@@ -141,7 +176,7 @@ def test_failures(cryptsetup: Cryptsetup, code: int, number: int) -> None:
     output = b'a warning\nwhat is wrong\n'
     cryptsetup.ended = subprocess.CompletedProcess([], code, b'', output)
     with pytest.raises(OSError, match='what is wrong$') as caught:
-        encryption.open('sda', 1, NAME, 'luks', KEY, False, 0)
+        encryption.open('sda', 1, NAME, 'luks', KEY, False, 0, 9)
     assert caught.value.errno == number
 
 
@@ -199,11 +234,11 @@ def dumped(cryptsetup: Cryptsetup, text: str) -> None:
 @pytest.mark.usefixtures('sda')
 def test_a_header_says_what_it_takes(cryptsetup: Cryptsetup) -> None:
     dumped(cryptsetup, luks2())
-    assert encryption.read_header('sda', 1, 'luks2') == 1 << 30
+    assert encryption.read_header('sda', 1, 'luks2', 9) == 1 << 30
     dumped(cryptsetup, LUKS1.format(digest=1000, slot=2_000_000))
-    assert encryption.read_header('sda', 1, 'luks') == 0
+    assert encryption.read_header('sda', 1, 'luks', 9) == 0
     cryptsetup.ended = subprocess.CompletedProcess([], 1, b'', b'')
-    assert encryption.read_header('sda', 1, 'luks2') is None
+    assert encryption.read_header('sda', 1, 'luks2', 9) is None
     # a header that cryptsetup would read only with more memory than that
     assert max(cryptsetup.limits) == 512 << 20
 
@@ -225,14 +260,14 @@ def test_a_header_that_asks_for_hours_is_refused(
 ) -> None:
     dumped(cryptsetup, text)
     with pytest.raises(OSError, match=reason):
-        encryption.read_header('sda', 1, 'luks2')
+        encryption.read_header('sda', 1, 'luks2', 9)
 
 
 @pytest.mark.usefixtures('sda')
 def test_cryptsetup_gets_no_more_memory_than_it_was_said_to_need(
     cryptsetup: Cryptsetup,
 ) -> None:
-    encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY)
+    encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY, 9)
     assert cryptsetup.limits == [(512 << 20) + MEMORY]
 
 
@@ -240,7 +275,7 @@ def test_cryptsetup_gets_no_more_memory_than_it_was_said_to_need(
 def test_a_cryptsetup_that_was_killed(cryptsetup: Cryptsetup) -> None:
     cryptsetup.ended = subprocess.CompletedProcess([], -9, b'', b'')
     with pytest.raises(OSError, match='where memory runs out') as caught:
-        encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY)
+        encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY, 9)
     assert caught.value.errno == errno.ENOMEM
 
 
@@ -256,10 +291,10 @@ def test_the_lower_half_of_a_pair_is_closed_alone(
 def test_offset(cryptsetup: Cryptsetup) -> None:
     status = b'  type: LUKS1\n  offset:  4096 sectors\n'
     cryptsetup.ended = subprocess.CompletedProcess([], 0, status, b'')
-    assert encryption.offset(NAME) == 2 << 20
+    assert encryption.offset(NAME, 9) == 2 << 20
     cryptsetup.ended = subprocess.CompletedProcess([], 0, b'', b'')
     with pytest.raises(OSError, match='no offset'):
-        encryption.offset(NAME)
+        encryption.offset(NAME, 9)
 
 
 @pytest.mark.parametrize(
