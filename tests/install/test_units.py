@@ -126,6 +126,19 @@ def test_the_worker_can_write_where_its_helper_writes():
         assert str(path.parent) in made
 
 
+def test_iscsid_can_be_reached_when_the_worker_starts():
+    """Nobody else has a reason to start it, and the worker does not."""
+    lines = (UNITS / 'attachworker.service').read_text().splitlines()
+    for setting in ('Wants=', 'After='):
+        words = [
+            word
+            for line in lines
+            if line.startswith(setting)
+            for word in line.removeprefix(setting).split()
+        ]
+        assert 'iscsid.socket' in words
+
+
 def test_the_worker_becomes_the_user_of_the_unit():
     unit = settings()
     name, _, user = unit['Environment'].partition('=')

@@ -79,6 +79,21 @@ def test_within_the_limits_of_the_unit(
     assert 'Traceback' not in machine.journal()
 
 
+def test_iscsid_is_there_when_it_is_needed(
+    bed: KernelBed, worker: client.AttachWorkerClient
+) -> None:
+    # Given a host on which nothing has started iscsid
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    machine.run('systemctl', 'stop', 'iscsid.socket', 'iscsid.service')
+    # When the worker is started, then a login finds it
+    machine.run('systemctl', 'restart', 'attachworker')
+    path = machine.attach(worker, volume).path
+    assert bed.read(path) == volume.pattern
+    machine.detach(worker, volume)
+    assert bed.snapshot() == before
+
+
 def test_what_is_attached_outlives_a_restart(
     bed: KernelBed, worker: client.AttachWorkerClient
 ) -> None:
