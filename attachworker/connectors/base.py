@@ -6,13 +6,11 @@
 
 import abc
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
 import enum
 import errno
-import functools
 import threading
 from typing import Any
 
@@ -73,6 +71,7 @@ class Claim:
 
     :ivar holdings: of the attachment
     :ivar deadline: of what goes on
+    :ivar several: whether other paths stand in for one that is lost
     :ivar force: whether a device goes that somebody may have open
     :ivar warnings: what the caller should know of a success
     """
@@ -80,6 +79,7 @@ class Claim:
     target: Target
     holdings: Holdings
     deadline: deadlines.Deadline
+    several: bool = False
     force: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
 
@@ -146,18 +146,14 @@ class Interest:
     Its methods raise OperationCancelled once nobody wants the path any more.
 
     :param take_turn: blocks until the device may come to this host
-    :ivar several: whether other paths stand in for one that is lost
     :ivar withdrawn: whether nobody wants it any more
     :ivar committed: whether the host may have been changed
     """
 
     def __init__(
-        self,
-        take_turn: Callable[[str], None] = lambda step: None,
-        several: bool = False,
+        self, take_turn: Callable[[str], None] = lambda step: None
     ) -> None:
         self._take_turn = take_turn
-        self.several = several
         self._lock = threading.Lock()
         self.withdrawn = False
         self.committed = False
@@ -272,7 +268,6 @@ class Connector(abc.ABC):
         """
         return info.targets
 
-    @abc.abstractmethod
     def connect(
         self,
         info: objects.ConnectionInfo,
@@ -284,8 +279,24 @@ class Connector(abc.ABC):
         :param interest: tells when nobody wants the path any more
         :raises AttachWorkerError: it could not be connected
         """
+        target, deadline = claim.target, claim.deadline
+        self._host.verbs.check(*self._acted_on(target))
+        for path in self._devices(target):
+            if path.disk:
+                self._host.check_device(path.disk, path.address)
+        way = self._find_way(info, claim)
+        with (
+            self._locks.hold(self._lock_name(target), deadline),
+            contextlib.ExitStack() as until_visible,
+        ):
+            with self._link_held(target, deadline):
+                until_visible.enter_context(self._others_kept_off(deadline))
+                interest.commit(f'use of {target}')
+                claim.holdings.take(target)
+                link = self._link(info, claim, way)
+            interest.take_turn(f'device of {target}')
+            return self._bring(info, claim, link)
 
-    @abc.abstractmethod
     def disconnect(self, claim: Claim, may_remove: MayRemove) -> list[str]:
         """Take one path away; that it is gone already is fine.
 
@@ -293,14 +304,40 @@ class Connector(abc.ABC):
 
         :returns: what could not be taken away; empty if it is proven gone
         """
+        target, holdings = claim.target, claim.holdings
+        leftovers: list[str] = []
+        with self._locks.hold(self._lock_name(target), claim.deadline):
+            known = self._devices(target)
+            ours = known or holdings.made_device(target)
+            if ours or not holdings.shares_link(target):
+                # Otherwise whatever goes on there is another attachment's.
+                names = self._acted_on(target)
+                try:
+                    self._host.verbs.check(*names, patience=verbs.SLOW_RETURN)
+                except exception.TargetQuarantined as error:
+                    return [f'{target}: {error}']
+                leftovers += [
+                    f'{verb} of {names[0]} has not returned'
+                    for verb in self._host.verbs.unfinished(names[0])
+                ]
+            for path in known:
+                if not path.lasting:
+                    leftovers += self._remove_device(path, claim, may_remove)
+            with self._link_held(target, claim.deadline):
+                leftovers = self._leave_link(claim, may_remove, leftovers)
+                if not leftovers:
+                    # Under the lock: of several that leave a link at the same
+                    # time, the last one must see that the others have left.
+                    holdings.release(target)
+        return leftovers
 
-    @abc.abstractmethod
     def paths(self, target: Target) -> list[Path]:
         """The devices that this host has for a target now.
 
         :raises OSError: nobody can tell
         :raises AttachWorkerError: likewise
         """
+        return [path for path in self._devices(target) if path.disk]
 
     def path_of(self, disk: str) -> Path | None:
         """The path that a disk of this host is; None if it is none of ours."""
@@ -338,38 +375,95 @@ class Connector(abc.ABC):
         :raises DeviceNotFound: the device does not answer
         """
 
-    # -- for the connectors themselves
+    # -- what is the protocol's own, in the order in which it is asked for
 
     def _acted_on(self, target: Target) -> list[str]:
-        """All that a verb may be stuck at when it is about a target."""
-        return [str(target)]
+        """All that a verb may be stuck at when it is about a target.
 
-    def _refuse_stuck(self, target: Target, patience: float = 0.0) -> None:
-        """Refuse what could not be done with a target now.
-
-        :param patience: seconds that what is stuck there gets to return
-        :raises TargetQuarantined: it has not
+        First what the verb is about that brings its device, or its link.
         """
-        self._host.verbs.check(*self._acted_on(target), patience=patience)
+        return [target.link_key or str(target)]
 
-    def _stuck(self, target: Target) -> list[str]:
-        """What keeps all of a target from being taken away, as leftovers."""
-        try:
-            self._refuse_stuck(target, verbs.SLOW_RETURN)
-        except exception.TargetQuarantined as error:
-            return [f'{target}: {error}']
-        return []
+    @abc.abstractmethod
+    def _devices(self, target: Target) -> list[Path]:
+        """See :meth:`paths`; also those that have no block device yet."""
+
+    def _find_way(self, info: objects.ConnectionInfo, claim: Claim) -> Any:
+        """Make sure that the storage answers, before anything is changed.
+
+        :returns: what :meth:`_link` wants to know of it
+        :raises AttachWorkerError: it does not
+        """
+        return None
+
+    def _lock_name(self, target: Target) -> str:
+        """What stands for the device of a target."""
+        return target.key
+
+    def _others_kept_off(
+        self, deadline: deadlines.Deadline
+    ) -> contextlib.AbstractContextManager[None]:
+        """What other programs respect until the device is visible."""
+        return contextlib.nullcontext()
+
+    def _link(
+        self, info: objects.ConnectionInfo, claim: Claim, way: Any
+    ) -> Any:
+        """Connect to the storage, or find that this host is connected.
+
+        :returns: what :meth:`_bring` wants to know of it
+        :raises AttachWorkerError: it could not be connected
+        """
+        return None
+
+    @abc.abstractmethod
+    def _bring(
+        self, info: objects.ConnectionInfo, claim: Claim, link: Any
+    ) -> Path:
+        """The device of a target, which is made if it is not there.
+
+        ``claim.holdings.intend_device()`` comes before it is made.
+
+        :raises AttachWorkerError: there is none
+        """
+
+    def _remove(self, path: Path, claim: Claim) -> bool:
+        """Remove a device that is not lasting; whether it is gone then."""
+        return False
+
+    def _leave_link(
+        self, claim: Claim, may_remove: MayRemove, leftovers: list[str]
+    ) -> list[str]:
+        """End a link that is ours and that nobody else has.
+
+        :param leftovers: what is left of the devices
+        :returns: the same with what is left of the link
+        """
+        return leftovers
+
+    # -- for the connectors themselves
+
+    def _link_held(
+        self, target: Target, deadline: deadlines.Deadline
+    ) -> contextlib.AbstractContextManager[None]:
+        """The lock of the link of a target, if it has one."""
+        if not target.link_key:
+            return contextlib.nullcontext()
+        return self._locks.hold(target.link_key, deadline)
+
+    def _remove_device(
+        self, path: Path, claim: Claim, may_remove: MayRemove
+    ) -> list[str]:
+        """Remove a device if it may go; what is left, and what keeps it."""
+        goes, reasons = may_remove(path)
+        if not goes:
+            return reasons
+        name = f'device {path.disk or path.address}'
+        return reasons + remove(name, lambda: self._remove(path, claim))
 
     def _for_device(self, deadline: deadlines.Deadline) -> deadlines.Deadline:
         """The time that the kernel has to make, change or remove a device."""
         return deadline.sooner(self._settings.device_timeout)
-
-    def _unreturned(self, about: str) -> list[str]:
-        """The verbs that still act on something, as leftovers."""
-        return [
-            f'{name} of {about} has not returned'
-            for name in self._host.verbs.unfinished(about)
-        ]
 
     def _scan_until(
         self,
@@ -472,23 +566,3 @@ def remove(what: str, attempt: Callable[[], bool]) -> list[str]:
         LOG.warning('Removal of %s: %s', what, error)
         gone = False
     return [] if gone else [what]
-
-
-def remove_devices(
-    paths: Iterable[Path],
-    may_remove: MayRemove,
-    attempt: Callable[[Path], bool],
-) -> list[str]:
-    """Remove the devices of those paths that may go.
-
-    :param attempt: whether one is gone then
-    :returns: what is left, and what keeps it
-    """
-    leftovers = []
-    for path in paths:
-        goes, reasons = may_remove(path)
-        leftovers += reasons
-        if goes:
-            name = f'device {path.disk or path.address}'
-            leftovers += remove(name, functools.partial(attempt, path))
-    return leftovers

@@ -110,7 +110,9 @@ class ConnectTarget(base.Task):
         goes before the next target is tried.
         """
         run, target = self.run, self._target
-        claim = connectors.Claim(target, run.holdings, run.deadline)
+        claim = connectors.Claim(
+            target, run.holdings, run.deadline, run.assembles
+        )
         path = run.connector.connect(run.info, claim, interest)
         in_turn = not run.assembles and len(run.targets) > 1
         if in_turn and run.holdings.made_device(target):

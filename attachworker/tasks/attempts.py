@@ -58,8 +58,7 @@ class Attempts:
         :param connect: does it, and says how it went
         """
         interest = self._interests[target] = base.Interest(
-            lambda step: self._take_turn(target, step, deadline),
-            several=self._together,
+            lambda step: self._take_turn(target, step, deadline)
         )
 
         def body() -> None:
@@ -71,8 +70,8 @@ class Attempts:
             except exception.AttachWorkerError as error:
                 outcome = base.PathOutcome(target, error=error)
             except OSError as error:
-                failure = exception.HostToolFailed(
-                    what=f'Connecting {target}', reason=str(error)
+                failure = exception.HostToolFailed.from_os_error(
+                    error, f'Connecting {target}'
                 )
                 outcome = base.PathOutcome(target, error=failure)
             except BaseException:

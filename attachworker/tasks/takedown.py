@@ -310,8 +310,8 @@ class Takedown:
             target,
             self._holdings,
             self._deadline,
-            self._run.force,
-            self._run.warnings,
+            force=self._run.force,
+            warnings=self._run.warnings,
         )
         if self._connector.assembler is not base.Assembler.MULTIPATHD:
             return self._connector.disconnect(claim, self._may_remove)

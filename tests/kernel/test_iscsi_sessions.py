@@ -271,8 +271,8 @@ def test_digests_timers_and_algorithms(
     (target,) = info.targets
     deadline = deadlines.Deadline.after(PATIENCE)
     # When it connects a path
-    claim = base.Claim(target, holdings, deadline)
-    path = connector.connect(info, claim, base.Interest(several=several))
+    claim = base.Claim(target, holdings, deadline, several)
+    path = connector.connect(info, claim, base.Interest())
     # Then the kernel has them; a path without others waits as iscsid.conf says
     assert bed.read(f'/dev/{path.disk}') == volume.pattern
     assert attribute('recovery_tmo') == ['7' if several else '120']

@@ -167,103 +167,22 @@ class ISCSIConnector(base.Connector):
         name = node_record.interface(info)
         return self._initiator.interface(name, timeout, deadline)
 
-    def connect(
-        self,
-        info: objects.ConnectionInfo,
-        claim: base.Claim,
-        interest: base.Interest,
-    ) -> base.Path:
-        assert isinstance(info, objects.ISCSIConnectionInfo)
-        target, deadline = claim.target, claim.deadline
-        self._refuse_stuck(target)
-        for path in self._known(target):
-            self._host.check_device(path.disk, path.address)
-        interface = self._interface(info, deadline)
-        if not self._sessions.usable(interface, target):
-            interface.probe(
-                target.portal, self._sessions.login_timeout(deadline)
-            )
-        with (
-            self._locks.hold(target.key, deadline),
-            contextlib.ExitStack() as until_visible,
-        ):
-            with self._locks.hold(target.link_key, deadline):
-                until_visible.enter_context(self._os_brick.hold(deadline))
-                interest.commit(f'login to {target}')
-                claim.holdings.take(target)
-                session = self._sessions.log_in(
-                    info, interface, claim, interest.several
-                )
-            interest.take_turn(f'scan of {target}')
-            device = self._device(session, claim)
-        assert device.disk is not None
-        return base.Path(target, device.disk, device.hctl)
-
     def disconnect(
         self, claim: base.Claim, may_remove: base.MayRemove
     ) -> list[str]:
         leftovers = []
         places = self._sessions.by_address(claim.target, claim.deadline)
         for place in places:
-            with self._locks.hold(place.key, claim.deadline):
-                leftovers += self._disconnect(
-                    dataclasses.replace(claim, target=place), may_remove
-                )
+            at_place = dataclasses.replace(claim, target=place)
+            leftovers += super().disconnect(at_place, may_remove)
         return leftovers
-
-    def _disconnect(
-        self, claim: base.Claim, may_remove: base.MayRemove
-    ) -> list[str]:
-        target, holdings = claim.target, claim.holdings
-        leftovers: list[str] = []
-        known = self._known(target, unnamed=True)
-        ours = known or holdings.made_device(target)
-        if ours or not holdings.shares_link(target):
-            # Otherwise whatever goes on there is another attachment's.
-            if stuck := self._stuck(target):
-                return stuck
-            leftovers = self._unreturned(target.link_key)
-        leftovers += base.remove_devices(
-            known, may_remove, lambda path: self._remove(path, claim.deadline)
-        )
-        with (
-            self._locks.hold(target.link_key, claim.deadline),
-            # Whoever has begun to use the session would lose it. What is not
-            # ours to end needs no lock, and no waiting for one.
-            self._os_brick.hold(claim.deadline, lasting=True)
-            if self._sessions.ours(claim)
-            else contextlib.nullcontext(),
-        ):
-            awaited = self._sessions.is_login_pending(claim)
-            leftovers += self._sessions.log_out(claim)
-            if (
-                not leftovers
-                and not holdings.shares_link(target)
-                and not self._sessions.of(target)
-            ):
-                if awaited:
-                    leftovers.append(f'the login to {target}, if it succeeds')
-                else:
-                    self._sessions.forget(claim)
-            if not leftovers:
-                # Under the lock: of several that leave a session at the same
-                # time, the last one must see that the others have left.
-                holdings.release(target)
-        return leftovers
-
-    def _acted_on(self, target: base.Target) -> list[str]:
-        sessions = self._sessions.of(target)
-        return [
-            target.link_key,
-            *(f'session{session.sid}' for session in sessions),
-            # A scan that is stuck keeps a SCSI host from removing devices.
-            *(f'host{session.host}' for session in sessions),
-        ]
 
     def paths(self, target: base.Target) -> list[base.Path]:
         deadline = deadlines.Deadline.after(self._settings.login_timeout)
-        places = self._sessions.by_address(target, deadline)
-        return [path for place in places for path in self._known(place)]
+        found = []
+        for place in self._sessions.by_address(target, deadline):
+            found += super().paths(place)
+        return found
 
     def path_of(self, disk: str) -> base.Path | None:
         found = self._initiator.session_of(disk)
@@ -276,23 +195,6 @@ class ISCSIConnector(base.Connector):
         )
         wwn = self._host.scsi.cached_wwn(device.hctl)
         return base.Path(target, disk, device.hctl, wwn)
-
-    def _known(
-        self, target: base.Target, unnamed: bool = False
-    ) -> list[base.Path]:
-        """The devices of a target that is named by its address.
-
-        :param unnamed: whether those count that have no block device yet
-        """
-        found = []
-        for session in self._sessions.of(target):
-            device = self._host.scsi.find(session.directory, target.lun)
-            if device is not None and (device.disk is not None or unnamed):
-                wwn = self._host.scsi.cached_wwn(device.hctl)
-                found.append(
-                    base.Path(target, device.disk or '', device.hctl, wwn)
-                )
-        return found
 
     def links(self, claimed: list[str]) -> list[base.Link]:
         return [
@@ -328,11 +230,82 @@ class ISCSIConnector(base.Connector):
             raise exception.WwnNotFound(device=path.disk)
         return wwn
 
+    # -- sessions
+
+    def _acted_on(self, target: base.Target) -> list[str]:
+        sessions = self._sessions.of(target)
+        return [
+            target.link_key,
+            *(f'session{session.sid}' for session in sessions),
+            # A scan that is stuck keeps a SCSI host from removing devices.
+            *(f'host{session.host}' for session in sessions),
+        ]
+
+    def _find_way(
+        self, info: objects.ConnectionInfo, claim: base.Claim
+    ) -> initiator.Interface:
+        assert isinstance(info, objects.ISCSIConnectionInfo)
+        interface = self._interface(info, claim.deadline)
+        if not self._sessions.usable(interface, claim.target):
+            timeout = self._sessions.login_timeout(claim.deadline)
+            interface.probe(claim.target.portal, timeout)
+        return interface
+
+    def _others_kept_off(
+        self, deadline: deadlines.Deadline
+    ) -> contextlib.AbstractContextManager[None]:
+        return self._os_brick.hold(deadline)
+
+    def _link(
+        self, info: objects.ConnectionInfo, claim: base.Claim, way: Any
+    ) -> initiator.Session:
+        assert isinstance(info, objects.ISCSIConnectionInfo)
+        return self._sessions.log_in(info, way, claim)
+
+    def _leave_link(
+        self,
+        claim: base.Claim,
+        may_remove: base.MayRemove,
+        leftovers: list[str],
+    ) -> list[str]:
+        target = claim.target
+        with (
+            # Whoever has begun to use the session would lose it. What is not
+            # ours to end needs no lock, and no waiting for one.
+            self._os_brick.hold(claim.deadline, lasting=True)
+            if self._sessions.ours(claim)
+            else contextlib.nullcontext()
+        ):
+            awaited = self._sessions.is_login_pending(claim)
+            left = leftovers + self._sessions.log_out(claim)
+            if (
+                left
+                or claim.holdings.shares_link(target)
+                or self._sessions.of(target)
+            ):
+                return left
+            if awaited:
+                return [f'the login to {target}, if it succeeds']
+            self._sessions.forget(claim)
+        return []
+
     # -- devices
 
-    def _device(
-        self, session: initiator.Session, claim: base.Claim
-    ) -> host_scsi.ScsiDevice:
+    def _devices(self, target: base.Target) -> list[base.Path]:
+        found = []
+        for session in self._sessions.of(target):
+            device = self._host.scsi.find(session.directory, target.lun)
+            if device is not None:
+                wwn = self._host.scsi.cached_wwn(device.hctl)
+                found.append(
+                    base.Path(target, device.disk or '', device.hctl, wwn)
+                )
+        return found
+
+    def _bring(
+        self, info: objects.ConnectionInfo, claim: base.Claim, link: Any
+    ) -> base.Path:
+        session: initiator.Session = link
         scsi = self._host.scsi
         target, deadline = claim.target, claim.deadline
 
@@ -364,9 +337,9 @@ class ISCSIConnector(base.Connector):
             target.lun,
             self._for_device(deadline),
         )
-        if device is None:
+        if device is None or device.disk is None:
             raise base.not_found(target)
-        return device
+        return base.Path(target, device.disk, device.hctl)
 
     def _stale(self, device: host_scsi.ScsiDevice, claim: base.Claim) -> bool:
         """Whether the LUN was given to another volume behind its back.
@@ -423,16 +396,17 @@ class ISCSIConnector(base.Connector):
         )
         wwn = self._host.scsi.cached_wwn(device.hctl)
         leftover = base.Path(target, device.disk, device.hctl, wwn)
-        if not self._remove(leftover, deadline):
+        if not self._remove(leftover, claim):
             raise exception.HostToolFailed(
                 what=f'Removing {device.disk}, a leftover of another volume',
                 reason='the kernel has not let go of it in time; see dmesg',
             )
 
-    def _remove(self, path: base.Path, deadline: deadlines.Deadline) -> bool:
+    def _remove(self, path: base.Path, claim: base.Claim) -> bool:
         # What waits for a target that has died, maybe for a day, ends with
         # the device; multipathd, told to let go of it first, would wait, too.
         waits = self._host.scsi.state(path.address) == host_scsi.BLOCKED
         if path.disk and not waits:
-            self._host.multipath.release(path.disk, path.wwn, deadline)
-        return self._host.scsi.remove(path.address, self._for_device(deadline))
+            self._host.multipath.release(path.disk, path.wwn, claim.deadline)
+        within = self._for_device(claim.deadline)
+        return self._host.scsi.remove(path.address, within)

@@ -87,11 +87,9 @@ class Sessions:
         info: objects.ISCSIConnectionInfo,
         interface: initiator.Interface,
         claim: base.Claim,
-        several: bool,
     ) -> initiator.Session:
         """A session that is up: one that there is, or one of ours.
 
-        :param several: whether other paths stand in for this one
         :raises AttachWorkerError: there is none, and none could be made
         """
         target, holdings = claim.target, claim.holdings
@@ -99,7 +97,12 @@ class Sessions:
             return self._wait_for_reconnect(interface, claim)
         timeout = self.login_timeout(claim.deadline)
         record = node_record.build(
-            info, interface.settings, target, timeout, self.settings, several
+            info,
+            interface.settings,
+            target,
+            timeout,
+            self.settings,
+            claim.several,
         )
         # That of a killed worker, which iscsid may still be busy with; ours
         # is then told that there is a session.

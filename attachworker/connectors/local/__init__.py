@@ -60,62 +60,8 @@ class LocalConnector(base.Connector):
         claim: base.Claim,
         interest: base.Interest,
     ) -> base.Path:
-        target = claim.target
-        path, disk = self._place(target)
-        self._check(target, path, disk)
-        self._host.verbs.check(path, *(one.disk for one in self.paths(target)))
-        with self._locks.hold(path, claim.deadline):
-            interest.commit(f'use of {target}')
-            claim.holdings.take(target)
-            if disk is None:
-                interest.take_turn(f'loop device of {target}')
-                self._make_loop_device(info, path, claim)
-            paths = self.paths(target)
-        if not paths:
-            raise base.not_found(target)
-        return paths[0]
-
-    def disconnect(
-        self, claim: base.Claim, may_remove: base.MayRemove
-    ) -> list[str]:
-        target, deadline = claim.target, claim.deadline
-        file, _ = self._place(target)
-        leftovers = self._unreturned(file)
-        with self._locks.hold(file, deadline):
-            if claim.holdings.made_device(target):
-                leftovers += base.remove_devices(
-                    self.paths(target),
-                    may_remove,
-                    lambda path: self._loops.detach(path.disk, file, deadline),
-                )
-            if not leftovers:
-                claim.holdings.release(target)
-        return leftovers
-
-    def paths(self, target: base.Target) -> list[base.Path]:
-        """Of a file, the loop devices that a worker has made."""
-        return self._paths(target, self._ours)
-
-    def _paths(
-        self, target: base.Target, devices: Callable[[str], list[str]]
-    ) -> list[base.Path]:
-        path, disk = self._place(target)
-        if disk is not None:
-            wwn = self._host.block.identifier(disk)
-            # An attachment from before a reboot had another one.
-            wwn = block.lasting(wwn) if wwn else None
-            return [base.Path(target, disk, disk, wwn, True)]
-        return [base.Path(target, device, device) for device in devices(path)]
-
-    def _ours(self, path: str) -> list[str]:
-        """:raises HostToolFailed: nobody knows whose they are"""
-        try:
-            return self._loops.ours(path)
-        except OSError as error:
-            raise exception.HostToolFailed(
-                what=f'Looking who has made the loop devices of {path}',
-                reason=error.strerror or str(error),
-            ) from error
+        self._check(claim.target)
+        return super().connect(info, claim, interest)
 
     def links(self, claimed: list[str]) -> list[base.Link]:
         targets = [
@@ -152,6 +98,45 @@ class LocalConnector(base.Connector):
             raise exception.WwnNotFound(device=path.disk)
         return str(found)
 
+    # -- devices
+
+    def _acted_on(self, target: base.Target) -> list[str]:
+        return [self._lock_name(target)]
+
+    def _lock_name(self, target: base.Target) -> str:
+        path, _ = self._place(target)
+        return path
+
+    def _devices(self, target: base.Target) -> list[base.Path]:
+        """Of a file, the loop devices that a worker has made."""
+        return self._paths(target, self._loops.ours)
+
+    def _paths(
+        self, target: base.Target, devices: Callable[[str], list[str]]
+    ) -> list[base.Path]:
+        path, disk = self._place(target)
+        if disk is not None:
+            wwn = self._host.block.identifier(disk)
+            # An attachment from before a reboot had another one.
+            wwn = block.lasting(wwn) if wwn else None
+            return [base.Path(target, disk, disk, wwn, True)]
+        return [base.Path(target, device, device) for device in devices(path)]
+
+    def _bring(
+        self, info: objects.ConnectionInfo, claim: base.Claim, link: Any
+    ) -> base.Path:
+        path, disk = self._place(claim.target)
+        if disk is None:
+            self._make_loop_device(info, path, claim)
+        paths = self._devices(claim.target)
+        if not paths:
+            raise base.not_found(claim.target)
+        return paths[0]
+
+    def _remove(self, path: base.Path, claim: base.Claim) -> bool:
+        file, _ = self._place(path.target)
+        return self._loops.detach(path.disk, file, claim.deadline)
+
     # -- where it is
 
     def _place(self, target: base.Target) -> tuple[str, str | None]:
@@ -162,12 +147,13 @@ class LocalConnector(base.Connector):
         path = self._real(pathlib.PurePath(target.name))
         return path, self._host.block.of_node(path)
 
-    def _check(self, target: base.Target, path: str, disk: str | None) -> None:
+    def _check(self, target: base.Target) -> None:
         """Refuse what is not there, and what the operator has not allowed.
 
         :raises DeviceNotFound: there is nothing
         :raises InvalidConnectionInfo: it may not be used
         """
+        path, disk = self._place(target)
         # The links in /dev/vg1 or /dev/disk lead to nodes outside of it.
         parent = self._real(pathlib.PurePath(target.name).parent)
         allowed = self._allowed(parent if disk else path)
@@ -215,14 +201,8 @@ class LocalConnector(base.Connector):
             self._check_same_file(device, path, claim.deadline)
         if not found:
             holdings.intend_device(target)
-            try:
-                self._loops.attach(path, info.read_only, claim.deadline)
-            except OSError as error:
-                raise exception.HostToolFailed(
-                    what=f'Making a loop device of {path}',
-                    reason=error.strerror or str(error),
-                ) from error
-        elif not self._ours(path) or not (
+            self._loops.attach(path, info.read_only, claim.deadline)
+        elif not self._loops.ours(path) or not (
             holdings.made_device(target) or holdings.path_holders(target)
         ):
             raise exception.DeviceInUse(

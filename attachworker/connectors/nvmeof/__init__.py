@@ -162,62 +162,6 @@ class NVMeOFConnector(base.Connector):
             raise unknown[0]
         return found
 
-    def connect(
-        self,
-        info: objects.ConnectionInfo,
-        claim: base.Claim,
-        interest: base.Interest,
-    ) -> base.Path:
-        assert isinstance(info, objects.NVMeOFConnectionInfo)
-        target, deadline = claim.target, claim.deadline
-        self._refuse_stuck(target)
-        if (
-            not self._fabrics.at(target.name, target.portal)
-            and info.transport_of(target) == 'tcp'
-        ):
-            within = deadline.sooner(self._settings.connect_timeout)
-            network.probe(*network.split(target.portal), within.remaining())
-        with self._locks.hold(target.key, deadline):
-            with self._locks.hold(target.link_key, deadline):
-                interest.commit(f'connection to {target}')
-                claim.holdings.take(target)
-                controller = self._connected(info, claim)
-            interest.take_turn(f'scan of {target}')
-            namespace = self._namespace(controller, claim, interest)
-        return _path(target, controller, namespace)
-
-    def disconnect(
-        self, claim: base.Claim, may_remove: base.MayRemove
-    ) -> list[str]:
-        target, deadline = claim.target, claim.deadline
-        if stuck := self._stuck(target):
-            return stuck
-        leftovers = self._unreturned(target.link_key)
-        with (
-            self._locks.hold(target.key, deadline),
-            self._locks.hold(target.link_key, deadline),
-        ):
-            # The journal tells which are ours, whatever this host is called.
-            for one in self._fabrics.at(target.name, target.portal):
-                leftovers += self._leave(one, claim, may_remove)
-            if not leftovers:
-                if not self._ours(claim):
-                    claim.holdings.forget_links(target)
-                claim.holdings.release(target)
-        return leftovers
-
-    def _acted_on(self, target: base.Target) -> list[str]:
-        names = [one.name for one in self._controllers(target)]
-        return [target.link_key, *names]
-
-    def paths(self, target: base.Target) -> list[base.Path]:
-        return [
-            _path(target, controller, namespace)
-            for controller in self._controllers(target)
-            for namespace in self._fabrics.namespaces(controller.name)
-            if _is(namespace, target)
-        ]
-
     def links(self, claimed: list[str]) -> list[base.Link]:
         return [
             base.Link(
@@ -256,6 +200,20 @@ class NVMeOFConnector(base.Connector):
         return _chosen(found, path.target)
 
     # -- controllers
+
+    def _acted_on(self, target: base.Target) -> list[str]:
+        names = [one.name for one in self._controllers(target)]
+        return [target.link_key, *names]
+
+    def _find_way(
+        self, info: objects.ConnectionInfo, claim: base.Claim
+    ) -> Any:
+        assert isinstance(info, objects.NVMeOFConnectionInfo)
+        target = claim.target
+        known = self._fabrics.at(target.name, target.portal)
+        if not known and info.transport_of(target) == 'tcp':
+            within = claim.deadline.sooner(self._settings.connect_timeout)
+            network.probe(*network.split(target.portal), within.remaining())
 
     def _controllers(
         self, target: base.Target, host_nqn: str | None = None
@@ -318,9 +276,10 @@ class NVMeOFConnector(base.Connector):
             [one.host for one in self._fabrics.controllers() if one.host],
         )
 
-    def _connected(
-        self, info: objects.NVMeOFConnectionInfo, claim: base.Claim
+    def _link(
+        self, info: objects.ConnectionInfo, claim: base.Claim, way: Any
     ) -> fabrics.Controller:
+        assert isinstance(info, objects.NVMeOFConnectionInfo)
         target, holdings = claim.target, claim.holdings
         identity = self._identity(info, claim.deadline)
 
@@ -396,6 +355,20 @@ class NVMeOFConnector(base.Connector):
             # Somebody else has made it in the same moment.
             claim.holdings.withdraw_link(target)
 
+    def _leave_link(
+        self,
+        claim: base.Claim,
+        may_remove: base.MayRemove,
+        leftovers: list[str],
+    ) -> list[str]:
+        target = claim.target
+        # The journal tells which are ours, whatever this host is called.
+        for one in self._fabrics.at(target.name, target.portal):
+            leftovers = leftovers + self._leave(one, claim, may_remove)
+        if not leftovers and not self._ours(claim):
+            claim.holdings.forget_links(target)
+        return leftovers
+
     def _leave(
         self,
         controller: fabrics.Controller,
@@ -443,12 +416,17 @@ class NVMeOFConnector(base.Connector):
 
     # -- namespaces
 
-    def _namespace(
-        self,
-        controller: fabrics.Controller,
-        claim: base.Claim,
-        interest: base.Interest,
-    ) -> fabrics.Namespace:
+    def _devices(self, target: base.Target) -> list[base.Path]:
+        return [
+            _path(target, controller, namespace)
+            for controller in self._controllers(target)
+            for namespace in self._shown(controller, target)
+        ]
+
+    def _bring(
+        self, info: objects.ConnectionInfo, claim: base.Claim, link: Any
+    ) -> base.Path:
+        controller: fabrics.Controller = link
         target, deadline = claim.target, claim.deadline
 
         def scan() -> None:
@@ -464,7 +442,7 @@ class NVMeOFConnector(base.Connector):
                 lambda event: '/nvme' in event['DEVPATH'],
                 deadline,
             )
-        if not interest.several:
+        if not claim.several:
             # The block device is there if another path serves it, which is
             # let go, and then nothing could be read.
             self._refuse_inaccessible(controller, target)
@@ -474,7 +452,7 @@ class NVMeOFConnector(base.Connector):
             self._for_device(deadline),
         )
         if found is not None:
-            return found
+            return _path(target, controller, found)
         # Without a path that serves it, the kernel makes no block device.
         self._refuse_inaccessible(controller, target)
         raise base.not_found(target)

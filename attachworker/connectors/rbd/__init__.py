@@ -105,60 +105,8 @@ class RBDConnector(base.Connector):
             raise unknown[0]
         return [target._replace(portal=','.join(sorted(found)))]
 
-    def connect(
-        self,
-        info: objects.ConnectionInfo,
-        claim: base.Claim,
-        interest: base.Interest,
-    ) -> base.Path:
-        assert isinstance(info, objects.RBDConnectionInfo)
-        target, deadline = claim.target, claim.deadline
-        known = self._mappings(target)
-        self._host.verbs.check(str(target), *(one.disk for one in known))
-        within = deadline.sooner(self._settings.map_timeout)
-        if not known:
-            network.probe_any(self._reached(target)[1], within.remaining())
-        with self._locks.hold(target.volume_name, deadline):
-            interest.commit(f'use of {target}')
-            claim.holdings.take(target)
-            interest.take_turn(f'mapping of {target}')
-            if not self._mappings(target):
-                claim.holdings.intend_device(target)
-                self._map(info, target, deadline)
-            found = self._mapped.wait_for_disk(
-                target.portal,
-                target.lun,
-                self._for_device(deadline),
-            )
-        if found is None:
-            raise base.not_found(target)
-        return _path(target, found)
-
-    def disconnect(
-        self, claim: base.Claim, may_remove: base.MayRemove
-    ) -> list[str]:
-        target, deadline = claim.target, claim.deadline
-        if stuck := self._stuck(target):
-            return stuck
-        leftovers = self._unreturned(str(target))
-        with self._locks.hold(target.volume_name, deadline):
-            known = {_path(target, one): one for one in self._mappings(target)}
-            leftovers += base.remove_devices(
-                known,
-                may_remove,
-                lambda path: self._mapped.remove(
-                    known[path], self._for_device(deadline), claim.force
-                ),
-            )
-            if not leftovers:
-                claim.holdings.release(target)
-        return leftovers
-
-    def paths(self, target: base.Target) -> list[base.Path]:
-        return [_path(target, one) for one in self._mappings(target)]
-
     def links(self, claimed: list[str]) -> list[base.Link]:
-        return [self._link(one, claimed) for one in self._mapped.mappings()]
+        return [self._link_of(one, claimed) for one in self._mapped.mappings()]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
         found = self._mapped.find(path.disk)
@@ -189,15 +137,45 @@ class RBDConnector(base.Connector):
 
     # -- mappings
 
+    def _find_way(
+        self, info: objects.ConnectionInfo, claim: base.Claim
+    ) -> Any:
+        if not self._mappings(claim.target):
+            within = claim.deadline.sooner(self._settings.map_timeout)
+            _, monitors = self._reached(claim.target)
+            network.probe_any(monitors, within.remaining())
+
+    def _lock_name(self, target: base.Target) -> str:
+        # Whichever monitors of its cluster lead to the image.
+        return target.volume_name
+
+    def _devices(self, target: base.Target) -> list[base.Path]:
+        return [_path(target, one) for one in self._mappings(target)]
+
+    def _bring(
+        self, info: objects.ConnectionInfo, claim: base.Claim, link: Any
+    ) -> base.Path:
+        assert isinstance(info, objects.RBDConnectionInfo)
+        target, deadline = claim.target, claim.deadline
+        if not self._mappings(target):
+            claim.holdings.intend_device(target)
+            self._map(info, target, deadline)
+        found = self._mapped.wait_for_disk(
+            target.portal, target.lun, self._for_device(deadline)
+        )
+        if found is None:
+            raise base.not_found(target)
+        return _path(target, found)
+
+    def _remove(self, path: base.Path, claim: base.Claim) -> bool:
+        found = self._mapped.find(path.disk)
+        if found is None or _path(path.target, found) != path:
+            return True
+        within = self._for_device(claim.deadline)
+        return self._mapped.remove(found, within, claim.force)
+
     def _mappings(self, target: base.Target) -> list[mappings.Mapping]:
-        """:raises HostToolFailed: nobody can tell of which cluster they are"""
-        try:
-            return self._mapped.at(target.portal, target.lun)
-        except OSError as error:
-            raise exception.HostToolFailed(
-                what='Reading the monitors of an image',
-                reason=error.strerror or str(error),
-            ) from error
+        return self._mapped.at(target.portal, target.lun)
 
     def _map(
         self,
@@ -249,7 +227,7 @@ class RBDConnector(base.Connector):
             mode = _LEGACY if first else 'prefer-crc'
         return mode, (first if mode == _LEGACY else second) or portals
 
-    def _link(
+    def _link_of(
         self, mapping: mappings.Mapping, claimed: list[str]
     ) -> base.Link:
         monitors = self._mapped.monitors(mapping)
@@ -275,7 +253,9 @@ class RBDConnector(base.Connector):
 
 
 def _path(target: base.Target, mapping: mappings.Mapping) -> base.Path:
-    return base.Path(target, mapping.disk, mapping.disk, mapping.identifier)
+    # The number goes to the next image that is mapped.
+    address = f'{mapping.disk}:{mapping.instance}'
+    return base.Path(target, mapping.disk, address, mapping.identifier)
 
 
 def _refusal(
