@@ -14,6 +14,7 @@ import errno
 import threading
 from typing import Any
 
+from oslo_config import cfg
 from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
@@ -485,6 +486,19 @@ class Connector(abc.ABC):
             if self._host.uevents.wait_for(look, relevant, soon) is not None:
                 return
         raise not_found(target)
+
+
+def scan_attempts(what: str) -> cfg.IntOpt:
+    """The option of those who use :meth:`Connector._scan_until`."""
+    return cfg.IntOpt(
+        'scan_attempts',
+        default=3,
+        min=1,
+        max=100,
+        help=f'How often a {what} is looked for before it counts as not '
+        'mapped; some arrays need a moment after mapping. Attempts are one '
+        'second apart.',
+    )
 
 
 def not_found(target: Target) -> exception.DeviceNotFound:

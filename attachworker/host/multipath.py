@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
+import contextlib
 import dataclasses
 import errno
 import re
@@ -16,7 +17,6 @@ from attachworker import exception
 from attachworker.host import known
 from attachworker.host import machine
 from attachworker.host import sysfs
-from attachworker.host import uevents
 
 LOG = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ _RELEASE = 3.0
 _RETURN = 10.0
 #: What an answer of a multipathd that is not there looks like.
 _SILENCE = frozenset((errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE))
+#: In the path of each uevent of a map.
+_MAPS = '/block/dm-'
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -178,9 +180,7 @@ class Multipath(machine.View):
 
         pause = _FIRST_PAUSE
         while True:
-            found = self._machine.uevents.wait_for(
-                look, _is_map, deadline.sooner(pause)
-            )
+            found = self._wait(look, _MAPS, deadline.sooner(pause))
             if found is not None or deadline.passed or give_up():
                 return found
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -249,19 +249,12 @@ class Multipath(machine.View):
                 return True
             if deadline.passed:
                 return None
-            try:
+            with contextlib.suppress(OSError):
+                # whether it is gone is what counts
                 self._call('multipath.remove_map', deadline, found.name)
-            except OSError:
-                pass  # whether it is gone is what counts
             return None if self._map(found.name) else True
 
-        return bool(
-            self._machine.uevents.wait_for(
-                attempt,
-                lambda event: event['DEVPATH'].endswith(f'/{found.name}'),
-                deadline,
-            )
-        )
+        return bool(self._wait(attempt, f'/{found.name}', deadline))
 
     def resize(self, found: Map, deadline: deadlines.Deadline) -> None:
         """Give a map the size of its disks.
@@ -314,7 +307,7 @@ class Multipath(machine.View):
                 refusal = error
                 return None
 
-        answer = self._machine.uevents.wait_for(ask, _is_map, deadline)
+        answer = self._wait(ask, _MAPS, deadline)
         if answer is None:
             raise refusal
         return answer[0]
@@ -327,13 +320,11 @@ class Multipath(machine.View):
     def add(self, disk: str, to: Map, deadline: deadlines.Deadline) -> bool:
         """Have multipathd take a disk into a map again."""
         self._refuses('add_path', disk, deadline)
-        return bool(
-            self._machine.uevents.wait_for(
-                lambda: self._holds(to.name, disk) or None,
-                _is_map,
-                deadline.sooner(_RELEASE),
-            )
+        within = deadline.sooner(_RELEASE)
+        joined = self._wait(
+            lambda: self._holds(to.name, disk) or None, _MAPS, within
         )
+        return bool(joined)
 
     def _refuses(
         self, verb: str, disk: str, deadline: deadlines.Deadline
@@ -381,7 +372,3 @@ class Multipath(machine.View):
 def is_part(uuid: str) -> bool:
     """Whether a device-mapper uuid is a map's, or that of its partition."""
     return bool(_UUID.fullmatch(uuid) or _PARTITION.fullmatch(uuid))
-
-
-def _is_map(event: uevents.Uevent) -> bool:
-    return '/block/dm-' in event['DEVPATH']

@@ -13,7 +13,6 @@ import pathlib
 from attachworker import deadline as deadlines
 from attachworker.host import machine
 from attachworker.host import sysfs
-from attachworker.host import uevents
 from attachworker.host import vpd
 
 #: The state of a device whose session has lost its target, until it is given
@@ -113,13 +112,7 @@ class SCSI(machine.View):
             node = self._root / 'dev' / device.disk
             return device if sysfs.exists(node) else None
 
-        def relevant(event: uevents.Uevent) -> bool:
-            return (
-                event.get('SUBSYSTEM') == 'block'
-                and f'/{session.name}/' in event['DEVPATH']
-            )
-
-        return self._machine.uevents.wait_for(look, relevant, deadline)
+        return self._wait(look, f'/{session.name}/', deadline)
 
     def state(self, hctl: str) -> str:
         """What the kernel thinks of a device; ``running`` is good."""

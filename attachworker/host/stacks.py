@@ -90,9 +90,13 @@ class Stack:
 
     # -- names
 
-    def number(self, device: str) -> str | None:
-        """``major:minor``; None if it is gone."""
-        return sysfs.read(self._sysfs(device) / 'dev')
+    def numbers(self, devices: Iterable[str]) -> dict[str, str]:
+        """``major:minor`` of those that are there."""
+        return {
+            device: number
+            for device in sorted(devices)
+            if (number := sysfs.read(self._sysfs(device) / 'dev')) is not None
+        }
 
     def paths(self, device: str) -> list[str]:
         """By which a program may know it."""

@@ -13,23 +13,16 @@ from attachworker import privileged
 from attachworker.host import sysfs
 from attachworker.privileged import system
 
-_NAMES = ('nqn', 'nvme_hostid', 'system uuid')
-
 
 def properties(root: pathlib.Path) -> dict[str, Any]:
     """What is known of the machine, with os-brick's keys."""
-    native = sysfs.read(root / 'sys/module/nvme_core/parameters/multipath')
     found: dict[str, Any] = {
         'platform': platform.machine(),
         'os_type': sys.platform,
         'do_local_attach': False,
-        'nvme_native_multipath': native == 'Y',
     }
-    for name in _NAMES:
-        value = read(root, name)
-        if value:
-            found[name] = value
-    return found
+    uuid = read(root, 'system uuid')
+    return found | ({'system uuid': uuid} if uuid else {})
 
 
 def read(root: pathlib.Path, name: str) -> str | None:

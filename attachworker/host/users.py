@@ -56,11 +56,7 @@ class Users(machine.View):
         stack = stacks.Stack(self._root, mapping)
         parts = {disk: stack.parts(disk) for disk in disks}
         known = {part for found in parts.values() for part in found}
-        numbers = {
-            part: number
-            for part in sorted(known)
-            if (number := stack.number(part)) is not None
-        }
+        numbers = stack.numbers(known)
         openable = stack.openable(numbers)
         claimed = self._claimed(openable, numbers, deadline)
         named = self._named(stack, known, bool(claimed), deadline)
@@ -115,21 +111,17 @@ class Users(machine.View):
         by_kernel = [exports.users(stack)]
         if claimed:
             by_kernel.append(exports.owners(stack))
-        numbers = {
-            number: one
-            for one in sorted(every)
-            if (number := stack.number(one)) is not None
-        }
+        numbers = stack.numbers(every)
         by_processes = self._processes.users(
-            {number: stack.paths(one) for number, one in numbers.items()},
+            {number: stack.paths(one) for one, number in numbers.items()},
             deadline,
         )
         users = collections.defaultdict[str, list[str]](list)
         for look in by_kernel:
             for one in every.intersection(look):
                 users[one] += look[one]
-        for number, found in by_processes.items():
-            users[numbers[number]] += found
+        for one, number in numbers.items():
+            users[one] += by_processes[number]
         return {
             part: [
                 *map(stack.title, stack.users(part)),

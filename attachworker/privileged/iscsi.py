@@ -5,13 +5,13 @@
 """Find iSCSI targets, and log in to and out of them through iscsid."""
 
 from collections.abc import Callable
+import concurrent.futures
 import contextlib
 import ctypes
 import errno
 import os
 import pathlib
 import re
-import threading
 
 from attachworker import privileged
 from attachworker.privileged import names
@@ -138,20 +138,8 @@ def _in_private_databases(
     In a thread of its own: the mount namespace ends with it, and the threads
     of the helper's pool keep theirs.
     """
-    outcome: list[tuple[int, str] | BaseException] = []
-
-    def enter() -> None:
-        try:
-            outcome.append(body(_enter_private_databases()))
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=enter, name='iscsi-database')
-    thread.start()
-    thread.join()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
+    with concurrent.futures.ThreadPoolExecutor(1, 'iscsi-database') as own:
+        return own.submit(lambda: body(_enter_private_databases())).result()
 
 
 def _with_defaults(

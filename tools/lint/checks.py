@@ -52,10 +52,6 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     # Hands the error of a thread that may hang to whoever waits for it.
     'attachworker/host/verbs.py': frozenset({'Verbs.call.body'}),
     'attachworker/host/threads.py': frozenset({'Executor.submit.body'}),
-    # Same for the thread that has a mount namespace of its own.
-    'attachworker/privileged/iscsi.py': frozenset(
-        {'_in_private_databases.enter'}
-    ),
     # The top of the sending thread; and whatever a receiver may raise.
     'attachworker/bus/replies.py': frozenset(
         {'ReplySender._run', 'ReplySender._attempt'}

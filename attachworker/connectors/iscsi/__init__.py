@@ -23,7 +23,6 @@ from attachworker.connectors.iscsi import sessions
 from attachworker.host import Host
 from attachworker.host import block
 from attachworker.host import locks
-from attachworker.host import network
 from attachworker.host import scsi as host_scsi
 
 LOG = logging.getLogger(__name__)
@@ -62,15 +61,7 @@ class ISCSIConnector(base.Connector):
                 help='Seconds that a portal may take to answer, and again '
                 'that a login may take.',
             ),
-            cfg.IntOpt(
-                'scan_attempts',
-                default=3,
-                min=1,
-                max=100,
-                help='How often a LUN is looked for before it counts as not '
-                'mapped; some arrays need a moment after mapping. Attempts '
-                'are one second apart.',
-            ),
+            base.scan_attempts('LUN'),
             cfg.IntOpt(
                 'device_timeout',
                 default=30,
@@ -190,9 +181,7 @@ class ISCSIConnector(base.Connector):
             return None
         session, portal = found
         device = self._host.scsi.of_disk(disk)
-        target = base.Target(
-            network.join(*portal), session.target_name, device.lun
-        )
+        target = base.Target(portal, session.target_name, device.lun)
         wwn = self._host.scsi.cached_wwn(device.hctl)
         return base.Path(target, disk, device.hctl, wwn)
 
@@ -201,7 +190,7 @@ class ISCSIConnector(base.Connector):
             base.Link(
                 f'session {session.sid}',
                 session.target_name,
-                frozenset(network.join(*one) for one in portals),
+                frozenset(portals),
                 tuple(
                     base.LinkedDevice(
                         device.lun,

@@ -148,23 +148,24 @@ class Initiator(machine.View):
         The names of targets have no case (RFC 3722), their portals one
         spelling for each address.
         """
-        wanted = target_name.lower()
-        found = [
+        wanted, portal = target_name.lower(), network.join(address, port)
+        return [
             self._now(session)
-            for session in self._lasting.all().values()
+            for session in self._by_age()
             if session.target_name.lower() == wanted
-            and (address, port) in self._portals(session)
+            and portal in self._portals(session)
         ]
+
+    def everything(self) -> list[tuple[Session, list[str]]]:
+        """All sessions, oldest first, with their portals."""
+        return [(self._now(one), self._portals(one)) for one in self._by_age()]
+
+    def _by_age(self) -> list[Session]:
+        """What stays of all sessions, oldest first."""
+        found = self._lasting.all().values()
         return sorted(found, key=lambda session: session.sid)
 
-    def everything(self) -> list[tuple[Session, list[tuple[str, int]]]]:
-        """All sessions, oldest first, with their portals."""
-        found = sorted(
-            self._lasting.all().values(), key=lambda session: session.sid
-        )
-        return [(self._now(one), self._portals(one)) for one in found]
-
-    def session_of(self, disk: str) -> tuple[Session, tuple[str, int]] | None:
+    def session_of(self, disk: str) -> tuple[Session, str] | None:
         """The session that a disk comes from, and the portal it was made for.
 
         None if it comes from none, or its session has just ended.
@@ -181,7 +182,8 @@ class Initiator(machine.View):
 
     def last_sid(self) -> int:
         """The highest session number in use; 0 if there is no session."""
-        return max(self._sids(), default=0)
+        names = sysfs.names(self._root / 'sys/class/iscsi_session')
+        return max(map(_sid, names), default=0)
 
     def interface(
         self, name: str, timeout: float, deadline: deadlines.Deadline
@@ -355,13 +357,6 @@ class Initiator(machine.View):
                 reason=f'exit code {code}: {_last_line(message)}',
             )
 
-    def _sids(self) -> list[int]:
-        return [
-            _sid(name)
-            for name in sysfs.names(self._root / 'sys/class/iscsi_session')
-            if name.startswith('session')
-        ]
-
     def _read(self, name: str) -> Session | None:
         """What stays of a session; None until iscsid has told its target."""
         place = self._root / 'sys/class/iscsi_session' / name
@@ -389,7 +384,7 @@ class Initiator(machine.View):
             session, state=state, interface=interface, initiator_name=name
         )
 
-    def _portals(self, session: Session) -> list[tuple[str, int]]:
+    def _portals(self, session: Session) -> list[str]:
         """What the session was made for, then where it is connected now.
 
         They differ when the target redirected the login.
@@ -408,7 +403,7 @@ class Initiator(machine.View):
                     for attribute in ('address', 'port')
                 )
                 if address and port and port.isdigit():
-                    found.append((_compressed(address), int(port)))
+                    found.append(network.join(_compressed(address), int(port)))
         return found
 
 

@@ -99,16 +99,13 @@ class Loops(machine.View):
 
         :raises OSError: it does not, or no worker has made the device
         """
-
-        def gone() -> bool:
-            return self.backing_files().get(device) != path
-
-        try:
-            self._call('loop.detach', deadline, device, path)
-        except OSError:
-            if not gone():
-                raise
-        return bool(self._wait(lambda: gone() or None, f'/{device}', deadline))
+        return self._remove(
+            'loop.detach',
+            device,
+            lambda: self.backing_files().get(device) != path,
+            deadline,
+            path,
+        )
 
     def resize(
         self, device: str, path: str, deadline: deadlines.Deadline

@@ -53,15 +53,7 @@ class NVMeOFConnector(base.Connector):
                 help='Seconds that a portal may take to answer, and again '
                 'that a controller may take to be live.',
             ),
-            cfg.IntOpt(
-                'scan_attempts',
-                default=3,
-                min=1,
-                max=100,
-                help='How often a namespace is looked for before it counts as '
-                'not mapped; some arrays need a moment after mapping. '
-                'Attempts are one second apart.',
-            ),
+            base.scan_attempts('namespace'),
             cfg.IntOpt(
                 'device_timeout',
                 default=30,
