@@ -40,19 +40,7 @@ class Machine:
     verbs: verbs.Verbs
     uevents: uevents.UeventMonitor
 
-
-class View:
-    """One part of the machine: what is seen of it, and what changes it."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._root = machine.root
-
-    def _block(self, disk: str) -> pathlib.Path:
-        """The directory of a block device in sysfs."""
-        return self._root / 'sys/class/block' / disk
-
-    def _call(
+    def call(
         self,
         verb: str,
         deadline: deadlines.Deadline,
@@ -65,13 +53,26 @@ class View:
         :param about: what it acts on; None: what its first argument says
         """
         group, _, name = verb.partition('.')
-        return self._machine.verbs.call(
-            getattr(getattr(self._machine.privileged, group), name),
+        return self.verbs.call(
+            getattr(getattr(self.privileged, group), name),
             *arguments,
             name=verb,
             about=arguments[0] if about is None else about,
             deadline=deadline,
         )
+
+
+class View:
+    """One part of the machine: what is seen of it, and what changes it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._root = machine.root
+        self._call = machine.call
+
+    def _block(self, disk: str) -> pathlib.Path:
+        """The directory of a block device in sysfs."""
+        return self._root / 'sys/class/block' / disk
 
     def _wait(
         self,
@@ -99,7 +100,7 @@ class View:
         """Have a device removed; True once the kernel no longer has it.
 
         :param arguments: of the verb, after the name
-        :param about: see :meth:`_call`
+        :param about: see :meth:`Machine.call`
         :raises OSError: the kernel keeps it
         """
         try:

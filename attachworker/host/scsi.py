@@ -88,13 +88,6 @@ class SCSI(machine.View):
         about = f'host{host}'
         self._call('scsi.scan', deadline, host, 0, target, lun, about=about)
 
-    def rescan(self, hctl: str, deadline: deadlines.Deadline) -> None:
-        """Have the kernel read the size of a device again.
-
-        :raises OSError: there is no such device
-        """
-        self._call('scsi.rescan', deadline, hctl)
-
     def wait_for_disk(
         self, session: pathlib.Path, lun: int, deadline: deadlines.Deadline
     ) -> ScsiDevice | None:

@@ -5,8 +5,8 @@
 """Reads of what may vanish meanwhile: sysfs, and the like in proc and dev.
 
 Only what the kernel says of a thing that is gone counts as its absence. Any
-other error tells nothing of it and is raised, with the path that could not be
-read.
+other error tells nothing of it, and is raised as OSError, with the path that
+could not be read.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,6 @@ def read(path: Place, *without: int) -> str | None:
 
     :param without: further error numbers by which the kernel says that this
         attribute has no value
-    :raises OSError: nobody knows
     """
     data = read_bytes(path, *without)
     return None if data is None else data.decode(errors='replace').strip()
@@ -54,10 +53,7 @@ def read_bytes(path: Place, *without: int) -> bytes | None:
 
 
 def read_int(path: Place, *without: int) -> int | None:
-    """The attribute's number; None if it is gone or not a number.
-
-    :raises OSError: nobody knows
-    """
+    """The attribute's number; None if it is gone or not a number."""
     text = read(path, *without)
     try:
         return None if text is None else int(text)
@@ -66,10 +62,7 @@ def read_int(path: Place, *without: int) -> int | None:
 
 
 def names(directory: Place) -> list[str]:
-    """What a directory holds, sorted; nothing if it is gone.
-
-    :raises OSError: nobody knows
-    """
+    """What a directory holds, sorted; nothing if it is gone."""
     return sorted(_ask(os.listdir, directory) or ())
 
 
@@ -78,8 +71,6 @@ def nodes(directory: pathlib.Path) -> dict[str, int]:
 
     The kernel counts these numbers up: what is known of a name is true of it
     for as long as it has the same one.
-
-    :raises OSError: nobody knows
     """
     try:
         with os.scandir(directory) as entries:
@@ -90,10 +81,7 @@ def nodes(directory: pathlib.Path) -> dict[str, int]:
 
 
 def node(path: pathlib.Path) -> int | None:
-    """The inode number of one name, see :func:`nodes`; None if it is gone.
-
-    :raises OSError: nobody knows
-    """
+    """The inode number of one name, see :func:`nodes`; None if it is gone."""
     status = _ask(os.lstat, path)
     return None if status is None else status.st_ino
 
@@ -102,17 +90,13 @@ def read_dm(device: pathlib.Path, name: str) -> str | None:
     """What device-mapper says of one of its devices; None if it is gone.
 
     :param device: its directory
-    :raises OSError: nobody knows
     """
     # EINVAL while it is being removed
     return read(device / 'dm' / name, errno.EINVAL)
 
 
 def exists(path: Place) -> bool:
-    """Whether there is something, where a link leads to it.
-
-    :raises OSError: nobody knows
-    """
+    """Whether there is something, where a link leads to it."""
     return _ask(os.stat, path) is not None
 
 
@@ -120,7 +104,6 @@ def instance(directory: Place) -> int | None:
     """What no later device has, under whatever name; None if it is gone.
 
     :param directory: of the device, or a link to it
-    :raises OSError: nobody knows
     """
     # The kernel counts these numbers up.
     status = _ask(os.stat, directory)
@@ -128,10 +111,7 @@ def instance(directory: Place) -> int | None:
 
 
 def node_number(path: pathlib.Path) -> str | None:
-    """``major:minor`` of a node of a block device; None if it is none.
-
-    :raises OSError: nobody knows
-    """
+    """``major:minor`` of a node of a block device; None if it is none."""
     status = _ask(os.stat, path)
     if status is None or not stat.S_ISBLK(status.st_mode):
         return None
@@ -139,10 +119,7 @@ def node_number(path: pathlib.Path) -> str | None:
 
 
 def resolved(path: pathlib.Path) -> pathlib.Path | None:
-    """Where a path leads, without symbolic links; None if it is gone.
-
-    :raises OSError: nobody knows
-    """
+    """Where a path leads, without symbolic links; None if it is gone."""
     found = _ask(_real, path)
     return None if found is None else pathlib.Path(found)
 
@@ -157,10 +134,7 @@ def _real(path: Place) -> str:
 
 
 def _ask(question: Callable[[Any], T], path: Place) -> T | None:
-    """The answer to a system call; None if what it is about is gone.
-
-    :raises OSError: nobody knows
-    """
+    """The answer to a system call; None if what it is about is gone."""
     try:
         return question(path)
     except OSError as error:

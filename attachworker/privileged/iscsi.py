@@ -2,7 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""Find iSCSI targets, and log in to and out of them through iscsid."""
+"""Find iSCSI targets, and log in to and out of them through iscsid.
+
+Each verb returns iscsiadm's exit code and output. After ``timeout`` seconds
+iscsiadm is killed, and the verb raises TimeoutError. An argument that could
+reach beyond its place is a ValueError. Addresses are IP addresses, IPv6
+without brackets, or host names.
+"""
 
 from collections.abc import Callable
 import concurrent.futures
@@ -235,15 +241,11 @@ def login(
     record: dict[str, str],
     timeout: float,
 ) -> tuple[int, str]:
-    """Make one session and return iscsiadm's exit code and output.
+    """Make one session.
 
-    :param address: IP address or host name, IPv6 without brackets
     :param record: the settings of the node record, iscsiadm's names
-    :param timeout: seconds after which iscsiadm is killed
-    :raises ValueError: an argument could reach beyond its place
     :raises FileNotFoundError: something of open-iscsi is not there; its text
         says what
-    :raises TimeoutError: iscsiadm was killed
     """
     _check_login(target_name, address, port, record)
 
@@ -261,14 +263,10 @@ def login(
 
 @privileged.default.entrypoint
 def interface(name: str, timeout: float) -> tuple[int, str]:
-    """The record of an iface, as iscsiadm prints it, after its exit code.
+    """Print the record of an iface.
 
     iscsiadm reads it when it makes a node record, and not at the login: with
     the mere name of an iface in its record a session would go any way.
-
-    :param timeout: seconds after which iscsiadm is killed
-    :raises ValueError: not the name of an iface
-    :raises TimeoutError: iscsiadm was killed
     """
     arguments = ['-m', 'iface', '-I', _iface(name)]
     return _in_private_databases(lambda _: _run(arguments, timeout))
@@ -282,13 +280,8 @@ def discover(
 
     Nothing of it stays on the host, and no record of the host is changed.
 
-    :param address: IP address or host name, IPv6 without brackets
     :param settings: ``iface``, the name of the iface to go through; any
         others are those of the discovery record, iscsiadm's names
-    :param timeout: seconds after which iscsiadm is killed
-    :returns: iscsiadm's exit code and output
-    :raises ValueError: an argument could reach beyond its place
-    :raises TimeoutError: iscsiadm was killed
     """
     record = dict(settings)
     interface = _iface(record.pop('iface'))
@@ -322,11 +315,7 @@ def discover(
 
 @privileged.default.entrypoint
 def logout(session_id: int, timeout: float) -> tuple[int, str]:
-    """End one session and return iscsiadm's exit code and output.
-
-    :param timeout: seconds after which iscsiadm is killed
-    :raises TimeoutError: iscsiadm was killed
-    """
+    """End one session."""
     arguments = ['-m', 'session', '-r', str(int(session_id)), '-u']
     # It needs no record, but reads that of an iface, and leaves a lock file.
     return _in_private_databases(lambda _: _run(arguments, timeout))

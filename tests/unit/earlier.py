@@ -134,7 +134,8 @@ class Earlier:
         )
         device = host.scsi.find(session.directory, volume.lun)
         assert device is not None
-        host.scsi.rescan(device.hctl, deadlines.Deadline.after(PATIENCE))
+        deadline = deadlines.Deadline.after(PATIENCE)
+        host.call('scsi.rescan', deadline, device.hctl)
         host.close()
 
     def dies(self) -> None:

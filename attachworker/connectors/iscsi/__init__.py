@@ -209,7 +209,7 @@ class ISCSIConnector(base.Connector):
         ]
 
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
-        self._host.scsi.rescan(path.address, deadline)
+        self._host.call('scsi.rescan', deadline, path.address)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         device = host_scsi.ScsiDevice(path.address, path.disk)
@@ -307,7 +307,7 @@ class ISCSIConnector(base.Connector):
             found = None
         elif found is not None and scsi.cached_wwn(found.hctl) is None:
             # Whichever volume it was, its size is to be that of this one.
-            scsi.rescan(found.hctl, deadline)
+            self._host.call('scsi.rescan', deadline, found.hctl)
         if found is None:
             claim.holdings.intend_device(target)
             self._scan_until(

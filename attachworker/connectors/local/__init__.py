@@ -87,7 +87,7 @@ class LocalConnector(base.Connector):
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
         if not path.lasting:
             file, _ = self._place(path.target)
-            self._loops.resize(path.disk, file, deadline)
+            self._host.call('loop.resize', deadline, path.disk, file)
 
     def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
         if path.disk in self._loops.backing_files():
@@ -201,7 +201,9 @@ class LocalConnector(base.Connector):
             self._check_same_file(device, path, claim.deadline)
         if not found:
             holdings.intend_device(target)
-            self._loops.attach(path, info.read_only, claim.deadline)
+            self._host.call(
+                'loop.attach', claim.deadline, path, info.read_only
+            )
         elif not self._loops.ours(path) or not (
             holdings.made_device(target) or holdings.path_holders(target)
         ):

@@ -83,15 +83,6 @@ class Loops(machine.View):
                 return False
             raise
 
-    def attach(
-        self, path: str, read_only: bool, deadline: deadlines.Deadline
-    ) -> None:
-        """Make a loop device for a file.
-
-        :raises OSError: it cannot be made
-        """
-        self._call('loop.attach', deadline, path, read_only)
-
     def detach(
         self, device: str, path: str, deadline: deadlines.Deadline
     ) -> bool:
@@ -106,15 +97,6 @@ class Loops(machine.View):
             deadline,
             path,
         )
-
-    def resize(
-        self, device: str, path: str, deadline: deadlines.Deadline
-    ) -> None:
-        """Have it read the size of its file again.
-
-        :raises OSError: there is no such device, or no worker has made it
-        """
-        self._call('loop.resize', deadline, device, path)
 
     def file(self, device: str, deadline: deadlines.Deadline) -> File:
         """Its file, whatever has the name of that by now.

@@ -340,7 +340,9 @@ class NVMeOFConnector(base.Connector):
             with base.answering_within(
                 seconds, target.portal, claim.deadline
             ) as within:
-                self._fabrics.connect(options, target.link_key, within)
+                self._host.call(
+                    'nvme.connect', within, options, about=target.link_key
+                )
         except OSError as error:
             if error.errno != errno.EALREADY:
                 raise _refusal(error, target) from error

@@ -203,15 +203,6 @@ class Fabrics(machine.View):
             host = host_identity.HostIdentity(host_nqn, host_id.lower())
         return Controller(name, nqn, portal, '', number, host)
 
-    def connect(
-        self, options: dict[str, str], about: str, deadline: deadlines.Deadline
-    ) -> None:
-        """Have the kernel make a controller.
-
-        :raises OSError: why it cannot
-        """
-        self._call('nvme.connect', deadline, options, about=about)
-
     def excluded(self, options: Mapping[str, str]) -> str | None:
         """Where the operator has excluded a connection; None: nowhere.
 

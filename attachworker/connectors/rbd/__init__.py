@@ -198,7 +198,9 @@ class RBDConnector(base.Connector):
         elif self._settings.exclusive:
             options['exclusive'] = ''
         try:
-            self._mapped.add(
+            self._host.call(
+                'rbd.add',
+                deadline,
                 monitors,
                 info.pool,
                 info.image,
@@ -207,7 +209,6 @@ class RBDConnector(base.Connector):
                 info.cluster_name if info.auth_enabled else '',
                 info.keyring or '',
                 about=str(target),
-                deadline=deadline,
             )
         except OSError as error:
             raise _refusal(error, info, target) from error

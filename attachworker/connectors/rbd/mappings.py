@@ -156,18 +156,6 @@ class Mappings(machine.View):
                 raise
             return gone
 
-    def add(
-        self,
-        *arguments: Any,
-        about: str,
-        deadline: deadlines.Deadline,
-    ) -> None:
-        """Map an image; see :func:`attachworker.privileged.rbd.add`.
-
-        :raises OSError: why it cannot be mapped
-        """
-        self._call('rbd.add', deadline, *arguments, about=about)
-
     def wait_for_disk(
         self, portal: str, spec: str, deadline: deadlines.Deadline
     ) -> Mapping | None:

@@ -310,7 +310,7 @@ def connect(host: hosts.Host, volume: contract.Volume) -> fabrics.Controller:
         'hostnqn': own.nqn,
         'hostid': own.id,
     }
-    Fabrics(host).connect(options, 'it', deadline)
+    host.call('nvme.connect', deadline, options, about='it')
     found = Fabrics(host).wait_until_live(
         lambda: Fabrics(host).at(volume.target, volume.portals[0]), deadline
     )

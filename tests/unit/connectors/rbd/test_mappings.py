@@ -198,7 +198,9 @@ def mapped(
     assert volume.chap is not None
     user, key = volume.chap
     pool, _, image = volume.target.partition('/')
-    Mappings(host).add(
+    host.call(
+        'rbd.add',
+        deadline,
         list(volume.portals),
         pool,
         image,
@@ -207,7 +209,6 @@ def mapped(
         'ceph',
         f'[client.{user}]\n\tkey = {key}\n',
         about='test',
-        deadline=deadline,
     )
     (found,) = Mappings(host).mappings()
     return found
