@@ -368,13 +368,17 @@ class Connector(abc.ABC):
         :raises OSError: it does not
         """
 
-    @abc.abstractmethod
     def identify(self, path: Path, deadline: deadlines.Deadline) -> str:
         """The volume's identifier, asked from the storage and not a cache.
 
         :raises WwnNotFound: the volume has none
         :raises DeviceNotFound: the device does not answer
         """
+        with answering(path.target):
+            found = self._identifier(path, deadline)
+        if found is None:
+            raise exception.WwnNotFound(device=path.disk)
+        return found
 
     # -- what is the protocol's own, in the order in which it is asked for
 
@@ -442,6 +446,15 @@ class Connector(abc.ABC):
         """
         return leftovers
 
+    @abc.abstractmethod
+    def _identifier(
+        self, path: Path, deadline: deadlines.Deadline
+    ) -> str | None:
+        """See :meth:`identify`; None if the volume has none.
+
+        :raises OSError: the device does not answer
+        """
+
     # -- for the connectors themselves
 
     def _link_held(
@@ -503,6 +516,12 @@ def scan_attempts(what: str) -> cfg.IntOpt:
 
 def not_found(target: Target) -> exception.DeviceNotFound:
     return exception.DeviceNotFound(volume=target.label)
+
+
+def login_failed(target: Target, reason: str) -> exception.LoginFailed:
+    return exception.LoginFailed(
+        target=target.name, portal=target.portal, reason=reason
+    )
 
 
 def by_address(

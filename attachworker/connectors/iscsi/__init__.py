@@ -211,13 +211,11 @@ class ISCSIConnector(base.Connector):
     def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
         self._host.call('scsi.rescan', deadline, path.address)
 
-    def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
+    def _identifier(
+        self, path: base.Path, deadline: deadlines.Deadline
+    ) -> str | None:
         device = host_scsi.ScsiDevice(path.address, path.disk)
-        with base.answering(path.target):
-            wwn = self._host.scsi.wwn(device, deadline)
-        if wwn is None:
-            raise exception.WwnNotFound(device=path.disk)
-        return wwn
+        return self._host.scsi.wwn(device, deadline)
 
     # -- sessions
 

@@ -123,10 +123,8 @@ class Discovery:
         wanted = [target for target in named if target.portal == portal]
         found = list(_chosen(said, wanted, self.interface))
         if not found:
-            raise exception.LoginFailed(
-                target=wanted[0].name,
-                portal=portal,
-                reason='a discovery there does not list it',
+            raise base.login_failed(
+                wanted[0], 'a discovery there does not list it'
             )
         return found
 

@@ -137,10 +137,8 @@ class Sessions:
         sessions = self.usable(interface, target)
         if not sessions:
             self._withdraw(claim)
-            raise exception.LoginFailed(
-                target=target.name,
-                portal=target.portal,
-                reason='the session ended right after the login',
+            raise base.login_failed(
+                target, 'the session ended right after the login'
             )
         self._confirm(claim, sessions[-1])
         return sessions[-1]
@@ -180,10 +178,9 @@ class Sessions:
         if not others or self.usable(interface, target):
             return
         session = others[-1]
-        raise exception.LoginFailed(
-            target=target.name,
-            portal=target.portal,
-            reason=f'session {session.sid} there was made by the name '
+        raise base.login_failed(
+            target,
+            f'session {session.sid} there was made by the name '
             f'{session.initiator_name}, and this host is '
             f'{interface.initiator_name or self.iscsi.name()} now; end it '
             f'with "iscsiadm -m session -r {session.sid} -u" once nobody '

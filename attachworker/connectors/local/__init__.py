@@ -89,14 +89,12 @@ class LocalConnector(base.Connector):
             file, _ = self._place(path.target)
             self._host.call('loop.resize', deadline, path.disk, file)
 
-    def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
+    def _identifier(
+        self, path: base.Path, deadline: deadlines.Deadline
+    ) -> str | None:
         if path.disk in self._loops.backing_files():
-            with base.answering(path.target):
-                return self._loops.file(path.disk, deadline).identity
-        found = self._host.block.identifier(path.disk)
-        if found is None:
-            raise exception.WwnNotFound(device=path.disk)
-        return str(found)
+            return self._loops.file(path.disk, deadline).identity
+        return self._host.block.identifier(path.disk)
 
     # -- devices
 

@@ -184,11 +184,10 @@ class NVMeOFConnector(base.Connector):
         within = self._for_device(deadline)
         self._host.block.wait_for_size(path.disk, size, within)
 
-    def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
-        with base.answering(path.target):
-            found = self._fabrics.identifiers(*self._found(path), deadline)
-        if not found:
-            raise exception.WwnNotFound(device=path.disk)
+    def _identifier(
+        self, path: base.Path, deadline: deadlines.Deadline
+    ) -> str | None:
+        found = self._fabrics.identifiers(*self._found(path), deadline)
         return _chosen(found, path.target)
 
     # -- controllers
@@ -282,11 +281,7 @@ class NVMeOFConnector(base.Connector):
             options = self._options(info, identity, target)
             excluded = self._fabrics.excluded(options)
             if excluded is not None:
-                raise exception.LoginFailed(
-                    target=target.name,
-                    portal=target.portal,
-                    reason=f'{excluded} excludes it',
-                )
+                raise base.login_failed(target, f'{excluded} excludes it')
             # What is there now, by another name of this host, is not ours.
             there = self._fabrics.at(target.name, target.portal)
             holdings.intend_link(
@@ -486,10 +481,11 @@ def _is(namespace: fabrics.Namespace, target: base.Target) -> bool:
     return target.lun in (namespace.nsid, *namespace.identifiers)
 
 
-def _chosen(identifiers: tuple[str, ...], target: base.Target) -> str:
+def _chosen(identifiers: tuple[str, ...], target: base.Target) -> str | None:
     """The identifier of the kind that the caller knows, or the best one."""
-    found = target.lun if target.lun in identifiers else identifiers[0]
-    return str(found)
+    if target.lun in identifiers:
+        return str(target.lun)
+    return next(iter(identifiers), None)
 
 
 def _path(
@@ -497,9 +493,7 @@ def _path(
     controller: fabrics.Controller,
     namespace: fabrics.Namespace,
 ) -> base.Path:
-    wwn = None
-    if namespace.identifiers:
-        wwn = _chosen(namespace.identifiers, target)
+    wwn = _chosen(namespace.identifiers, target)
     # A namespace cannot be removed by itself: it is there until its
     # controller goes, or the storage takes it away.
     return base.Path(target, namespace.disk, controller.name, wwn, True)
@@ -513,6 +507,4 @@ def _refusal(
         return exception.AuthFailed(target=target.name, portal=target.portal)
     if error.errno in base.UNREACHABLE | {errno.ECONNRESET}:
         return exception.TargetUnreachable(portal=target.portal, reason=reason)
-    return exception.LoginFailed(
-        target=target.name, portal=target.portal, reason=reason
-    )
+    return base.login_failed(target, reason)

@@ -117,19 +117,18 @@ class RBDConnector(base.Connector):
         within = self._for_device(deadline)
         self._host.block.wait_for_size(found.disk, found.size, within)
 
-    def identify(self, path: base.Path, deadline: deadlines.Deadline) -> str:
+    def _identifier(
+        self, path: base.Path, deadline: deadlines.Deadline
+    ) -> str | None:
         # Of an image that was deleted, the kernel still knows all that there
         # was to know; the cluster does not.
         found = self._mapped.find(path.disk)
         if found is not None and found.spec == path.target.lun:
             try:
-                with base.answering(path.target):
-                    found = self._mapped.refresh(found, deadline)
-            except exception.DeviceNotFound as error:
-                refusal = error.__cause__
-                assert isinstance(refusal, OSError)
-                if refusal.errno == errno.ESHUTDOWN:
-                    raise _blocklisted(path.disk) from refusal
+                found = self._mapped.refresh(found, deadline)
+            except OSError as error:
+                if error.errno == errno.ESHUTDOWN:
+                    raise _blocklisted(path.disk) from error
                 raise
         if found is None or found.spec != path.target.lun:
             raise base.not_found(path.target)
