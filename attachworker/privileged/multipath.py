@@ -94,15 +94,6 @@ def running() -> bool:
     return True
 
 
-@privileged.default.entrypoint
-def paths() -> list[str]:
-    """The disks that multipathd knows, by kernel name.
-
-    :raises OSError: multipathd is not there
-    """
-    return list(_wwids_of_paths())
-
-
 def _wwids_of_paths() -> dict[str, str]:
     """What multipathd calls the volume of each disk that it knows.
 
@@ -167,7 +158,7 @@ def _let_go(disk: str) -> bool:
     except ConnectionRefusedError:
         raise
     except OSError:
-        return disk not in paths()
+        return disk not in _wwids_of_paths()
     return True
 
 

@@ -404,7 +404,7 @@ class SimulatedBed(bed.Bed):
         # multipathd learns of a disk a little after the worker.
         self.control('settle')
         running = self.verbs.multipath.running()
-        known = self.verbs.multipath.paths() if running else []
+        known = self.control('known_to_multipathd') if running else []
         return picture.of(self.root, self.control('children'), known)
 
     def _open(self, path: str | os.PathLike[str], flags: int) -> int:

@@ -306,10 +306,6 @@ class Multipath(_Group):
         answer: bool = self._call('multipath.running')
         return answer
 
-    def paths(self) -> list[str]:
-        found: list[str] = self._call('multipath.paths')
-        return found
-
     def add_path(self, disk: str) -> None:
         self._call('multipath.add_path', disk=disk)
 

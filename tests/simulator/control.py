@@ -216,6 +216,9 @@ class Controls:
         self._machine.multipath.read_only = protect
         self._machine.nvme.read_only = protect
 
+    def known_to_multipathd(self) -> list[str]:
+        return self._machine.multipath.paths()
+
     def stop_multipathd(self) -> None:
         self._machine.multipath.stop()
 

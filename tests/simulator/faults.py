@@ -57,7 +57,6 @@ _LEAVE_NOTHING = frozenset(
         'processes.users',
         'processes.mounts_of_host',
         'multipath.running',
-        'multipath.paths',
         'multipath.remove_map',
         'multipath.remember',
         'multipath.forget',

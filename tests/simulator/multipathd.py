@@ -111,15 +111,15 @@ class Multipathd:
         """Forget all disks, as a start does."""
         self._paths = {}
 
-    # The verbs.
-
-    def running(self) -> bool:
-        return self._running
-
     def paths(self) -> list[str]:
         with self._lock:
             self._answer()
             return sorted(self._paths)
+
+    # The verbs.
+
+    def running(self) -> bool:
+        return self._running
 
     def add_path(self, disk: str) -> None:
         with self._lock:

@@ -114,8 +114,6 @@ class LoopVerbs(Protocol):
 class MultipathVerbs(Protocol):
     def running(self) -> bool: ...
 
-    def paths(self) -> list[str]: ...
-
     def add_path(self, disk: str) -> None: ...
 
     def make_map(self, disk: str) -> None: ...
@@ -253,7 +251,6 @@ READ_ONLY = frozenset(
         'processes.mounts_of_host',
         'multipath.running',
         'multipath.listed',
-        'multipath.paths',
         'multipath.map_paths',
     )
 )

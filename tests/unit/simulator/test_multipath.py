@@ -70,7 +70,7 @@ def test_two_paths_become_a_map(
         assert (below / 'holders/dm-0').resolve() == directory.resolve()
     for action in ('add', 'change'):
         view.next_event(events, ACTION=action, DEVNAME='dm-0')
-    assert bed.verbs.multipath.paths() == disks
+    assert bed.control('known_to_multipathd') == disks
     assert sorted(bed.verbs.multipath.map_paths('dm-0')) == [
         (disk, 'active') for disk in disks
     ]
@@ -100,7 +100,7 @@ def test_single_path_becomes_a_map_only_if_wanted(
 ) -> None:
     # Given a path that multipathd has looked at, to no avail
     disk = str(kernel.attach(volume).disk)
-    view.until(lambda: bed.verbs.multipath.paths() == [disk])
+    view.until(lambda: bed.control('known_to_multipathd') == [disk])
     bed.verbs.multipath.add_path(disk)
     assert maps(bed) == []
     # When its WWID is remembered, then asking makes the map at once
@@ -135,7 +135,9 @@ def test_find_multipaths(
     for portal, wanted in enumerate((alone, together)):
         kernel.attach(volume, portal)
         view.until(
-            lambda known=portal + 1: len(bed.verbs.multipath.paths()) == known
+            lambda known=portal + 1: (
+                len(bed.control('known_to_multipathd')) == known
+            )
         )
         assert len(maps(bed)) == wanted
 
@@ -172,7 +174,7 @@ def test_removing_paths_takes_the_map_along_with_the_last(
     bed.verbs.multipath.remove_path(second)
     assert maps(bed) == []
     assert not (bed.root / 'dev/dm-0').exists()
-    assert bed.verbs.multipath.paths() == []
+    assert bed.control('known_to_multipathd') == []
     view.next_event(events, ACTION='remove', DEVNAME='dm-0')
 
 
@@ -183,7 +185,7 @@ def test_map_goes_with_the_last_disk_of_the_kernel(
     for device in devices:
         bed.verbs.scsi.delete(device.hctl)
     view.until(lambda: bed.snapshot()['maps'] == [])
-    assert bed.verbs.multipath.paths() == []
+    assert bed.control('known_to_multipathd') == []
     assert bed.snapshot()['wwids'] == [f'/3{volume.wwn}/']
 
 
@@ -215,7 +217,7 @@ def test_map_with_something_on_top_is_not_removed(
     bed.remove_holder('dm-0', 'dm-7')
     bed.verbs.multipath.remove_map('dm-0')
     # what it was made of stays known
-    assert len(bed.verbs.multipath.paths()) == 2
+    assert len(bed.control('known_to_multipathd')) == 2
 
 
 def test_size_changes_step_by_step(
@@ -309,7 +311,6 @@ def test_without_multipathd_nothing_happens_to_maps(
     assert maps(bed) == ['dm-0']
     bed.verbs.multipath.remove_path(str(devices[0].disk))
     for verb, argument in (
-        ('paths', ()),
         ('add_path', ('sda',)),
         ('map_paths', ('dm-0',)),
         ('remove_map', ('dm-0',)),
@@ -318,7 +319,7 @@ def test_without_multipathd_nothing_happens_to_maps(
         with pytest.raises(ConnectionRefusedError):
             getattr(bed.verbs.multipath, verb)(*argument)
     bed.set_multipathd()
-    assert len(bed.verbs.multipath.paths()) == 2
+    assert len(bed.control('known_to_multipathd')) == 2
     bed.verbs.multipath.remove_map('dm-0')
 
 
@@ -380,5 +381,5 @@ def test_reboot_leaves_no_map_and_multipathd_running(
     attach_both(bed, kernel, volume)
     bed.restart_host()
     assert maps(bed) == []
-    assert bed.verbs.multipath.paths() == []
+    assert bed.control('known_to_multipathd') == []
     attach_both(bed, kernel, volume)

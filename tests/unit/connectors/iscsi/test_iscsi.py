@@ -280,7 +280,7 @@ def test_multipathd_lets_go_of_a_leftover_before_it_is_removed(
     bed.set_multipathd()
     first = bed.create_volume()
     disk = bring_device(bed, first)
-    while disk not in bed.verbs.multipath.paths():
+    while disk not in bed.control('known_to_multipathd'):
         pass
     # When its LUN is another volume's by now, and that is attached
     bed.remove_volume(first)
@@ -290,7 +290,7 @@ def test_multipathd_lets_go_of_a_leftover_before_it_is_removed(
         attaching = callers.submit(worker.attach, second)
         assert armed.wait(PATIENCE)
         # Then multipathd has nothing to do with it when it goes
-        known = bed.verbs.multipath.paths()
+        known = bed.control('known_to_multipathd')
         armed.release()
         result = attaching.result(PATIENCE)
     assert disk not in known
