@@ -63,7 +63,7 @@ class _Main:
     """The main thread: starts the worker and takes signals."""
 
     def __init__(self) -> None:
-        self._worker = service.Worker(CONF, service.this_host(CONF))
+        self._worker = service.Worker(CONF, service.this_host())
         self._failure: BaseException | None = None
         usec = os.environ.get('WATCHDOG_USEC', '')
         self._interval = int(usec) / 2e6 if usec.isdigit() else _IDLE

@@ -131,14 +131,6 @@ _WORKER = [
         help='Seconds that results are kept for get_result, and that the '
         'delivery of a result is tried.',
     ),
-    cfg.FloatOpt(
-        'event_fallback_interval',
-        default=1.0,
-        min=0.05,
-        max=60.0,
-        help='Seconds after which a wait for a kernel event looks again '
-        'without one, should it have been lost.',
-    ),
 ]
 
 _RPC = [

@@ -37,13 +37,12 @@ class Host(machine.Machine):
         root: pathlib.Path,
         privileged: Any,
         uevent_source: uevents.UeventSource,
-        fallback_interval: float = 1.0,
     ) -> None:
         super().__init__(
             root,
             privileged,
             verbs.Verbs(backends.Backends(root).of),
-            uevents.UeventMonitor(uevent_source, fallback_interval),
+            uevents.UeventMonitor(uevent_source),
         )
         self.succession = succession.Succession(
             privileged.process.hold, self.verbs
@@ -55,17 +54,13 @@ class Host(machine.Machine):
         self.users = users.Users(self)
 
     @classmethod
-    def real(cls, fallback_interval: float = 1.0) -> 'Host':
+    def real(cls) -> 'Host':
         """The machine that this process runs on."""
         from attachworker import privileged
         from attachworker.host import netlink
 
-        return cls(
-            pathlib.Path('/'),
-            privileged,
-            netlink.NetlinkSource(),
-            fallback_interval,
-        )
+        source = netlink.NetlinkSource()
+        return cls(pathlib.Path('/'), privileged, source)
 
     def check_device(self, disk: str, address: str) -> None:
         """Refuse at once what cannot be done with a device now.

@@ -43,8 +43,6 @@ _OPTIONS = frozenset(
         'hostid',
         'ctrl_loss_tmo',
         'reconnect_delay',
-        'keep_alive_tmo',
-        'nr_io_queues',
         'dhchap_secret',
         'dhchap_ctrl_secret',
         'tls',

@@ -80,9 +80,9 @@ def start_helper(conf: cfg.ConfigOpts) -> None:
         ) from error
 
 
-def this_host(conf: cfg.ConfigOpts) -> Host:
+def this_host() -> Host:
     """The machine that this process runs on."""
-    return Host.real(conf.event_fallback_interval)
+    return Host.real()
 
 
 class Worker:

@@ -41,7 +41,7 @@ class _HangingDispatcher(dispatcher.Dispatcher):
 def main(root: pathlib.Path, arguments: list[str]) -> int:
     """Run the daemon; only what it knows of the machine is not real."""
 
-    def simulated(conf: object) -> Host:
+    def simulated() -> Host:
         return Host(root, client.Verbs(root), client.UeventSource(root))
 
     if 'DIES_BEFORE_ACKNOWLEDGING' in os.environ:
