@@ -5,15 +5,20 @@
 import errno
 import pathlib
 import types
+from typing import Any
 
 import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import host as hosts
+from attachworker import objects
+from attachworker.connectors import base
+from attachworker.connectors import rbd
 from attachworker.connectors.rbd import mappings
 from attachworker.connectors.rbd.mappings import Mappings
 from attachworker.host import network
+from tests.contract import bed as contract
 from tests.simulator import bed as beds
 from tests.simulator import faults
 from tests.unit.on_files import on_files
@@ -169,6 +174,37 @@ def test_busy_for_a_moment(
     assert Mappings(host).mappings() == []
 
 
+def test_a_mapping_that_has_the_number_by_now_stays(
+    bed: beds.SimulatedBed, host: hosts.Host, deadline: deadlines.Deadline
+) -> None:
+    # Given an image that somebody unmaps, and maps again, while it is decided
+    # whether it may go
+    volume = bed.create_rbd_volume()
+    first = mapped(bed, host, deadline, volume)
+    settings = types.SimpleNamespace(device_timeout=10)
+    connector = rbd.RBDConnector(host, settings)
+    (target,) = objects.ConnectionInfo.from_dict(
+        volume.connection_info()
+    ).targets
+    (path,) = connector.paths(target)
+    assert connector.current(path) == path
+
+    def may_remove(path: base.Path) -> tuple[bool, list[str]]:
+        assert Mappings(host).remove(first, deadline)
+        assert mapped(bed, host, deadline, volume).disk == first.disk
+        return True, []
+
+    holdings: Any = types.SimpleNamespace(
+        made_device=lambda target: True, release=lambda target: None
+    )
+    # When the path is taken away
+    claim = base.Claim(target, holdings, deadline)
+    assert connector.disconnect(claim, may_remove) == []
+    # Then what has its number is none of ours
+    assert [one.disk for one in Mappings(host).mappings()] == [first.disk]
+    assert connector.current(path) is None
+
+
 def test_busy_for_good(
     bed: beds.SimulatedBed, host: hosts.Host, deadline: deadlines.Deadline
 ) -> None:
@@ -192,9 +228,12 @@ def test_any_monitor_that_answers(bed: beds.SimulatedBed) -> None:
 
 
 def mapped(
-    bed: beds.SimulatedBed, host: hosts.Host, deadline: deadlines.Deadline
+    bed: beds.SimulatedBed,
+    host: hosts.Host,
+    deadline: deadlines.Deadline,
+    volume: contract.Volume | None = None,
 ) -> mappings.Mapping:
-    volume = bed.create_rbd_volume()
+    volume = volume or bed.create_rbd_volume()
     assert volume.chap is not None
     user, key = volume.chap
     pool, _, image = volume.target.partition('/')
