@@ -5,6 +5,7 @@
 """Decides which operation runs next, and how many run at once."""
 
 import collections
+import functools
 import heapq
 import itertools
 import math
@@ -15,10 +16,11 @@ from oslo_log import log as logging
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
+from attachworker.host import threads
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds in which a thread that is free begins a job, on a busy host too.
+#: Seconds in which there is a thread for a job, on a busy host too.
 _PROMPT = 10.0
 #: Seconds after which a thread that could not be started is tried again.
 _THREAD_PAUSE = 1.0
@@ -118,12 +120,9 @@ class Dispatcher:
         #: Those that run, oldest first, and those of them that take a place.
         self._jobs: list[Job] = []
         self._places: list[Job] = []
-        #: Those of them that no thread has begun yet, and since when.
-        self._ready: collections.deque[tuple[Job, float]] = collections.deque()
-        self._work = threading.Condition(self._lock)
-        #: Threads that wait, and those that are on their way to what is ready.
-        self._idle = 0
-        self._coming = 0
+        self._threads = threads.Threads()
+        #: Since when a job that may run has no thread; None: none lacks one.
+        self._lacking: float | None = None
         self._ended = threading.Condition(self._lock)
         self._timetable = threading.Condition(self._lock)
         self._lateness = threading.Condition(self._lock)
@@ -222,10 +221,6 @@ class Dispatcher:
         self.stopping.set()
         with self._lock:
             self._running = False
-            for job, _ in self._ready:
-                self._forget(job)
-            self._ready.clear()
-            self._work.notify_all()
             self._timetable.notify_all()
             self._lateness.notify_all()
             running = list(self._jobs)
@@ -237,25 +232,23 @@ class Dispatcher:
     def works(self, timeout: float = _PROMPT) -> bool:
         """Whether jobs are begun, at all; not how long they take.
 
-        :param timeout: seconds that a thread may take to begin one
+        :param timeout: seconds in which there has to be a thread for one
         """
         if not self._lock.acquire(timeout=timeout):
             return False
         try:
-            now = deadlines.now()
-            return all(now - since <= timeout for _, since in self._ready)
+            since = self._lacking
+            return since is None or deadlines.now() - since <= timeout
         finally:
             self._lock.release()
 
     # -- which job
 
-    def _start_jobs(self, threads: int = 0) -> None:
-        """Find those that may run now, and a thread for each.
-
-        :param threads: that take something themselves after this
-        """
+    def _start_jobs(self) -> None:
+        """Begin those that may run now, each in a thread."""
         if not self._running:
             return
+        since, self._lacking = self._lacking, None
         backends = collections.Counter(one.backend for one in self._places)
         taken = {key for one in self._jobs for key in one.keys}
         for job in list(self._queue):
@@ -265,13 +258,24 @@ class Dispatcher:
             if taken.isdisjoint(job.keys) and self._has_place(
                 backends[job.backend]
             ):
+                try:
+                    self._threads.run(
+                        functools.partial(self._run, job), 'operation'
+                    )
+                except (RuntimeError, MemoryError) as error:
+                    # The timer tries again, or a job that ends.
+                    LOG.error(
+                        '%d operations wait: %s', len(self._queue), error
+                    )
+                    now = deadlines.now()
+                    self._lacking = since or now
+                    self._wake_timer(now + _THREAD_PAUSE)
+                    return
                 self._queue.remove(job)
                 self._jobs.append(job)
                 self._places.append(job)
                 backends[job.backend] += 1
-                self._ready.append((job, deadlines.now()))
             taken.update(job.keys)
-        self._find_threads(threads)
 
     def _has_place(self, running: int) -> bool:
         """Whether a backend may have a place more than it has."""
@@ -280,59 +284,18 @@ class Dispatcher:
         reserved = self._reserved if running else 0
         return len(self._places) < self._max_running - reserved
 
-    def _forget(self, job: Job) -> None:
-        self._jobs.remove(job)
-        if job in self._places:
-            self._places.remove(job)
-
-    # -- threads
-
-    def _find_threads(self, here: int = 0) -> None:
-        """Have somebody begin each that is ready."""
-        while len(self._ready) > self._coming + here:
-            if self._idle:
-                self._idle -= 1
-                self._work.notify()
-            else:
-                try:
-                    threading.Thread(
-                        target=self._serve, name='operation', daemon=True
-                    ).start()
-                except (RuntimeError, MemoryError) as error:
-                    # A thread that is free takes it, or the timer tries again.
-                    LOG.error(
-                        '%d operations wait: %s', len(self._ready), error
-                    )
-                    self._wake_timer(deadlines.now() + _THREAD_PAUSE)
-                    return
-            self._coming += 1
-
-    def _serve(self) -> None:
-        """Run what is ready, one after another, and wait for more."""
+    def _run(self, job: Job) -> None:
+        try:
+            job.run()
+        except BaseException:
+            LOG.exception('Operation on %s', job.attachment_id)
         with self._lock:
-            self._coming -= 1
-        while (job := self._next()) is not None:
-            try:
-                job.run()
-            except BaseException:
-                LOG.exception('Operation on %s', job.attachment_id)
-            with self._lock:
-                self._forget(job)
-                self._start_jobs(threads=1)
-                if not self._jobs:
-                    self._ended.notify_all()
-            del job  # which may be large
-
-    def _next(self) -> Job | None:
-        """What this thread begins; None: it is not needed any more."""
-        with self._lock:
-            while self._running and not self._ready:
-                if self._idle >= self._max_running:
-                    return None
-                self._idle += 1
-                self._work.wait()
-                self._coming -= 1
-            return self._ready.popleft()[0] if self._ready else None
+            self._jobs.remove(job)
+            if job in self._places:
+                self._places.remove(job)
+            self._start_jobs()
+            if not self._jobs:
+                self._ended.notify_all()
 
     # -- what is due
 
@@ -352,8 +315,8 @@ class Dispatcher:
                 if late:
                     self._late += late
                     self._lateness.notify()
+                if late or self._lacking is not None:
                     self._start_jobs()
-                self._find_threads()
                 if not late and not due:
                     self._next_time = self._due()
                     pause = max(self._next_time - now, 0.0)
@@ -392,7 +355,7 @@ class Dispatcher:
         """When there is something to do, in seconds since boot."""
         times = [job.expires for job in self._queue]
         times += [due for due, _, _ in self._later[:1]]
-        if len(self._ready) > self._coming:
+        if self._lacking is not None:
             times.append(deadlines.now() + _THREAD_PAUSE)
         return min(times, default=math.inf)
 

@@ -30,7 +30,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/connectors/__init__.py': frozenset({'Connectors.__init__'}),
     # The top of each thread of the pool, and of the one for what is late.
     'attachworker/worker/dispatcher.py': frozenset(
-        {'Dispatcher._serve', 'Dispatcher._end_late'}
+        {'Dispatcher._run', 'Dispatcher._end_late'}
     ),
     # The top of an operation: even a bug must end in a result.
     'attachworker/worker/operation.py': frozenset(

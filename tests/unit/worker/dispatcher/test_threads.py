@@ -108,14 +108,20 @@ def test_a_thread_that_cannot_be_started_is_tried_again(
 ) -> None:
     # Given a dispatcher that has no thread yet, on a host with none to spare
     dispatcher = make()
-    threads.exhaust(monkeypatch, times=2)
-    # When jobs are added, then nobody is refused
     jobs = [Job(name) for name in 'abc']
-    add(dispatcher, *jobs)
+    with monkeypatch.context() as full:
+        threads.exhaust(full)
+        # When jobs are added, then nobody is refused
+        add(dispatcher, *jobs)
+        # And whoever watches is told, should that go on for long
+        assert dispatcher.works(PATIENCE)
+        assert not dispatcher.works(0.0)
     # And they run once there are threads again
     for job in jobs:
         job.begun()
         job.end()
+    settle(dispatcher)
+    assert dispatcher.works(0.0)
 
 
 def test_a_thread_that_is_free_takes_over(
