@@ -48,6 +48,9 @@ LOG = logging.getLogger(__name__)
 #: acknowledged, so it is in the queue again once the connection is closed.
 LEFT = object()
 
+#: Where the context of a method has what became of its message.
+_OUTCOME = 'attachworker.outcome'
+
 #: The methods that ask for an operation.
 _REQUESTS: dict[str, type[Request]] = {
     'attach': objects.AttachRequest,
@@ -301,6 +304,8 @@ class _Incoming(amqpdriver.AMQPIncomingMessage):
             self._sign = self.listener.signs.begin(self)
         # oslo.messaging would have a thread for signs of life.
         self.client_timeout: Any = None
+        # For the endpoint; whatever the sender may have called so is gone.
+        self.ctxt[_OUTCOME] = self.message.outcome
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
         if self.call is None:
@@ -472,15 +477,15 @@ class Endpoint:
 
     @_exposed
     def attach_volume(self, ctxt: Any, request: Any = None) -> Any:
-        return self._outcome()
+        return _answer(ctxt[_OUTCOME])
 
     @_exposed
     def detach_volume(self, ctxt: Any, request: Any = None) -> Any:
-        return self._outcome()
+        return _answer(ctxt[_OUTCOME])
 
     @_exposed
     def extend_volume(self, ctxt: Any, request: Any = None) -> Any:
-        return self._outcome()
+        return _answer(ctxt[_OUTCOME])
 
     @_exposed
     def get_volume_paths(self, ctxt: Any, connection_info: Any) -> Any:
@@ -526,36 +531,16 @@ class Endpoint:
     def ping(self, ctxt: Any) -> Any:
         return self._ping()
 
-    @staticmethod
-    def _outcome() -> Any:
-        """What the listener has done with the running message."""
-        outcome = _message.outcome
-        if isinstance(outcome, exception.AttachWorkerError):
-            raise outcome
-        if not is_call():
-            return None
-        return outcome.wait() if isinstance(outcome, Operation) else outcome
+
+def _answer(outcome: Outcome) -> objects.OperationResult:
+    """What a call gets of what the listener has done with its message."""
+    if isinstance(outcome, exception.AttachWorkerError):
+        raise outcome
+    return outcome.wait() if isinstance(outcome, Operation) else outcome
 
 
-_message = threading.local()
-
-
-def is_call() -> bool:
-    """Whether somebody waits for what the running method returns."""
-    return bool(getattr(_message, 'is_call', True))
-
-
-class CallAwareDispatcher(messaging.RPCDispatcher):
-    """Tells endpoint methods what is known of their message besides.
-
-    That is whether it was called or cast, and what the listener has done.
-    """
-
-    def dispatch(self, incoming: Any) -> Any:
-        # Not msg_id: oslo.messaging makes one up for a cast.
-        _message.is_call = getattr(incoming, 'orig_msg_id', None) is not None
-        _message.outcome = getattr(incoming.message, 'outcome', None)
-        return super().dispatch(incoming)
+class RPCDispatcher(messaging.RPCDispatcher):
+    """oslo.messaging's dispatcher, which can be asked in advance."""
 
     def is_served(self, message: dict[str, Any]) -> bool:
         """Whether there is such a method, in such a version.

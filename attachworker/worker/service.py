@@ -228,7 +228,7 @@ class Worker:
             ),
             self._secrets,
         )
-        dispatcher = server.CallAwareDispatcher(
+        dispatcher = server.RPCDispatcher(
             [api],
             serializer.WorkerSerializer(
                 level=conf.upgrade_levels.attachworker

@@ -24,6 +24,7 @@ from attachworker.journal import Records
 from attachworker.journal import Sealer
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.intake import Operations
+from attachworker.worker.operation import Operation
 from tests.unit.journal import rows
 from tests.unit.objects import shapes
 from tests.unit.worker import fakes
@@ -60,7 +61,7 @@ class Worker:
             self.operations.cancel,
             lambda: objects.AuditReport(),
         )
-        self._dispatcher = server.CallAwareDispatcher(
+        self._dispatcher = server.RPCDispatcher(
             [api],
             serializer.WorkerSerializer(),
             messaging.ExplicitRPCAccessPolicy,
@@ -88,15 +89,16 @@ class Worker:
         message['version'] = version
         sender = Call(f'id {next(self._sent)}', 'queue') if call else None
         message.outcome = self.acceptance.accept(message, sender)
+        if sender is None and isinstance(message.outcome, Operation):
+            return None  # there is nobody to wait for it
         incoming = types.SimpleNamespace(
-            msg_id='made up',
-            orig_msg_id=sender and sender.message_id,
             client_timeout=None,
-            ctxt={},
+            ctxt={server._OUTCOME: message.outcome},
             message=message,
         )
         try:
-            return self._dispatcher.dispatch(incoming)
+            answer = self._dispatcher.dispatch(incoming)
+            return answer if sender else None
         finally:
             if sender:
                 self.acceptance.answered(sender)
@@ -338,10 +340,3 @@ def test_what_is_not_served_is_refused(
 ) -> None:
     with pytest.raises(error):
         worker.send(method, version=version)
-
-
-def test_each_message_is_a_call_or_a_cast_by_itself(worker: Worker) -> None:
-    """Threads of the server are used again."""
-    for call in (True, False, True, False):
-        worker.send('ping', call)
-        assert server.is_call() is call
