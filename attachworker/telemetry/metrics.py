@@ -20,7 +20,7 @@ _BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _OPERATIONS = ('attach', 'detach', 'extend')
 
 
-class Metrics(registry.Collector):
+class Metrics(registry.Collector, progress.Listener):
     """Counts what happens; what is, is looked at when somebody asks.
 
     :param version: of the worker
@@ -111,21 +111,17 @@ class Metrics(registry.Collector):
             self._server.shutdown()
             self._server.server_close()
 
-    def began(self, operation: progress.Operation, waited: float) -> None:
+    def began(self, operation: Any, waited: float) -> None:
         self._waits.labels(operation.kind).observe(waited)
 
     def step_ended(
-        self,
-        operation: progress.Operation,
-        step: str,
-        elapsed: float,
-        code: str | None,
+        self, operation: Any, step: str, elapsed: float, code: str | None
     ) -> None:
         # Those of one target have it in their name.
         name = step.partition(':')[0]
         self._steps.labels(operation.kind, name).observe(elapsed)
 
-    def ended(self, operation: progress.Operation, elapsed: float) -> None:
+    def ended(self, operation: Any, elapsed: float) -> None:
         result = operation.result
         self._operations.labels(
             operation.kind,

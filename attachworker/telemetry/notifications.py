@@ -23,7 +23,7 @@ LOOK_INTERVAL = 0.25
 _CONTEXT = {'payload_version': objects.NotificationPayload.VERSION}
 
 
-class Notifications:
+class Notifications(progress.Listener):
     """Sends notifications from a thread of its own.
 
     Nobody waits for them and nothing depends on them: if the bus is slow or
@@ -63,19 +63,15 @@ class Notifications:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
-    def began(self, operation: progress.Operation, waited: float) -> None:
+    def began(self, operation: Any, waited: float) -> None:
         self._send(operation, 'start', 0.0)
 
     def step_ended(
-        self,
-        operation: progress.Operation,
-        step: str,
-        elapsed: float,
-        code: str | None,
+        self, operation: Any, step: str, elapsed: float, code: str | None
     ) -> None:
         self._send(operation, 'step', elapsed, step=step, error=code)
 
-    def ended(self, operation: progress.Operation, elapsed: float) -> None:
+    def ended(self, operation: Any, elapsed: float) -> None:
         result = operation.result
         error = result.error
         self._send(
@@ -89,7 +85,7 @@ class Notifications:
 
     def _send(
         self,
-        operation: progress.Operation,
+        operation: Any,
         event: str,
         elapsed: float,
         **values: str | None,

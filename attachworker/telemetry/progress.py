@@ -5,7 +5,6 @@
 
 from collections.abc import Iterable
 from typing import Any
-from typing import Protocol
 
 from oslo_log import log as logging
 
@@ -15,44 +14,32 @@ from attachworker import exception
 LOG = logging.getLogger(__name__)
 
 
-class Operation(Protocol):
-    """What listeners are told about.
+class Listener:
+    """Is told from any thread, and must not block.
 
-    :ivar kind: attach, detach or extend
-    :ivar protocol: of the volume; empty if that is not known
-    :ivar started: seconds since boot, when it was accepted
-    :ivar result: None before the end
+    An operation is an :class:`attachworker.worker.operation.Operation`.
     """
 
-    kind: str
-    protocol: str
-    attachment_id: str
-    request: Any
-    started: float
-    result: Any
+    def start(self) -> None:
+        """The worker begins."""
 
+    def stop(self) -> None:
+        """The worker ends."""
 
-class Listener(Protocol):
-    """Is told from any thread, and must not block."""
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def began(self, operation: Operation, waited: float) -> None:
+    def began(self, operation: Any, waited: float) -> None:
         """It comes to its first step.
 
         :param waited: seconds since it was accepted
         """
 
     def step_ended(
-        self, operation: Operation, step: str, elapsed: float, code: str | None
+        self, operation: Any, step: str, elapsed: float, code: str | None
     ) -> None:
         """:param elapsed: seconds
         :param code: of the error, if it has failed
         """
 
-    def ended(self, operation: Operation, elapsed: float) -> None:
+    def ended(self, operation: Any, elapsed: float) -> None:
         """It has its result.
 
         :param elapsed: seconds since it was accepted
@@ -62,9 +49,7 @@ class Listener(Protocol):
 class Progress:
     """Observes the steps of one operation."""
 
-    def __init__(
-        self, listeners: Iterable[Listener], operation: Operation
-    ) -> None:
+    def __init__(self, listeners: Iterable[Listener], operation: Any) -> None:
         self._listeners = listeners
         self._operation = operation
         waited = deadlines.now() - operation.started
@@ -92,7 +77,7 @@ class Progress:
         _tell(self._listeners, 'step_ended', *args)
 
 
-def tell_end(listeners: Iterable[Listener], operation: Operation) -> None:
+def tell_end(listeners: Iterable[Listener], operation: Any) -> None:
     """Tell the final result of an operation."""
     elapsed = deadlines.now() - operation.started
     _tell(listeners, 'ended', operation, elapsed)

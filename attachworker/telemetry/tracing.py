@@ -30,7 +30,7 @@ class _Anchor:
         return self._wall + int(seconds * _NANOSECONDS)
 
 
-class Tracing:
+class Tracing(progress.Listener):
     """Exports spans over OTLP, from a thread of the library.
 
     :param endpoint: http://host:4318, of a collector's OTLP receiver for HTTP
@@ -71,14 +71,11 @@ class Tracing:
         #: By request; single operations of a dictionary need no lock.
         self._spans: dict[str, Any] = {}
 
-    def start(self) -> None:
-        """The library has begun by itself."""
-
     def stop(self) -> None:
         """Export what is left; bounded by the library."""
         self._provider.shutdown()
 
-    def began(self, operation: progress.Operation, waited: float) -> None:
+    def began(self, operation: Any, waited: float) -> None:
         anchor = _Anchor()
         span = self._tracer.start_span(
             operation.kind,
@@ -93,11 +90,7 @@ class Tracing:
         self._spans[operation.request.request_id] = (span, anchor)
 
     def step_ended(
-        self,
-        operation: progress.Operation,
-        step: str,
-        elapsed: float,
-        code: str | None,
+        self, operation: Any, step: str, elapsed: float, code: str | None
     ) -> None:
         parent, anchor = self._spans.get(
             operation.request.request_id, (None, _Anchor())
@@ -111,7 +104,7 @@ class Tracing:
         )
         self._end(span, code, anchor.now())
 
-    def ended(self, operation: progress.Operation, elapsed: float) -> None:
+    def ended(self, operation: Any, elapsed: float) -> None:
         span, anchor = self._spans.pop(
             operation.request.request_id, (None, None)
         )

@@ -5,6 +5,7 @@
 """One request while it waits and runs."""
 
 from collections.abc import Callable
+from concurrent import futures
 import contextlib
 import functools
 import math
@@ -98,15 +99,15 @@ class Operation(Job):
         self._on_finish = on_finish
         #: What the operation holds until its end: locks.
         self.held = contextlib.ExitStack()
-        self._finished = threading.Event()
-        self._ending = threading.Lock()
-        self._on_end: list[Callable[[], None]] = []
+        #: For who waits: the result, or why there can be none for now.
+        self._answer: futures.Future[objects.OperationResult] = (
+            futures.Future()
+        )
         self._wrapping_up = threading.Event()
         self._on_wrap_up: Callable[[], None] = self._wrapping_up.set
         self._on_cancel: Callable[[], None] = self._cancelled.set
         #: Called as one begins that an earlier worker began.
         self.when_begun: Callable[[], None] = lambda: None
-        self._broken: exception.AttachWorkerError | None = None
         #: Whether it waits for a journal that cannot be written.
         self._patient = True
         self.result: objects.OperationResult | None = None
@@ -214,8 +215,8 @@ class Operation(Job):
 
     def _tell_broken(self, error: exception.AttachWorkerError) -> None:
         """There can be no final result now."""
-        self._broken = error
-        self._end()
+        if not self._answer.done():
+            self._answer.set_exception(error)
 
     def _run(self) -> None:
         if self.deadline.cancelled:
@@ -276,22 +277,12 @@ class Operation(Job):
         try:
             self._on_finish(self)
         finally:
-            self._end()
-
-    def _end(self) -> None:
-        with self._ending:
-            self._finished.set()
-            acts, self._on_end = self._on_end, []
-        for act in acts:
-            act()
+            if not self._answer.done():
+                self._answer.set_result(result)
 
     def when_finished(self, act: Callable[[], None]) -> None:
         """Call ``act`` once :meth:`wait` does not block any more."""
-        with self._ending:
-            if not self._finished.is_set():
-                self._on_end.append(act)
-                return
-        act()
+        self._answer.add_done_callback(lambda _: act())
 
     def wait(self) -> objects.OperationResult:
         """Block until there is a final result.
@@ -299,11 +290,7 @@ class Operation(Job):
         :raises JournalUnavailable: there can be none before the journal can
             be written again
         """
-        self._finished.wait()
-        if self.result is None:
-            assert self._broken is not None
-            raise self._broken
-        return self.result
+        return self._answer.result() if self.result is None else self.result
 
     # -- what operations of all kinds do
 
