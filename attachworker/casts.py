@@ -34,12 +34,10 @@ TOPIC = 'attachworker_results'
 
 _PAUSE_MAX = 60.0
 
-Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
-
 
 @dataclasses.dataclass(eq=False)
 class _Cast:
-    request: Request
+    request: objects.AnyRequest
     future: 'concurrent.futures.Future[objects.OperationResult]'
     #: Of time.monotonic(): when it is sent next, and when it is given up.
     due: float
@@ -121,7 +119,7 @@ class Casts:
         self.close()
 
     def send(
-        self, request: Request
+        self, request: objects.AnyRequest
     ) -> 'concurrent.futures.Future[objects.OperationResult]':
         """Have a request done; returns at once.
 

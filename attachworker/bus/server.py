@@ -39,7 +39,6 @@ from attachworker.journal import Call
 from attachworker.journal import Records
 from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
-from attachworker.worker.operation import Request
 from attachworker.worker.operation import failure
 
 LOG = logging.getLogger(__name__)
@@ -50,13 +49,6 @@ LEFT = object()
 
 #: Where the context of a method has what became of its message.
 _OUTCOME = 'attachworker.outcome'
-
-#: The methods that ask for an operation.
-_REQUESTS: dict[str, type[Request]] = {
-    'attach': objects.AttachRequest,
-    'detach': objects.DetachRequest,
-    'extend': objects.ExtendRequest,
-}
 
 #: An operation that was taken, a result that there is already or a refusal,
 #: or the error that a call is to raise.
@@ -133,7 +125,7 @@ class RequestAcceptance:
             message is none, or is not served
         """
         kind = str(message.get('method')).removesuffix('_volume')
-        if kind not in _REQUESTS or not self._is_served(message):
+        if kind not in objects.REQUESTS or not self._is_served(message):
             return None
         arguments = message.get('args')
         primitive = (
@@ -233,7 +225,7 @@ class RequestAcceptance:
 
     def _tell(
         self,
-        request: Request,
+        request: objects.AnyRequest,
         result: objects.OperationResult,
         call: Call | None,
         final: bool,
@@ -243,10 +235,12 @@ class RequestAcceptance:
                 request.request_id, request.reply_to, result, final=final
             )
 
-    def _decode(self, kind: str, primitive: Any, call: Call | None) -> Request:
+    def _decode(
+        self, kind: str, primitive: Any, call: Call | None
+    ) -> objects.AnyRequest:
         try:
-            request: Request = serializer.from_wire(
-                primitive, _REQUESTS[kind], 'request', self._secrets
+            request = serializer.from_wire(
+                primitive, objects.REQUESTS[kind], 'request', self._secrets
             )
             request.validate()
             return request

@@ -38,12 +38,6 @@ EXIT_INTERRUPTED = 130
 #: Seconds for questions that a worker answers at once.
 LOOK_TIMEOUT = 10.0
 
-_REQUESTS: dict[str, Any] = {
-    'attach': objects.AttachRequest,
-    'detach': objects.DetachRequest,
-    'extend': objects.ExtendRequest,
-}
-
 #: Returns the exit code.
 Command = Callable[[Namespace, AttachWorkerClient], int]
 
@@ -91,9 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _request(args: Namespace) -> Any:
     """What the command sends; None if it only asks."""
-    if args.command not in _REQUESTS:
+    request_class = objects.REQUESTS.get(args.command)
+    if request_class is None:
         return None
-    request_class = _REQUESTS[args.command]
     values = {
         name: value
         for name, value in vars(args).items()

@@ -19,6 +19,8 @@ from attachworker.objects.nvmeof import NVMeOFPortal
 from attachworker.objects.rbd import ImageTarget
 from attachworker.objects.rbd import RBDConnectionInfo
 from attachworker.objects.rbd import RBDMonitor
+from attachworker.objects.request import REQUESTS
+from attachworker.objects.request import AnyRequest
 from attachworker.objects.request import AttachRequest
 from attachworker.objects.request import DetachRequest
 from attachworker.objects.request import Encryption

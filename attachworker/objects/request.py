@@ -190,3 +190,13 @@ class ExtendRequest(Request):
         #: How the volume was opened, where resizing needs the key (LUKS2).
         'encryption': ovo_fields.ObjectField('Encryption', nullable=True),
     }
+
+
+AnyRequest = AttachRequest | DetachRequest | ExtendRequest
+
+#: By the kind of operation that they ask for.
+REQUESTS: dict[str, type[AnyRequest]] = {
+    'attach': AttachRequest,
+    'detach': DetachRequest,
+    'extend': ExtendRequest,
+}

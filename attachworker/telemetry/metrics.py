@@ -12,12 +12,11 @@ from prometheus_client import core
 from prometheus_client import registry
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.telemetry import progress
 
 #: Seconds: from what a step takes to the longest deadlines.
 _BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-
-_OPERATIONS = ('attach', 'detach', 'extend')
 
 
 class Metrics(registry.Collector, progress.Listener):
@@ -50,7 +49,7 @@ class Metrics(registry.Collector, progress.Listener):
         )
         # A series that begins at 1 never grows: nobody would be alerted.
         for protocol in protocols:
-            for operation in _OPERATIONS:
+            for operation in objects.REQUESTS:
                 self._operations.labels(
                     operation, protocol, 'failed', 'internal'
                 )

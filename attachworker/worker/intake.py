@@ -24,7 +24,6 @@ from attachworker.journal import without_secrets
 from attachworker.journal.reading import legible
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.operation import Operation
-from attachworker.worker.operation import Request
 
 LOG = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class Operations:
         self._running: dict[str, Operation] = {}
 
     def submit(
-        self, kind: str, request: Request, call: Call | None = None
+        self, kind: str, request: objects.AnyRequest, call: Call | None = None
     ) -> Operation | objects.OperationResult:
         """Accept a request, or recognise it.
 
@@ -212,7 +211,7 @@ class Operations:
         return deadlines.Deadline.after(seconds)
 
     def _accept(
-        self, kind: str, request: Request, call: Call | None
+        self, kind: str, request: objects.AnyRequest, call: Call | None
     ) -> Operation:
         accepted = deadlines.now()
         seconds = request.deadline_seconds or self._default_deadline
@@ -237,7 +236,10 @@ class Operations:
         return self._queue(operation)
 
     def _operation(
-        self, kind: str, request: Request, deadline: deadlines.Deadline
+        self,
+        kind: str,
+        request: objects.AnyRequest,
+        deadline: deadlines.Deadline,
     ) -> Operation:
         return self._kinds[kind](
             request, deadline, self._finished, self._dispatcher.stopping

@@ -39,8 +39,6 @@ _FIRST_STEP = 'its first step'
 
 T = TypeVar('T')
 
-Request = objects.AttachRequest | objects.DetachRequest | objects.ExtendRequest
-
 
 class Operation(Job):
     """An accepted request until it has its final result: one class a kind.
@@ -429,7 +427,7 @@ class Operation(Job):
 
 def failure(
     kind: str,
-    request: Request | RequestRecord,
+    request: objects.AnyRequest | RequestRecord,
     error: BaseException,
     step: str | None = None,
 ) -> objects.OperationResult:
