@@ -8,7 +8,6 @@ the worker hands the unsent results over again.
 """
 
 from collections.abc import Callable
-from collections.abc import Mapping
 import dataclasses
 import heapq
 import itertools
@@ -19,6 +18,7 @@ from typing import Any
 from oslo_log import log
 import oslo_messaging as messaging
 
+from attachworker import objects
 from attachworker.bus import serializer
 from attachworker.bus import transport as bus
 
@@ -31,14 +31,11 @@ REPLY_VERSION = '1.0'
 _REFUSED = 60.0
 _MOST_REFUSALS = 1000
 
-#: What a reply_to consists of.
-_RECEIVER = ('exchange', 'topic', 'server')
-
 
 @dataclasses.dataclass(eq=False)
 class _Reply:
     request_id: str
-    target: messaging.Target
+    receiver: dict[str, str]
     result: Any
     expires: float
     pause: float
@@ -48,11 +45,7 @@ class _Reply:
     @property
     def address(self) -> str:
         """The receiver, as one word."""
-        return str(self.target)
-
-    @property
-    def receiver(self) -> dict[str, str]:
-        return {name: getattr(self.target, name) for name in _RECEIVER}
+        return '/'.join(self.receiver.values())
 
     @property
     def key(self) -> tuple[str, str, bool]:
@@ -140,30 +133,20 @@ class ReplySender:
     def deliver(
         self,
         request_id: str,
-        reply_to: Any,
+        reply_to: objects.ReplyTo,
         result: Any,
         final: bool = True,
     ) -> None:
         """Have a result sent; returns at once.
 
-        :param reply_to: a ReplyTo, or a mapping with the same keys. One
-            that names no receiver is logged and otherwise ignored.
         :param final: whether it is the one result of an accepted request.
             A refusal is not: it must neither stand for that result nor be
             taken for delivered, and it is not sent for long.
         """
-        target = _target(reply_to)
-        if target is None:
-            LOG.warning(
-                'Request %s: its reply_to names no receiver; the '
-                'result can be fetched with get_result.',
-                request_id,
-            )
-            return
         now = time.monotonic()
         reply = _Reply(
             request_id,
-            target,
+            reply_to.as_dict(),
             result,
             pause=self._retry_first,
             expires=now + (self._retention if final else _REFUSED),
@@ -248,7 +231,7 @@ class ReplySender:
         reply.attempts += 1
         client = messaging.get_rpc_client(
             self._transport,
-            reply.target,
+            messaging.Target(version=REPLY_VERSION, **reply.receiver),
             timeout=self._timeout,
             serializer=self._serializer,
             retry=bus.PUBLISH_RETRIES,
@@ -296,21 +279,3 @@ class ReplySender:
             reply.request_id,
             reply.attempts,
         )
-
-
-def _target(reply_to: Any) -> messaging.Target | None:
-    """Return where to send to; None if ``reply_to`` does not tell."""
-    values = {}
-    for key in _RECEIVER:
-        try:
-            value = (
-                reply_to.get(key)
-                if isinstance(reply_to, Mapping)
-                else getattr(reply_to, key, None)
-            )
-        except NotImplementedError:  # a field that was never set
-            return None
-        if not isinstance(value, str) or not value:
-            return None
-        values[key] = value
-    return messaging.Target(version=REPLY_VERSION, **values)

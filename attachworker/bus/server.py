@@ -259,7 +259,10 @@ class RequestAcceptance:
         """Tell who sent a cast that it cannot be used, if that is legible."""
         try:
             data = primitive['versioned_object.data']
-            reply_to = data['reply_to']['versioned_object.data']
+            reply_to = serializer.from_wire(
+                data['reply_to'], objects.ReplyTo, 'reply_to'
+            )
+            reply_to.validate()
             result = objects.OperationResult(
                 request_id=data['request_id'],
                 operation=kind,

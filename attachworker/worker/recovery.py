@@ -181,6 +181,8 @@ def _send(
 ) -> None:
     try:
         result = record.result_object()
+        with legible(f'request {record.request_id}'):
+            receivers = [objects.ReplyTo(**one) for one in record.receivers]
     except exception.RecordUnreadable as error:
         LOG.error('%s', error)
         return
@@ -192,5 +194,5 @@ def _send(
         record.request_id,
         result.status,
     )
-    for receiver in record.receivers:
+    for receiver in receivers:
         deliver(record.request_id, receiver, result)

@@ -11,6 +11,7 @@ from typing import Any
 import oslo_messaging as messaging
 import pytest
 
+from attachworker import objects
 from attachworker.bus import replies
 
 PATIENCE = 20.0
@@ -74,7 +75,7 @@ class Sender(replies.ReplySender):
         )
 
     def send(self, request_id: str, server: str, final: bool = True) -> None:
-        reply_to = {'exchange': 'e', 'topic': 't', 'server': server}
+        reply_to = objects.ReplyTo(exchange='e', topic='t', server=server)
         self.deliver(request_id, reply_to, None, final)
 
 

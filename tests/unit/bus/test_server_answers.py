@@ -120,6 +120,13 @@ def worker(tmp_path: pathlib.Path) -> Iterator[Worker]:
     made.close()
 
 
+def reply_to(**changes: Any) -> dict[str, Any]:
+    """Where to, some of its parts changed."""
+    primitive = objects.ReplyTo(**rows.REPLY_TO).obj_to_primitive()
+    primitive['versioned_object.data'].update(changes)
+    return dict(primitive)
+
+
 def broken(**changes: Any) -> dict[str, Any]:
     """A request that cannot be used, some of its parts changed."""
     primitive = fakes.attach(reply_to=rows.REPLY_TO).obj_to_primitive()
@@ -216,9 +223,9 @@ def test_a_cast_that_is_refused_is_told_where_it_says(worker: Worker) -> None:
     worker.attach(fakes.attach())
     other = fakes.attach(attachment_id='other', reply_to=rows.REPLY_TO)
     worker.attach(other, call=False)
-    ((request_id, reply_to, result),) = worker.delivered
+    ((request_id, receiver, result),) = worker.delivered
     assert request_id == 'request'
-    assert reply_to.as_dict() == rows.REPLY_TO
+    assert receiver.as_dict() == rows.REPLY_TO
     assert result.error.code == 'attachment_conflict'
 
 
@@ -236,8 +243,8 @@ def test_a_cast_that_is_sent_again_is_owed_its_result_there_too(
     other = {**rows.REPLY_TO, 'server': 'other'}
     worker.attach(fakes.attach(reply_to=other), call=False)
     # Then it is told, and the next worker would tell it
-    _, reply_to, result = worker.delivered[-1]
-    assert reply_to.as_dict() == other
+    _, receiver, result = worker.delivered[-1]
+    assert receiver.as_dict() == other
     assert result.status == 'attached'
     (owed,) = worker.records.undelivered()
     assert owed.receivers == (other,)
@@ -261,9 +268,9 @@ def test_a_cast_that_cannot_be_used_is_told_where_it_says(
 ) -> None:
     with pytest.raises(rpc_dispatcher.ExpectedException):
         worker.send('attach_volume', call=False, request=broken())
-    ((request_id, reply_to, result),) = worker.delivered
+    ((request_id, receiver, result),) = worker.delivered
     assert request_id == 'request'
-    assert {name: reply_to[name] for name in rows.REPLY_TO} == rows.REPLY_TO
+    assert receiver.as_dict() == rows.REPLY_TO
     assert result.status == 'failed'
     assert result.operation == 'attach'
     assert result.error.code == 'invalid_connection_info'
@@ -278,6 +285,11 @@ def test_a_cast_that_cannot_be_used_is_told_where_it_says(
         broken(reply_to='somewhere'),
         broken(reply_to=[]),
         broken(reply_to={}),
+        broken(reply_to=reply_to(topic=None)),
+        broken(reply_to=reply_to(topic=1, server=[])),
+        broken(reply_to=reply_to(exchange='a' * 256)),
+        broken(reply_to=reply_to(exchange='\0', topic='\ud800')),
+        broken(reply_to=fakes.detach().obj_to_primitive()),
         broken(request_id=None),
         broken(request_id=5),
         broken(request_id='a\nb'),
