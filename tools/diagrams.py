@@ -28,7 +28,12 @@ _TARGETS = [objects.Target(portal, 'target', 1) for portal in ('a', 'b')]
 def text() -> str:
     """Each flow as a column of steps, as a volume with all options has it."""
     parts = []
-    for build in (flows.attach, flows.detach, flows.extend):
+    for build in (
+        flows.discover,
+        flows.attach,
+        flows.detach,
+        flows.extend,
+    ):
         flow = build(mock.Mock(targets=_TARGETS))
         parts.append('\n'.join([flow.name, *_arrows(list(_steps(flow)))]))
     return '\n\n'.join(parts) + '\n'
