@@ -107,8 +107,7 @@ class AttachWorkerClient:
         :raises InvalidConnectionInfo: before anything is sent.
         """
         return self._operate(
-            self.api.attach_volume,
-            objects.AttachRequest,
+            'attach',
             attachment_id=attachment_id or _new_id(),
             connection_info=connection_info,
             **options,
@@ -128,8 +127,7 @@ class AttachWorkerClient:
         Options as of :meth:`attach_volume`, and fields of DetachRequest.
         """
         return self._operate(
-            self.api.detach_volume,
-            objects.DetachRequest,
+            'detach',
             attachment_id=attachment_id,
             connection_info=connection_info,
             **options,
@@ -143,23 +141,24 @@ class AttachWorkerClient:
         Options as of :meth:`attach_volume`, and fields of ExtendRequest.
         """
         return self._operate(
-            self.api.extend_volume,
-            objects.ExtendRequest,
+            'extend',
             attachment_id=attachment_id,
             **options,
         )
 
     def _operate(
         self,
-        method: Callable[..., objects.OperationResult],
-        kind: Callable[..., Any],
+        kind: str,
         *,
         request_id: str | None = None,
         raise_on_failure: bool = False,
         timeout: float | None = None,
         **fields: Any,
     ) -> objects.OperationResult:
-        request = kind(request_id=request_id or _new_id(), **fields)
+        request = objects.REQUESTS[kind](
+            request_id=request_id or _new_id(), **fields
+        )
+        method = getattr(self.api, f'{kind}_volume')
         return self.send(method, request, timeout, raise_on_failure)
 
     def get_connector_properties(self, **options: Any) -> dict[str, Any]:

@@ -218,9 +218,7 @@ class BusDriver(impl_rabbit.RabbitDriver):
 
 
 def get_transport(
-    conf: cfg.ConfigOpts,
-    url: str | None = None,
-    driver_class: type[BusDriver] = BusDriver,
+    conf: cfg.ConfigOpts, url: str | None = None
 ) -> oslo_transport.RPCTransport:
     """Return a transport for RPC; nothing is connected yet.
 
@@ -229,18 +227,17 @@ def get_transport(
         quorum queues, ...).
     :param url: ``rabbit://user:password@host:port/vhost`` or
         ``kombu+memory://``; options of the driver may follow as a query.
-    :param driver_class: the worker's own driver.
     :raises ConfigurationError: another kind of bus, or a URL or an option
         that makes no sense. The URL is not quoted: it holds a password.
     """
-    return oslo_transport.RPCTransport(_driver(conf, url, driver_class))
+    return oslo_transport.RPCTransport(_driver(conf, url))
 
 
 def get_notification_transport(
     conf: cfg.ConfigOpts, url: str | None = None
 ) -> oslo_transport.NotificationTransport:
     """Return a transport for notifications; see :func:`get_transport`."""
-    return oslo_transport.NotificationTransport(_driver(conf, url, BusDriver))
+    return oslo_transport.NotificationTransport(_driver(conf, url))
 
 
 def is_heard(transport: oslo_transport.NotificationTransport) -> bool:
@@ -276,9 +273,7 @@ def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
         raise exception.BusUnavailable(reason=str(error)) from error
 
 
-def _driver(
-    conf: cfg.ConfigOpts, url: str | None, driver_class: type[BusDriver]
-) -> BusDriver:
+def _driver(conf: cfg.ConfigOpts, url: str | None) -> BusDriver:
     # oslo.messaging 18.3 reads these two groups from whatever configuration a
     # transport has, but registers them with the global one only.
     conf.register_opts(
@@ -298,7 +293,7 @@ def _driver(
     # declares it otherwise spoils it for all. Quorum queues are durable.
     parsed.query['amqp_durable_queues'] = 'true'
     try:
-        return driver_class(
+        return BusDriver(
             conf,
             parsed,
             default_exchange=EXCHANGE,

@@ -250,15 +250,13 @@ class Reader:
         with self._lock:
             self._opened.close()
 
-    def rows(
-        self, query: str, *values: object, **named: object
-    ) -> list[sqlite3.Row]:
+    def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         """All rows of a query.
 
         :raises JournalUnavailable: they could not be read
         """
         with self._lock, _errors(self.path):
-            return self._connection.execute(query, named or values).fetchall()
+            return self._connection.execute(query, values).fetchall()
 
 
 class Database(Reader):

@@ -165,11 +165,7 @@ class Holdings:
 
     def identity(self) -> str | None:
         """Which volume this attachment is about, in normal form, if known."""
-        rows = self._journal.rows(
-            'SELECT volume FROM attachments WHERE attachment_id = ?',
-            self._attachment_id,
-        )
-        return rows[0]['volume'] if rows else None
+        return self._column('volume', self._attachment_id)
 
     def found_listed(self, wwids: frozenset[str]) -> None:
         """What is on multipath's list before this attachment brings devices.
@@ -229,25 +225,17 @@ class Holdings:
 
         :param attachment_id: None: this one
         """
-        rows = self._journal.rows(
-            'SELECT volume_id FROM attachments WHERE attachment_id = ?',
-            attachment_id or self._attachment_id,
-        )
-        return rows[0]['volume_id'] if rows else None
+        return self._column('volume_id', attachment_id or self._attachment_id)
 
     def has_map(self, attachment_id: str) -> bool | None:
         """Whether an attachment was given a multipath map.
 
         None: it was given nothing yet.
         """
-        rows = self._journal.rows(
-            'SELECT device FROM attachments WHERE attachment_id = ?',
-            attachment_id,
-        )
-        if not rows or rows[0]['device'] is None:
+        device = self._column('device', attachment_id)
+        if device is None:
             return None
-        device = json.loads(rows[0]['device'])['versioned_object.data']
-        return device['multipath_id'] is not None
+        return json.loads(device)[reading.DATA]['multipath_id'] is not None
 
     def local_holders(self, identity: str | None, like: Target) -> list[str]:
         """Attachments of this host's device of a volume, as it is there."""
@@ -339,6 +327,14 @@ class Holdings:
             + (' AND number IS NOT NULL' if self.cut_short else ''),
             path.link_key,
         )
+
+    def _column(self, name: str, attachment_id: str) -> str | None:
+        """What the record of an attachment has there, if there is one."""
+        rows = self._journal.rows(
+            f'SELECT {name} FROM attachments WHERE attachment_id = ?',
+            attachment_id,
+        )
+        return rows[0][name] if rows else None
 
     def _write(self, statement: str, *values: object) -> None:
         self._journal.write(statement, *values, lasting=False)

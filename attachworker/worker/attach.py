@@ -16,9 +16,9 @@ from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import if_without_secrets
 from attachworker.journal import without_secrets
-from attachworker.tasks import attach as steps
 from attachworker.tasks import encryption
 from attachworker.tasks import multipath
+from attachworker.tasks.attach import prefer_shared
 from attachworker.tasks.run import Run
 from attachworker.worker import engine
 from attachworker.worker import late_paths
@@ -96,14 +96,14 @@ class Attach(Operation):
     def _run_flows(self, run: Run) -> engine.Outcome:
         """Attach, after finding the targets that the request does not name."""
         if run.info.is_complete(run.multipath):
-            steps.prefer_shared(run)
+            prefer_shared(run)
             return self.run_flow(flows.attach(run), run)
         found = self.run_flow(flows.discover(run), run)
         if found.error is not None:
             return found
         run.targets = found.results['targets']
         run.info = run.info.with_targets(run.targets)
-        steps.prefer_shared(run)
+        prefer_shared(run)
         outcome = self.run_flow(flows.attach(run), run)
         return dataclasses.replace(
             outcome, timings=found.timings | outcome.timings

@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from attachworker import objects
 from attachworker.connectors import Connectors
-from attachworker.connectors import base as connectors
+from attachworker.connectors.base import RUNNING
+from attachworker.connectors.base import Link
+from attachworker.connectors.base import LinkedDevice
 from attachworker.host import Host
 from attachworker.host import encryption
 from attachworker.host import multipath
@@ -55,7 +57,7 @@ class _Comparison:
     def __init__(
         self,
         journal: Contents,
-        links: list[connectors.Link],
+        links: list[Link],
         maps: list[multipath.Map],
         mappings: list[encryption.Mapping],
         boot_id: str,
@@ -185,15 +187,13 @@ class _Comparison:
             return False, f'{device.disk} is not in the map'
         if not link.works:
             return True, f'{link.name} is {link.state}'
-        if device.state != connectors.RUNNING:
+        if device.state != RUNNING:
             return True, f'{device.disk} is {device.state}'
         return True, ''
 
     # -- findings
 
-    def _of_link(
-        self, link: connectors.Link
-    ) -> Iterator[objects.AuditFinding]:
+    def _of_link(self, link: Link) -> Iterator[objects.AuditFinding]:
         users = self._users(link)
         where = f'{link.target} at {", ".join(sorted(link.portals))}'
         used = f'; used by {_names(users)}' if users else ''
@@ -207,7 +207,7 @@ class _Comparison:
             yield from self._of_device(link, device)
 
     def _of_device(
-        self, link: connectors.Link, device: connectors.LinkedDevice
+        self, link: Link, device: LinkedDevice
     ) -> Iterator[objects.AuditFinding]:
         what = f'device {device.disk or device.address}'
         portal = min(link.portals)
@@ -233,7 +233,7 @@ class _Comparison:
             yield _finding(
                 'stale', what, f'another volume, {device.wwn}, by now; {where}'
             )
-        elif device.state != connectors.RUNNING:
+        elif device.state != RUNNING:
             yield _finding('stale', what, f'{device.state}; {where}')
 
     def _of_map(self, found: multipath.Map) -> Iterator[objects.AuditFinding]:
@@ -271,7 +271,7 @@ class _Comparison:
 
     # -- whose it is
 
-    def _owns(self, link: connectors.Link) -> bool:
+    def _owns(self, link: Link) -> bool:
         if link.number is None:
             return bool(self._users(link))
         return any(
@@ -280,7 +280,7 @@ class _Comparison:
             for after, number in self._logins.get(key, ())
         )
 
-    def _users(self, link: connectors.Link) -> set[str]:
+    def _users(self, link: Link) -> set[str]:
         if link.number is None:
             return {
                 user
@@ -293,9 +293,7 @@ class _Comparison:
             for user in self._link_holders.get(key, ())
         }
 
-    def _holders_of(
-        self, link: connectors.Link, device: connectors.LinkedDevice
-    ) -> set[str]:
+    def _holders_of(self, link: Link, device: LinkedDevice) -> set[str]:
         return {
             user
             for key in _keys(link, device)
@@ -310,14 +308,14 @@ def _grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
     return found
 
 
-def _link_keys(link: connectors.Link) -> set[str]:
+def _link_keys(link: Link) -> set[str]:
     return {
         objects.Target(portal, link.target, 0).link_key
         for portal in link.portals
     }
 
 
-def _keys(link: connectors.Link, device: connectors.LinkedDevice) -> list[str]:
+def _keys(link: Link, device: LinkedDevice) -> list[str]:
     """What a device may be held as: by its number, or its identifier."""
     return [
         objects.Target(portal, link.target, lun).key
@@ -326,9 +324,7 @@ def _keys(link: connectors.Link, device: connectors.LinkedDevice) -> list[str]:
     ]
 
 
-def _is_other(
-    device: connectors.LinkedDevice, record: AttachmentRecord
-) -> bool:
+def _is_other(device: LinkedDevice, record: AttachmentRecord) -> bool:
     """Whether a device is known not to be the attachment's volume."""
     if device.wwn is None or record.wwn is None or device.wwn == record.wwn:
         return False

@@ -180,8 +180,6 @@ class Operations:
 
     def resume(self, operation: Operation) -> None:
         """Go on with what :meth:`recall` has found."""
-        request_id = operation.request.request_id
-        operation.when_begun = lambda: self._records.count_attempt(request_id)
         with self._lock:
             self._queue(operation)
 

@@ -8,8 +8,10 @@ from oslo_log import log as logging
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.connectors import base as connectors
-from attachworker.tasks import attach
+from attachworker.connectors.base import Assembler
+from attachworker.connectors.base import Path
+from attachworker.tasks.attach import describe
+from attachworker.tasks.attach import verified
 from attachworker.tasks.run import Run
 
 LOG = logging.getLogger(__name__)
@@ -33,13 +35,13 @@ def join(run: Run, device: objects.DeviceInfo) -> objects.DeviceInfo:
             continue
         if not joins:
             run.leftovers += run.let_go(target)
-    if run.connector.assembler is not connectors.Assembler.MULTIPATHD:
+    if run.connector.assembler is not Assembler.MULTIPATHD:
         # the kernel itself has put the paths together
-        return attach.describe(run, run.attempts.paths()[0].disk, None)
+        return describe(run, run.attempts.paths()[0].disk, None)
     found = run.host.multipath.find(device.multipath_id or run.wwn)
     if found is None:
         return device
-    return attach.describe(run, found.name, found)
+    return describe(run, found.name, found)
 
 
 def connected(
@@ -81,14 +83,14 @@ def target_of(
     return found
 
 
-def _joins(run: Run, path: connectors.Path) -> bool:
+def _joins(run: Run, path: Path) -> bool:
     try:
-        attach.verified(run, [path])
+        verified(run, [path])
     except exception.AttachWorkerError as error:
         LOG.warning('%s: %s does not join: %s', run.name, path.disk, error)
         run.attempts.reject(path, error)
         return False
-    if run.connector.assembler is not connectors.Assembler.MULTIPATHD:
+    if run.connector.assembler is not Assembler.MULTIPATHD:
         return True
     found = run.host.multipath.wait_for(
         run.wwn,

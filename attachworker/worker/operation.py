@@ -104,8 +104,6 @@ class Operation(Job):
         self._wrapping_up = threading.Event()
         self._on_wrap_up: Callable[[], None] = self._wrapping_up.set
         self._on_cancel: Callable[[], None] = self._cancelled.set
-        #: Called as one begins that an earlier worker began.
-        self.when_begun: Callable[[], None] = lambda: None
         #: Whether it waits for a journal that cannot be written.
         self._patient = True
         self.result: objects.OperationResult | None = None
@@ -219,7 +217,9 @@ class Operation(Job):
     def _run(self) -> None:
         if self.deadline.cancelled:
             self.abandoned = exception.OperationCancelled(step=_FIRST_STEP)
-        self.persist(self.when_begun)
+        if self.resumed:
+            request_id = self.request.request_id
+            self.persist(lambda: self._records.count_attempt(request_id))
         if self.abandoned is None:
             self.perform()
         else:
