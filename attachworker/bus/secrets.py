@@ -8,25 +8,19 @@ open it refuses it and never takes it for a password.
 """
 
 import base64
-from collections.abc import Callable
 import os
 import re
 from typing import Any
 
 from attachworker import exception
 from attachworker.objects import base
-from attachworker.objects import fields
 from attachworker.objects import rules
 from attachworker.objects import sealing
 
 _PREFIX = '\0sealed:1:'
-_NAMESPACE = base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE
-_NAME = f'{_NAMESPACE}.name'
-_DATA = f'{_NAMESPACE}.data'
+_DATA = f'{base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.data'
 _KEY_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,63}')
 _OPTION = 'key_file of group secrets'
-
-_Change = Callable[[str, str], str]
 
 
 class WireSecrets:
@@ -98,7 +92,7 @@ class WireSecrets:
             text = base64.b64encode(sealing.seal(key, value, place)).decode()
             return f'{_PREFIX}{key_id}:{text}'
 
-        return _changed(primitive, _owner(primitive), change)
+        return sealing.replace_secrets(primitive, change, _owner(primitive))
 
     def open(self, primitive: Any) -> Any:
         """A primitive of whomever with its secrets plain.
@@ -106,7 +100,9 @@ class WireSecrets:
         :raises InvalidConnectionInfo: one cannot be opened, or is plain and
             must not be
         """
-        return _changed(primitive, _owner(primitive), self._plain)
+        return sealing.replace_secrets(
+            primitive, self._plain, _owner(primitive)
+        )
 
     def _plain(self, value: str, place: str) -> str:
         name = place.rpartition('.')[2]
@@ -157,39 +153,6 @@ def _owner(primitive: Any) -> str:
     data = primitive.get(_DATA) if isinstance(primitive, dict) else None
     found = data.get('request_id') if isinstance(data, dict) else None
     return f'{found}/' if isinstance(found, str) else '/'
-
-
-def _changed(value: Any, place: str, change: _Change) -> Any:
-    """A copy in which each secret of each object is changed.
-
-    :param place: the owner of the value, and its path with dots
-    """
-    if isinstance(value, list):
-        return [
-            _changed(item, f'{place}.{number}', change)
-            for number, item in enumerate(value)
-        ]
-    if not isinstance(value, dict) or not isinstance(value.get(_DATA), dict):
-        return value
-    secret = _secret_fields(value.get(_NAME))
-    data = {
-        name: change(item, f'{place}.{name}')
-        if name in secret and isinstance(item, str)
-        else _changed(item, f'{place}.{name}', change)
-        for name, item in value[_DATA].items()
-    }
-    return value | {_DATA: data}
-
-
-def _secret_fields(name: Any) -> set[str]:
-    classes = base.AttachWorkerObjectRegistry.obj_classes()
-    if not isinstance(name, str) or name not in classes:
-        return set()
-    return {
-        field
-        for field, kind in classes[name][0].fields.items()
-        if isinstance(kind, fields.SecretField)
-    }
 
 
 def _misconfigured(reason: str) -> exception.ConfigurationError:

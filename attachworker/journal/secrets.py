@@ -3,7 +3,9 @@
 
 """What may be written down: secrets only sealed, and only for a while."""
 
+import functools
 import hashlib
+import json
 import os
 import pathlib
 from typing import Any
@@ -12,7 +14,6 @@ from oslo_log import log as logging
 
 from attachworker import exception
 from attachworker import objects
-from attachworker.journal import reading
 from attachworker.objects import sealing
 
 LOG = logging.getLogger(__name__)
@@ -24,24 +25,27 @@ def without_secrets(thing: objects.AttachWorkerObject) -> dict[str, Any]:
     It can be made an object again; that one does not pass validate() where
     it would need the secret.
     """
-    primitive: dict[str, Any] = thing.obj_to_primitive()
-    for path, _secret in sealing.secrets_of(thing):
-        *parents, name = path.split('.')
-        fields = primitive[reading.DATA]
-        for parent in parents:
-            fields = fields[parent][reading.DATA]
-        del fields[name]
-    return primitive
+    return _divided(thing)[0]
 
 
 def if_without_secrets(
     thing: objects.AttachWorkerObject,
 ) -> dict[str, Any] | None:
     """An object as a primitive; None if it holds a secret."""
-    if any(sealing.secrets_of(thing)):
-        return None
-    primitive: dict[str, Any] = thing.obj_to_primitive()
-    return primitive
+    primitive, secrets = _divided(thing)
+    return None if secrets else primitive
+
+
+def _divided(
+    thing: objects.AttachWorkerObject,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """An object as a primitive, and its secrets by their path."""
+    secrets = {}
+
+    def take(secret: str, place: str) -> None:
+        secrets[place.removeprefix('.')] = secret
+
+    return sealing.replace_secrets(thing.obj_to_primitive(), take), secrets
 
 
 class Sealer:
@@ -67,7 +71,10 @@ class Sealer:
 
     def seal(self, request: Any) -> bytes | None:
         """The secrets of a request; None if it has none."""
-        return sealing.seal_secrets(self._key, request, request.request_id)
+        _, secrets = _divided(request)
+        if not secrets:
+            return None
+        return sealing.seal(self._key, json.dumps(secrets), request.request_id)
 
     def restore(self, request: Any, sealed: bytes | None) -> None:
         """Give a request that was read from the journal its secrets back.
@@ -77,11 +84,12 @@ class Sealer:
         if sealed is None:
             return
         try:
-            sealing.restore_secrets(
-                self._key, sealed, request, request.request_id
-            )
+            secrets = sealing.unseal(self._key, sealed, request.request_id)
         except sealing.CannotOpen as error:
             raise exception.SecretsLost() from error
+        for path, secret in json.loads(secrets).items():
+            *parents, name = path.split('.')
+            setattr(functools.reduce(getattr, parents, request), name, secret)
 
 
 def _key(path: pathlib.Path) -> bytes:

@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Secrets of an object, sealed with AES-GCM.
+"""Secrets of an object: where they are, and how AES-GCM seals them.
 
 What is sealed is bound to the object that it belongs to: opened for another
 one, it is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 import functools
-import json
 import os
+from typing import Any
 
 from cryptography import exceptions
 from cryptography.hazmat.primitives.ciphers import aead
@@ -21,6 +21,11 @@ from attachworker.objects import fields
 #: Bytes of a key.
 KEY_SIZE = 32
 _NONCE_SIZE = 12
+_NAMESPACE = base.AttachWorkerObject.OBJ_SERIAL_NAMESPACE
+_NAME = f'{_NAMESPACE}.name'
+_DATA = f'{_NAMESPACE}.data'
+
+Change = Callable[[str, str], str | None]
 
 
 class CannotOpen(Exception):
@@ -54,33 +59,44 @@ def unseal(key: bytes, sealed: bytes, owner: str) -> str:
     return plain.decode()
 
 
-def secrets_of(
-    thing: base.AttachWorkerObject, prefix: str = ''
-) -> Iterator[tuple[str, str]]:
-    """The path of each field that holds a secret, with dots, and its value."""
-    for name, field in thing.fields.items():
-        value = getattr(thing, name) if thing.obj_attr_is_set(name) else None
-        if value is not None and isinstance(field, fields.SecretField):
-            yield f'{prefix}{name}', value
-        elif isinstance(value, base.AttachWorkerObject):
-            yield from secrets_of(value, f'{prefix}{name}.')
+def replace_secrets(value: Any, change: Change, place: str = '') -> Any:
+    """A copy of a primitive, in which each secret of each object is changed.
 
-
-def seal_secrets(
-    key: bytes, thing: base.AttachWorkerObject, owner: str
-) -> bytes | None:
-    """All secrets of an object in one; None if it has none."""
-    found = dict(secrets_of(thing))
-    return seal(key, json.dumps(found), owner) if found else None
-
-
-def restore_secrets(
-    key: bytes, sealed: bytes, thing: base.AttachWorkerObject, owner: str
-) -> None:
-    """Give an object back what :func:`seal_secrets` took of it.
-
-    :raises CannotOpen: see :func:`unseal`; the object is as it was
+    :param change: gets a secret and its place, and gives what is to be there
+        instead; None: nothing is
+    :param place: what precedes the path of each, which has a dot before each
+        name
     """
-    for path, value in json.loads(unseal(key, sealed, owner)).items():
-        *parents, name = path.split('.')
-        setattr(functools.reduce(getattr, parents, thing), name, value)
+    if isinstance(value, list):
+        return [
+            replace_secrets(item, change, f'{place}.{number}')
+            for number, item in enumerate(value)
+        ]
+    if not isinstance(value, dict) or not isinstance(value.get(_DATA), dict):
+        return value
+    secret = _secret_fields(value.get(_NAME))
+    data = {}
+    for name, item in value[_DATA].items():
+        where = f'{place}.{name}'
+        if name not in secret or not isinstance(item, str):
+            data[name] = replace_secrets(item, change, where)
+        elif (changed := change(item, where)) is not None:
+            data[name] = changed
+    return value | {_DATA: data}
+
+
+def _secret_fields(name: Any) -> frozenset[str]:
+    classes = base.AttachWorkerObjectRegistry.obj_classes()
+    if not isinstance(name, str) or name not in classes:
+        return frozenset()
+    found: Any = classes[name][0]
+    return _secret_fields_of(found)
+
+
+@functools.cache
+def _secret_fields_of(cls: Any) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, field in cls.fields.items()
+        if isinstance(field, fields.SecretField)
+    )
