@@ -128,6 +128,7 @@ _REQUESTS = (
     ' receivers.request_id = requests.request_id) AS receivers FROM requests'
 )
 
+_OWE = 'INSERT OR IGNORE INTO receivers (request_id, reply_to) VALUES (?, ?)'
 
 _SHOWN = (
     'SELECT attachments.*, result FROM attachments LEFT JOIN requests'
@@ -209,7 +210,9 @@ class Records:
             if call is not None:
                 _put_call(connection, call, record.request_id)
             for receiver in record.receivers:
-                _put_receiver(connection, record.request_id, receiver)
+                connection.execute(
+                    _OWE, (record.request_id, _sorted(receiver))
+                )
             columns = vars(record) | {
                 'body': json.dumps(record.body),
                 'created_at': record.created_at or database.timestamp(),
@@ -295,8 +298,7 @@ class Records:
 
     def owe(self, request_id: str, reply_to: dict[str, Any]) -> None:
         """The result of a request is wanted there, too."""
-        with self._journal.transaction() as connection:
-            _put_receiver(connection, request_id, reply_to)
+        self._journal.write(_OWE, request_id, _sorted(reply_to))
 
     def settle(self, request_id: str, reply_to: dict[str, Any]) -> None:
         """A receiver has the result, or will not have it."""
@@ -479,17 +481,6 @@ class Records:
                 )
             ),
         )
-
-
-def _put_receiver(
-    connection: sqlite3.Connection, request_id: str, reply_to: dict[str, Any]
-) -> None:
-    database.insert(
-        connection,
-        'INSERT OR IGNORE INTO receivers',
-        request_id=request_id,
-        reply_to=_sorted(reply_to),
-    )
 
 
 def _sorted(reply_to: dict[str, Any]) -> str:

@@ -124,9 +124,10 @@ class Dispatcher:
         #: Since when a job that may run has no thread; None: none lacks one.
         self._lacking: float | None = None
         self._ended = threading.Condition(self._lock)
+        #: Told when something is to be done at a time.
         self._timetable = threading.Condition(self._lock)
+        #: Told when something is late.
         self._lateness = threading.Condition(self._lock)
-        self._next_time = math.inf
 
     def start(self) -> None:
         """Begin to run jobs; some may have been added before."""
@@ -164,7 +165,7 @@ class Dispatcher:
             self._queue.append(job)
             self._start_jobs()
             if job in self._queue:
-                self._wake_timer(job.expires)
+                self._timetable.notify()
         for one in before:
             one.wrap_up()
 
@@ -173,7 +174,7 @@ class Dispatcher:
         with self._lock:
             due = deadlines.now() + pause
             heapq.heappush(self._later, (due, next(self._order), job))
-            self._wake_timer(due)
+            self._timetable.notify()
 
     def remove(self, job: Job) -> bool:
         """Take a job out of the queue; False if it is not there any more."""
@@ -267,9 +268,8 @@ class Dispatcher:
                     LOG.error(
                         '%d operations wait: %s', len(self._queue), error
                     )
-                    now = deadlines.now()
-                    self._lacking = since or now
-                    self._wake_timer(now + _THREAD_PAUSE)
+                    self._lacking = since or deadlines.now()
+                    self._timetable.notify()
                     return
                 self._queue.remove(job)
                 self._jobs.append(job)
@@ -318,8 +318,7 @@ class Dispatcher:
                 if late or self._lacking is not None:
                     self._start_jobs()
                 if not late and not due:
-                    self._next_time = self._due()
-                    pause = max(self._next_time - now, 0.0)
+                    pause = max(self._due() - now, 0.0)
                     self._timetable.wait(min(pause, threading.TIMEOUT_MAX))
             for job in due:
                 self.add(job)
@@ -358,8 +357,3 @@ class Dispatcher:
         if self._lacking is not None:
             times.append(deadlines.now() + _THREAD_PAUSE)
         return min(times, default=math.inf)
-
-    def _wake_timer(self, time: float) -> None:
-        if time < self._next_time:
-            self._next_time = time
-            self._timetable.notify()
