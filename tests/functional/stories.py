@@ -68,7 +68,7 @@ class Story:
             self._volume, deadline_seconds=PATIENCE, **values
         )
 
-    def _ask(self, through: casts.Casts, request: casts.Request) -> None:
+    def _ask(self, through: casts.Casts, request: objects.AnyRequest) -> None:
         result = through.send(request).result(PATIENCE)
         self.results[request.request_id] = result
         self.outcomes.append(
