@@ -36,6 +36,8 @@ class Holdings:
     :param boot_id: of the running kernel; numbers of links count from there
     :param cut_short: a login of an earlier worker may end yet: what it makes
         stays ours, see :meth:`forget_links`
+    :param beginning: what was on multipath's list before the attaches of this
+        worker that do not know yet which volume they are about, by attachment
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class Holdings:
         attachment_id: str,
         boot_id: str,
         cut_short: bool = False,
+        beginning: dict[str, frozenset[str]] | None = None,
     ) -> None:
         self._journal = journal
+        self._beginning = {} if beginning is None else beginning
         self._attachment_id = attachment_id
         self._boot_id = boot_id
         self.cut_short = cut_short
@@ -170,10 +174,16 @@ class Holdings:
     def found_listed(self, wwids: frozenset[str]) -> None:
         """What is on multipath's list before this attachment brings devices.
 
-        What is there since other attachments came is ours.
+        What is there since other attachments came, or began to come, is ours.
         """
         rows = self._journal.rows('SELECT wwid FROM lines WHERE NOT found')
-        self._listed = wwids.difference(row['wwid'] for row in rows)
+        found = wwids.difference(row['wwid'] for row in rows)
+        self._listed = found.intersection(*list(self._beginning.values()))
+        self._beginning[self._attachment_id] = self._listed
+
+    def ends(self) -> None:
+        """The attach is over, whether it has learned its volume or not."""
+        self._beginning.pop(self._attachment_id, None)
 
     def note_line(self, wwid: str) -> None:
         """multipathd calls the volume so, or will.

@@ -92,7 +92,9 @@ class RescanPaths(base.Task):
             for path in paths:
                 self._rescan(path)
             sizes = run.sizes(path.disk for path in paths).values()
-            known = [size for size in sizes if size is not None]
+            known = {size for size in sizes if size is not None}
+            if len(known) > 1:
+                return None  # it grows once more, or a port is behind
             return min(known, default=wanted) >= wanted or None
 
         # Storage may tell its ports, or its cache, a moment later; it sends

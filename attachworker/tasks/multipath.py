@@ -28,6 +28,7 @@ def note_listed(run: Run) -> None:
     try:
         if run.connector.assembler is connectors.Assembler.MULTIPATHD:
             listed = run.host.multipath.listed(run.deadline)
+            run.held.callback(run.holdings.ends)
             run.holdings.found_listed(listed)
     except (exception.AttachWorkerError, OSError) as error:
         LOG.info("%s: no look at multipath's list: %s", run.name, error)
@@ -61,6 +62,9 @@ class MapMultipath(base.Task):
             return found
         if self._others(had_map=False):
             self._do_without('another attachment uses it without one')
+            return None
+        if run.kept and run.map_wwid is None:
+            self._do_without('this attachment has it without one')
             return None
         if not run.host.multipath.returns(run.deadline):
             self._do_without('multipathd is not running; start it')
@@ -168,6 +172,7 @@ class MapMultipath(base.Task):
         if found is None:
             return None
         paths = run.attempts.paths()
+        self._grow(paths)
         seconds = min(_JOINING, run.map_timeout)
         joined = self._wait(paths, 1, seconds)
         if joined is None:

@@ -129,7 +129,7 @@ class Attach(Operation):
             device.multipath_id is not None or connector.puts_together()
         )
         targets = late_paths.connected(device, stored.targets)
-        if not more:
+        if not more and targets:
             run.targets = targets
         run.kept = frozenset(filter(connector.paths, targets))
         outcome = self.run_flow(flows.attach(run), run)

@@ -108,6 +108,32 @@ FOUND = [
         ),
         turns=(('A', 37), ('B', 35)),
     ),
+    schedule.Schedule(
+        attachments=(
+            schedule.Attachment(does=('attach', 'detach')),
+            schedule.Attachment(does=('attach', 'attach'), multipath=True),
+        ),
+        turns=(('A', 1),),
+    ),
+    schedule.Schedule(
+        attachments=(
+            schedule.Attachment(
+                does=('attach', 'extend'), multipath=True, attached=True
+            ),
+            schedule.Attachment(does=('attach', 'attach'), portals=(1,)),
+            schedule.Attachment(does=('cancel',)),
+        ),
+        turns=(('A', 1),),
+    ),
+    schedule.Schedule(
+        attachments=(
+            schedule.Attachment(
+                does=('extend',), multipath=True, attached=True
+            ),
+            schedule.Attachment(does=('extend',), target=1, attached=True),
+        ),
+        turns=(('A', 7),),
+    ),
 ]
 _REPEATS = 3
 

@@ -133,7 +133,7 @@ class Multipathd:
         with self._lock:
             self.add_path(disk)
             found = self._present(disk)
-            if self._maps.holding(found) is None:
+            if self._of_volume(found) is None:
                 self._create(found)
 
     def _present(self, disk: str) -> disks.Disk:
@@ -223,7 +223,11 @@ class Multipathd:
             one.join()
 
     def _take(self, disk: disks.Disk) -> None:
-        """Know a disk, and put it under a map if it should have one."""
+        """Know a disk, and put it under a map if it should have one.
+
+        The kernel takes no second map of one volume: a disk of another size
+        than the map that is there has none.
+        """
         if disk.removed or self._blacklist:
             return
         old = self._paths.get(disk.name)
@@ -232,13 +236,16 @@ class Multipathd:
         self._paths[disk.name] = disk
         if self._maps.holding(disk) is not None:
             return
-        found = next(
-            (m for m in self._maps.all() if m.wwid == self._wwid(disk)), None
-        )
+        found = self._of_volume(disk)
         if found is None:
             self._make_map(disk)
         elif disk.size in (0, found.size):
             self._maps.set_disks(found, [*found.disks, disk])
+
+    def _of_volume(self, disk: disks.Disk) -> maps.Map | None:
+        """The map of the volume that a disk leads to."""
+        wwid = self._wwid(disk)
+        return next((m for m in self._maps.all() if m.wwid == wwid), None)
 
     def _make_map(self, disk: disks.Disk) -> None:
         if (

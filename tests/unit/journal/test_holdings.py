@@ -241,6 +241,25 @@ def test_a_line_of_another_attachment_was_not_there_before(
     assert other.listed_for_us() == {WWN}
 
 
+def test_a_line_that_came_with_an_attach_that_fails_was_not_there_before(
+    database: Database, pair: tuple[Holdings, Holdings]
+) -> None:
+    # Given an attach that has brought disks, and not learned yet of which
+    # volume, and a line that multipathd has made of them
+    beginning: dict[str, frozenset[str]] = {}
+    one, other = (
+        Holdings(database, name, 'boot', beginning=beginning) for name in 'ab'
+    )
+    one.found_listed(frozenset())
+    # When another one of the volume begins, and the first one fails
+    other.found_listed(frozenset([WWN]))
+    one.ends()
+    other.identify(WWN)
+    # Then the line goes with the other one
+    assert other.listed_for_us() == {WWN}
+    assert list(beginning) == ['b']
+
+
 def test_lines_of_attachments_of_version_7_are_ours(
     directory: pathlib.Path,
 ) -> None:
