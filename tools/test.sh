@@ -28,11 +28,11 @@ lab_timeout=${LAB_TIMEOUT:-2700}
 slowest=20
 
 # The longest come first, so that the last ones end at about the same time.
-check=(unit contract sequences properties style)
+check=(properties unit contract sequences style)
 all=(
     host-debian lab-kernel lab-qemu functional crash crash-kill
-    crash-kill-attach lab-parity properties lab-systemd unit contract sequences
-    host-rhel host-image host-ubuntu host-no-multipathd power lab install style
+    crash-kill-attach lab-parity "${check[@]}" lab-systemd host-image
+    host-ubuntu host-rhel host-no-multipathd power lab install
 )
 
 suite() {

@@ -36,8 +36,8 @@ class Holdings:
     :param boot_id: of the running kernel; numbers of links count from there
     :param cut_short: a login of an earlier worker may end yet: what it makes
         stays ours, see :meth:`forget_links`
-    :param beginning: what was on multipath's list before the attaches of this
-        worker that do not know yet which volume they are about, by attachment
+    :param beginning: by attachment, what was on multipath's list before each
+        attach that goes on in this worker; None: nobody shares it
     """
 
     def __init__(
@@ -181,8 +181,8 @@ class Holdings:
         self._listed = found.intersection(*list(self._beginning.values()))
         self._beginning[self._attachment_id] = self._listed
 
-    def ends(self) -> None:
-        """The attach is over, whether it has learned its volume or not."""
+    def forget_listed(self) -> None:
+        """The attach is over: what is on the list now came before the next."""
         self._beginning.pop(self._attachment_id, None)
 
     def note_line(self, wwid: str) -> None:

@@ -4,6 +4,7 @@
 
 """iSCSI sessions from sysfs; login and logout through iscsid."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import errno
@@ -149,21 +150,18 @@ class Initiator(machine.View):
         spelling for each address.
         """
         wanted, portal = target_name.lower(), network.join(address, port)
-        return [
-            self._now(session)
-            for session in self._by_age()
+        found = [
+            session
+            for session in self._lasting.all().values()
             if session.target_name.lower() == wanted
             and portal in self._portals(session)
         ]
+        return [self._now(session) for session in _by_age(found)]
 
     def everything(self) -> list[tuple[Session, list[str]]]:
         """All sessions, oldest first, with their portals."""
-        return [(self._now(one), self._portals(one)) for one in self._by_age()]
-
-    def _by_age(self) -> list[Session]:
-        """What stays of all sessions, oldest first."""
-        found = self._lasting.all().values()
-        return sorted(found, key=lambda session: session.sid)
+        found = _by_age(self._lasting.all().values())
+        return [(self._now(one), self._portals(one)) for one in found]
 
     def session_of(self, disk: str) -> tuple[Session, str] | None:
         """The session that a disk comes from, and the portal it was made for.
@@ -405,6 +403,11 @@ class Initiator(machine.View):
                 if address and port and port.isdigit():
                     found.append(network.join(_compressed(address), int(port)))
         return found
+
+
+def _by_age(sessions: Iterable[Session]) -> list[Session]:
+    """The oldest first."""
+    return sorted(sessions, key=lambda session: session.sid)
 
 
 def _not_installed(error: OSError) -> exception.HostToolMissing:

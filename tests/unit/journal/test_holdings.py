@@ -253,7 +253,7 @@ def test_a_line_that_came_with_an_attach_that_fails_was_not_there_before(
     one.found_listed(frozenset())
     # When another one of the volume begins, and the first one fails
     other.found_listed(frozenset([WWN]))
-    one.ends()
+    one.forget_listed()
     other.identify(WWN)
     # Then the line goes with the other one
     assert other.listed_for_us() == {WWN}
