@@ -132,6 +132,13 @@ LOST_BY_REBOOT = (
     AttachmentState.DETACH_FAILED,
 )
 
+#: In SQL: an attach is at it, or it has left what goes yet.
+_UNFINISHED = tuple(
+    state.value
+    for state in AttachmentState
+    if state.is_being_made or state.is_left_over
+)
+
 #: What may follow each state; None: there is no such attachment.
 CHANGES: dict[AttachmentState | None, frozenset[AttachmentState | None]] = {
     None: frozenset({AttachmentState.ATTACHING}),
@@ -317,7 +324,8 @@ def put(connection: sqlite3.Connection, record: AttachmentRecord) -> None:
         ' state = excluded.state, device = excluded.device,'
         ' boot_id = excluded.boot_id, again = excluded.again,'
         ' updated_at = excluded.updated_at,'
-        ' volume = coalesce(normal_form(excluded.wwn), volume)',
+        ' volume = coalesce(normal_form(excluded.wwn), volume),'
+        f' listed = CASE WHEN excluded.state IN {_UNFINISHED} THEN listed END',
         **vars(record)
         | {
             'connection': json.dumps(record.connection),
@@ -350,7 +358,8 @@ def delete(connection: sqlite3.Connection, attachment_id: str) -> None:
 def from_row(row: sqlite3.Row) -> AttachmentRecord:
     """:raises RecordUnreadable: it has no state that this version knows"""
     columns = dict(row)
-    del columns['volume']  # only holdings compare it
+    for name in ('volume', 'listed'):  # only holdings look at them
+        del columns[name]
     with reading.legible(f'attachment {row["attachment_id"]}'):
         columns['state'] = AttachmentState(columns['state'])
     for name in ('connection', 'device', 'again'):

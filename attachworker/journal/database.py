@@ -16,7 +16,7 @@ import threading
 from attachworker import exception
 from attachworker.objects import normalise_wwn
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 _NAME = 'journal.sqlite'
 
 #: What the first version has made.
@@ -168,6 +168,11 @@ CREATE TABLE clock (
 ) STRICT;
 INSERT INTO clock VALUES ('', 0.0, 0.0);
 ALTER TABLE requests ADD COLUMN counted REAL NOT NULL DEFAULT 0.0;
+""",
+    # JSON: what multipath's list of WWIDs held as the attach that makes the
+    # attachment began; NULL once it is made.
+    9: """
+ALTER TABLE attachments ADD COLUMN listed TEXT;
 """,
 }
 

@@ -36,8 +36,6 @@ class Holdings:
     :param boot_id: of the running kernel; numbers of links count from there
     :param cut_short: a login of an earlier worker may end yet: what it makes
         stays ours, see :meth:`forget_links`
-    :param beginning: by attachment, what was on multipath's list before each
-        attach that goes on in this worker; None: nobody shares it
     """
 
     def __init__(
@@ -46,14 +44,11 @@ class Holdings:
         attachment_id: str,
         boot_id: str,
         cut_short: bool = False,
-        beginning: dict[str, frozenset[str]] | None = None,
     ) -> None:
         self._journal = journal
-        self._beginning = {} if beginning is None else beginning
         self._attachment_id = attachment_id
         self._boot_id = boot_id
         self.cut_short = cut_short
-        self._listed: frozenset[str] | None = None
 
     # -- paths
 
@@ -175,15 +170,23 @@ class Holdings:
         """What is on multipath's list before this attachment brings devices.
 
         What is there since other attachments came, or began to come, is ours.
+        It is known until this one is made, or gone without a trace.
         """
-        rows = self._journal.rows('SELECT wwid FROM lines WHERE NOT found')
-        found = wwids.difference(row['wwid'] for row in rows)
-        self._listed = found.intersection(*list(self._beginning.values()))
-        self._beginning[self._attachment_id] = self._listed
-
-    def forget_listed(self) -> None:
-        """The attach is over: what is on the list now came before the next."""
-        self._beginning.pop(self._attachment_id, None)
+        ours = self._journal.rows('SELECT wwid FROM lines WHERE NOT found')
+        found = wwids.difference(row['wwid'] for row in ours)
+        others = self._journal.rows(
+            'SELECT listed FROM attachments WHERE listed IS NOT NULL'
+            ' AND attachment_id != ?',
+            self._attachment_id,
+        )
+        found = found.intersection(
+            *[json.loads(other['listed']) for other in others]
+        )
+        self._write(
+            'UPDATE attachments SET listed = ? WHERE attachment_id = ?',
+            json.dumps(sorted(found)),
+            self._attachment_id,
+        )
 
     def note_line(self, wwid: str) -> None:
         """multipathd calls the volume so, or will.
@@ -195,13 +198,14 @@ class Holdings:
             self._note_line(connection, wwid)
 
     def _note_line(self, connection: sqlite3.Connection, wwid: str) -> None:
-        if self._listed is None:
+        found = self._found_listed()
+        if found is None:
             return
         connection.execute(
             'INSERT INTO lines (wwid, volume, found) SELECT ?, volume, ?'
             ' FROM attachments WHERE attachment_id = ? ON CONFLICT (wwid)'
             ' DO UPDATE SET found = min(found, excluded.found)',
-            (wwid, wwid in self._listed, self._attachment_id),
+            (wwid, wwid in found, self._attachment_id),
         )
 
     def was_listed(self, wwid: str) -> bool:
@@ -211,7 +215,12 @@ class Holdings:
         )
         if rows:
             return bool(rows[0]['found'])
-        return wwid in (self._listed or ())
+        return wwid in (self._found_listed() or ())
+
+    def _found_listed(self) -> list[str] | None:
+        """What the list held before us; None once the attachment is made."""
+        listed = self._column('listed', self._attachment_id)
+        return None if listed is None else list(json.loads(listed))
 
     def listed_for_us(self) -> set[str]:
         """What multipath's list may have since we attached the volume."""

@@ -27,9 +27,7 @@ def note_listed(run: Run) -> None:
     """
     try:
         if run.connector.assembler is connectors.Assembler.MULTIPATHD:
-            listed = run.host.multipath.listed(run.deadline)
-            run.held.callback(run.holdings.forget_listed)
-            run.holdings.found_listed(listed)
+            run.holdings.found_listed(run.host.multipath.listed(run.deadline))
     except (exception.AttachWorkerError, OSError) as error:
         LOG.info("%s: no look at multipath's list: %s", run.name, error)
 

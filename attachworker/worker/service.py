@@ -103,7 +103,6 @@ class Worker:
         self._host = host
         host.encryption.memory.limit = conf.encryption_memory << 20
         self._run_class = run_class
-        self._beginning: dict[str, frozenset[str]] = {}
         self.ready = threading.Event()
         self._listening = False
         self._secrets = WireSecrets.read(
@@ -190,11 +189,7 @@ class Worker:
             host=self._host,
             get_connector=self._connectors.get,
             holdings=Holdings(
-                self._database,
-                attachment_id,
-                self._boot_id,
-                cut_short,
-                self._beginning,
+                self._database, attachment_id, self._boot_id, cut_short
             ),
             deadline=deadline or deadlines.Deadline.after(conf.rollback_grace),
             volumes=self._volumes,

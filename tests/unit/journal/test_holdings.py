@@ -8,12 +8,14 @@ import pathlib
 import pytest
 
 from attachworker import objects
+from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Holdings
 from attachworker.journal import Records
 from tests.unit.journal import rows
 
 WWN = '36001405' + 25 * '0'
+ANOTHER = '36001405' + 25 * '1'
 NAME = 'iqn.2026-01.example:one'
 ONE = objects.Target('192.0.2.1:3260', NAME, 1)
 TWO = objects.Target('192.0.2.2:3260', NAME, 1)
@@ -241,23 +243,53 @@ def test_a_line_of_another_attachment_was_not_there_before(
     assert other.listed_for_us() == {WWN}
 
 
+@pytest.mark.parametrize(
+    'state', [AttachmentState.ATTACHING, AttachmentState.ATTACH_FAILED]
+)
 def test_a_line_that_came_with_an_attach_that_fails_was_not_there_before(
-    database: Database, pair: tuple[Holdings, Holdings]
+    pair: tuple[Holdings, Holdings], database: Database, state: AttachmentState
 ) -> None:
     # Given an attach that has brought disks, and not learned yet of which
     # volume, and a line that multipathd has made of them
-    beginning: dict[str, frozenset[str]] = {}
-    one, other = (
-        Holdings(database, name, 'boot', beginning=beginning) for name in 'ab'
-    )
+    one, _ = pair
     one.found_listed(frozenset())
-    # When another one of the volume begins, and the first one fails
+    Records(database).put_attachment(rows.attachment('a', state=state))
+    # When another one of the volume begins, with the same worker or another,
+    # and the first one is gone without a trace
+    other = Holdings(database, 'b', 'boot')
     other.found_listed(frozenset([WWN]))
-    one.forget_listed()
+    Records(database).forget_attachment('a')
     other.identify(WWN)
     # Then the line goes with the other one
     assert other.listed_for_us() == {WWN}
-    assert list(beginning) == ['b']
+
+
+def test_a_line_that_was_there_stays_whoever_undoes_the_attach(
+    pair: tuple[Holdings, Holdings], database: Database
+) -> None:
+    # Given the administrator's line of a volume, and an attach that was
+    # killed before it knew which volume it is about
+    one, _ = pair
+    one.found_listed(frozenset([WWN]))
+    # Then the next worker knows that the line is not ours
+    assert Holdings(database, 'a', 'boot').was_listed(WWN)
+
+
+def test_what_was_listed_before_is_of_no_use_once_the_attachment_is_made(
+    pair: tuple[Holdings, Holdings], database: Database
+) -> None:
+    # Given an attach that has found no line, and has come to its end
+    one, other = pair
+    one.found_listed(frozenset())
+    one.identify(WWN)
+    Records(database).put_attachment(
+        rows.attachment('a', state=AttachmentState.ATTACHED)
+    )
+    # When the administrator adds another volume, and that is attached
+    other.found_listed(frozenset([ANOTHER]))
+    other.identify(ANOTHER)
+    # Then the line stays the administrator's
+    assert other.was_listed(ANOTHER)
 
 
 def test_lines_of_attachments_of_version_7_are_ours(
