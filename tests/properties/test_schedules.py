@@ -134,6 +134,21 @@ FOUND = [
         ),
         turns=(('A', 7),),
     ),
+    schedule.Schedule(
+        attachments=(
+            schedule.Attachment(
+                does=('attach', 'force'), portals=(1, 2), multipath=True
+            ),
+            schedule.Attachment(
+                does=('attach', 'detach'),
+                portals=(1, 2),
+                multipath=True,
+                target=1,
+            ),
+            schedule.Attachment(does=('kill',)),
+        ),
+        turns=(('A', 9), ('B', 7), ('C', 2)),
+    ),
 ]
 _REPEATS = 3
 
