@@ -169,7 +169,9 @@ def test_it_is_attached_again_if_so_configured(after: After) -> None:
     ]
     # A path of a map may join it after the attach has ended.
     caller.until(lambda: 'degraded' not in str(after.worker.attachments()))
-    assert after.worker.attachments() == wanted
+    assert after.worker.attachments() == wanted, journal(
+        'SELECT attachment_id, result FROM requests ORDER BY created_at'
+    )
     for name in ('extending', 'recorded', 'recorded-map', 'told', 'unsent'):
         assert after.reads(name)
 
