@@ -156,8 +156,13 @@ class GatherPaths(base.Task):
 class FindWwn(base.Task):
     """Learn which volume the paths lead to, and that it is the right one.
 
-    Reversion strategy: nothing to undo.
+    Reversion strategy: give up the path of another attachment, if it is used
+    in place of one that was asked for.
     """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._shared: connectors.Target | None = None
 
     def execute(self, paths: list[connectors.Path]) -> None:
         run = self.run
@@ -209,12 +214,17 @@ class FindWwn(base.Task):
             LOG.info('%s: %s has the volume already', run.name, name)
             chosen = theirs[0]
             _check_member(run, chosen)
+            self._shared = chosen.target
             run.holdings.take(chosen.target)
         for target in run.targets:
             if target != chosen.target:
                 run.leftovers += run.let_go(target, chosen.disk)
         run.attempts.adopt(chosen)
         run.targets = [chosen.target]
+
+    def revert(self, **kwargs: Any) -> None:
+        if self._shared is not None:
+            self.run.leftovers += self.run.let_go(self._shared)
 
 
 def check_one_volume(

@@ -13,6 +13,7 @@ import uuid
 
 import pytest
 
+from attachworker import exception
 from attachworker import objects
 from attachworker.tasks.run import Run
 from tests import harness
@@ -269,6 +270,31 @@ def test_a_volume_that_grows_while_it_is_attached_twice(
     assert len(list(slaves.iterdir())) == 2
     detached(worker, 'first')
     detached(worker, 'second')
+
+
+@pytest.mark.parametrize(
+    'point', ['after FindWwn', 'before MapMultipath', 'after VerifyDevice']
+)
+def test_an_attach_that_fails_gives_up_the_device_of_another_one(
+    bed: beds.Bed, worker: harness.Harness, point: str
+) -> None:
+    # Given a volume that is attached
+    volume = bed.create_volume()
+    other = bed.export_volume(volume, bed.create_volume())
+    before = bed.snapshot()
+    first = attached(worker, volume, 'first')
+
+    def fail() -> None:
+        raise exception.HostToolFailed(what='A step', reason='of a test')
+
+    # When an attach under another name uses its device, and fails then
+    InterruptedRun.hooks['second', point] = fail
+    result = worker.attach(other, 'second')
+    assert (result.status, result.leftovers) == ('failed', [])
+    # Then the first one has the device for itself again, and takes it along
+    assert holds(bed, first, volume)
+    assert detached(worker, 'first').warnings == []
+    assert actors.until(lambda: bed.snapshot() == before)
 
 
 def test_an_undo_leaves_a_device_that_somebody_uses(

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import dataclasses
 import os
+import pathlib
 import threading
 import time
 from typing import Any
 from typing import NoReturn
 
 from tests.contract import bed as beds
+from tests.crash import victim
 from tests.properties import schedule as schedules
 from tests.properties.workers import Violation
 from tests.simulator.bed import SimulatedBed
@@ -59,6 +61,7 @@ class Checks:
     :param call: asks the worker
     :param lock: held while an actor changes
     :param maps: whether one of them wants a map
+    :param state: directory of the worker
     """
 
     def __init__(
@@ -68,12 +71,14 @@ class Checks:
         actors: list[Actor],
         lock: threading.RLock,
         maps: bool,
+        state: pathlib.Path,
     ) -> None:
         self._bed = bed
         self._call = call
         self._actors = actors
         self._lock = lock
         self._maps = maps
+        self._state = state
         self._aliases = len({one.volume.target for one in actors}) > 1
 
     def look(self) -> None:
@@ -187,6 +192,11 @@ class Checks:
         listed = self._call('list_attachments')
         if listed:
             wrong['listed'] = listed
+        for table in ('holdings', 'lines', 'links'):
+            # What nobody has would make others believe that it is shared.
+            rows = victim.journal(self._state, f'SELECT * FROM {table}')
+            if rows:
+                wrong[table] = rows
         if not wrong:
             findings = self._call('audit')['findings']
             if findings:

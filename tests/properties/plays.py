@@ -58,6 +58,7 @@ class Play:
             self.actors,
             self._lock,
             any(one.multipath for one in schedule.attachments),
+            world.state,
         )
 
     def _make_volumes(self) -> dict[tuple[int, int], beds.Volume]:

@@ -149,6 +149,14 @@ FOUND = [
         ),
         turns=(('A', 9), ('B', 7), ('C', 2)),
     ),
+    schedule.Schedule(
+        attachments=(
+            schedule.Attachment(does=('attach',), target=1),
+            schedule.Attachment(does=('attach', 'attach')),
+            schedule.Attachment(does=('cancel',)),
+        ),
+        turns=(('B', 200), ('A', 6)),
+    ),
 ]
 _REPEATS = 3
 
