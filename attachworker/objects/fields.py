@@ -136,11 +136,6 @@ class TextField(_RuledField, fields.AutoTypedField[str]):
 class SecretField(_RuledField, fields.AutoTypedField[str]):
     TYPE = _Secret
 
-    def __init__(
-        self, rule: Callable[[object], str] = rules.secret_line, **kwargs: Any
-    ) -> None:
-        super().__init__(rule, **kwargs)
-
 
 class FlagField(_RuledField, fields.AutoTypedField[bool]):
     TYPE = _Flag

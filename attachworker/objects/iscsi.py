@@ -67,20 +67,26 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
         'auth_method': fields.ChoiceField('CHAP', nullable=True),
         #: Name and secret that this host shows to the target.
         'auth_username': fields.TextField(rules.user_name, nullable=True),
-        'auth_password': fields.SecretField(nullable=True),
+        'auth_password': fields.SecretField(rules.chap_secret, nullable=True),
         #: Name and secret that the target shows to this host (mutual CHAP).
         'auth_username_in': fields.TextField(rules.user_name, nullable=True),
-        'auth_password_in': fields.SecretField(nullable=True),
+        'auth_password_in': fields.SecretField(
+            rules.chap_secret, nullable=True
+        ),
         #: The same for SendTargets discovery, where a target asks for it.
         'discovery_auth_method': fields.ChoiceField('CHAP', nullable=True),
         'discovery_auth_username': fields.TextField(
             rules.user_name, nullable=True
         ),
-        'discovery_auth_password': fields.SecretField(nullable=True),
+        'discovery_auth_password': fields.SecretField(
+            rules.chap_secret, nullable=True
+        ),
         'discovery_auth_username_in': fields.TextField(
             rules.user_name, nullable=True
         ),
-        'discovery_auth_password_in': fields.SecretField(nullable=True),
+        'discovery_auth_password_in': fields.SecretField(
+            rules.chap_secret, nullable=True
+        ),
         #: Name of the open-iscsi iface to go through; null: 'default' (TCP).
         'transport_iface': fields.TextField(
             rules.transport_iface, nullable=True

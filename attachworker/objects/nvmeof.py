@@ -61,8 +61,12 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
         'host_nqn': fields.TextField(rules.nqn, nullable=True),
         #: DH-HMAC-CHAP keys (``DHHC-1:…``) of this host, and of the
         #: subsystem; null: without.
-        'dhchap_secret': fields.SecretField(nullable=True),
-        'dhchap_ctrl_secret': fields.SecretField(nullable=True),
+        'dhchap_secret': fields.SecretField(
+            rules.dhchap_secret, nullable=True
+        ),
+        'dhchap_ctrl_secret': fields.SecretField(
+            rules.dhchap_secret, nullable=True
+        ),
     }
 
     DERIVED = frozenset({'portal_list'})

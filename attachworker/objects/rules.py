@@ -24,16 +24,19 @@ T = TypeVar('T')
 
 #: Port of iSCSI, RFC 7143 section 4.2.7.1.
 ISCSI_PORT = 3260
-#: Longest secret, in characters.
+#: Longest passphrase or keyring, in characters.
 MAX_SECRET = 4096
+#: Longest value in a record of open-iscsi, in bytes, without its NUL.
+MAX_SETTING = 255
 #: Longest path, in bytes: PATH_MAX of Linux without its NUL.
 MAX_PATH = 4095
 #: Longest NVMe qualified name, in bytes, without its NUL.
 MAX_NQN = 223
 #: Longest iSCSI name, in bytes, RFC 7143 section 4.2.7.1.
 MAX_ISCSI_NAME = 223
-#: A LUN field of SCSI has 8 bytes (SAM-5); the kernel takes it as an integer.
-MAX_LUN = 2**64 - 1
+#: A LUN field of SCSI has 8 bytes (SAM-5); the kernel takes it as an integer,
+#: and the number above this one for all LUNs of a target (SCAN_WILD_CARD).
+MAX_LUN = 2**64 - 2
 
 # Above the longest host name with brackets, port and tag.
 _MAX_PORTAL = 300
@@ -47,6 +50,7 @@ _ISCSI_NAME = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _CEPH_NAME = re.compile(r'(?!-|\.\.?\Z)[!-+.0-?A-~-]{1,255}')
+_DHCHAP = re.compile(r'DHHC-1:0[0-3]:[0-9A-Za-z+/]{1,128}={0,2}:?')
 _NQN = re.compile(r'nqn\.[!-+.-~-]+')
 _BRACKETS = re.compile(r'\[([0-9A-Fa-f:.]+)\](?::([0-9]+))?')
 _BARE_IPV6 = re.compile(r'[0-9A-Fa-f:.]+')
@@ -147,23 +151,37 @@ def text(value: object) -> str:
 
 
 def secret(value: object) -> str:
-    """A password or key: checked for NUL and length only."""
+    """A passphrase or keyring: checked for NUL and length only."""
     value = text(value)
     if not 1 <= len(value) <= MAX_SECRET:
         raise RuleBroken(f'must have 1 to {MAX_SECRET} characters')
     return value
 
 
-def secret_line(value: object) -> str:
-    """A secret that is written into a file of `key = value` lines.
+def chap_secret(value: object) -> str:
+    """A secret of CHAP, which ends up in a record of open-iscsi.
 
-    A line break in it would add settings of the sender's choice to a record
-    of open-iscsi.
+    A line break in it, or more bytes than open-iscsi reads of a line, would
+    add settings of the sender's choice; and white space at its ends is lost.
     """
-    value = secret(value)
-    if '\n' in value or '\r' in value:
-        raise RuleBroken('must not contain a line break')
+    value = text(value)
+    if not 1 <= len(value.encode()) <= MAX_SETTING:
+        raise RuleBroken(f'must have 1 to {MAX_SETTING} bytes')
+    if not value.isprintable():
+        raise RuleBroken('must not contain control characters')
+    if value != value.strip():
+        raise RuleBroken('must not begin or end with white space')
     return value
+
+
+def dhchap_secret(value: object) -> str:
+    """A key of DH-HMAC-CHAP, as nvme-cli makes it and the kernel takes it."""
+    return _match(
+        value,
+        _DHCHAP,
+        'must be a key of the form DHHC-1:00:base64: as "nvme '
+        'gen-dhchap-key" makes it',
+    )
 
 
 def absolute_path(value: object) -> str:
@@ -182,14 +200,8 @@ def absolute_path(value: object) -> str:
 
 
 def user_name(value: object) -> str:
-    """A CHAP name; it too ends up in a file of `key = value` lines."""
-    value = text(value)
-    if not 1 <= len(value) <= 255:
-        raise RuleBroken('must have 1 to 255 characters')
-    if not value.isprintable():
-        raise RuleBroken('must not contain control characters')
-    if value != value.strip():
-        raise RuleBroken('must not begin or end with white space')
+    """A name for CHAP, which ends up beside its secret."""
+    value = chap_secret(value)
     if value.startswith('-'):
         raise RuleBroken('must not begin with "-"')
     return value
@@ -243,7 +255,7 @@ def lun(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise RuleBroken('must be an integer')
     if not 0 <= value <= MAX_LUN:
-        raise RuleBroken('must be from 0 to 2**64 - 1')
+        raise RuleBroken('must be from 0 to 2**64 - 2')
     return value
 
 

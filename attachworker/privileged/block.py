@@ -19,7 +19,12 @@ from attachworker.privileged import names
 _device = names.rule(
     r'[a-z][a-z0-9-]{0,31}', 'the kernel name of a block device'
 )
+_device_number = names.rule(
+    r'\d{1,5}:\d{1,8}', 'the number of a device (MAJOR:MINOR)'
+)
 _BLKFLSBUF = 0x1261
+#: What one reading may have, in bytes.
+_LONGEST = 1 << 20
 #: How a device fails to open that nobody has exclusively: the kernel looks for
 #: that before it asks the driver, whose path is dead, or has no medium.
 _UNCLAIMED = (errno.ENXIO, errno.ENOMEDIUM)
@@ -82,9 +87,12 @@ def flush(device: str) -> None:
 def read(device: str, instance: int, offset: int, length: int) -> bytes:
     """Read past the kernel's cache; ``offset`` and ``length`` in bytes.
 
+    :param length: at most 1 MiB
     :param instance: see :func:`opened`
     :raises OSError: the device cannot be read, or is another one by now
     """
+    names.number(offset, 2**63 - 1, 'what can be read')
+    names.number(length, _LONGEST, 'what can be read', least=1)
     with opened(device, instance, os.O_RDONLY | os.O_DIRECT) as descriptor:
         return read_direct(descriptor, offset, length)
 
@@ -119,7 +127,7 @@ def claimed(devices: list[tuple[str, str]]) -> list[str]:
 
 def _is_claimed(device: str, number: str) -> bool:
     # Two of us that look at the same time would be claims to each other.
-    with _CLAIMS.setdefault(number, threading.Lock()):
+    with _CLAIMS.setdefault(_device_number(number), threading.Lock()):
         try:
             descriptor = os.open(
                 node(device), os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK

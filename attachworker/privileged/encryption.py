@@ -46,6 +46,8 @@ _ASKED = re.compile(
 #: earlier if its caller has less time. What writes to a volume is not: a
 #: header would be half written, a mapping be left suspended.
 _TIMEOUT = 300.0
+#: What any header may ask for, in bytes: 1 TiB.
+_MOST_MEMORY = 1 << 40
 #: Seconds that anything gets.
 _LEAST = 0.1
 #: It asks nobody, and reads the key from its standard input.
@@ -86,7 +88,7 @@ def _run(
         *command,
         timeout=timeout,
         key=key or '',
-        address_space=_OWN_MEMORY + memory,
+        address_space=_OWN_MEMORY + _memory(memory),
     )
     if code in fine:
         return code, output
@@ -119,6 +121,10 @@ def _bounded(timeout: float) -> float:
     if not timeout >= 0:
         raise ValueError('not a time')
     return min(max(timeout, _LEAST), _TIMEOUT)
+
+
+def _memory(size: int) -> int:
+    return names.number(size, _MOST_MEMORY, 'a size of memory')
 
 
 def _type(provider: str, known: tuple[str, ...] = tuple(_TYPES)) -> str:
@@ -190,6 +196,7 @@ def format(
     :raises OSError: it cannot be read or written, or is another device by now
     """
     how = ['--type', _type(provider, ('luks', 'luks2'))]
+    _memory(memory)
     if provider == 'luks2':
         how.append(f'--pbkdf-memory={memory // 1024}')
     with _held(device, instance) as node:

@@ -40,8 +40,11 @@ _STARTUP = b'iscsid.startup'
 
 #: One word for iscsiadm, and the name of a directory.
 _name = names.rule(r'[A-Za-z0-9][!-+.0-~-]{0,222}', 'an iSCSI name')
-_ADDRESS = re.compile(r'[0-9A-Za-z.:%_-]{1,255}')
+_address = names.rule(r'[0-9A-Za-z:][0-9A-Za-z.:%_-]{0,254}', 'a portal')
 _KEY = re.compile(r'[a-z][A-Za-z0-9_.\[\]]{0,63}')
+#: open-iscsi has 256 bytes for a value, the last one NUL (VALUE_MAXVAL). What
+#: exceeds its 2,047 bytes of a line it reads as a line of its own.
+_LONGEST_VALUE = 255
 _iface = names.rule(
     r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', 'the name of an iface'
 )
@@ -201,13 +204,18 @@ def _check_login(
 
 
 def _check_portal(address: str, port: int) -> None:
-    if not _ADDRESS.fullmatch(address) or port not in range(1, 65536):
-        raise ValueError('not a portal')
+    _address(address)
+    names.number(port, 65535, 'a portal', least=1)
 
 
 def _check_settings(record: dict[str, str]) -> None:
     for key, value in record.items():
-        if not _KEY.fullmatch(key) or re.search(r'[\n\r\0]', value):
+        if (
+            not _KEY.fullmatch(key)
+            or not value.isprintable()
+            or value != value.strip()
+            or len(value.encode()) > _LONGEST_VALUE
+        ):
             raise ValueError('not a setting of a record')
 
 
@@ -316,6 +324,7 @@ def discover(
 @privileged.default.entrypoint
 def logout(session_id: int, timeout: float) -> tuple[int, str]:
     """End one session."""
-    arguments = ['-m', 'session', '-r', str(int(session_id)), '-u']
+    names.number(session_id, 2**32 - 1, 'the number of a session')
+    arguments = ['-m', 'session', '-r', str(session_id), '-u']
     # It needs no record, but reads that of an iface, and leaves a lock file.
     return _in_private_databases(lambda _: _run(arguments, timeout))

@@ -28,7 +28,8 @@ _LENGTH = struct.Struct('@N')
 _LONGEST = 64 * 1024 * 1024
 
 _map = names.rule(r'dm-\d{1,9}', 'the kernel name of a map')
-_wwid = names.rule(r'[0-9A-Za-z][0-9A-Za-z._:+-]{0,127}', 'a WWID')
+#: multipath-tools keep 128 bytes of it (WWID_SIZE), the last one NUL.
+_wwid = names.rule(r'[0-9A-Za-z][0-9A-Za-z._:+-]{0,126}', 'a WWID')
 
 WWIDS = pathlib.Path('/etc/multipath/wwids')
 #: The lock that multipath-tools take belongs to a process, and goes as soon

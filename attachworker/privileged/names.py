@@ -1,7 +1,11 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Names that verbs are given: each is checked again before it is used."""
+"""What verbs are given: each name and number is checked again.
+
+A value has the length and the characters that whoever reads it can take: a
+file, a tool or the kernel. No error quotes it: it may be a secret.
+"""
 
 from collections.abc import Callable
 import re
@@ -12,7 +16,8 @@ def rule(pattern: str, what: str) -> Callable[[str], str]:
 
     :param what: a name that has this pattern, for people
     """
-    compiled = re.compile(pattern)
+    # ASCII: to Python other digits are digits, too.
+    compiled = re.compile(pattern, re.ASCII)
 
     def checked(name: str) -> str:
         if not compiled.fullmatch(name):
@@ -20,6 +25,16 @@ def rule(pattern: str, what: str) -> Callable[[str], str]:
         return name
 
     return checked
+
+
+def number(value: int, most: int, what: str, least: int = 0) -> int:
+    """A number within its bounds; text, fractions and flags are none.
+
+    :param what: what has such a number, for people
+    """
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f'not {what}')
+    return value
 
 
 SCSI_DISK = r'sd[a-z]{1,7}'

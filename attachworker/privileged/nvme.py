@@ -32,25 +32,28 @@ OWNER = 'attachworker'
 _controller = names.rule(
     r'nvme\d{1,7}', 'the kernel name of an NVMe controller'
 )
-_OPTIONS = frozenset(
-    (
-        'transport',
-        'traddr',
-        'trsvcid',
-        'host_traddr',
-        'nqn',
-        'hostnqn',
-        'hostid',
-        'ctrl_loss_tmo',
-        'reconnect_delay',
-        'dhchap_secret',
-        'dhchap_ctrl_secret',
-        'tls',
-    )
+_nqn = names.rule(r'nqn\.[!-+\--~]{1,219}', 'an NVMe name')
+_address = names.rule(r'[0-9A-Fa-f.:]{2,45}', 'an IP address')
+_key = names.rule(
+    r'DHHC-1:0[0-3]:[0-9A-Za-z+/]{1,128}={0,2}:?', 'a key of DH-HMAC-CHAP'
 )
+#: What the kernel may be told, with the rule for each value.
+_OPTIONS = {
+    'transport': names.rule('tcp|rdma', 'a transport'),
+    'traddr': _address,
+    'trsvcid': names.rule(r'[0-9]{1,5}', 'a port'),
+    'host_traddr': _address,
+    'nqn': _nqn,
+    'hostnqn': _nqn,
+    'hostid': names.rule(r'[0-9A-Fa-f-]{32,36}', 'a Host Identifier'),
+    # -1: it never gives up
+    'ctrl_loss_tmo': names.rule(r'-1|[0-9]{1,9}', 'a number of seconds'),
+    'reconnect_delay': names.rule(r'[0-9]{1,9}', 'a number of seconds'),
+    'dhchap_secret': _key,
+    'dhchap_ctrl_secret': _key,
+}
 #: Of these, the kernel is told the name alone.
 _FLAGS = frozenset(('tls',))
-_NQN = re.compile(r'nqn\.[!-+\--~]{1,219}')
 _INSTANCE = re.compile(r'instance=(\d+)')
 _LONGEST_ANSWER = 4096
 
@@ -77,10 +80,11 @@ def connect(options: dict[str, str]) -> int:
     :raises OSError: EALREADY if there is one to this portal, or why not
     """
     for name, value in options.items():
+        if name in _FLAGS:
+            continue
         if name not in _OPTIONS:
             raise ValueError('not an option of a connection')
-        if not value or not value.isprintable() or ',' in value:
-            raise ValueError(f'not a value of {name}')
+        _OPTIONS[name](value)
     text = ','.join(
         name if name in _FLAGS else f'{name}={value}'
         for name, value in options.items()
@@ -175,8 +179,9 @@ def create_host_identity(nqn: str, host_id: str) -> None:
     :param host_id: Host Identifier, a uuid
     :raises OSError: a file that is missing or empty cannot be written
     """
-    if str(uuid.UUID(host_id)) != host_id or not _NQN.fullmatch(nqn):
+    if str(uuid.UUID(host_id)) != host_id:
         raise ValueError('not the names of a host')
+    _nqn(nqn)
     HOST_ID.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     _provide(HOST_ID, host_id)
     _provide(HOST_NQN, nqn)

@@ -17,7 +17,7 @@ from attachworker import privileged
 #: Daemons that look at every device and hold none of them for long; so do
 #: the programs that they start.
 _BYSTANDERS = frozenset(('systemd-udevd', '(udev-worker)', 'multipathd'))
-_NUMBER = re.compile(r'(\d{1,5}):(\d{1,8})')
+_NUMBER = re.compile(r'([0-9]{1,5}):([0-9]{1,8})')
 #: linux/capability.h
 _CAP_SYS_PTRACE = 19
 _OCTAL = re.compile(r'\\([0-7]{3})')

@@ -34,16 +34,15 @@ _MONITOR = re.compile(r'(?:[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\]):[0-9]{1,5}')
 _name = names.rule(r'(?!-|\.{1,2}$)[!-+.0-?A-~-]{1,255}', 'a name of Ceph')
 #: How the names of keys begin that the kernel is given here.
 _KEY = 'attachworker-'
-_OPTIONS = frozenset(
-    (
-        'name',
-        '_pool_ns',
-        'mount_timeout',
-        'ms_mode',
-        'read_only',
-        'exclusive',
-    )
-)
+#: What the kernel may be told, with the rule for each value.
+_OPTIONS = {
+    'name': _name,
+    '_pool_ns': _name,
+    'mount_timeout': names.rule(r'[0-9]{1,9}', 'a number of seconds'),
+    'ms_mode': names.rule(
+        'legacy|crc|secure|prefer-crc|prefer-secure', 'a mode of Ceph'
+    ),
+}
 #: Of these, the kernel is told the name alone.
 _FLAGS = frozenset(('read_only', 'exclusive'))
 
@@ -74,10 +73,11 @@ def add(
     for text in (pool, image, *([snapshot] if snapshot else [])):
         _name(text)
     for name, value in options.items():
+        if name in _FLAGS:
+            continue
         if name not in _OPTIONS:
             raise ValueError('not an option of a mapping')
-        if name not in _FLAGS:
-            _name(value)
+        _OPTIONS[name](value)
     with contextlib.ExitStack() as stack:
         given = [
             name if name in _FLAGS else f'{name}={value}'
@@ -148,9 +148,7 @@ def _mapped_with(number: int) -> tuple[list[str], list[str]]:
 
 
 def _number(number: int) -> str:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise ValueError('not the number of a mapping')
-    return str(number)
+    return str(names.number(number, 2**31 - 1, 'the number of a mapping'))
 
 
 def _write_to_bus(verb: str, line: str) -> None:

@@ -25,6 +25,9 @@ _INQUIRY = 0x12
 #: Bytes that are asked for first: SPC-2 has one byte for their number, and
 #: there are targets that refuse whoever asks for more.
 _FIRST_LENGTH = 252
+#: The kernel's SCAN_WILD_CARD is the number above: it means all.
+_MAX_NUMBER = 2**32 - 2
+_MAX_LUN = 2**64 - 2
 #: No page that anybody needs is longer.
 _LONGEST = 4096
 _CHECK_CONDITION = 2
@@ -67,9 +70,11 @@ def scan(host: int, channel: int, target: int, lun: int) -> None:
 
     :raises OSError: there is no such SCSI host
     """
+    for number in (host, channel, target):
+        names.number(number, _MAX_NUMBER, 'the number of a SCSI device')
+    names.number(lun, _MAX_LUN, 'the number of a SCSI device')
     sysfs.write(
-        f'/sys/class/scsi_host/host{int(host)}/scan',
-        f'{int(channel)} {int(target)} {int(lun)}',
+        f'/sys/class/scsi_host/host{host}/scan', f'{channel} {target} {lun}'
     )
 
 
@@ -101,6 +106,7 @@ def inquiry(device: str, instance: int, page: int) -> bytes:
         EOPNOTSUPP: it does not have that page
     """
     names.scsi_disk(device)
+    names.number(page, 0xFF, 'the number of a page')
     flags = os.O_RDONLY | os.O_NONBLOCK
     with block.opened(device, instance, flags) as descriptor:
         return _whole_page(lambda length: _ask(descriptor, page, length))
@@ -120,7 +126,7 @@ def _whole_page(ask: Callable[[int], bytes]) -> bytes:
 
 def _ask(descriptor: int, page: int, length: int) -> bytes:
     command = ctypes.create_string_buffer(
-        bytes((_INQUIRY, 1, page & 0xFF, *divmod(length, 256), 0)), 6
+        bytes((_INQUIRY, 1, page, *divmod(length, 256), 0)), 6
     )
     data = ctypes.create_string_buffer(length)
     sense = ctypes.create_string_buffer(32)

@@ -81,7 +81,7 @@ def test_nvme_names_that_are_good(name):
 
 @pytest.mark.parametrize(
     ('value', 'lun'),
-    [(0, 0), ('0', 0), ('007', 7), (256, 256), (2**64 - 1, 2**64 - 1)],
+    [(0, 0), ('0', 0), ('007', 7), (256, 256), (2**64 - 2, 2**64 - 2)],
 )
 def test_luns_have_any_width(value, lun):
     assert rules.lun(value) == lun
@@ -99,7 +99,25 @@ def test_identifiers_that_are_good(value):
 )
 def test_a_secret_may_be_nearly_anything(value):
     assert rules.secret(value) == value
-    assert rules.secret_line(value) == value
+
+
+@pytest.mark.parametrize(
+    'value', ['x', '-x', 'a b', 'ключ', '#', "'; rm", 'x' * 255]
+)
+def test_a_secret_of_chap_is_what_a_record_can_hold(value):
+    assert rules.chap_secret(value) == value
+
+
+@pytest.mark.parametrize(
+    'key',
+    [
+        'DHHC-1:00:' + 'A' * 47 + '=:',
+        'DHHC-1:03:' + 'a+/9' * 23 + ':',
+        'DHHC-1:01:' + 'A' * 48,
+    ],
+)
+def test_keys_of_nvme_that_are_good(key):
+    assert rules.dhchap_secret(key) == key
 
 
 def test_a_key_may_have_lines():

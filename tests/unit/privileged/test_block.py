@@ -48,6 +48,23 @@ def test_a_device_that_is_not_there(verb: Callable[[str], Any]) -> None:
         verb('sdzzzzzz')
 
 
+@pytest.mark.parametrize(
+    'number', ['', '8', '8:0:0', '../../etc', '8:0\n', '٨:٠', '8:' + '0' * 9]
+)
+def test_numbers(number: str) -> None:
+    with pytest.raises(ValueError, match='not the number of a device'):
+        block.claimed([('sdzzzzzz', number)])
+
+
+@pytest.mark.parametrize(
+    ('offset', 'length'),
+    [(-1, 512), (0, -1), (0, 0), (0, (1 << 20) + 1), (0, '1'), (0.5, 512)],
+)
+def test_only_a_little_is_read(offset: Any, length: Any) -> None:
+    with pytest.raises(ValueError, match='not what can be read'):
+        block.read('sda', 1, offset, length)
+
+
 def test_a_device_that_is_not_there_is_nobodys() -> None:
     assert block.claimed([('sdzzzzzz', '8:1048575')]) == []
 

@@ -150,6 +150,21 @@ def test_times_that_are_none(cryptsetup: Cryptsetup, timeout: float) -> None:
     assert cryptsetup.said == []
 
 
+@pytest.mark.parametrize('memory', [-1, 1.5, True, '0', 1 << 50])
+@pytest.mark.usefixtures('sda')
+def test_memory_that_is_none(cryptsetup: Cryptsetup, memory: Any) -> None:
+    for verb in (
+        lambda: encryption.format('sda', 1, 'luks2', KEY, memory),
+        lambda: encryption.open(
+            'sda', 1, NAME, 'luks2', KEY, False, memory, 9
+        ),
+        lambda: encryption.resize(NAME, KEY, memory),
+    ):
+        with pytest.raises(ValueError, match='not a size of memory'):
+            verb()
+    assert cryptsetup.said == []
+
+
 @pytest.mark.usefixtures('sda')
 def test_what_must_not_be_cut_short_has_its_time(
     cryptsetup: Cryptsetup, monkeypatch: pytest.MonkeyPatch

@@ -109,6 +109,11 @@ def test_hostile_names(
     assert not wwids.exists()
 
 
+def test_a_wwid_is_no_longer_than_multipathd_takes() -> None:
+    with pytest.raises(ValueError, match='not a WWID'):
+        multipath.remember('a' * 128)
+
+
 def test_nobody_there(address: str) -> None:
     assert multipath.running() is False
     multipath.remove_path('sda')

@@ -70,6 +70,18 @@ def test_a_name_that_is_another_controller_s_by_now(
         {'nqn': ''},
         {'traddr': '192.0.2.1\n'},
         {'duplicate_connect': '1'},
+        {'transport': 'loop'},
+        {'traddr': 'storage.example'},
+        {'host_traddr': 'eth0'},
+        {'trsvcid': '4420x'},
+        {'trsvcid': '٤٤٢٠'},
+        {'nqn': f'nqn.{"a" * 220}'},
+        {'hostnqn': 'nqn.ü'},
+        {'hostid': 'x'},
+        {'ctrl_loss_tmo': '0x10'},
+        {'reconnect_delay': '-1'},
+        {'dhchap_secret': 'a secret word'},
+        {'dhchap_ctrl_secret': f'DHHC-1:00:{"A" * 4096}:'},
     ],
 )
 def test_hostile_options(
@@ -195,6 +207,6 @@ def test_the_names_that_a_host_has_stay(directory: pathlib.Path) -> None:
 def test_hostile_names_of_a_host(
     directory: pathlib.Path, nqn: str, host_id: str
 ) -> None:
-    with pytest.raises(ValueError, match='not the names|badly formed'):
+    with pytest.raises(ValueError, match='not (the names|an NVMe name)|badly formed'):
         nvme.create_host_identity(nqn, host_id)
     assert not directory.exists()

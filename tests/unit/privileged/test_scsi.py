@@ -29,6 +29,7 @@ NO_HOST = 999_999_999
         '0:0:0:*',
         '0:0:0:0\0',
         f'0:0:0:{10**20}',
+        '٠:٠:٠:٠',
     ],
 )
 def test_addresses(hctl: str) -> None:
@@ -43,14 +44,31 @@ def test_a_device_that_is_not_there() -> None:
         scsi.scan(NO_HOST, 0, 0, 0)
 
 
-@pytest.mark.parametrize('wrong', ['-', '- - -', '0 0 0', '../0', '', None])
+@pytest.mark.parametrize(
+    'wrong',
+    ['-', '- - -', '0 0 0', '../0', '', None, '0', 0.5, True, -1, 2**64 - 1],
+)
 @pytest.mark.parametrize('place', range(4))
 def test_a_scan_is_of_one_lun(wrong: Any, place: int) -> None:
     """ "- - -" would let everything appear."""
     arguments: list[Any] = [NO_HOST, 0, 0, 0]
     arguments[place] = wrong
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(ValueError, match='not the number of'):
         scsi.scan(*arguments)
+
+
+@pytest.mark.parametrize('place', [1, 2])
+def test_what_means_all_to_the_kernel_is_no_number(place: int) -> None:
+    arguments = [NO_HOST, 0, 0, 0]
+    arguments[place] = 2**32 - 1
+    with pytest.raises(ValueError, match='not the number of'):
+        scsi.scan(*arguments)
+
+
+@pytest.mark.parametrize('page', [-1, 256, True, '0', None])
+def test_pages(page: Any) -> None:
+    with pytest.raises(ValueError, match='not the number of a page'):
+        scsi.inquiry('sda', 1, page)
 
 
 @pytest.mark.parametrize(
