@@ -207,6 +207,8 @@ def test_the_names_that_a_host_has_stay(directory: pathlib.Path) -> None:
 def test_hostile_names_of_a_host(
     directory: pathlib.Path, nqn: str, host_id: str
 ) -> None:
-    with pytest.raises(ValueError, match='not (the names|an NVMe name)|badly formed'):
+    with pytest.raises(
+        ValueError, match='not (the names|an NVMe name)|badly formed'
+    ):
         nvme.create_host_identity(nqn, host_id)
     assert not directory.exists()
