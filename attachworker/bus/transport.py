@@ -3,6 +3,8 @@
 
 """What both sides of the bus must agree on, and the transports they get."""
 
+import contextlib
+import functools
 from typing import Any
 
 import amqp
@@ -18,6 +20,8 @@ from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
 
 from attachworker import exception
+from attachworker.bus.admission import Admission
+from attachworker.bus.admission import Refused
 
 LOG = log.getLogger(__name__)
 
@@ -54,6 +58,7 @@ UNREACHABLE = (
 #: A message nobody would receive is an error at once, not a time-out.
 TRANSPORT_OPTIONS = messaging.TransportOptions(at_least_once=True)
 
+_NOTHING = contextlib.nullcontext()
 _GROUP = 'oslo_messaging_rabbit'
 _OPT_DEFAULT = cfg.Locations.opt_default
 
@@ -71,13 +76,50 @@ _DEFAULTS = {
 
 
 class BusConnection(impl_rabbit.Connection):
-    """oslo.messaging's connection, but it leaves foreign exchanges alone."""
+    """oslo.messaging's connection, but it leaves foreign exchanges alone.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    :param admission: looks at what comes before it is decoded
+    """
+
+    def __init__(
+        self, *args: Any, admission: Admission, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._admission = admission
+        # Whatever the service has set for itself: nobody would inflate it.
+        self.kombu_compression = None
         if self._url.startswith('memory://'):
             # Each consumer would take a good part of a core for nothing.
             self.connection.transport.polling_interval = _MEMORY_POLLING
+
+    def declare_consumer(self, consumer: Any) -> Any:
+        """Consume, but take only what may be decoded."""
+        # The stock callback decodes first.
+        consumer._callback = functools.partial(self._take, consumer)
+        return super().declare_consumer(consumer)
+
+    def _set_current_channel(self, new_channel: Any) -> None:
+        if new_channel is not None:
+            # amqp would use whatever codec a message names.
+            new_channel.auto_decode = False
+        super()._set_current_channel(new_channel)
+
+    def _take(self, consumer: Any, raw: Any) -> None:
+        lasting = consumer.type == 'topic'  # requests; others are answers
+        message = None
+        try:
+            self._admission.check(raw)
+            with self._admission.taking(raw) if lasting else _NOTHING:
+                message = _decoded(self.channel, raw)
+                consumer.callback(message)
+        except Refused as refused:
+            self._admission.count(refused, consumer.queue_name)
+        except Exception:  # it would close the connection, again and again
+            LOG.exception('A message in queue %s', consumer.queue_name)
+        else:
+            return
+        if message is None or not message._raw_message.acknowledged:
+            raw.channel.basic_reject(raw.delivery_tag, requeue=False)
 
     def topic_send(
         self,
@@ -182,10 +224,16 @@ class BusDriver(impl_rabbit.RabbitDriver):
     """oslo.messaging's driver, but no call waits for ever to connect."""
 
     def __init__(
-        self, conf: cfg.ConfigOpts, url: messaging.TransportURL, **kwargs: Any
+        self,
+        conf: cfg.ConfigOpts,
+        url: messaging.TransportURL,
+        admission: Admission,
+        **kwargs: Any,
     ) -> None:
         super().__init__(conf, url, **kwargs)
-        self._connection_pool.connection_cls = BusConnection
+        self._connection_pool.connection_cls = functools.partial(
+            BusConnection, admission=admission
+        )
         #: Whether a queue has taken the last notification.
         self.heard = True
 
@@ -218,7 +266,9 @@ class BusDriver(impl_rabbit.RabbitDriver):
 
 
 def get_transport(
-    conf: cfg.ConfigOpts, url: str | None = None
+    conf: cfg.ConfigOpts,
+    url: str | None = None,
+    admission: Admission | None = None,
 ) -> oslo_transport.RPCTransport:
     """Return a transport for RPC; nothing is connected yet.
 
@@ -227,10 +277,11 @@ def get_transport(
         quorum queues, ...).
     :param url: ``rabbit://user:password@host:port/vhost`` or
         ``kombu+memory://``; options of the driver may follow as a query.
+    :param admission: of what comes in; None: whatever its size
     :raises ConfigurationError: another kind of bus, or a URL or an option
         that makes no sense. The URL is not quoted: it holds a password.
     """
-    return oslo_transport.RPCTransport(_driver(conf, url))
+    return oslo_transport.RPCTransport(_driver(conf, url, admission))
 
 
 def get_notification_transport(
@@ -273,7 +324,19 @@ def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
         raise exception.BusUnavailable(reason=str(error)) from error
 
 
-def _driver(conf: cfg.ConfigOpts, url: str | None) -> BusDriver:
+def _decoded(channel: Any, raw: Any) -> impl_rabbit.RabbitMessage:
+    """:raises Refused: it makes no sense"""
+    try:
+        return impl_rabbit.RabbitMessage(channel.message_to_python(raw))
+    except Exception as error:
+        # No "from": texts of the libraries quote what was sent.
+        name = type(error).__name__
+    raise Refused('content', f'it cannot be decoded ({name})')
+
+
+def _driver(
+    conf: cfg.ConfigOpts, url: str | None, admission: Admission | None = None
+) -> BusDriver:
     # oslo.messaging 18.3 reads these two groups from whatever configuration a
     # transport has, but registers them with the global one only.
     conf.register_opts(
@@ -298,6 +361,7 @@ def _driver(conf: cfg.ConfigOpts, url: str | None) -> BusDriver:
             parsed,
             default_exchange=EXCHANGE,
             allowed_remote_exmods=ALLOWED_REMOTE_EXMODS,
+            admission=admission or Admission(),
         )
     except (cfg.Error, AttributeError, ValueError, RuntimeError) as error:
         raise exception.ConfigurationError(

@@ -65,6 +65,15 @@ _WORKER = [
         help='How many operations may wait; one more is refused as busy.',
     ),
     cfg.IntOpt(
+        'max_message_size',
+        default=256 * 1024,
+        min=64 * 1024,
+        max=16 * 1024 * 1024,
+        help='Bytes that a message to this worker may have. What is larger, '
+        'compressed, or not JSON in UTF-8 is put aside before it is decoded: '
+        'it goes where the policy of the broker sends dead letters.',
+    ),
+    cfg.IntOpt(
         'default_deadline',
         default=300,
         min=1,

@@ -7,9 +7,12 @@ import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_log import log as logging
+from prometheus_client import core
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.core import GaugeMetricFamily
 
 from attachworker import deadline as deadlines
@@ -28,7 +31,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Census:
-    """Reads only; what cannot be read is left out."""
+    """Reads only; what cannot be read is left out.
+
+    :param refused: by reason, how many messages were put aside
+    """
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class Census:
         dispatcher: Dispatcher,
         cleanup: Cleanup,
         ready: Callable[[], bool],
+        refused: Mapping[str, int],
     ) -> None:
         self._records = records
         self._connectors = connectors
@@ -45,15 +52,16 @@ class Census:
         self._dispatcher = dispatcher
         self._cleanup = cleanup
         self._ready = ready
+        self._refused = refused
 
-    def gauges(self) -> Iterator[GaugeMetricFamily]:
+    def gauges(self) -> Iterator[core.Metric]:
         for part in (self._work, self._journal, self._kernel):
             try:
                 yield from part()
             except (exception.AttachWorkerError, OSError) as error:
                 LOG.warning('Some metrics are left out: %s', error)
 
-    def _work(self) -> Iterator[GaugeMetricFamily]:
+    def _work(self) -> Iterator[core.Metric]:
         yield _one(
             'attachworker_ready',
             '1 while requests are taken.',
@@ -75,6 +83,14 @@ class Census:
             'Calls of kernel and tools that have not returned in time.',
             len(self._host.verbs.stuck()),
         )
+        refused = CounterMetricFamily(
+            'attachworker_messages_refused',
+            'Messages that were put aside and not decoded.',
+            labels=('reason',),
+        )
+        for reason, count in self._refused.items():
+            refused.add_metric((reason,), count)
+        yield refused
 
     def _journal(self) -> Iterator[GaugeMetricFamily]:
         yield _one(

@@ -22,6 +22,7 @@ from attachworker.bus import replies
 from attachworker.bus import serializer
 from attachworker.bus import server
 from attachworker.bus import transport as bus
+from attachworker.bus.admission import Admission
 from attachworker.bus.secrets import WireSecrets
 from attachworker.connectors import Connectors
 from attachworker.host import Host
@@ -108,10 +109,14 @@ class Worker:
         self._secrets = WireSecrets.read(
             conf.secrets.key_file, conf.secrets.required
         )
-        self._transport = bus.get_transport(conf)
+        runtime = pathlib.Path(conf.runtime_path)
+        self._admission = Admission(
+            conf.max_message_size, runtime / 'redelivered'
+        )
+        self._transport = bus.get_transport(conf, admission=self._admission)
         self._database = Database(pathlib.Path(conf.state_path))
         self._records = Records(self._database)
-        self._sealer = Sealer(pathlib.Path(conf.runtime_path), conf.state_path)
+        self._sealer = Sealer(runtime, conf.state_path)
         self._replies = replies.ReplySender(
             self._transport,
             self._records.settle,
@@ -211,6 +216,7 @@ class Worker:
             self._dispatcher,
             self._cleanup,
             self.ready.is_set,
+            self._admission.refused,
         )
         self._make_listeners()
         api = server.Endpoint(

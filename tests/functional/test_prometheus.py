@@ -241,6 +241,11 @@ _RAISED_BY = {
         '1x20',
         '6m',
     ),
+    'AttachworkerMessagesRefused': (
+        'attachworker_messages_refused_total{reason="size"}',
+        '0 0 1 1 1',
+        '4m',
+    ),
     'AttachworkerResultsUnsent': (
         'attachworker_results_unsent',
         '1x20',
@@ -261,6 +266,7 @@ _QUIET = (
     ('attachworker_stuck_calls', '0x90'),
     ('attachworker_queue_length', '3x90'),
     ('attachworker_results_unsent', '0x90'),
+    ('attachworker_messages_refused_total{reason="size"}', '3x90'),
     ('attachworker_maps{state="usable"}', '7x90'),
     ('attachworker_paths{state="running"}', '7x90'),
     ('attachworker_journal_bytes', '100000x90'),

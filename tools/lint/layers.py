@@ -34,15 +34,16 @@ LAYERS: dict[str, frozenset[str]] = {
     # The composition root builds all parts.
     'worker.service': BUS
     | {'conf', 'connectors', 'connectors.base', 'host', 'journal'}
-    | {'privileged', 'bus', 'rpcapi', 'tasks', 'telemetry'}
+    | {'privileged', 'bus', 'bus.admission', 'rpcapi', 'tasks', 'telemetry'}
     | {'worker'},
     # Callers load the transport and the serializer: their package must load
     # nothing else.
     'bus.__init__': frozenset(),
-    'bus': BUS | {'journal', 'worker'},
+    'bus': BUS | {'bus.admission', 'journal', 'worker'},
     'bus.serializer': frozenset({'objects', 'bus.secrets'}),
     'bus.secrets': frozenset({'objects'}),
-    'bus.transport': frozenset({'objects'}),
+    'bus.transport': frozenset({'objects', 'bus.admission'}),
+    'bus.admission': frozenset(),
     # An operation fills a flow with what the run of its tasks shares.
     'worker': frozenset({'flows', 'journal', 'objects'})
     | {'connectors', 'connectors.base', 'host', 'tasks', 'telemetry'},

@@ -1,0 +1,273 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Messages that no caller of ours sends, to the daemon on a real broker."""
+
+import bz2
+from collections.abc import Iterator
+import contextlib
+import json
+import pathlib
+import re
+import time
+from typing import Any
+import urllib.request
+import uuid
+import zlib
+
+import kombu
+import pytest
+
+from tests.functional import caller
+from tests.functional import rabbitmq
+from tests.functional.daemon import Daemon
+from tests.simulator.bed import SimulatedBed
+
+#: What a bomb has once it is inflated, in bytes.
+INFLATED = 400_000_000
+CHUNK = b' ' * 10_000_000
+
+
+class Attacker:
+    """Writes to the queue of a worker, with no library of ours."""
+
+    def __init__(self, url: str, host: str) -> None:
+        self._connection = kombu.Connection(url.replace('rabbit:', 'amqp:'))
+        self._channel = self._connection.channel()
+        self.queue = f'attachworker.{host}'
+
+    def close(self) -> None:
+        self._connection.release()
+
+    def send(
+        self,
+        body: bytes,
+        content_type: str = 'application/json',
+        content_encoding: str = 'utf-8',
+        **headers: str,
+    ) -> None:
+        self._channel.basic_publish(
+            self._channel.prepare_message(
+                body,
+                content_type=content_type,
+                content_encoding=content_encoding,
+                headers=headers,
+                properties={'delivery_mode': 2},
+            ),
+            exchange='',
+            routing_key=self.queue,
+        )
+
+    def consumers(self) -> int:
+        """How many the queue has."""
+        found = self._channel.queue_declare(self.queue, passive=True)
+        return int(found.consumer_count)
+
+    def cast(self, method: Any, **more: Any) -> None:
+        self.send(self._message(method, **more))
+
+    def ask(self, method: Any, wait: float = 10.0, **more: Any) -> Any:
+        """Call; what comes back, or None if nothing does."""
+        name = f'reply_{uuid.uuid4().hex}'
+        queue = kombu.Queue(name, channel=self._channel, auto_delete=True)
+        queue.declare()
+        number = uuid.uuid4().hex
+        self.send(self._message(method, _msg_id=number, _reply_q=name, **more))
+        end = time.monotonic() + wait
+        while time.monotonic() < end:
+            found = queue.get(no_ack=True)
+            if found is not None:
+                answer = json.loads(found.payload['oslo.message'])
+                if answer['failure']:
+                    answer['failure'] = json.loads(answer['failure'])
+                return answer
+            time.sleep(0.02)
+        return None
+
+    def _message(self, method: Any, **more: Any) -> bytes:
+        message = {
+            'method': method,
+            'args': {},
+            'version': '1.0',
+            '_unique_id': uuid.uuid4().hex,
+        }
+        return envelope(message | more)
+
+
+def envelope(message: Any) -> bytes:
+    return json.dumps(
+        {'oslo.version': '2.0', 'oslo.message': json.dumps(message)}
+    ).encode()
+
+
+def object_(name: str, **data: Any) -> dict[str, Any]:
+    return {
+        'versioned_object.name': name,
+        'versioned_object.namespace': 'attachworker',
+        'versioned_object.version': '1.0',
+        'versioned_object.data': data,
+    }
+
+
+def resident(daemon: Daemon, which: str = 'VmHWM') -> int:
+    """MB of memory that it has, or has had at most."""
+    assert daemon.process is not None
+    status = pathlib.Path(f'/proc/{daemon.process.pid}/status').read_text()
+    found = re.search(rf'{which}:\s+(\d+) kB', status)
+    assert found is not None
+    return int(found[1]) >> 10
+
+
+def refused(port: int) -> dict[str, int]:
+    """By reason, how many messages the daemon has put aside."""
+    with urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics') as page:
+        text = page.read().decode()
+    found = re.findall(
+        r'attachworker_messages_refused_total\{reason="(\w+)"\} (\d+)', text
+    )
+    return {reason: int(count) for reason, count in found if int(count)}
+
+
+@pytest.fixture
+def port() -> int:
+    return rabbitmq.free_port()
+
+
+@pytest.fixture
+def daemon(
+    broker: rabbitmq.RabbitMQNode,
+    shared_bed: SimulatedBed,
+    tmp_path: pathlib.Path,
+    port: int,
+) -> Iterator[Daemon]:
+    made = Daemon(tmp_path, broker.url, shared_bed.root)
+    with open(made.config_file, 'a', encoding='ascii') as file:
+        file.write(f'[metrics]\nport = {port}\n')
+    with made:
+        yield made
+
+
+@pytest.fixture
+def attacker(
+    broker: rabbitmq.RabbitMQNode, daemon: Daemon
+) -> Iterator[Attacker]:
+    made = Attacker(broker.url, daemon.name)
+    yield made
+    made.close()
+
+
+def deflated() -> bytes:
+    compress = zlib.compressobj(9)
+    parts = [compress.compress(CHUNK) for _ in range(INFLATED // len(CHUNK))]
+    return b''.join([*parts, compress.flush()])
+
+
+@pytest.mark.parametrize(
+    ('make', 'options'),
+    [
+        (deflated, {'compression': 'application/x-gzip'}),
+        (
+            lambda: bz2.compress(CHUNK) * (INFLATED // len(CHUNK)),
+            {'content_type': 'text/x', 'content_encoding': 'bz2_codec'},
+        ),
+        (
+            lambda: b'x-' + b'a' * 200_000,
+            {'content_encoding': 'punycode'},
+        ),
+        (
+            lambda: b'[' + CHUNK + b']',
+            {},
+        ),
+        (
+            lambda: json.dumps({'oslo.version': '2.0', 'x': 'y'}).encode(
+                'utf-16'
+            ),
+            {'content_encoding': 'utf-16'},
+        ),
+    ],
+    ids=['compressed', 'codec', 'slow codec', 'large', 'utf-16'],
+)
+def test_what_callers_do_not_send_is_not_decoded(
+    daemon: Daemon,
+    attacker: Attacker,
+    port: int,
+    make: Any,
+    options: dict[str, str],
+) -> None:
+    body, before = make(), resident(daemon)
+    # When a message comes that would get large, or says that it is strange
+    attacker.send(body, **options)
+    # Then somebody is told
+    caller.until(lambda: sum(refused(port).values()) == 1)
+    assert f'A message in queue {attacker.queue} is put aside' in daemon.log
+    # And it costs nothing
+    began = time.monotonic()
+    assert daemon.api.ping({}, daemon.name)['ready']
+    assert time.monotonic() - began < 3
+    assert resident(daemon) - before < 60
+
+
+def test_a_broken_message_is_put_aside_once(
+    broker: rabbitmq.RabbitMQNode,
+    daemon: Daemon,
+    attacker: Attacker,
+    port: int,
+) -> None:
+    broken = [
+        b'{',
+        b'\xff\xfe',
+        b'7',
+        b'[' * 100_000,
+        b'{"oslo.version": "9\\nforged", "oslo.message": "{}"}',
+        b'{"oslo.version": "abc", "oslo.message": "{}"}',
+        b'{"oslo.version": "2.0", "oslo.message": "["}',
+        b'{"oslo.version": "2.0", "oslo.message": "7"}',
+    ]
+    for body in broken:
+        attacker.send(body)
+    caller.until(lambda: sum(refused(port).values()) == len(broken))
+    assert refused(port) == {'content': len(broken)}
+    assert 'Traceback' not in daemon.log
+    assert '\nforged' not in daemon.log
+
+
+def test_what_ends_the_worker_again_and_again_is_put_aside(
+    broker: rabbitmq.RabbitMQNode,
+    shared_bed: SimulatedBed,
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a message over which the worker ends each time
+    poisoned = Daemon(tmp_path, broker.url, shared_bed.root)
+    with contextlib.ExitStack() as clean_up:
+        clean_up.enter_context(poisoned)
+        attacker = Attacker(broker.url, poisoned.name)
+        clean_up.callback(attacker.close)
+        poisoned.kill()
+        caller.until(lambda: not attacker.consumers())
+        attacker.cast(
+            'attach_volume', args={'request': object_('AttachRequest')}
+        )
+        # When it is started until it stays
+        deaths = 0
+        while True:
+            poisoned.start(DIES_BEFORE_ACKNOWLEDGING='1')
+            assert poisoned.process is not None
+            caller.until(
+                lambda: (
+                    poisoned.process.poll() is not None
+                    or 'is put aside' in poisoned.log
+                ),
+                timeout=30,
+            )
+            if 'is put aside' in poisoned.log:
+                break
+            deaths += 1
+        # Then that is soon, and it says why
+        assert deaths == 3
+        assert 'has ended 3 times while it took it' in poisoned.log
+        poisoned.wait_until_ready()
+        # And another restart does not bring it back
+        poisoned.kill()
+        poisoned.start()
+        poisoned.wait_until_ready()
+        assert poisoned.log.count('is put aside') == 1
