@@ -199,7 +199,11 @@ class Casts:
             return
         try:
             self._methods[type(cast.request)]({}, self._host, cast.request)
-        except exception.BusUnavailable as error:
+        except (
+            exception.BusUnavailable,
+            # the worker, when it was asked whether it takes plain secrets
+            messaging.MessagingTimeout,
+        ) as error:
             LOG.warning(
                 'Request %s is sent again: %s', cast.request.request_id, error
             )

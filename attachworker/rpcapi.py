@@ -8,15 +8,18 @@ Importing this module loads nothing that works on a host.
 
 from collections.abc import Iterator
 import contextlib
+import time
 from typing import Any
 
 import oslo_messaging as messaging
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.bus import secrets as wire_secrets
 from attachworker.bus import serializer
 from attachworker.bus import transport as bus
 from attachworker.bus.secrets import WireSecrets
+from attachworker.objects import sealing
 
 #: Seconds that methods which only look may take.
 TIMEOUT = 60
@@ -28,6 +31,10 @@ DEFAULT_DEADLINE = 300
 #: Seconds that an answer may come after the deadline: the grace for rolling
 #: back, and some time on the bus.
 ANSWER_GRACE = 60
+#: Seconds that a worker has to say whether it takes plain secrets, and after
+#: which it is asked again.
+_ASK_TIMEOUT = 10.0
+_ASK_AGAIN = 60.0
 
 Context = dict[str, Any]
 
@@ -48,6 +55,9 @@ class AttachWorkerAPI:
     Raised by every method, beside what the worker raises:
 
     * ``HostNotFound``: no worker has ever listened under this name;
+    * ``InvalidConnectionInfo``: there is a password to send and no key to
+      seal it with, and the worker wants it sealed; nothing was sent. The
+      worker is asked first, so it must be there to answer;
     * ``BusUnavailable``: the broker cannot be reached; whether it has the
       request is not known, so send it again with the same request_id;
     * ``oslo_messaging.MessagingTimeout``: no answer in time; the same;
@@ -61,7 +71,8 @@ class AttachWorkerAPI:
     :param timeout: seconds for methods that only look.
     :param call_monitor_timeout: seconds (whole, at least 2) after which a
         worker that gives no sign of life is given up.
-    :param secrets: seals passwords; by default they travel in the clear.
+    :param secrets: seals passwords; by default they travel in the clear, to
+        workers that take them so.
     :param level: version of this interface that the workers know; by default
         this one.
     :raises ConfigurationError: there is no such version.
@@ -79,14 +90,12 @@ class AttachWorkerAPI:
     ) -> None:
         self._timeout = timeout
         self._call_monitor_timeout = call_monitor_timeout
-        self._client = messaging.get_rpc_client(
-            transport,
-            bus.get_target(),
-            version_cap=level or self.VERSION,
-            serializer=serializer.ObjectSerializer(secrets, level),
-            retry=bus.PUBLISH_RETRIES,
-            transport_options=bus.TRANSPORT_OPTIONS,
-        )
+        self._transport = transport
+        self._secrets = secrets or WireSecrets()
+        self._level = level
+        self._client('')  # whether there is such a level
+        #: By host, until when its worker is known to take plain secrets.
+        self._plain_until: dict[str, float] = {}
 
     def get_connector_properties(
         self,
@@ -218,7 +227,7 @@ class AttachWorkerAPI:
         return report
 
     def ping(self, ctxt: Context, host: str) -> dict[str, Any]:
-        """Return ``{version, host, ready}`` of the worker."""
+        """Return ``{version, host, ready, sealing}`` of the worker."""
         return dict(self._call(ctxt, host, 'ping'))
 
     def _operate(
@@ -250,20 +259,76 @@ class AttachWorkerAPI:
         **arguments: Any,
     ) -> Any:
         monitor_timeout = self._call_monitor_timeout if monitored else None
+        until = time.monotonic()
+        until += self._timeout if timeout is None else timeout
+        self._check_plain(ctxt, host, arguments, until)
         with _clear_errors(host):
-            return self._client.prepare(
-                server=host,
-                timeout=self._timeout if timeout is None else timeout,
-                call_monitor_timeout=monitor_timeout,
-            ).call(ctxt, method, **arguments)
+            return (
+                self._client(host)
+                .prepare(
+                    server=host,
+                    timeout=max(1.0, until - time.monotonic()),
+                    call_monitor_timeout=monitor_timeout,
+                )
+                .call(ctxt, method, **arguments)
+            )
 
     def _cast(
         self, ctxt: Context, host: str, method: str, request: Any
     ) -> None:
+        until = time.monotonic() + self._timeout
+        self._check_plain(ctxt, host, {'request': request}, until)
         with _clear_errors(host):
-            self._client.prepare(server=host).cast(
+            self._client(host).prepare(server=host).cast(
                 ctxt, method, request=request
             )
+
+    def _client(self, host: str) -> Any:
+        """What sends to the worker of a host, which alone opens secrets."""
+        return messaging.get_rpc_client(
+            self._transport,
+            bus.get_target(),
+            version_cap=self._level or self.VERSION,
+            serializer=serializer.ObjectSerializer(
+                self._secrets, self._level, host
+            ),
+            retry=bus.PUBLISH_RETRIES,
+            transport_options=bus.TRANSPORT_OPTIONS,
+        )
+
+    def _check_plain(
+        self,
+        ctxt: Context,
+        host: str,
+        arguments: dict[str, Any],
+        until: float,
+    ) -> None:
+        """See that no secret goes in the clear to who wants it sealed.
+
+        Once it is sent, it is on the disk of the broker, whatever the worker
+        says to it.
+
+        :param until: of time.monotonic()
+        :raises InvalidConnectionInfo: it would
+        """
+        now = time.monotonic()
+        if self._secrets.available or now < self._plain_until.get(host, 0.0):
+            return
+        plain = [
+            name
+            for value in arguments.values()
+            if isinstance(value, objects.AttachWorkerObject)
+            and (name := sealing.first_secret(value.obj_to_primitive()))
+        ]
+        if not plain:
+            return
+        seconds = min(_ASK_TIMEOUT, self._call_monitor_timeout, until - now)
+        answer = self._call(ctxt, host, 'ping', timeout=seconds)
+        # The release before this one does not say it in answer to a ping.
+        wanted = answer.get('sealing', {})
+        if wanted.get('required'):
+            raise wire_secrets.must_be_sealed(plain[0], wanted['key_ids'])
+        self._plain_until[host] = now + _ASK_AGAIN
 
 
 @contextlib.contextmanager

@@ -27,15 +27,20 @@ class ObjectSerializer(ovo_base.VersionedObjectSerializer):
     """The caller's side: sends objects and gets objects.
 
     :param secrets: seals those that leave
+    :param host: whose worker opens them
     :param level: version of the interface that the peer knows; None: ours
     :raises ConfigurationError: there is no such version
     """
 
     def __init__(
-        self, secrets: WireSecrets | None = None, level: str | None = None
+        self,
+        secrets: WireSecrets | None = None,
+        level: str | None = None,
+        host: str = '',
     ) -> None:
         super().__init__()
         self._secrets = secrets or WireSecrets()
+        self._host = host
         if level is not None and level not in objects.HISTORY:
             raise exception.ConfigurationError(
                 option='attachworker of group upgrade_levels',
@@ -51,13 +56,13 @@ class ObjectSerializer(ovo_base.VersionedObjectSerializer):
         """
         if isinstance(entity, dict) and _NAME_KEY in entity:
             if not self._versions:
-                return self._secrets.seal(entity)
+                return self._secrets.seal(entity, self._host)
             entity = from_wire(entity, base.AttachWorkerObject, 'answer')
         if not isinstance(entity, base.AttachWorkerObject):
             return super().serialize_entity(context, entity)
         version = self._versions.get(entity.obj_name())
         return self._secrets.seal(
-            entity.obj_to_primitive(version, self._versions)
+            entity.obj_to_primitive(version, self._versions), self._host
         )
 
     def _process_object(self, context: Any, objprim: Any) -> Any:

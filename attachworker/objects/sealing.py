@@ -85,6 +85,13 @@ def replace_secrets(value: Any, change: Change, place: str = '') -> Any:
     return value | {_DATA: data}
 
 
+def first_secret(value: Any) -> str | None:
+    """The name of a field of a primitive that holds a secret, if one does."""
+    found: list[str] = []
+    replace_secrets(value, lambda secret, place: found.append(place))
+    return found[0].rpartition('.')[2] if found else None
+
+
 def _secret_fields(name: Any) -> frozenset[str]:
     classes = base.AttachWorkerObjectRegistry.obj_classes()
     if not isinstance(name, str) or name not in classes:

@@ -64,6 +64,8 @@ _MULTIPATHD_TIMEOUT = 10.0
 _HELPER_TIMEOUT = 3.0
 #: Seconds in which those who have called for what is done are told.
 _TELL_TIMEOUT = 5.0
+#: Seconds that a sealed secret may be on its way: as long as any request has.
+_LONGEST_WAY = 86400
 #: Seconds between two looks whether the bus is back.
 _BUS_INTERVAL = 5.0
 
@@ -107,7 +109,11 @@ class Worker:
         self.ready = threading.Event()
         self._listening = False
         self._secrets = WireSecrets.read(
-            conf.secrets.key_file, conf.secrets.required
+            conf.secrets.key_file,
+            conf.secrets.required,
+            conf.host,
+            # A secret that comes later is of a request that is forgotten.
+            min(_LONGEST_WAY, conf.result_retention / 2),
         )
         runtime = pathlib.Path(conf.runtime_path)
         self._admission = Admission(
@@ -367,6 +373,7 @@ class Worker:
             'version': metadata.version('attachworker'),
             'host': self._conf.host,
             'ready': self.ready.is_set(),
+            'sealing': self._secrets.describe(),
         }
 
     def connector_properties(

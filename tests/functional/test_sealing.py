@@ -4,16 +4,20 @@
 
 import base64
 from collections.abc import Iterator
+import json
 import pathlib
 from typing import Any
 
 import kombu
+import oslo_messaging as messaging
 import pytest
 
 from attachworker import casts
 from attachworker import client
 from attachworker import exception
+from attachworker import objects
 from attachworker import rpcapi
+from attachworker.bus import serializer
 from attachworker.bus import transport as bus
 from attachworker.bus.secrets import WireSecrets
 from tests import harness
@@ -26,7 +30,8 @@ from tests.simulator.faults import Fault
 CANARY = 'CANARY-5ealed-on-the-wire'
 #: One that does travel in the clear, and stays on the broker's disk.
 PLAIN = 'CANARY-plain-on-the-wire'
-_MARK = CANARY.encode()
+#: One that a caller without a key has, and does not send.
+UNSENT = 'CANARY-never-on-the-wire'
 
 
 @pytest.fixture(scope='module')
@@ -54,13 +59,22 @@ def one(
         yield running
 
 
-def holding(directory: pathlib.Path) -> list[str]:
+def holding(directory: pathlib.Path, password: str = CANARY) -> list[str]:
     """Files that hold the password."""
     return [
         str(path)
         for path in directory.rglob('*')
-        if path.is_file() and _MARK in path.read_bytes()
+        if path.is_file() and password.encode() in path.read_bytes()
     ]
+
+
+def send_plain(one: daemon.Daemon, request: objects.AttachRequest) -> None:
+    """As a caller of an earlier release does, or a hostile one."""
+    messaging.get_rpc_client(
+        one.transport,
+        bus.get_target(one.name),
+        serializer=serializer.ObjectSerializer(),
+    ).cast({}, 'attach_volume', request=request)
 
 
 def waiting(broker: rabbitmq.RabbitMQNode, one: daemon.Daemon) -> Any:
@@ -91,7 +105,10 @@ def test_what_the_broker_has(
     with client.AttachWorkerClient(
         broker.url, one.name, key_file=key_file if sealed else None
     ) as node:
-        node.api.cast_attach_volume({}, one.name, request)
+        if sealed:
+            node.api.cast_attach_volume({}, one.name, request)
+        else:
+            send_plain(one, request)
         # Then the broker has the password only if it was not sealed
         body = waiting(broker, one)
         assert request.request_id.encode() in body
@@ -125,7 +142,7 @@ def test_callers_are_told(
     one: daemon.Daemon,
     key_file: str,
 ) -> None:
-    volume = bed.create_volume(chap=('user', PLAIN))
+    volume = bed.create_volume(chap=('user', UNSENT))
     with client.AttachWorkerClient(broker.url, one.name) as node:
         # A caller without the key is told that it needs one
         found = node.get_connector_properties()['attachworker']['sealing']
@@ -134,6 +151,9 @@ def test_callers_are_told(
             node.attach_volume(volume.connection_info())
         assert 'must be sealed' in str(caught.value)
         assert 'CANARY' not in str(caught.value)
+        # And does not send the password: it would be on the broker's disk
+        assert holding(broker.directory, UNSENT) == []
+        assert 'must be sealed' not in one.log.rpartition('Taking')[2]
         # What has no secret is taken as it is
         plain = bed.create_volume()
         result = node.attach_volume(plain.connection_info())
@@ -181,17 +201,69 @@ def test_casts_are_sealed(
 
 
 def test_casts_in_the_clear_are_refused(
-    bed: SimulatedBed, one: daemon.Daemon
+    bed: SimulatedBed, one: daemon.Daemon, receiver: caller.Receiver
 ) -> None:
     volume = bed.create_volume(chap=('user', PLAIN))
+    request = harness.attach_request(volume, reply_to=receiver.reply_to)
+    send_plain(one, request)
+    assert receiver.got.wait(30)
+    [result] = receiver.results
+    assert result.status == 'failed'
+    assert result.error.code == 'invalid_connection_info'
+    assert 'must be sealed' in result.error.message
+    assert PLAIN not in str(result.as_dict())
+
+
+def test_casts_in_the_clear_are_not_sent(
+    broker: rabbitmq.RabbitMQNode, bed: SimulatedBed, one: daemon.Daemon
+) -> None:
+    # Given a caller without the key, and a worker that is down
+    volume = bed.create_volume(chap=('user', UNSENT))
+    one.kill()
+    api = rpcapi.AttachWorkerAPI(one.transport, timeout=2)
+    with pytest.raises(messaging.MessagingTimeout):
+        api.cast_attach_volume({}, one.name, harness.attach_request(volume))
     with casts.Casts(
-        one.transport, one.name, name=f'plain-{volume.name}'
+        one.transport, one.name, name=f'plain-{volume.name}', pause=1
     ) as mine:
-        result = mine.send(harness.attach_request(volume)).result(30)
-        assert result.status == 'failed'
-        assert result.error.code == 'invalid_connection_info'
-        assert 'must be sealed' in result.error.message
-        assert PLAIN not in str(result.as_dict())
+        future = mine.send(harness.attach_request(volume))
+        # When the worker is there, and says that it wants passwords sealed
+        one.start()
+        one.wait_until_ready()
+        # Then the caller is told so, and the broker has never had one
+        with pytest.raises(exception.InvalidConnectionInfo) as caught:
+            future.result(60)
+    assert 'must be sealed' in str(caught.value)
+    assert UNSENT not in str(caught.value)
+    assert holding(broker.directory, UNSENT) == []
+
+
+def test_what_was_read_on_the_bus_opens_nowhere_else(
+    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    key_file: str,
+) -> None:
+    # Given a sealed attach that somebody has read on the bus
+    volume = bed.create_volume(chap=('user', CANARY))
+    request = harness.attach_request(volume)
+    sealed = serializer.ObjectSerializer(
+        WireSecrets.read(key_file), host=one.name
+    ).serialize_entity({}, request)
+    link = messaging.get_rpc_client(
+        one.transport, bus.get_target(one.name), timeout=30
+    )
+    # When it is sent to do something else
+    stolen = json.loads(json.dumps(sealed))
+    stolen['versioned_object.data']['attachment_id'] = 'another'
+    with pytest.raises(exception.InvalidConnectionInfo) as caught:
+        link.call({}, 'attach_volume', request=stolen)
+    # Then it is refused, and the very same is not
+    assert 'for another request' in str(caught.value)
+    result = link.call({}, 'attach_volume', request=sealed)
+    assert result['versioned_object.data']['status'] == 'attached'
+    gone = harness.detach_request(volume.name)
+    assert one.api.detach_volume({}, one.name, gone).status == 'detached'
 
 
 def test_a_caller_that_listens_on_another_exchange(

@@ -196,6 +196,6 @@ def test_a_call_that_the_level_does_not_have() -> None:
     """Refused here, with the version: no message that nobody understands."""
     transport = bus.get_transport(harness.configuration())
     api = rpcapi.AttachWorkerAPI(transport, level='1.0')
-    prepared = api._client.prepare(version='1.1')
+    prepared = api._client('one').prepare(version='1.1')
     with pytest.raises(messaging.RPCVersionCapError, match='1.1'):
         prepared.call({}, 'ping')

@@ -4,6 +4,7 @@
 import base64
 import json
 import pathlib
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.bus import serializer
 from attachworker.bus.secrets import WireSecrets
+from attachworker.objects import sealing
 from tests.unit.objects import shapes
 
 ONE = bytes(range(32))
@@ -31,11 +33,11 @@ def request(request_id: str = 'r') -> objects.AttachRequest:
     return made
 
 
-def sent(secrets: WireSecrets, request_id: str = 'r') -> Any:
+def sent(secrets: WireSecrets, request_id: str = 'r', host: str = '') -> Any:
     """As it arrives."""
     return json.loads(
         json.dumps(
-            serializer.ObjectSerializer(secrets).serialize_entity(
+            serializer.ObjectSerializer(secrets, host=host).serialize_entity(
                 {}, request(request_id)
             )
         )
@@ -98,14 +100,119 @@ def test_sealed_is_never_taken_for_a_password(
 def test_bound_to_its_request_and_its_place() -> None:
     secrets = WireSecrets({'one': ONE})
     # Given a sealed password, put into another request
-    other = sent(secrets, 'other')
-    other[DATA]['request_id'] = 'r'
-    assert 'for another request' in refused(other, secrets)
+    theirs = sent(secrets, 'other')
+    theirs[DATA]['request_id'] = 'r'
+    assert 'for another request' in refused(theirs, secrets)
     # Or into another place of the same one
     moved = sent(secrets)
     info = moved[DATA]['connection_info'][DATA]
     info['auth_password'] = moved[DATA]['encryption'][DATA]['key']
     assert 'cannot be opened' in refused(moved, secrets)
+
+
+def other(primitive: Any, **changes: Any) -> Any:
+    """The same, but for some fields: ``connection_info__wwn`` is nested."""
+    changed = json.loads(json.dumps(primitive))
+    for path, value in changes.items():
+        *parents, name = path.split('__')
+        place = changed[DATA]
+        for parent in parents:
+            place = place[parent][DATA]
+        assert place[name] != value
+        place[name] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'attachment_id': 'z'},
+        {'deadline_seconds': 86400},
+        {'expected_wwn': 'naa.6001405'},
+        {'multipath': True},
+        {'encryption__may_format': True},
+        {'encryption__provider': 'plain'},
+        {'connection_info__target_list': []},
+        {'connection_info__access_mode': 'ro'},
+        {'connection_info__auth_username': 'root'},
+        {'connection_info__auth_password_in': 'x'},
+        {'reply_to': {}},
+    ],
+    ids=str,
+)
+def test_opens_in_the_very_request_alone(changes: dict[str, Any]) -> None:
+    """Who reads the bus can put what is sealed into a request of his own."""
+    secrets = WireSecrets({'one': ONE})
+    stolen = other(sent(secrets), **changes)
+    assert 'for another request' in refused(stolen, secrets)
+
+
+def test_opens_at_its_host_alone() -> None:
+    primitive = sent(WireSecrets({'one': ONE}), host='node1')
+    text = refused(primitive, WireSecrets({'one': ONE}, host='node2'))
+    assert 'for another host' in text
+    received(primitive, WireSecrets({'one': ONE}, host='node1'))
+
+
+def test_opens_in_no_other_operation() -> None:
+    secrets = WireSecrets({'one': ONE})
+    primitive = sent(secrets)
+    primitive['versioned_object.name'] = 'ExtendRequest'
+    for name in primitive[DATA].keys() - {
+        'request_id', 'attachment_id', 'encryption'
+    }:  # fmt: skip
+        del primitive[DATA][name]
+    with pytest.raises(exception.InvalidConnectionInfo, match='cannot be op'):
+        serializer.from_wire(
+            primitive, objects.ExtendRequest, 'request', secrets
+        )
+
+
+@pytest.mark.parametrize('seconds', [-3601, 3601])
+def test_opens_for_a_while_alone(
+    monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    worker = WireSecrets({'one': ONE}, window=3600)
+    now = time.time()
+    with monkeypatch.context() as patched:
+        patched.setattr(time, 'time', lambda: now + seconds)
+        primitive = sent(WireSecrets({'one': ONE}))
+    text = refused(primitive, worker)
+    assert 'good for 3600 seconds' in text
+    assert 'both clocks' in text
+    # Nor is it younger by what it says of itself
+    info = primitive[DATA]['connection_info'][DATA]
+    mark, form, key, _, rest = info['auth_password'].split(':')
+    info['auth_password'] = ':'.join((mark, form, key, str(int(now)), rest))
+    assert 'cannot be opened' in refused(primitive, worker)
+
+
+def test_the_form_of_the_release_before_is_opened_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Given a request as the release before this one has sealed it
+    primitive = sent(WireSecrets())
+    places = {
+        'auth_password': primitive[DATA]['connection_info'][DATA],
+        'key': primitive[DATA]['encryption'][DATA],
+    }
+    for name, place in places.items():
+        where = {'key': 'r/.encryption.key'}.get(
+            name, 'r/.connection_info.auth_password'
+        )
+        sealed = base64.b64encode(sealing.seal(ONE, place[name], where))
+        place[name] = f'\0sealed:1:one:{sealed.decode()}'
+    # Then it is opened, and said to be the last of its kind
+    worker = WireSecrets({'one': ONE}, required=True, host='node1', window=60)
+    for _ in range(2):
+        found = received(primitive, worker)
+        assert found.obj_to_primitive() == request().obj_to_primitive()
+    said = [one for one in caplog.messages if 'next release' in one]
+    assert len(said) == 1
+    assert CANARY not in caplog.text
+    # And no other form is taken for it
+    changed = json.loads(json.dumps(primitive).replace('sealed:1', 'sealed:3'))
+    assert 'a form that' in refused(changed, worker)
 
 
 @pytest.mark.parametrize(
@@ -118,12 +225,17 @@ def test_bound_to_its_request_and_its_place() -> None:
         'one:AAAA',
         f'{CANARY}\n:AAAA',
         f'{CANARY} {CANARY}:',
+        'one:1:AAAA',
+        'one:x:AAAA',
+        f'one:{"9" * 12}:AAAA',
+        'one:٣:AAAA',
     ],
 )
-def test_nonsense_is_refused(text: str) -> None:
+@pytest.mark.parametrize('form', ['1', '2', '', CANARY])
+def test_nonsense_is_refused(form: str, text: str) -> None:
     primitive = sent(WireSecrets())
     info = primitive[DATA]['connection_info'][DATA]
-    info['auth_password'] = f'\0sealed:1:{text}'
+    info['auth_password'] = f'\0sealed:{form}:{text}'
     assert 'auth_password' in refused(primitive, WireSecrets({'one': ONE}))
 
 
