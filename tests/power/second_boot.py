@@ -77,6 +77,14 @@ def wait_for_results() -> None:
     caller.until(lambda: not journal(query), timeout=_PATIENCE)
 
 
+def wait_for_paths(worker: harness.Harness) -> None:
+    """One of a map may join it after the attach has ended."""
+    caller.until(
+        lambda: 'degraded' not in str(worker.attachments()),
+        timeout=_PATIENCE,
+    )
+
+
 @pytest.fixture(scope='module')
 def after() -> Iterator[After]:
     scene.mount_disk()
@@ -91,6 +99,7 @@ def after() -> Iterator[After]:
             lambda: {each.request_id for each in receiver.results} == CASTS,
             timeout=_PATIENCE,
         )
+        wait_for_paths(worker)
         missing = worker.attachments()
     with scene.worker(bed, reattach_after_reboot=True) as worker:
         wait_for_results()
@@ -167,8 +176,7 @@ def test_it_is_attached_again_if_so_configured(after: After) -> None:
         else line.replace('missing', 'attached')
         for line in after.missing
     ]
-    # A path of a map may join it after the attach has ended.
-    caller.until(lambda: 'degraded' not in str(after.worker.attachments()))
+    wait_for_paths(after.worker)
     assert after.worker.attachments() == wanted, journal(
         'SELECT attachment_id, result FROM requests ORDER BY created_at'
     )
