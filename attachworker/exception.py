@@ -196,6 +196,14 @@ class WorkerRestarted(AttachWorkerError):
     )
 
 
+class LaterRequestEnded(AttachWorkerError):
+    msg_fmt = (
+        'A later request for the same attachment has ended since, so this one '
+        'is not tried again. Look at the attachment; if it is not as wanted, '
+        'send a new request.'
+    )
+
+
 class UndoFailed(RetryableError):
     code = 'host_tool_failed'
     msg_fmt = (

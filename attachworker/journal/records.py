@@ -168,6 +168,15 @@ class Records:
         """Requests without a result, oldest first."""
         return self._requests('result IS NULL')
 
+    def ended_after(self, record: RequestRecord) -> list[RequestRecord]:
+        """Later requests of the same attachment that have a result."""
+        return self._requests(
+            'result IS NOT NULL AND attachment_id = ? AND rowid >'
+            ' (SELECT rowid FROM requests WHERE request_id = ?)',
+            record.attachment_id,
+            record.request_id,
+        )
+
     def recovered(self) -> list[RequestRecord]:
         """Requests with a result that a worker started again gave them."""
         return self._requests('result IS NOT NULL AND attempts > 0')

@@ -24,6 +24,7 @@ from attachworker.journal import without_secrets
 from attachworker.journal.reading import legible
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.operation import Operation
+from attachworker.worker.operation import has_run
 
 LOG = logging.getLogger(__name__)
 
@@ -173,6 +174,9 @@ class Operations:
             operation.abandoned = exception.WorkerRestarted(
                 times=record.attempts + 1
             )
+        # They run one after another: it had run, and lacks its result only.
+        if any(map(has_run, self._records.ended_after(record))):
+            operation.abandoned = exception.LaterRequestEnded()
         operation.resumed = True
         if record.cancelled:
             operation.cancel()

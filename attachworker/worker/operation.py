@@ -35,6 +35,8 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 #: Seconds until who waits is told that there is no result for now.
 _PATIENCE = 1.0
+#: Where one ends that was never begun.
+_QUEUE = 'queue'
 _FIRST_STEP = 'its first step'
 
 T = TypeVar('T')
@@ -127,7 +129,7 @@ class Operation(Job):
 
     def expire(self) -> bool:
         self._patient = False
-        return self.refuse(exception.DeadlineExceeded(step='queue'))
+        return self.refuse(exception.DeadlineExceeded(step=_QUEUE))
 
     def refuse(self, error: exception.AttachWorkerError) -> bool:
         """End it before it was begun, outside of the dispatcher.
@@ -423,6 +425,16 @@ class Operation(Job):
     def mend_later(self) -> None:
         """Put right what was left undone after the result."""
         self._cleanup.later(self.attachment_id)
+
+
+def has_run(record: RequestRecord) -> bool:
+    """Whether a request that has its result may have been begun."""
+    try:
+        result = record.result_object()
+    except exception.RecordUnreadable:
+        return True
+    error = result and result.error
+    return not error or error.step not in (_QUEUE, _FIRST_STEP)
 
 
 def failure(

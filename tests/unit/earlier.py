@@ -65,6 +65,28 @@ class Earlier:
             )
         )
 
+    def finishes(self, request_id: str, **values: Any) -> None:
+        """A request has its result, which meant nothing on the host."""
+        record = self.records.request(request_id)
+        assert record is not None
+        result = objects.OperationResult(
+            request_id=request_id,
+            attachment_id=record.attachment_id,
+            operation=record.operation,
+            **values,
+        )
+        assert self.records.finish(
+            request_id, result.obj_to_primitive(), None, None
+        )
+
+    def has_not_finished(self, request_id: str) -> None:
+        """The result of a request could never be written."""
+        self._database.write(
+            'UPDATE requests SET result = NULL, finished_at = NULL'
+            ' WHERE request_id = ?',
+            request_id,
+        )
+
     def breaks(self, request_id: str) -> None:
         """What the journal holds of a request becomes illegible."""
         with self._database.transaction() as connection:

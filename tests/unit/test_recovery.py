@@ -13,6 +13,8 @@ import time
 
 import pytest
 
+from attachworker import exception
+from attachworker import objects
 from tests.simulator import bed as beds
 from tests.unit.earlier import PATIENCE
 from tests.unit.earlier import Earlier
@@ -292,3 +294,73 @@ def test_a_device_in_use_is_left_alone(
         while bed.snapshot() != before or running.attachments():
             assert time.monotonic() < limit, bed.snapshot()
             time.sleep(0.05)
+
+
+def test_an_attach_is_not_done_again_behind_its_detach(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    """Its result could not be written; the caller has gone on since."""
+    # Given an attach without a result, whose attachment was detached later
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    earlier = Earlier(bed, state)
+    earlier.accepts('attach', request(volume))
+    earlier.accepts('detach', detach(volume))
+    earlier.finishes('detach', status='detached')
+    earlier.dies()
+    # When the next worker starts, well within the deadline
+    with worker(bed, state) as running:
+        # Then it says why, and attaches nothing
+        found = ended(running, 'request')
+        assert found.status == 'failed', found.as_dict()
+        assert 'later request' in found.error.message
+        assert running.attachments() == []
+        assert bed.snapshot() == before
+
+
+def test_a_detach_is_not_done_again_behind_a_later_attach(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given a detach without a result, and an attach after it that has one
+    volume = bed.create_volume()
+    earlier = Earlier(bed, state)
+    earlier.accepts('detach', detach(volume))
+    earlier.dies()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+        attached = bed.snapshot()
+    earlier = Earlier(bed, state)
+    earlier.has_not_finished('detach')
+    earlier.dies()
+    # When the next worker starts, then the attachment stays
+    with worker(bed, state) as running:
+        assert 'later request' in ended(running, 'detach').error.message
+        assert running.attachments() == [f'{volume.name} attached']
+        assert bed.snapshot() == attached
+        assert running.detach(volume.name).status == 'detached'
+
+
+@pytest.mark.parametrize('step', ['queue', 'its first step'])
+def test_a_detach_is_finished_behind_an_attach_that_was_never_begun(
+    bed: beds.SimulatedBed, state: pathlib.Path, step: str
+) -> None:
+    # Given a detach that was cut short, while an attach that waited behind
+    # it ran out of time
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    earlier = Earlier(bed, state)
+    earlier.accepts('detach', detach(volume))
+    earlier.accepts('attach', request(volume))
+    error = exception.DeadlineExceeded(step=step)
+    earlier.finishes(
+        'request',
+        status='failed',
+        error=objects.OperationError.from_exception(error, step),
+    )
+    earlier.dies()
+    # When the next worker starts, then it finishes the detach
+    with worker(bed, state) as running:
+        assert ended(running, 'detach').status == 'detached'
+        assert bed.snapshot() == before
