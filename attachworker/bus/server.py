@@ -50,6 +50,9 @@ LEFT = object()
 #: Where the context of a method has what became of its message.
 _OUTCOME = 'attachworker.outcome'
 
+#: How often a request may be called for once all calls wait that may.
+_MOST_CALLS = 8
+
 #: An operation that was taken, a result that there is already or a refusal,
 #: or the error that a call is to raise.
 Outcome = Operation | objects.OperationResult | exception.AttachWorkerError
@@ -75,7 +78,7 @@ class RequestAcceptance:
     :param deliver: see :meth:`attachworker.bus.replies.ReplySender.deliver`
     :param waiting_calls: how many calls may wait for their operation; more
         are told that the worker is busy, so that there is always a thread to
-        answer with
+        answer with. Who calls again for what is accepted is not
     :param secrets: opens those that come in
     """
 
@@ -163,25 +166,27 @@ class RequestAcceptance:
         """
         found: list[tuple[Call, str, Outcome]] = []
         for call, request_id in self._records.calls():
-            outcome = self._operations.find(request_id)
+            outcome: Outcome | None
+            try:
+                outcome = self._operations.find(request_id)
+            except exception.RecordUnreadable as error:
+                outcome = error
             if outcome is None:  # its result was kept long enough
                 self._records.forget_call(call)
                 continue
             with self._changed:
                 self._waiting[call.message_id] = outcome
-            kind = (
-                outcome.kind
-                if isinstance(outcome, Operation)
-                else outcome.operation
-            )
-            found.append((call, f'{kind}_volume', outcome))
+            # Each of the three methods gives what there is.
+            found.append((call, 'attach_volume', outcome))
         return found
 
     def _accept(self, kind: str, primitive: Any, call: Call | None) -> Outcome:
         request = self._decode(kind, primitive, call)
         with contextlib.ExitStack() as on_refusal:
             try:
-                if call is not None and self._take_place(call):
+                if call is not None and self._take_place(
+                    call, request.request_id
+                ):
                     on_refusal.callback(self._leave_place, call)
                 outcome = self._operations.submit(kind, request, call)
             except (
@@ -197,24 +202,29 @@ class RequestAcceptance:
                 if isinstance(error, exception.JournalUnavailable):
                     raise
             else:
-                if isinstance(outcome, Operation):
-                    on_refusal.pop_all()  # it is waited for
-                    if call is not None:
-                        self._waiting[call.message_id] = outcome
-                else:
+                on_refusal.pop_all()  # its answer is waited for
+                if call is not None:
+                    self._waiting[call.message_id] = outcome
+                elif not isinstance(outcome, Operation):
                     self._tell(request, outcome, call, final=True)
             return outcome
 
-    def _take_place(self, call: Call) -> bool:
+    def _take_place(self, call: Call, request_id: str) -> bool:
         """False: it has one, its message was delivered again.
 
-        :raises WorkerBusy: there is none
+        :raises WorkerBusy: there is none, and the request was not accepted
+            yet, or too many wait for it
         """
         with self._changed:
             if call.message_id in self._waiting:
                 return False
             if len(self._waiting) >= self._waiting_calls:
-                raise exception.WorkerBusy()
+                outcome = self._operations.find(request_id)
+                same = [
+                    one for one in self._waiting.values() if one is outcome
+                ]
+                if outcome is None or len(same) >= _MOST_CALLS:
+                    raise exception.WorkerBusy()
             self._waiting[call.message_id] = None
             return True
 

@@ -85,7 +85,8 @@ class Operations:
             there is one already
         :raises WorkerBusy: nothing was accepted
         :raises AttachmentConflict: the request_id is known with other content
-        :raises JournalUnavailable: nothing was accepted
+        :raises JournalUnavailable: nothing was accepted, or nobody can read
+            what became of it
         """
         with self._lock:
             known = self._records.request(request.request_id)
@@ -100,19 +101,19 @@ class Operations:
                 raise exception.AttachmentConflict(
                     what=f'Request {request.request_id}'
                 )
-            if call is None and request.reply_to is not None:
-                # A caller that was started again may be elsewhere.
-                self._records.owe(
-                    request.request_id, request.reply_to.as_dict()
-                )
-            if known.result is not None:
-                return _result(known)
-            operation = self._running[request.request_id]
+            outcome = self._outcome(known)
+            # A caller that was started again may be elsewhere. It is written
+            # down before its message is acknowledged, also if there is a
+            # result: it may be this worker's end that comes next.
             if call is not None:
                 self._records.put_call(call, request.request_id)
             elif request.reply_to is not None:
-                operation.add_receiver(request.reply_to)
-            return operation
+                self._records.owe(
+                    request.request_id, request.reply_to.as_dict()
+                )
+                if isinstance(outcome, Operation):
+                    outcome.add_receiver(request.reply_to)
+            return outcome
 
     def cancel(self, request_id: str) -> bool:
         """Stop an attach at its next step, and have it undone.
@@ -137,14 +138,20 @@ class Operations:
     def find(
         self, request_id: str
     ) -> Operation | objects.OperationResult | None:
-        """What became of a request; None if it is not known any more."""
+        """What became of a request; None if it is not known any more.
+
+        :raises RecordUnreadable: the journal does not say
+        """
         with self._lock:
             known = self._records.request(request_id)
-            if known is None:
-                return None
-            if known.result is not None:
-                return _result(known)
-            return self._running[request_id]
+            return None if known is None else self._outcome(known)
+
+    def _outcome(
+        self, record: RequestRecord
+    ) -> Operation | objects.OperationResult:
+        """:raises RecordUnreadable: it has none that makes sense"""
+        with legible(f'request {record.request_id}'):
+            return record.result_object() or self._running[record.request_id]
 
     def _forget_old_results(self) -> None:
         now = deadlines.now()
@@ -257,12 +264,6 @@ class Operations:
             self._running.pop(operation.request.request_id, None)
         self._dispatcher.give_up_place(operation)
         self._on_finish(operation)
-
-
-def _result(record: RequestRecord) -> objects.OperationResult:
-    found = record.result_object()
-    assert found is not None  # it is finished
-    return found
 
 
 def _object(primitive: Any) -> Any:

@@ -105,7 +105,13 @@ def _give_up(
 ) -> None:
     if record.cancelled:
         error = exception.OperationCancelled(step='its end')
-    result = failure(record.operation, record, error)
+    try:
+        with legible(f'request {record.request_id}'):
+            result = failure(record.operation, record, error)
+    except exception.RecordUnreadable as worse:
+        # Not even the kind of its result: whoever asks for it is told so.
+        LOG.error('%s', worse)
+        return
     records.finish(
         record.request_id,
         result.obj_to_primitive(),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import concurrent.futures
 import itertools
 import pathlib
+import time
 import types
 from typing import Any
 
@@ -185,6 +186,68 @@ def test_waiting_calls_never_starve_the_others(worker: Worker) -> None:
             assert one.result(PATIENCE).status == 'attached'
     # And there is room again
     assert worker.attach(fakes.attach('again')).status == 'attached'
+
+
+def test_who_sends_again_what_is_accepted_is_not_refused(
+    worker: Worker,
+) -> None:
+    # Given calls in all places
+    gate = worker.kind.act = fakes.Gate()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=99) as callers:
+        waiting = []
+        for number in range(WAITING):
+            request = fakes.attach(str(number), attachment_id=str(number))
+            worker.kind.ran.clear()
+            waiting.append(callers.submit(worker.attach, request))
+            assert worker.kind.ran.wait(PATIENCE)
+        # When the callers have lost their patience, and call once more
+        for number in range(WAITING):
+            request = fakes.attach(str(number), attachment_id=str(number))
+            waiting.append(callers.submit(worker.attach, request))
+        limit = time.monotonic() + PATIENCE
+        while len(worker.records.calls()) < 2 * WAITING:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        # And somebody calls without end, then there is an end
+        flood = [callers.submit(worker.attach, request) for _ in range(40)]
+        done = concurrent.futures.as_completed(flood, PATIENCE)
+        assert next(done).result().error.code == 'busy'
+        gate.open()
+        # And whoever waits has the result
+        for one in waiting:
+            assert one.result(PATIENCE).status == 'attached'
+        assert 'attached' in {one.result(PATIENCE).status for one in flood}
+    assert worker.kind.runs == ['0', '1']
+    assert worker.records.calls() == []
+
+
+@pytest.mark.parametrize('finished', [False, True])
+def test_a_call_is_written_down_before_it_is_acknowledged(
+    worker: Worker, finished: bool
+) -> None:
+    """Killed right after that, its worker leaves it to the next one."""
+    # Given a request that runs, or has its result
+    gate = worker.kind.act = fakes.Gate()
+    request = fakes.attach()
+    assert worker.attach(request, call=False) is None
+    if finished:
+        gate.open()
+        fakes.ended(worker.operations.find('request'))
+    # When somebody calls for it, and that is about to be acknowledged
+    call = Call('message', 'queue')
+    message = server.Message(
+        'attach_volume', request=request.obj_to_primitive()
+    )
+    worker.acceptance.accept(message, call)
+    # Then the next worker would answer
+    assert worker.records.calls() == [(call, 'request')]
+    [(left, _, outcome)] = worker.acceptance.unanswered()
+    assert left == call
+    assert isinstance(outcome, objects.OperationResult) == finished
+    # And once it has been answered, nobody will
+    gate.open()
+    worker.acceptance.answered(call)
+    assert worker.records.calls() == []
 
 
 def test_places_come_back_after_failures(worker: Worker) -> None:
