@@ -115,5 +115,5 @@ class SignsOfLife:
                 remaining = self._due[0][0] - deadlines.now()
                 if remaining <= 0:
                     return heapq.heappop(self._due)[2]
-                self._changed.wait(remaining)
+                self._changed.wait(min(remaining, threading.TIMEOUT_MAX))
         return None

@@ -20,6 +20,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.journal import database
 from attachworker.journal import reading
+from attachworker.objects import rules
 
 
 class AttachmentState(enum.StrEnum):
@@ -356,12 +357,11 @@ def delete(connection: sqlite3.Connection, attachment_id: str) -> None:
 
 
 def from_row(row: sqlite3.Row) -> AttachmentRecord:
-    """:raises RecordUnreadable: it has no state that this version knows"""
+    """:raises RecordUnreadable: see :func:`_state_in`"""
     columns = dict(row)
     for name in ('volume', 'listed'):  # only holdings look at them
         del columns[name]
-    with reading.legible(f'attachment {row["attachment_id"]}'):
-        columns['state'] = AttachmentState(columns['state'])
+    columns['state'] = _state_in(row)
     for name in ('connection', 'device', 'again'):
         columns[name] = reading.decoded(columns[name])
     return AttachmentRecord(**columns)
@@ -383,8 +383,12 @@ def check(row: sqlite3.Row) -> type[objects.ConnectionInfo]:
     :raises RecordUnreadable: it makes none
     """
     what = f'attachment {row["attachment_id"]}'
+    _state_in(row)
     with reading.legible(what):
-        AttachmentState(row['state'])
+        if row['volume_id'] is not None:
+            rules.identifier(row['volume_id'])
+        for name in ('created_at', 'updated_at'):
+            datetime.datetime.fromisoformat(row[name])
     if row['device'] is not None:
         reading.class_in(row['device'], what)
     found: type[objects.ConnectionInfo] = reading.class_in(
@@ -434,6 +438,13 @@ def shown(row: sqlite3.Row) -> dict[str, Any]:
         'last_result': reading.decoded(result),
     }
     return found
+
+
+def _state_in(row: sqlite3.Row) -> AttachmentState:
+    """:raises RecordUnreadable: it has none, or is of nothing, as it seems"""
+    with reading.legible(f'attachment {row["attachment_id"]}'):
+        rules.identifier(row['attachment_id'])
+        return AttachmentState(row['state'])
 
 
 def _state(

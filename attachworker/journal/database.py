@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import contextlib
 import datetime
 import fcntl
+import functools
 import os
 import pathlib
 import sqlite3
@@ -241,7 +242,7 @@ class Reader:
     def _open(self, opened: contextlib.ExitStack) -> sqlite3.Connection:
         connection = _read_only(self.path)
         opened.callback(connection.close)
-        connection.row_factory = sqlite3.Row
+        _set_up(connection)
         ((found,),) = connection.execute('PRAGMA user_version')
         if found != SCHEMA_VERSION:
             raise exception.JournalUnavailable(
@@ -278,7 +279,7 @@ class Database(Reader):
             self.path, isolation_level=None, check_same_thread=False
         )
         opened.callback(connection.close)
-        connection.row_factory = sqlite3.Row
+        _set_up(connection)
         connection.execute('PRAGMA journal_mode = WAL')
         connection.execute('PRAGMA synchronous = FULL')
         connection.execute('PRAGMA secure_delete = ON')
@@ -368,6 +369,14 @@ def _read_only(path: pathlib.Path) -> sqlite3.Connection:
     log = path.with_name(f'{path.name}-wal')
     how = 'mode=ro' if log.exists() else 'mode=ro&immutable=1'
     return sqlite3.connect(f'{path.absolute().as_uri()}?{how}', uri=True)
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.row_factory = sqlite3.Row
+    # One text that is none would keep all rows of a query from being read.
+    connection.text_factory = functools.partial(
+        str, encoding='utf-8', errors='replace'
+    )
 
 
 @contextlib.contextmanager

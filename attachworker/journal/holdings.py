@@ -15,9 +15,11 @@ which lasts.
 """
 
 from collections.abc import Sequence
+import contextlib
 import json
 import sqlite3
 
+from attachworker import exception
 from attachworker.journal import database
 from attachworker.journal import reading
 from attachworker.objects import Target
@@ -134,7 +136,10 @@ class Holdings:
             path.volume_name,
             self._attachment_id,
         )
-        return [row for row in rows if path.leads_to_device_of(row['path'])]
+        with reading.legible(f'attachments of {path.label}'):
+            return [
+                row for row in rows if path.leads_to_device_of(row['path'])
+            ]
 
     def name_holders(self, paths: Sequence[Target]) -> list[str]:
         """Other attachments of what the storage calls the same."""
@@ -175,13 +180,16 @@ class Holdings:
         ours = self._journal.rows('SELECT wwid FROM lines WHERE NOT found')
         found = wwids.difference(row['wwid'] for row in ours)
         others = self._journal.rows(
-            'SELECT listed FROM attachments WHERE listed IS NOT NULL'
-            ' AND attachment_id != ?',
+            'SELECT attachment_id, listed FROM attachments'
+            ' WHERE listed IS NOT NULL AND attachment_id != ?',
             self._attachment_id,
         )
-        found = found.intersection(
-            *[json.loads(other['listed']) for other in others]
-        )
+        for other in others:
+            # Where nobody knows what was there before it, all was.
+            with contextlib.suppress(exception.RecordUnreadable):
+                found &= reading.as_names(
+                    other['listed'], f'attachment {other["attachment_id"]}'
+                )
         self._write(
             'UPDATE attachments SET listed = ? WHERE attachment_id = ?',
             json.dumps(sorted(found)),
@@ -217,10 +225,15 @@ class Holdings:
             return bool(rows[0]['found'])
         return wwid in (self._found_listed() or ())
 
-    def _found_listed(self) -> list[str] | None:
-        """What the list held before us; None once the attachment is made."""
+    def _found_listed(self) -> set[str] | None:
+        """What the list held before us; None once the attachment is made.
+
+        :raises RecordUnreadable: the journal does not say
+        """
         listed = self._column('listed', self._attachment_id)
-        return None if listed is None else list(json.loads(listed))
+        if listed is None:
+            return None
+        return reading.as_names(listed, f'attachment {self._attachment_id}')
 
     def listed_for_us(self) -> set[str]:
         """What multipath's list may have since we attached the volume."""
@@ -250,11 +263,15 @@ class Holdings:
         """Whether an attachment was given a multipath map.
 
         None: it was given nothing yet.
+
+        :raises RecordUnreadable: the journal does not say
         """
         device = self._column('device', attachment_id)
         if device is None:
             return None
-        return json.loads(device)[reading.DATA]['multipath_id'] is not None
+        with reading.legible(f'attachment {attachment_id}'):
+            data = json.loads(device)[reading.DATA]
+            return data['multipath_id'] is not None
 
     def local_holders(self, identity: str | None, like: Target) -> list[str]:
         """Attachments of this host's device of a volume, as it is there."""

@@ -45,6 +45,19 @@ def as_object(primitive: dict[str, Any], what: str) -> Any:
         return objects.AttachWorkerObject.obj_from_primitive(primitive)
 
 
+def as_names(text: str, what: str) -> set[str]:
+    """The names that a column holds, as a list.
+
+    :param what: see :func:`as_object`
+    :raises RecordUnreadable: it holds none
+    """
+    with legible(what):
+        found = json.loads(text)
+        if not isinstance(found, list):
+            raise TypeError
+        return set(map(str, found))
+
+
 def class_in(text: str, what: str) -> Any:
     """The class of the versioned object that a column holds.
 

@@ -258,9 +258,9 @@ class Records:
         with self._journal.transaction() as connection:
             changed = connection.execute(
                 'UPDATE requests SET result = ?, finished_at = ?,'
-                ' counted = (SELECT seconds FROM clock),'
+                ' counted = coalesce((SELECT seconds FROM clock), 0.0),'
                 ' sealed = NULL WHERE request_id = ? AND result IS NULL'
-                ' AND cancelled = ?',
+                ' AND (cancelled != 0) = ?',
                 (
                     json.dumps(result),
                     database.timestamp(),

@@ -36,11 +36,11 @@ class Earlier:
 
     def __init__(self, bed: beds.SimulatedBed, state: pathlib.Path) -> None:
         self._bed = bed
-        self._database = Database(state)
+        self.database = Database(state)
         self._boot_id = (
             (bed.root / 'proc/sys/kernel/random/boot_id').read_text().strip()
         )
-        self.records = Records(self._database)
+        self.records = Records(self.database)
 
     def accepts(
         self,
@@ -81,7 +81,7 @@ class Earlier:
 
     def has_not_finished(self, request_id: str) -> None:
         """The result of a request could never be written."""
-        self._database.write(
+        self.database.write(
             'UPDATE requests SET result = NULL, finished_at = NULL'
             ' WHERE request_id = ?',
             request_id,
@@ -89,7 +89,7 @@ class Earlier:
 
     def breaks(self, request_id: str) -> None:
         """What the journal holds of a request becomes illegible."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(
                 "UPDATE requests SET body = '{}' WHERE request_id = ?",
                 (request_id,),
@@ -122,7 +122,7 @@ class Earlier:
             )
         )
         holdings = Holdings(
-            self._database, request.attachment_id, self._boot_id
+            self.database, request.attachment_id, self._boot_id
         )
         host = self._bed.host()
         deadline = deadlines.Deadline.after(PATIENCE)
@@ -142,7 +142,7 @@ class Earlier:
     def identifies(self, volume: contract.Volume, request: Any) -> None:
         """As far as an attach knows which volume it is about."""
         holdings = Holdings(
-            self._database, request.attachment_id, self._boot_id
+            self.database, request.attachment_id, self._boot_id
         )
         holdings.found_listed(frozenset())
         holdings.identify(f'3{volume.wwn}')
@@ -161,7 +161,7 @@ class Earlier:
         host.close()
 
     def dies(self) -> None:
-        self._database.close()
+        self.database.close()
 
 
 def request(

@@ -4,7 +4,10 @@
 """A record that makes no sense stops its attachment and nothing else."""
 
 from collections.abc import Iterator
+import itertools
+import math
 import pathlib
+import shutil
 import sqlite3
 import time
 from typing import Any
@@ -12,6 +15,9 @@ from typing import Any
 import pytest
 
 from attachworker import exception
+from attachworker.journal import Call
+from attachworker.journal import Holdings
+from attachworker.journal import database
 from tests import harness
 from tests.simulator import bed as beds
 from tests.unit import earlier
@@ -19,6 +25,7 @@ from tests.unit.earlier import Earlier
 from tests.unit.earlier import ended
 from tests.unit.earlier import request
 from tests.unit.earlier import worker
+from tests.unit.journal import rows
 
 
 @pytest.fixture
@@ -164,6 +171,104 @@ def test_an_attachment(
         assert running.detach(volume.name).status == 'detached'
         assert bed.snapshot() == before
         assert findings(running) == []
+
+
+#: What a column may hold after a disk has lost it: nothing, a text that is
+#: none of ours, bytes that are no text, a number that nothing has.
+JUNK: dict[str, list[Any]] = {
+    'TEXT': ['', 'no JSON', '[1]', b'\xff'],
+    'INTEGER': [-1, 2**63 - 1],
+    'REAL': [-1e308, math.inf],
+    'BLOB': [b''],
+}
+MOST = max(map(len, JUNK.values()))
+
+
+def columns() -> list[tuple[str, str, str]]:
+    """Table, column and type of all that the journal has."""
+    connection = sqlite3.connect(':memory:')
+    connection.create_function('normal_form', 1, lambda wwn: wwn)
+    connection.executescript(database.SCHEMA)
+    for script in database.UPGRADES.values():
+        connection.executescript(script)
+    return [
+        (table, name, kind)
+        for (table,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table'"
+        ).fetchall()
+        for _, name, kind, *_ in connection.execute(
+            f'PRAGMA table_info({table})'
+        )
+    ]
+
+
+@pytest.fixture(scope='module')
+def begun(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[beds.SimulatedBed, pathlib.Path, Any]]:
+    """A host, a journal with rows in all tables, and a volume.
+
+    Some are attached, some are being made, and somebody waits for each
+    request.
+    """
+    bed = beds.SimulatedBed()
+    volumes = [bed.create_volume() for _ in range(MOST)]
+    healthy = bed.create_volume()
+    state = tmp_path_factory.mktemp('begun') / 'state'
+    with worker(bed, state) as running:
+        done = [running.attach(volume).request_id for volume in volumes]
+    one = Earlier(bed, state)
+    for number, volume in enumerate(volumes):
+        name = f'unfinished-{number}'
+        one.accepts('attach', request(volume, name), sealed=b'x' * 40)
+        for request_id in (done[number], name):
+            one.records.put_call(Call(request_id, 'queue', 5), request_id)
+            one.records.owe(request_id, rows.REPLY_TO)
+        one.records.put_attachment(rows.attachment(name))
+        holdings = Holdings(one.database, name, 'boot')
+        holdings.found_listed(frozenset())
+        (target,) = request(volume).connection_info.targets
+        holdings.intend_link(target, number)
+    one.dies()
+    yield bed, state, healthy
+    bed.close()
+
+
+@pytest.mark.parametrize(
+    ('table', 'column', 'kind'),
+    columns(),
+)
+def test_any_column_of_any_table(
+    begun: tuple[beds.SimulatedBed, pathlib.Path, Any],
+    tmp_path: pathlib.Path,
+    table: str,
+    column: str,
+    kind: str,
+) -> None:
+    # Given a journal in which a column has gone, in each row in another way
+    bed, before, healthy = begun
+    state = tmp_path / 'state'
+    shutil.copytree(before, state)
+    connection = sqlite3.connect(state / 'journal.sqlite')
+    ids = [row for (row,) in connection.execute(f'SELECT rowid FROM {table}')]
+    value = 'CAST(? AS TEXT)' if kind == 'TEXT' else '?'
+    for row, junk in zip(ids, itertools.cycle(JUNK[kind])):
+        connection.execute(
+            f'UPDATE OR IGNORE {table} SET {column} = {value} WHERE rowid = ?',
+            (junk, row),
+        )
+    assert ids
+    assert connection.total_changes
+    connection.commit()
+    connection.close()
+    # When a worker is started, then it serves others as ever
+    with worker(bed, state) as running:
+        result = running.attach(healthy, 'healthy')
+        assert result.status == 'attached', result.as_dict()
+        listed = running.api.list_attachments({}, running.name)
+        assert 'healthy' in {one.attachment_id for one in listed}
+        running.api.audit({}, running.name)
+        assert running.detach('healthy').status == 'detached'
 
 
 def why_not(ask: Any, volume: Any) -> str:

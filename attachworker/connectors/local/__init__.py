@@ -65,7 +65,7 @@ class LocalConnector(base.Connector):
 
     def links(self, claimed: list[str]) -> list[base.Link]:
         targets = [
-            base.Target.from_key(key) for key in claimed if key[0] == '/'
+            base.Target.from_key(key) for key in claimed if key.startswith('/')
         ]
         known = {self._place(target)[0] for target in targets}
         targets += [

@@ -52,6 +52,20 @@ def test_each_call_gets_them_at_half_of_its_interval(
     assert patient.told == []
 
 
+def test_who_waits_for_longer_than_there_is_time_hinders_nobody(
+    sender: signs.SignsOfLife,
+) -> None:
+    # Given a call that wants a sign of life in more time than a clock has,
+    # and nobody else who waits
+    gone, hurried = Message(2, gone=True), Message(2)
+    sender.begin(Message(2**63))
+    sender.begin(gone)
+    caller.until(lambda: gone.told)
+    # When somebody comes, then he has his
+    sender.begin(hurried)
+    caller.until(lambda: hurried.told)
+
+
 def test_all_of_them_come_from_one_thread(sender: signs.SignsOfLife) -> None:
     before = threading.active_count()
     messages = [Message(2) for _ in range(100)]

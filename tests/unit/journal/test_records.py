@@ -298,6 +298,18 @@ def test_nobody_is_told_cancelled_without_having_cancelled(
     assert not records.finish('request', {}, None, None, cancelled=True)
 
 
+def test_a_mark_that_makes_no_sense_is_one(records: Records) -> None:
+    records.accept(rows.request(cancelled=-1))
+    assert records.request('request').cancelled is True
+    assert records.finish('request', {}, None, None, cancelled=True)
+
+
+def test_a_result_needs_no_clock(database: Database, records: Records) -> None:
+    database.write('DELETE FROM clock')
+    records.accept(rows.request())
+    assert records.finish('request', {'is': 'done'}, None, None)
+
+
 def test_result_and_cancel_at_once(records: Records) -> None:
     """Exactly one of them wins."""
     for n in range(20):
