@@ -19,6 +19,13 @@ from attachworker.objects import normalise_wwn
 
 SCHEMA_VERSION = 10
 _NAME = 'journal.sqlite'
+#: Belongs to the worker that runs; has a text once there has been a journal.
+_LOCK = 'lock'
+_MADE = (
+    b'There is a journal here. As long as this is said, no other is made.\n'
+)
+#: Bytes that SQLite writes at least; it takes what is shorter for nothing.
+_SMALLEST = 512
 
 #: What the first version has made.
 SCHEMA = """
@@ -199,11 +206,12 @@ def version(directory: pathlib.Path) -> int | None:
     :raises JournalUnavailable: it cannot be read
     """
     path = directory / _NAME
-    if not path.exists():
-        return None
-    with _errors(path), contextlib.closing(_read_only(path)) as connection:
-        ((found,),) = connection.execute('PRAGMA user_version')
-        return int(found)
+    with _errors(path):
+        if not path.exists():
+            _refuse_lost(path, 0)
+            return None
+        with contextlib.closing(_read_only(path)) as connection:
+            return _version(connection, path)
 
 
 def insert(
@@ -243,7 +251,7 @@ class Reader:
         connection = _read_only(self.path)
         opened.callback(connection.close)
         _set_up(connection)
-        ((found,),) = connection.execute('PRAGMA user_version')
+        found = _version(connection, self.path)
         if found != SCHEMA_VERSION:
             raise exception.JournalUnavailable(
                 path=self.path,
@@ -274,17 +282,24 @@ class Database(Reader):
 
     def _open(self, opened: contextlib.ExitStack) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        opened.callback(os.close, self._own(self.path.parent / 'lock'))
+        lock = self._own(self.path.with_name(_LOCK))
+        opened.callback(os.close, lock)
+        if not self.path.exists():
+            _refuse_lost(self.path, 0)
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False
         )
         opened.callback(connection.close)
         _set_up(connection)
+        version = _version(connection, self.path)
         connection.execute('PRAGMA journal_mode = WAL')
         connection.execute('PRAGMA synchronous = FULL')
         connection.execute('PRAGMA secure_delete = ON')
         os.chmod(self.path, 0o600)
-        self._prepare(connection)
+        self._prepare(connection, version)
+        if not os.fstat(lock).st_size:
+            os.write(lock, _MADE)
+            os.fsync(lock)
         return connection
 
     @contextlib.contextmanager
@@ -324,14 +339,13 @@ class Database(Reader):
         with self.transaction(lasting) as connection:
             return connection.execute(statement, values).rowcount
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _prepare(self, connection: sqlite3.Connection, version: int) -> None:
         connection.create_function(
             'normal_form',
             1,
             lambda wwn: wwn and normalise_wwn(wwn),
             deterministic=True,
         )
-        (version,) = connection.execute('PRAGMA user_version').fetchone()
         if version > SCHEMA_VERSION:
             raise exception.JournalUnavailable(
                 path=self.path,
@@ -371,6 +385,37 @@ def _read_only(path: pathlib.Path) -> sqlite3.Connection:
     return sqlite3.connect(f'{path.absolute().as_uri()}?{how}', uri=True)
 
 
+def _version(connection: sqlite3.Connection, path: pathlib.Path) -> int:
+    """The version of a journal; 0: it is to be made yet.
+
+    :raises JournalUnavailable: it has been there, and is not any more
+    """
+    ((found,),) = connection.execute('PRAGMA user_version')
+    _refuse_lost(path, int(found))
+    return int(found)
+
+
+def _refuse_lost(path: pathlib.Path, version: int) -> None:
+    """:raises JournalUnavailable: see :func:`_version`"""
+    lock = path.with_name(_LOCK)
+    made = lock.exists() and lock.stat().st_size > 0
+    size = path.stat().st_size if path.exists() else 0
+    if version == 0 and (made or 0 < size < _SMALLEST):
+        raise exception.JournalUnavailable(
+            path=path,
+            reason='it has been here, and there are '
+            f'{size} bytes left; {_way_out(path)}',
+        )
+
+
+def _way_out(path: pathlib.Path) -> str:
+    return (
+        'put a copy of it in its place. If there is none, remove '
+        f'{path}* and {path.with_name(_LOCK)}: all that is attached is then '
+        'foreign to the worker, and "attachctl audit" lists it'
+    )
+
+
 def _set_up(connection: sqlite3.Connection) -> None:
     connection.row_factory = sqlite3.Row
     # One text that is none would keep all rows of a query from being read.
@@ -384,6 +429,9 @@ def _errors(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raised = exception.JournalUnavailable(path=path, reason=str(error))
+        reason = str(error)
+        if type(error) is sqlite3.DatabaseError:  # what is there is none
+            reason += f'; {_way_out(path)}'
+        raised = exception.JournalUnavailable(path=path, reason=reason)
         raised.passing = not isinstance(error, _OUR_MISTAKES)
         raise raised from error

@@ -144,6 +144,59 @@ def test_a_file_that_is_no_journal(
     assert (directory / 'journal.sqlite').read_bytes() == content
 
 
+@pytest.mark.parametrize('size', [None, 0, 1, 15, 50, 99, 511, 512, 4096])
+def test_a_journal_that_was_there_is_not_made_anew(
+    directory: pathlib.Path, size: int | None
+) -> None:
+    """A disk that has lost it forgets nothing that is attached."""
+    # Given a journal that has been in use, and lost or cut off since
+    Database(directory).close()
+    path = directory / 'journal.sqlite'
+    if size is None:
+        path.unlink()
+    else:
+        os.truncate(path, size)
+    # When it is opened, however often
+    for _ in range(2):
+        text = refused(directory)
+        # Then there is a way out
+        assert 'copy' in text
+        assert str(directory / 'lock') in text
+        with pytest.raises(exception.JournalUnavailable):
+            databases.version(directory)
+        # And nobody makes another one in its place
+        assert path.exists() == (size is not None)
+        assert size is None or path.stat().st_size == size
+    # And whoever has no copy takes it
+    for left in directory.glob('journal.sqlite*'):
+        left.unlink()
+    (directory / 'lock').unlink()
+    Database(directory).close()
+
+
+def test_one_byte_that_an_earlier_version_has_left_is_no_new_journal(
+    directory: pathlib.Path,
+) -> None:
+    # Given what is left of a journal of before there was a mark of it
+    directory.mkdir()
+    (directory / 'journal.sqlite').write_bytes(b'S')
+    assert 'copy' in refused(directory)
+
+
+def test_a_first_start_that_was_cut_short_is_one_still(
+    directory: pathlib.Path,
+) -> None:
+    # Given a worker that was killed before it had made its journal
+    directory.mkdir()
+    (directory / 'lock').touch()
+    made = sqlite3.connect(directory / 'journal.sqlite')
+    made.execute('PRAGMA journal_mode = WAL')
+    made.close()
+    # Then the next one makes it
+    Database(directory).close()
+    assert databases.version(directory) == databases.SCHEMA_VERSION
+
+
 def test_a_journal_in_whose_place_is_a_directory(
     directory: pathlib.Path,
 ) -> None:
