@@ -9,8 +9,11 @@ the worker hands the unsent results over again.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import heapq
 import itertools
+import math
+import operator
 import threading
 import time
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 from oslo_log import log
 import oslo_messaging as messaging
 
+from attachworker import exception
 from attachworker import objects
 from attachworker.bus import serializer
 from attachworker.bus import transport as bus
@@ -35,22 +39,49 @@ _MOST_REFUSALS = 1000
 @dataclasses.dataclass(eq=False)
 class _Reply:
     request_id: str
-    receiver: dict[str, str]
     result: Any
     expires: float
-    pause: float
     final: bool
+    #: Seconds after which it is sent again if its receiver raises.
+    pause: float
     attempts: int = 0
 
-    @property
-    def address(self) -> str:
-        """The receiver, as one word."""
-        return '/'.join(self.receiver.values())
+
+_Entry = tuple[float, int, _Reply]
+
+
+@dataclasses.dataclass(eq=False)
+class _Receiver:
+    """Who gets results, one after another.
+
+    Of all that is to be sent to it, one is sent at a time.
+    """
+
+    reply_to: dict[str, str]
+    #: What is to be sent, by when and by order of arrival.
+    waiting: list[_Entry] = dataclasses.field(default_factory=list)
+    #: After it did not answer: when it is tried again, and for how long it is
+    #: left alone the next time.
+    due: float = 0.0
+    pause: float = 0.0
+    #: What it has been sent and not answered, and until when it may.
+    asked: _Reply | None = None
+    until: float = math.inf
+    #: What it has answered: an error, or None for a receipt.
+    answer: BaseException | None = None
+    #: Has the bus forget what it was asked.
+    end_call: Callable[[], None] = lambda: None
+    #: Whether a thread is at it.
+    busy: bool = False
 
     @property
-    def key(self) -> tuple[str, str, bool]:
-        """One result may go to several receivers, once to each."""
-        return self.request_id, self.address, self.final
+    def next(self) -> float:
+        """When there is something to do for it."""
+        if self.busy:
+            return math.inf
+        if self.asked is not None:
+            return self.until
+        return max(self.due, self.waiting[0][0]) if self.waiting else math.inf
 
 
 class ReplySender:
@@ -60,8 +91,10 @@ class ReplySender:
     growing pauses. A result that nobody confirms within ``retention`` is
     dropped with a log line; it can still be fetched with get_result.
 
-    A receiver gets one result at a time, and one thread is only for receivers
-    that answer: others wait for nobody whose receiver is gone.
+    A receiver gets one result at a time, and one that does not answer is left
+    alone for growing pauses, whatever there is for it. No thread waits for an
+    answer: however many receivers are silent, the others wait for none of
+    them.
 
     :param transport: the worker's RPC transport.
     :param settle: called with the request_id and the receiver after the
@@ -71,7 +104,7 @@ class ReplySender:
     :param timeout: seconds that the receiver has for its receipt.
     :param retry_first: seconds before the second attempt.
     :param retry_max: seconds that a pause never exceeds.
-    :param threads: how many results are sent at the same time.
+    :param threads: how many results are given to the broker at the same time.
     :param level: version of the interface that the receivers know; None: ours.
     """
 
@@ -95,14 +128,9 @@ class ReplySender:
         self._retry_first = retry_first
         self._retry_max = retry_max
         self._changed = threading.Condition()
-        #: By receiver: what is to be sent to it, and when.
-        self._waiting: dict[str, list[tuple[float, int, _Reply]]] = {}
-        self._known: set[tuple[str, str, bool]] = set()
+        self._receivers: dict[tuple[str, ...], _Receiver] = {}
+        self._known: set[tuple[str, tuple[str, ...], bool]] = set()
         self._refusals = 0
-        #: Receivers that something is sent to now, and those of them all that
-        #: did not answer the last time.
-        self._busy: set[str] = set()
-        self._silent: set[str] = set()
         self._order = itertools.count()
         self._stopped = False
         self._threads = [
@@ -120,7 +148,7 @@ class ReplySender:
     def stop(self, timeout: float = 1.0) -> None:
         """Send nothing more; what is unsent stays unmarked.
 
-        :param timeout: seconds to wait for receipts that are on their way.
+        :param timeout: seconds to wait for what is being sent.
         """
         with self._changed:
             self._stopped = True
@@ -144,16 +172,17 @@ class ReplySender:
             taken for delivered, and it is not sent for long.
         """
         now = time.monotonic()
+        where = reply_to.as_dict()
         reply = _Reply(
             request_id,
-            reply_to.as_dict(),
             result,
-            pause=self._retry_first,
             expires=now + (self._retention if final else _REFUSED),
             final=final,
+            pause=self._retry_first,
         )
         with self._changed:
-            if reply.key in self._known:
+            key = _key(reply, where)
+            if key in self._known:
                 return
             if not final:
                 if self._refusals >= _MOST_REFUSALS:
@@ -165,81 +194,135 @@ class ReplySender:
                     )
                     return
                 self._refusals += 1
-            self._known.add(reply.key)
-            self._push(now, reply)
+            self._known.add(key)
+            receiver = self._receivers.setdefault(
+                tuple(where.values()), _Receiver(where)
+            )
+            self._push(receiver, now, reply)
+            self._changed.notify()
 
-    def _push(self, due: float, reply: _Reply) -> None:
-        waiting = self._waiting.setdefault(reply.address, [])
-        heapq.heappush(waiting, (due, next(self._order), reply))
-        self._changed.notify()
+    def _push(self, receiver: _Receiver, due: float, reply: _Reply) -> None:
+        heapq.heappush(receiver.waiting, (due, next(self._order), reply))
 
-    def _forget(self, reply: _Reply) -> None:
-        self._known.discard(reply.key)
+    def _forget(self, receiver: _Receiver, reply: _Reply) -> None:
+        self._known.discard(_key(reply, receiver.reply_to))
         self._refusals -= not reply.final
 
     def _run(self) -> None:
-        while (reply := self._next()) is not None:
+        while (receiver := self._next()) is not None:
             try:
-                self._attempt(reply)
-            except Exception:  # nothing may end this thread
-                LOG.exception(
-                    'Request %s: sending its result failed.', reply.request_id
-                )
-                self._again(reply)
+                if receiver.asked is None:
+                    self._ask(receiver)
+                else:
+                    self._conclude(receiver, receiver.asked)
+            except Exception as error:  # nothing may end this thread
+                LOG.exception('Sending a result failed.')
+                self._again(receiver, error)
             finally:
                 with self._changed:
-                    self._busy.discard(reply.address)
+                    receiver.busy = False
+                    if receiver.asked is None and not receiver.waiting:
+                        del self._receivers[tuple(receiver.reply_to.values())]
                     self._changed.notify_all()
 
-    def _next(self) -> _Reply | None:
-        """Wait for the next reply that is due; None: stopped."""
+    def _next(self) -> _Receiver | None:
+        """Wait until there is something to do for a receiver; None: stopped.
+
+        It is this thread's alone then.
+        """
         with self._changed:
             while not self._stopped:
-                free = [
-                    (waiting[0], receiver)
-                    for receiver, waiting in self._waiting.items()
-                    if self._may_have(receiver)
-                ]
-                if not free:
-                    self._changed.wait()
-                    continue
-                (due, *_), receiver = min(free)
+                receiver = min(
+                    self._receivers.values(),
+                    key=operator.attrgetter('next'),
+                    default=None,
+                )
+                due = math.inf if receiver is None else receiver.next
                 remaining = due - time.monotonic()
-                if remaining <= 0:
-                    return self._pop(receiver)
-                self._changed.wait(remaining)
+                if receiver is not None and remaining <= 0:
+                    receiver.busy = True
+                    return receiver
+                self._changed.wait(None if due == math.inf else remaining)
         return None
 
-    def _may_have(self, receiver: str) -> bool:
-        """Whether a thread may send something to a receiver now."""
-        if receiver in self._busy:
-            return False
-        at_work = len(self._busy & self._silent)
-        return receiver not in self._silent or at_work < max(
-            1, len(self._threads) - 1
-        )
-
-    def _pop(self, receiver: str) -> _Reply:
-        waiting = self._waiting[receiver]
-        _, _, reply = heapq.heappop(waiting)
-        if not waiting:
-            del self._waiting[receiver]
-        self._busy.add(receiver)
-        return reply
-
-    def _attempt(self, reply: _Reply) -> None:
+    def _ask(self, receiver: _Receiver) -> None:
+        with self._changed:
+            _, _, reply = heapq.heappop(receiver.waiting)
+            receiver.asked, receiver.until = reply, math.inf
         reply.attempts += 1
-        client = messaging.get_rpc_client(
-            self._transport,
-            messaging.Target(version=REPLY_VERSION, **reply.receiver),
-            timeout=self._timeout,
-            serializer=self._serializer,
-            retry=bus.PUBLISH_RETRIES,
-            transport_options=bus.TRANSPORT_OPTIONS,
-        )
         try:
-            client.call({}, 'operation_finished', result=reply.result)
-        except Exception as error:  # whatever the receiver raised
+            receiver.end_call = bus.begin_call(
+                self._transport,
+                messaging.Target(version=REPLY_VERSION, **receiver.reply_to),
+                'operation_finished',
+                {
+                    'result': self._serializer.serialize_entity(
+                        {}, reply.result
+                    )
+                },
+                functools.partial(self._answered, receiver, reply),
+            )
+        except Exception as error:  # whatever the broker says
+            self._answered(receiver, reply, error)
+        with self._changed:
+            receiver.until = min(
+                receiver.until, time.monotonic() + self._timeout
+            )
+
+    def _answered(
+        self,
+        receiver: _Receiver,
+        reply: _Reply,
+        error: BaseException | None,
+    ) -> None:
+        """Take what a receiver has answered, from whatever thread."""
+        with self._changed:
+            if receiver.asked is reply and receiver.until > 0:
+                receiver.answer, receiver.until = error, 0.0
+                self._changed.notify()
+
+    def _conclude(self, receiver: _Receiver, reply: _Reply) -> None:
+        if receiver.until > 0:
+            receiver.end_call()
+            self._again(receiver, messaging.MessagingTimeout())
+        elif receiver.answer is not None:
+            self._again(receiver, receiver.answer)
+        else:
+            if reply.final and not self._stopped:
+                self._settle(reply.request_id, receiver.reply_to)
+            with self._changed:
+                receiver.asked, receiver.pause = None, 0.0
+                self._forget(receiver, reply)
+
+    def _again(self, receiver: _Receiver, error: BaseException) -> None:
+        """See that what has no receipt is sent again, as far as it matters."""
+        with self._changed:
+            reply, receiver.asked = receiver.asked, None
+            now = due = time.monotonic()
+            if isinstance(error, messaging.RemoteError):
+                # It is there, and has raised: others may be confirmed.
+                receiver.pause = 0.0
+                if reply is not None:
+                    due += reply.pause
+                    reply.pause = min(reply.pause * 2, self._retry_max)
+            else:
+                receiver.pause = min(
+                    max(receiver.pause * 2, self._retry_first),
+                    self._retry_max,
+                )
+                receiver.due = now + receiver.pause
+            if reply is not None:
+                self._push(receiver, due, reply)
+            kept: list[_Entry] = []
+            dropped: list[_Entry] = []
+            for entry in receiver.waiting:
+                at = max(receiver.due, entry[0])
+                (kept if at < entry[2].expires else dropped).append(entry)
+            heapq.heapify(kept)
+            receiver.waiting = kept
+            for _, _, each in dropped:
+                self._forget(receiver, each)
+        if reply is not None:
             # Only the type: the text is the receiver's and may be anything.
             log_at = LOG.warning if reply.attempts == 1 else LOG.debug
             log_at(
@@ -248,30 +331,15 @@ class ReplySender:
                 type(error).__name__,
                 reply.attempts,
             )
-            if not isinstance(error, messaging.RemoteError):
-                with self._changed:
-                    self._silent.add(reply.address)
-            self._again(reply)
-            return
-        with self._changed:
-            self._silent.discard(reply.address)
-            self._forget(reply)
-            if self._stopped or not reply.final:
-                return
-        self._settle(reply.request_id, reply.receiver)
+        for _, _, each in dropped:
+            self._give_up(receiver, each)
 
-    def _again(self, reply: _Reply) -> None:
-        due = time.monotonic() + reply.pause
-        reply.pause = min(reply.pause * 2, self._retry_max)
-        with self._changed:
-            if due < reply.expires:
-                self._push(due, reply)
-                return
-            self._forget(reply)
-            if reply.address not in self._waiting:
-                self._silent.discard(reply.address)
+    def _give_up(self, receiver: _Receiver, reply: _Reply) -> None:
         if reply.final and not self._stopped:
-            self._settle(reply.request_id, reply.receiver)
+            try:
+                self._settle(reply.request_id, receiver.reply_to)
+            except exception.JournalUnavailable as error:
+                LOG.error('%s', error)  # it is sent after the next start
         LOG.error(
             'Request %s: its result was not confirmed in %d attempts '
             'and is not sent any more; it can be fetched with '
@@ -279,3 +347,10 @@ class ReplySender:
             reply.request_id,
             reply.attempts,
         )
+
+
+def _key(
+    reply: _Reply, where: dict[str, str]
+) -> tuple[str, tuple[str, ...], bool]:
+    """One result may go to several receivers, once to each."""
+    return reply.request_id, tuple(where.values()), reply.final

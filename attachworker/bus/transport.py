@@ -3,9 +3,11 @@
 
 """What both sides of the bus must agree on, and the transports they get."""
 
+from collections.abc import Callable
 import contextlib
 import functools
 from typing import Any
+import uuid
 
 import amqp
 from kombu import exceptions as kombu_exceptions
@@ -220,6 +222,26 @@ class BusConnection(impl_rabbit.Connection):
         )
 
 
+class _Answered:
+    """Stands where oslo.messaging has a queue for the answer to a call."""
+
+    def __init__(
+        self,
+        end: Callable[[], None],
+        answered: Callable[[BaseException | None], None],
+    ) -> None:
+        self._end = end
+        self._answered = answered
+
+    def put(self, answer: dict[str, Any]) -> None:
+        if answer.get('failure'):
+            self._end()
+            self._answered(messaging.RemoteError())
+        elif answer.get('ending'):  # others are signs of life
+            self._end()
+            self._answered(None)
+
+
 class BusDriver(impl_rabbit.RabbitDriver):
     """oslo.messaging's driver, but no call waits for ever to connect."""
 
@@ -251,6 +273,34 @@ class BusDriver(impl_rabbit.RabbitDriver):
             self.heard = True
         except messaging.MessageUndeliverable:
             self.heard = False
+
+    def begin_call(
+        self,
+        target: messaging.Target,
+        message: dict[str, Any],
+        answered: Callable[[BaseException | None], None],
+    ) -> Callable[[], None]:
+        """Send a call and wait for nothing; see :func:`begin_call`."""
+        queue = self._get_reply_q()
+        number = uuid.uuid4().hex
+        waiting = self._waiter.waiters._queues
+
+        def end() -> None:
+            waiting.pop(number, None)
+
+        waiting[number] = _Answered(end, answered)
+        try:
+            self.send(
+                target,
+                {},
+                message | {'_msg_id': number, '_reply_q': queue},
+                retry=PUBLISH_RETRIES,
+                transport_options=TRANSPORT_OPTIONS,
+            )
+        except BaseException:
+            end()
+            raise
+        return end
 
     def _get_reply_q(self) -> Any:
         # The stock driver connects for its reply queue without any limit,
@@ -289,6 +339,28 @@ def get_notification_transport(
 ) -> oslo_transport.NotificationTransport:
     """Return a transport for notifications; see :func:`get_transport`."""
     return oslo_transport.NotificationTransport(_driver(conf, url))
+
+
+def begin_call(
+    transport: oslo_transport.RPCTransport,
+    target: messaging.Target,
+    method: str,
+    arguments: dict[str, Any],
+    answered: Callable[[BaseException | None], None],
+) -> Callable[[], None]:
+    """Call a method, and hold no thread until the answer is there.
+
+    :param arguments: primitives
+    :param answered: gets None, or the error that was raised, in the thread
+        that reads answers; not more than once
+    :returns: what has the call forgotten that nobody has answered
+    :raises Exception: it could not be sent
+    """
+    message = {'method': method, 'args': arguments, 'version': target.version}
+    end: Callable[[], None] = transport._driver.begin_call(
+        target, message, answered
+    )
+    return end
 
 
 def is_heard(transport: oslo_transport.NotificationTransport) -> bool:

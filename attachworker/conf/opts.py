@@ -166,16 +166,16 @@ _RPC = [
         min=1.0,
         max=86400.0,
         help='Seconds that a pause between two attempts to deliver a result '
-        'does not exceed.',
+        'does not exceed. A receiver that does not answer is left alone for '
+        'such a pause, whatever there is for it.',
     ),
     cfg.IntOpt(
         'reply_threads',
         default=4,
         min=1,
         max=64,
-        help='How many results may be on their way to receivers at a time. '
-        'A receiver that does not answer holds one of them for '
-        'reply_timeout.',
+        help='How many results are given to the broker at the same time. '
+        'None of these waits for a receiver.',
     ),
 ]
 

@@ -17,6 +17,8 @@ from attachworker.objects import rules
 MAX_DEADLINE = 86400
 #: As many as a connection may have targets.
 MAX_PATHS = 64
+#: What AMQP has for the address of a message on its exchange, in bytes.
+MAX_ROUTING_KEY = 255
 #: The kernel counts bytes of a block device in a signed 64-bit number.
 MAX_SIZE = 2**63 - 1
 
@@ -34,6 +36,15 @@ class ReplyTo(base.AttachWorkerObject):
         'topic': fields.TextField(rules.identifier),
         'server': fields.TextField(rules.identifier),
     }
+
+    def validate(self) -> None:
+        super().validate()
+        if len(f'{self.topic}.{self.server}') > MAX_ROUTING_KEY:
+            raise rules.invalid(
+                'server',
+                f'must have at most {MAX_ROUTING_KEY} characters together '
+                'with topic and the dot between them',
+            )
 
 
 @base.AttachWorkerObjectRegistry.register

@@ -56,9 +56,9 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     # Hands the error of a thread that may hang to whoever waits for it.
     'attachworker/host/verbs.py': frozenset({'Verbs.call.body'}),
     'attachworker/host/threads.py': frozenset({'Executor.submit.body'}),
-    # The top of the sending thread; and whatever a receiver may raise.
+    # The top of the sending thread; and whatever a broker may raise.
     'attachworker/bus/replies.py': frozenset(
-        {'ReplySender._run', 'ReplySender._attempt'}
+        {'ReplySender._run', 'ReplySender._ask'}
     ),
     # The thread that sends signs of life: who does not get one has gone.
     'attachworker/bus/signs.py': frozenset({'SignsOfLife._run'}),

@@ -3,6 +3,7 @@
 
 """Results of casts: whom they wait for."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import threading
 import time
@@ -11,72 +12,79 @@ from typing import Any
 import oslo_messaging as messaging
 import pytest
 
+from attachworker import exception
 from attachworker import objects
 from attachworker.bus import replies
 
 PATIENCE = 20.0
-#: Seconds until an attempt to reach a receiver that is gone is over.
+#: Seconds that a receiver has for its receipt.
 SILENCE = 0.5
 
 
 class Receivers:
-    """Some answer at once, those that are called 'gone…' never do."""
+    """Some answer at once, those that are called 'gone…' never do.
+
+    :ivar raising: requests whose results are not taken
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.attempts: list[str] = []
-        self.at_once: dict[str, int] = {}
+        self.asked: dict[str, int] = {}
         self.most_at_once = 0
+        self.gone = True
+        self.raising: set[str] = set()
 
-    def call(self, server: str) -> None:
+    def begin_call(
+        self,
+        transport: None,
+        target: messaging.Target,
+        method: str,
+        arguments: dict[str, Any],
+        answered: Callable[[BaseException | None], None],
+    ) -> Callable[[], None]:
+        assert (method, target.version) == ('operation_finished', '1.0')
         with self.lock:
-            self.attempts.append(server)
-            now = self.at_once[server] = self.at_once.get(server, 0) + 1
-            self.most_at_once = max(self.most_at_once, now)
-        try:
-            if server.startswith('gone'):
-                time.sleep(SILENCE)
-                raise messaging.MessagingTimeout
-        finally:
+            self.attempts.append(target.server)
+            asked = self.asked.get(target.server, 0) + 1
+            self.asked[target.server] = asked
+            self.most_at_once = max(self.most_at_once, asked)
+
+        def end() -> None:
             with self.lock:
-                self.at_once[server] -= 1
+                self.asked[target.server] -= 1
 
-
-class Client:
-    def __init__(self, receivers: Receivers, target: Any) -> None:
-        self._receivers, self._target = receivers, target
-
-    def call(self, *arguments: Any, **values: Any) -> None:
-        self._receivers.call(self._target.server)
+        if not (target.server.startswith('gone') and self.gone):
+            end()
+            raises = arguments['result'] in self.raising
+            answered(messaging.RemoteError() if raises else None)
+        return end
 
 
 @pytest.fixture
 def receivers(monkeypatch: pytest.MonkeyPatch) -> Receivers:
     made = Receivers()
-    monkeypatch.setattr(
-        replies.messaging,
-        'get_rpc_client',
-        lambda transport, target, **values: Client(made, target),
-    )
+    monkeypatch.setattr(replies.bus, 'begin_call', made.begin_call)
     return made
 
 
 class Sender(replies.ReplySender):
     """:ivar settled: requests that have a receipt, in this order"""
 
-    def __init__(self) -> None:
+    def __init__(self, retry_first: float = 60) -> None:
         self.settled: list[str] = []
         super().__init__(
             None,
             lambda request_id, receiver: self.settled.append(request_id),
             retention=600,
-            retry_first=60,
+            timeout=SILENCE,
+            retry_first=retry_first,
             threads=2,
         )
 
     def send(self, request_id: str, server: str, final: bool = True) -> None:
         reply_to = objects.ReplyTo(exchange='e', topic='t', server=server)
-        self.deliver(request_id, reply_to, None, final)
+        self.deliver(request_id, reply_to, request_id, final)
 
 
 @pytest.fixture
@@ -86,9 +94,17 @@ def sender(receivers: Receivers) -> Iterator[Sender]:
     made.stop()
 
 
-def wait_for(sender: Sender, request_id: str) -> None:
+@pytest.fixture
+def quick(receivers: Receivers) -> Iterator[Sender]:
+    """One whose pauses are short."""
+    made = Sender(retry_first=0.2)
+    yield made
+    made.stop()
+
+
+def wait_for(sender: Sender, *request_ids: str) -> None:
     end = time.monotonic() + PATIENCE
-    while request_id not in sender.settled:
+    while not set(request_ids) <= set(sender.settled):
         assert time.monotonic() < end, 'it was not sent'
         time.sleep(0.01)
 
@@ -106,8 +122,52 @@ def test_nobody_waits_for_receivers_that_are_gone(
     wait_for(sender, 'good')
     # Then it has not waited for all of them
     assert len(receivers.attempts) < 20
-    # And none of them has more than one thread
+    # And each of them was asked for one at a time
     assert receivers.most_at_once == 1
+
+
+def test_a_receiver_that_is_new_waits_for_no_other(
+    receivers: Receivers, sender: Sender
+) -> None:
+    # Given many receivers of which nobody knows yet that they are gone
+    for number in range(500):
+        sender.send(f'{number}', f'gone-{number}')
+    # When there is one more, which is not
+    sender.send('good', 'here')
+    began = time.monotonic()
+    sender.start()
+    wait_for(sender, 'good')
+    # Then its result has not waited until the others were given up
+    assert time.monotonic() - began < SILENCE
+    assert sender.settled == ['good']
+
+
+def test_a_receiver_that_is_gone_is_left_alone_until_it_is_back(
+    receivers: Receivers, quick: Sender
+) -> None:
+    # Given a thousand results for a receiver that is gone
+    for number in range(1000):
+        quick.send(f'{number}', 'gone')
+    quick.start()
+    time.sleep(4 * SILENCE)
+    # Then it has been asked a few times, in all
+    assert 2 <= len(receivers.attempts) <= 4
+    # And when it is back, it gets all of them
+    receivers.gone = False
+    wait_for(quick, *map(str, range(1000)))
+    assert len(receivers.attempts) <= 1005
+
+
+def test_a_result_that_is_not_taken_holds_up_no_other(
+    receivers: Receivers, sender: Sender
+) -> None:
+    receivers.raising = {'bad'}
+    for request_id in ('bad', 'good', 'better'):
+        sender.send(request_id, 'here')
+    sender.start()
+    wait_for(sender, 'good', 'better')
+    assert sender.settled == ['good', 'better']
+    assert len(receivers.attempts) == 3
 
 
 def test_a_refusal_is_kept_once_and_not_for_long(
@@ -119,11 +179,29 @@ def test_a_refusal_is_kept_once_and_not_for_long(
         for number in range(10):
             sender.send(f'{number}', 'gone', final=False)
     sender.start()
-    time.sleep(5 * SILENCE)
-    # Then each is tried once, and no more than so many are kept
-    assert len(receivers.attempts) == 3
+    time.sleep(3 * SILENCE)
+    # Then all are given up that would be sent too late
+    assert receivers.attempts == ['gone']
     # And there is room again for others
     sender.send('other', 'here', final=False)
     sender.send('good', 'here')
     wait_for(sender, 'good')
     assert receivers.attempts.count('here') == 2
+
+
+def test_a_journal_that_takes_no_receipt_is_told_again(
+    receivers: Receivers, quick: Sender
+) -> None:
+    settle = quick._settle
+    failing = iter([True, False])
+
+    def fail_once(request_id: str, receiver: dict[str, str]) -> None:
+        if next(failing):
+            raise exception.JournalUnavailable(reason='the disk is full')
+        settle(request_id, receiver)
+
+    quick._settle = fail_once  # type: ignore[method-assign]
+    quick.send('good', 'here')
+    quick.start()
+    wait_for(quick, 'good')
+    assert receivers.attempts == ['here', 'here']

@@ -133,6 +133,11 @@ def test_bad_values_are_named(key, value):
         ('encryption', {'provider': 'luks'}, 'key'),
         ('reply_to', {'exchange': 'e', 'topic': 't'}, 'server'),
         ('reply_to', {'exchange': 'a b'}, 'exchange'),
+        (
+            'reply_to',
+            {'exchange': 'e', 'topic': 't' * 128, 'server': 's' * 127},
+            'server',
+        ),
     ],
 )
 def test_bad_values_in_dicts_are_named(name, value, key):

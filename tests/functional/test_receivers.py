@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Results for receivers that never confirm, over a real broker."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import time
+
+import kombu
+from oslo_config import cfg
+import pytest
+
+from attachworker import objects
+from attachworker.bus import replies
+from attachworker.bus import transport as bus
+from tests.functional import caller
+from tests.functional import rabbitmq
+
+#: Seconds that a receiver has for its receipt.
+TIMEOUT = 2.0
+
+
+class Sender(replies.ReplySender):
+    """:ivar settled: requests that are over, in this order"""
+
+    def __init__(self, url: str) -> None:
+        self.settled: list[str] = []
+        self.transport = bus.get_transport(cfg.CONF, url)
+        super().__init__(
+            self.transport,
+            lambda request_id, receiver: self.settled.append(request_id),
+            retention=600,
+            timeout=TIMEOUT,
+            retry_first=0.2,
+        )
+
+    def send(
+        self, request_id: str, reply_to: objects.ReplyTo, final: bool = True
+    ) -> None:
+        result = objects.OperationResult(
+            request_id=request_id, operation='detach', status='detached'
+        )
+        self.deliver(request_id, reply_to, result, final)
+
+    def close(self) -> None:
+        self.stop()
+        self.transport.cleanup()
+
+
+@pytest.fixture
+def sender(broker: rabbitmq.RabbitMQNode) -> Iterator[Sender]:
+    made = Sender(broker.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hole(
+    broker: rabbitmq.RabbitMQNode,
+) -> Iterator[Callable[[int], objects.ReplyTo]]:
+    """Receivers whose queues are there, and that nobody reads."""
+    with kombu.Connection(broker.url.replace('rabbit:', 'amqp:')) as link:
+        channel = link.channel()
+        exchange = kombu.Exchange('holes', 'topic', durable=True)
+
+        def make(number: int) -> objects.ReplyTo:
+            kombu.Queue(
+                f'hole.{number}',
+                exchange,
+                routing_key=f'hole.{number}',
+                channel=channel,
+                auto_delete=False,
+                durable=True,
+            ).declare()
+            return objects.ReplyTo(
+                exchange='holes', topic='hole', server=str(number)
+            )
+
+        yield make
+        for number in range(100):
+            channel.queue_delete(f'hole.{number}')
+        channel.exchange_delete('holes')
+
+
+def test_a_receiver_that_is_new_waits_for_none_that_is_silent(
+    broker: rabbitmq.RabbitMQNode,
+    sender: Sender,
+    hole: Callable[[int], objects.ReplyTo],
+) -> None:
+    # Given results for 100 receivers that never confirm
+    for number in range(100):
+        sender.send(f'lost-{number}', hole(number))
+    # When there is one for a receiver that nothing is known of
+    receiver = caller.Receiver(broker.url)
+    receiver.server.start()
+    sender.start()
+    began = time.monotonic()
+    sender.send('good', objects.ReplyTo(**receiver.reply_to))
+    # Then it is there at once
+    assert receiver.got.wait(90)
+    seconds = time.monotonic() - began
+    receiver.stop()
+    caller.until(lambda: 'good' in sender.settled)
+    print(f'an honest result beside 100 silent receivers: {seconds:.1f} s')
+    assert seconds < 10
+    assert sender.settled == ['good']
