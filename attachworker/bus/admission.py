@@ -22,6 +22,8 @@ from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
+#: Objects, lists and values in a message: the longest request has a thousand.
+_MOST_PARTS = 4096
 #: How often a worker may end while it takes one message.
 _MOST_DEATHS = 3
 
@@ -82,6 +84,18 @@ class Admission:
                 f'it has {len(raw.body)} bytes, and max_message_size is '
                 f'{self._most}',
             )
+
+    def check_content(self, payload: Any) -> None:
+        """Look at what is in the envelope, which is decoded next.
+
+        :raises Refused: it may not be
+        """
+        text = payload.get('oslo.message') if isinstance(payload, dict) else 0
+        if not isinstance(text, str):
+            raise Refused('content', 'it has not the form of oslo.messaging')
+        parts = sum(map(text.count, '{[,'))
+        if self._most is not None and parts > _MOST_PARTS:
+            raise Refused('size', f'it has {parts} objects, lists and values')
 
     @contextlib.contextmanager
     def taking(self, raw: Any) -> Iterator[None]:

@@ -112,7 +112,7 @@ class BusConnection(impl_rabbit.Connection):
         try:
             self._admission.check(raw)
             with self._admission.taking(raw) if lasting else _NOTHING:
-                message = _decoded(self.channel, raw)
+                message = self._decoded(raw)
                 consumer.callback(message)
         except Refused as refused:
             self._admission.count(refused, consumer.queue_name)
@@ -122,6 +122,19 @@ class BusConnection(impl_rabbit.Connection):
             return
         if message is None or not message._raw_message.acknowledged:
             raw.channel.basic_reject(raw.delivery_tag, requeue=False)
+
+    def _decoded(self, raw: Any) -> impl_rabbit.RabbitMessage:
+        """:raises Refused: it makes no sense"""
+        try:
+            message = self.channel.message_to_python(raw)
+            self._admission.check_content(message.payload)
+            return impl_rabbit.RabbitMessage(message)
+        except Refused:
+            raise
+        except Exception as error:
+            # No "from": texts of the libraries quote what was sent.
+            name = type(error).__name__
+        raise Refused('content', f'it cannot be decoded ({name})')
 
     def topic_send(
         self,
@@ -394,16 +407,6 @@ def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
             return consumers
     except UNREACHABLE as error:
         raise exception.BusUnavailable(reason=str(error)) from error
-
-
-def _decoded(channel: Any, raw: Any) -> impl_rabbit.RabbitMessage:
-    """:raises Refused: it makes no sense"""
-    try:
-        return impl_rabbit.RabbitMessage(channel.message_to_python(raw))
-    except Exception as error:
-        # No "from": texts of the libraries quote what was sent.
-        name = type(error).__name__
-    raise Refused('content', f'it cannot be decoded ({name})')
 
 
 def _driver(

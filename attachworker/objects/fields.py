@@ -166,6 +166,23 @@ class ChoiceField(fields.BaseEnumField):
         super().__init__(**kwargs)
 
 
+class ObjectsField(fields.AutoTypedField[list[Any]]):
+    """A list of objects, which is counted before any of them is made."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self.AUTO_TYPE = fields.List(fields.Object(name))
+        self.objname = name
+        self._most = most
+        super().__init__()
+
+    def from_primitive(self, obj: Any, attr: str, value: Any) -> Any:
+        if isinstance(value, list) and len(value) > self._most:
+            raise rules.invalid(
+                attr, f'must have at most {self._most} entries'
+            )
+        return super().from_primitive(obj, attr, value)
+
+
 class UTCDateTimeField(fields.AutoTypedField[datetime.datetime]):
     AUTO_TYPE = UTCDateTime()
 

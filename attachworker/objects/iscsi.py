@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 from typing import Self
 
-from oslo_versionedobjects import fields as ovo_fields
-
 from attachworker.objects import base
 from attachworker.objects import connection_info
 from attachworker.objects import fields
@@ -59,7 +57,7 @@ class ISCSIConnectionInfo(connection_info.ConnectionInfo):
     fields = {
         #: 1 to 64 ways to the volume; the property ``targets`` has them as
         #: tuples.
-        'target_list': ovo_fields.ListOfObjectsField('ISCSITarget'),
+        'target_list': fields.ObjectsField('ISCSITarget', MAX_TARGETS),
         #: Whether the data named one portal only, in the singular keys: a
         #: multipath attach may find more by SendTargets discovery.
         'may_discover': fields.FlagField(default=False),

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 from typing import Self
 
-from oslo_versionedobjects import fields as ovo_fields
-
 from attachworker import exception
 from attachworker.objects import base
 from attachworker.objects import connection_info
@@ -49,7 +47,7 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
 
     fields = {
         #: 1 to 64 ways to the subsystem.
-        'portal_list': ovo_fields.ListOfObjectsField('NVMeOFPortal'),
+        'portal_list': fields.ObjectsField('NVMeOFPortal', MAX_PORTALS),
         'target_nqn': fields.TextField(rules.nqn),
         #: UUID of the namespace, 32 digits; null: it is not said.
         'vol_uuid': fields.TextField(rules.namespace_id, nullable=True),

@@ -10,8 +10,6 @@ import re
 from typing import Any
 from typing import Self
 
-from oslo_versionedobjects import fields as ovo_fields
-
 from attachworker.objects import base
 from attachworker.objects import connection_info
 from attachworker.objects import fields
@@ -99,7 +97,7 @@ class RBDConnectionInfo(connection_info.ConnectionInfo):
 
     fields = {
         #: 1 to 31 monitors of the cluster: 'address:port', sorted.
-        'monitors': ovo_fields.ListOfObjectsField('RBDMonitor'),
+        'monitors': fields.ObjectsField('RBDMonitor', MAX_MONITORS),
         'pool': fields.TextField(rules.ceph_name),
         #: Namespace of the pool; null: the one without a name.
         'namespace': fields.TextField(rules.ceph_name, nullable=True),

@@ -325,7 +325,7 @@ def nqn(value: object) -> str:
 def namespace_id(value: object) -> str:
     """A UUID or an NGUID as 32 hexadecimal digits in lower case."""
     return _match(
-        normalise_wwn(text(value)),
+        normalise_wwn(_identity(value)),
         _NAMESPACE_ID,
         'must have 32 hexadecimal digits',
     )
@@ -360,10 +360,7 @@ def is_ip_portal(portal: str) -> bool:
 
 def wwn(value: object) -> str:
     """The identity that a volume must have, normalised."""
-    value = text(value)
-    if len(value) > 255:
-        raise RuleBroken('must have 1 to 255 characters')
-    return identifier(normalise_wwn(value))
+    return identifier(normalise_wwn(_identity(value)))
 
 
 def normalise_wwn(wwn: str) -> str:
@@ -405,6 +402,14 @@ def _match(value: object, pattern: re.Pattern[str], rule: str) -> str:
     value = text(value)
     if not pattern.fullmatch(value):
         raise RuleBroken(rule)
+    return value
+
+
+def _identity(value: object) -> str:
+    """An identity to be normalised, which takes long for a long text."""
+    value = text(value)
+    if len(value) > 255:
+        raise RuleBroken('must have 1 to 255 characters')
     return value
 
 

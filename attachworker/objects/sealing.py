@@ -70,11 +70,15 @@ def replace_secrets(value: Any, change: Change, place: str = '') -> Any:
     if isinstance(value, list):
         return [
             replace_secrets(item, change, f'{place}.{number}')
+            if isinstance(item, dict)
+            else item
             for number, item in enumerate(value)
         ]
     if not isinstance(value, dict) or not isinstance(value.get(_DATA), dict):
         return value
     secret = _secret_fields(value.get(_NAME))
+    if secret is None:  # nobody will make an object of it
+        return value
     data = {}
     for name, item in value[_DATA].items():
         where = f'{place}.{name}'
@@ -92,10 +96,11 @@ def first_secret(value: Any) -> str | None:
     return found[0].rpartition('.')[2] if found else None
 
 
-def _secret_fields(name: Any) -> frozenset[str]:
+def _secret_fields(name: Any) -> frozenset[str] | None:
+    """None: there is no such class."""
     classes = base.AttachWorkerObjectRegistry.obj_classes()
     if not isinstance(name, str) or name not in classes:
-        return frozenset()
+        return None
     found: Any = classes[name][0]
     return _secret_fields_of(found)
 

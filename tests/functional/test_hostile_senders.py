@@ -64,7 +64,7 @@ class Attacker:
         return int(found.consumer_count)
 
     def cast(self, method: Any, **more: Any) -> None:
-        self.send(self._message(method, **more))
+        self.send(self.message(method, **more))
 
     def ask(self, method: Any, wait: float = 10.0, **more: Any) -> Any:
         """Call; what comes back, or None if nothing does."""
@@ -72,7 +72,7 @@ class Attacker:
         queue = kombu.Queue(name, channel=self._channel, auto_delete=True)
         queue.declare()
         number = uuid.uuid4().hex
-        self.send(self._message(method, _msg_id=number, _reply_q=name, **more))
+        self.send(self.message(method, _msg_id=number, _reply_q=name, **more))
         end = time.monotonic() + wait
         while time.monotonic() < end:
             found = queue.get(no_ack=True)
@@ -84,7 +84,7 @@ class Attacker:
             time.sleep(0.02)
         return None
 
-    def _message(self, method: Any, **more: Any) -> bytes:
+    def message(self, method: Any, **more: Any) -> bytes:
         message = {
             'method': method,
             'args': {},
@@ -100,9 +100,9 @@ def envelope(message: Any) -> bytes:
     ).encode()
 
 
-def object_(name: str, **data: Any) -> dict[str, Any]:
+def object_(name_: str, /, **data: Any) -> dict[str, Any]:
     return {
-        'versioned_object.name': name,
+        'versioned_object.name': name_,
         'versioned_object.namespace': 'attachworker',
         'versioned_object.version': '1.0',
         'versioned_object.data': data,
@@ -271,3 +271,87 @@ def test_what_ends_the_worker_again_and_again_is_put_aside(
         poisoned.start()
         poisoned.wait_until_ready()
         assert poisoned.log.count('is put aside') == 1
+
+
+def iscsi(targets: list[Any], **more: Any) -> dict[str, Any]:
+    return object_('ISCSIConnectionInfo', target_list=targets, **more)
+
+
+def attach(info: dict[str, Any], **more: Any) -> dict[str, Any]:
+    number = str(uuid.uuid4())
+    return object_(
+        'AttachRequest',
+        **{
+            'request_id': number,
+            'attachment_id': number,
+            'connection_info': info,
+        }
+        | more,
+    )
+
+
+def target(**more: Any) -> dict[str, Any]:
+    return object_(
+        'ISCSITarget',
+        **{
+            'portal': '192.0.2.1:3260',
+            'name': 'iqn.2010-10.org.example:volume',
+            'lun': 1,
+        }
+        | more,
+    )
+
+
+#: Each takes long to look at, for whoever does not look at its size first.
+LARGE = {
+    'text': lambda: attach(
+        object_('NVMeOFConnectionInfo', vol_uuid=' naa.' * 40_000)
+    ),
+    'targets': lambda: attach(iscsi([target()] * 600)),
+    'numbers': lambda: attach(iscsi([0] * 100_000)),
+    'keys': lambda: attach(
+        iscsi([target()], **{f'key-{number}': 0 for number in range(15_000)})
+    ),
+    'version': lambda: (
+        attach(iscsi([target()])) | {'versioned_object.version': '.' * 200_000}
+    ),
+}
+
+
+@pytest.mark.parametrize('what', LARGE)
+def test_questions_do_not_wait_for_large_requests(
+    daemon: Daemon, attacker: Attacker, what: str
+) -> None:
+    assert daemon.api.ping({}, daemon.name)['ready']
+    # Given 300 requests, as large as they may be, before a question
+    body = attacker.message('attach_volume', args={'request': LARGE[what]()})
+    for _ in range(300):
+        attacker.send(body)
+    # When it is asked
+    began = time.monotonic()
+    answer = attacker.ask('ping', wait=60)
+    # Then it is answered soon
+    assert answer is not None
+    assert answer['result']['ready']
+    assert time.monotonic() - began < 20
+
+
+def test_questions_do_not_wait_for_many_requests(
+    daemon: Daemon, attacker: Attacker
+) -> None:
+    # Given 300 requests that make sense, with all targets that there may be
+    portals = [f'192.0.2.{number}:3260' for number in range(1, 65)]
+    targets = [target(portal=portal) for portal in portals]
+    for body in [
+        attacker.message(
+            'attach_volume', args={'request': attach(iscsi(targets))}
+        )
+        for _ in range(300)
+    ]:
+        attacker.send(body)
+    # When somebody asks
+    began = time.monotonic()
+    answer = attacker.ask('ping', wait=60)
+    # Then it is answered soon
+    assert answer is not None
+    assert time.monotonic() - began < 20

@@ -47,7 +47,7 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     ),
     # Whatever a stranger has sent, and several libraries make of it.
     'attachworker/bus/transport.py': frozenset(
-        {'BusConnection._take', '_decoded'}
+        {'BusConnection._take', 'BusConnection._decoded'}
     ),
     # The top of a flow: whatever a task raised becomes its outcome.
     'attachworker/worker/engine.py': frozenset({'run'}),

@@ -3,6 +3,8 @@
 
 """Canonical forms."""
 
+import time
+
 import pytest
 
 from attachworker import objects
@@ -175,3 +177,33 @@ def test_identities_have_one_spelling(spelling, normal):
 )
 def test_who_vouches_for_an_identity(identity, worldwide):
     assert rules.is_worldwide(identity) is worldwide
+
+
+@pytest.mark.parametrize(
+    'rule',
+    [
+        rules.absolute_path,
+        rules.ceph_name,
+        rules.chap_secret,
+        rules.dhchap_secret,
+        rules.identifier,
+        rules.iscsi_name,
+        rules.lun,
+        rules.namespace_id,
+        rules.nqn,
+        rules.nvme_transport,
+        rules.portal,
+        rules.secret,
+        rules.transport_iface,
+        rules.user_name,
+        rules.wwn,
+        lambda value: rules.endpoint(value, value, 1),
+    ],
+)
+def test_a_long_text_is_refused_at_once(rule):
+    """As long as a message may be: others wait for it to be looked at."""
+    began = time.process_time()
+    for part in (' naa.', '0x', 'a.', ':', '9', '[::', '/a', 'iqn.2010-10.'):
+        with pytest.raises(rules.RuleBroken):
+            rule(part * (250_000 // len(part)))
+    assert time.process_time() - began < 1

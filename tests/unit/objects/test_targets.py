@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from attachworker import exception
 from attachworker import objects
 from tests.unit.objects import shapes
 
@@ -42,3 +43,28 @@ def test_what_was_found_is_the_same_volume() -> None:
     # and what came in is as it was
     assert [one.portal for one in info.targets] == [PORTAL]
     assert not info.is_complete(multipath=True)
+
+
+@pytest.mark.parametrize(
+    ('protocol', 'name', 'most'),
+    [
+        ('ISCSI', 'target_list', 64),
+        ('NVMeOF', 'portal_list', 64),
+        ('RBD', 'monitors', 31),
+    ],
+)
+def test_targets_are_counted_before_they_are_made(
+    protocol: str, name: str, most: int
+) -> None:
+    # Given entries of which no object can be made
+    primitive = {
+        'versioned_object.name': f'{protocol}ConnectionInfo',
+        'versioned_object.namespace': 'attachworker',
+        'versioned_object.version': '1.0',
+        'versioned_object.data': {name: [7] * (most + 1)},
+    }
+    with pytest.raises(
+        exception.InvalidConnectionInfo,
+        match=f'{name}: must have at most {most} entries',
+    ):
+        objects.ConnectionInfo.obj_from_primitive(primitive)
