@@ -9,6 +9,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
+from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
 from attachworker.connectors import base as connectors
@@ -119,7 +120,9 @@ class ConnectTarget(base.Task):
             try:
                 check_readable(run, path.disk, target)
             except exception.AttachWorkerError:
-                undo = run.take_down(run.deadline, undo=True)
+                # A cancel is no reason to stop in the middle of this.
+                grace = deadlines.Deadline.after(run.grace)
+                undo = run.take_down(grace, undo=True)
                 run.leftovers += undo.collect(
                     functools.partial(undo.disconnect, target), str(target)
                 )

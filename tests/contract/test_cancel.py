@@ -14,6 +14,7 @@ from attachworker import deadline as deadlines
 from attachworker import flows
 from attachworker.connectors import base
 from attachworker.tasks import attempts
+from attachworker.tasks import takedown
 from attachworker.tasks.run import Run
 from tests import harness
 from tests.contract import bed as beds
@@ -63,6 +64,12 @@ class CancelledRun(Run):
                 return
             cls.step = None
         cls.cancel()
+
+    def take_down(
+        self, deadline: deadlines.Deadline, undo: bool
+    ) -> takedown.Takedown:
+        self._strike('take down')
+        return super().take_down(deadline, undo)
 
     def before(self, step: str) -> None:
         super().before(step)
@@ -196,6 +203,28 @@ def test_a_portal_that_hangs_holds_up_no_cancel(
     assert told == [True]
     assert result.error.code == 'cancelled', result.as_dict()
     assert result.error.step == f'ConnectTarget:{_target(volume)}'
+    assert result.leftovers == []
+    assert bed.snapshot() == before
+
+
+def test_a_device_that_cannot_be_read_goes_also_when_it_is_cancelled(
+    bed: beds.Bed, cancelling: harness.Harness
+) -> None:
+    # Given a volume that none of its ports lets be read
+    worker = cancelling
+    volume = bed.create_volume(portals=2)
+    before = bed.snapshot()
+    for portal in volume.portals:
+        bed.set_access(volume, portal, 'standby')
+    # When an attach is cancelled as it takes the first device away again
+    request = harness.attach_request(volume)
+    CancelledRun.arm(
+        'take down',
+        lambda: worker.api.cancel({}, worker.name, request.request_id),
+    )
+    result = worker.api.attach_volume({}, worker.name, request)
+    # Then that is no reason to leave it
+    assert result.error.code == 'cancelled', result.as_dict()
     assert result.leftovers == []
     assert bed.snapshot() == before
 
