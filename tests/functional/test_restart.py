@@ -160,6 +160,36 @@ def test_killed_between_journal_and_acknowledgement(
     assert one.api.detach_volume({}, one.name, gone).status == 'detached'
 
 
+def test_who_asks_again_from_elsewhere_is_answered_there(
+    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed,
+    one: daemon.Daemon,
+    receiver: caller.Receiver,
+) -> None:
+    # Given a result that its caller has confirmed
+    volume = bed.create_volume()
+    request = harness.attach_request(volume, reply_to=receiver.reply_to)
+    one.api.cast_attach_volume({}, one.name, request)
+    result = one_result(receiver)
+    # When the caller is elsewhere by now and asks again, and the worker is
+    # killed before it has told the broker that it has that
+    elsewhere = caller.Receiver(broker.url)
+    elsewhere.server.start()
+    one.kill()
+    one.start(DIES_BEFORE_ACKNOWLEDGING='yes')
+    one.wait_until_ready()
+    request.reply_to = objects.ReplyTo(**elsewhere.reply_to)
+    one.api.cast_attach_volume({}, one.name, request)
+    assert one.wait(20) == -signal.SIGKILL
+    # Then the next one tells it there, and does nothing twice
+    one.restart()
+    assert elsewhere.got.wait(30)
+    assert elsewhere.results[0].as_dict() == result.as_dict()
+    elsewhere.stop()
+    gone = harness.detach_request(volume.name)
+    assert one.api.detach_volume({}, one.name, gone).status == 'detached'
+
+
 @pytest.mark.parametrize(
     ('kind', 'verb'),
     [

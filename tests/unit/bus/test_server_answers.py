@@ -250,6 +250,38 @@ def test_a_call_is_written_down_before_it_is_acknowledged(
     assert worker.records.calls() == []
 
 
+@pytest.mark.parametrize('finished', [False, True])
+def test_a_receiver_is_written_down_before_its_cast_is_acknowledged(
+    worker: Worker, finished: bool
+) -> None:
+    # Given a request that runs, or has a result that its receiver has
+    gate = worker.kind.act = fakes.Gate()
+    request = fakes.attach(reply_to=rows.REPLY_TO)
+    assert worker.attach(request, call=False) is None
+    if finished:
+        gate.open()
+        fakes.ended(worker.operations.find('request'))
+        worker.records.settle('request', rows.REPLY_TO)
+    # When it comes again, to be answered elsewhere or there once more
+    other = {**rows.REPLY_TO, 'server': 'other'}
+    for reply_to in (other, rows.REPLY_TO):
+        again = fakes.attach(reply_to=reply_to)
+        message = server.Message(
+            'attach_volume', request=again.obj_to_primitive()
+        )
+        worker.acceptance.accept(message, None)
+    # Then the next worker would tell both, and each until its own receipt
+    gate.open()
+    operation = worker.operations.find('request')
+    if not finished:
+        fakes.ended(operation)
+    [left] = worker.records.undelivered()
+    assert sorted(one['server'] for one in left.receivers) == ['other', 's']
+    worker.records.settle('request', rows.REPLY_TO)
+    [left] = worker.records.undelivered()
+    assert left.receivers == (other,)
+
+
 def test_places_come_back_after_failures(worker: Worker) -> None:
     for _ in range(WAITING + 1):
         with pytest.raises(rpc_dispatcher.ExpectedException):

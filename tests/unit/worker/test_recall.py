@@ -175,6 +175,52 @@ def test_what_was_begun_too_often_is_given_up(
     assert kind.runs == []
 
 
+def test_what_only_waits_is_not_begun_too_often(
+    tmp_path: pathlib.Path, records: Records, kind: fakes.FakeKind
+) -> None:
+    """However often its worker is started again meanwhile."""
+    # Given a request behind another one that takes all places
+    gate = kind.act = fakes.Gate()
+    for name in ('runs', 'waits'):
+        given = fakes.attach(name, attachment_id=name)
+        records.accept(
+            rows.request(
+                name,
+                attachment_id=name,
+                digest=given.content_digest(),
+                body=without_secrets(given),
+                deadline=deadlines.now() + 77.0,
+            )
+        )
+    # When the worker is started again and again, once too often for the one
+    for start in range(4):
+        dispatcher = Dispatcher(1, 1, 1)
+        operations = Operations(
+            records,
+            Sealer(tmp_path / 'run', str(tmp_path)),
+            dispatcher,
+            {'attach': kind},
+            'boot',
+            300.0,
+            lambda operation: None,
+        )
+        first, second = map(operations.recall, records.unfinished())
+        assert (first.abandoned is None) == (start < 3)
+        for operation in (first, second):
+            operations.resume(operation)
+        if start < 3:
+            kind.ran.clear()
+            dispatcher.start()
+            assert kind.ran.wait(fakes.PATIENCE)
+            assert not dispatcher.stop(0)
+    # Then the other one was never begun, and is done
+    assert second.abandoned is None
+    gate.open()
+    dispatcher.start()
+    assert fakes.ended(second).status == 'attached'
+    assert dispatcher.stop(fakes.PATIENCE)
+
+
 @pytest.mark.parametrize(
     'body',
     [
