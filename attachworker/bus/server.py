@@ -16,9 +16,12 @@ tests/unit/bus/test_server.py fails when that moves.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import concurrent.futures
 import contextlib
 import functools
+import inspect
+import re
 import threading
 from typing import Any
 
@@ -27,6 +30,7 @@ import oslo_messaging as messaging
 from oslo_messaging._drivers import amqpdriver
 from oslo_messaging._drivers import base as driver_base
 from oslo_messaging._drivers import common as driver_common
+from oslo_messaging.rpc import dispatcher as rpc_dispatcher
 from oslo_messaging.rpc import server as rpc_server
 
 from attachworker import exception
@@ -34,9 +38,11 @@ from attachworker import objects
 from attachworker.bus import serializer
 from attachworker.bus import signs
 from attachworker.bus import transport as bus
+from attachworker.bus.admission import Refused
 from attachworker.bus.secrets import WireSecrets
 from attachworker.journal import Call
 from attachworker.journal import Records
+from attachworker.objects import rules
 from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
 from attachworker.worker.operation import failure
@@ -57,15 +63,25 @@ _MOST_CALLS = 8
 #: or the error that a call is to raise.
 Outcome = Operation | objects.OperationResult | exception.AttachWorkerError
 
-#: What callers can bring about: answered as an RPC error, not as a bug.
-_EXPECTED = (
-    exception.AttachmentNotFound,
-    exception.HostToolFailed,
-    exception.InvalidConnectionInfo,
-    exception.JournalUnavailable,
-    exception.RequestNotFound,
-    exception.UnsupportedProtocol,
-)
+_METHOD = re.compile('[a-z_]{1,64}', re.ASCII)
+_VERSION = re.compile(r'[0-9]{1,4}\.[0-9]{1,4}', re.ASCII)
+#: What the driver of a caller writes beside the message itself.
+_NAMES = ('_msg_id', '_reply_q', '_unique_id')
+#: Seconds; nobody waits for longer.
+_LONGEST_TIMEOUT = 86400
+
+
+def _optional_flag(value: object) -> bool | None:
+    return None if value is None else rules.flag(value)
+
+
+#: Rules for the arguments of methods that are no objects.
+_ARGUMENTS: dict[str, Callable[[object], Any]] = {
+    'attachment_id': rules.identifier,
+    'request_id': rules.identifier,
+    'multipath': _optional_flag,
+    'enforce_multipath': rules.flag,
+}
 
 
 class RequestAcceptance:
@@ -318,8 +334,21 @@ class _Incoming(amqpdriver.AMQPIncomingMessage):
         if self.call is None:
             return
         self._sign.end()
-        super().reply(reply, failure)
+        super().reply(reply, failure and _for_callers(failure[1]))
         self.listener.acceptance.answered(self.call)
+
+
+def _for_callers(
+    error: BaseException,
+) -> tuple[type[BaseException], BaseException, None]:
+    """An error with its own text only: where it was raised is for the log."""
+    if not isinstance(
+        error, exception.AttachWorkerError | rpc_dispatcher.RPCDispatcherError
+    ):
+        error = exception.AttachWorkerError()
+    bare = type(error).__new__(type(error), *error.args)
+    vars(bare).update(vars(error))
+    return type(bare), bare, None
 
 
 class JournalingListener(amqpdriver.AMQPListener):
@@ -343,13 +372,7 @@ class JournalingListener(amqpdriver.AMQPListener):
             self._append(call, Message(method, outcome))
 
     def __call__(self, message: Any) -> None:
-        call = None
-        if message.get('_msg_id'):
-            call = Call(
-                message['_msg_id'],
-                message.get('_reply_q'),
-                message.get('_timeout'),
-            )
+        call = _call(message)
         # An attribute, not an item: the items are what was sent.
         message.outcome = self.acceptance.accept(message, call)
         if message.outcome is LEFT:
@@ -381,6 +404,30 @@ class JournalingListener(amqpdriver.AMQPListener):
                 self._message_operations_handler,
             )
         )
+
+
+def _call(message: Any) -> Call | None:
+    """Who waits for an answer to a message, if somebody does.
+
+    What the sender has written beside that is taken away, or made harmless.
+
+    :raises Refused: it does not say whom to answer
+    """
+    for key in [key for key in message if key.startswith('_context_')]:
+        del message[key]
+    try:
+        for name in _NAMES:
+            if message.get(name) is not None:
+                rules.identifier(message[name])
+    except rules.RuleBroken as broken:
+        raise Refused('content', f'its {name} {broken}') from None
+    timeout = message.get('_timeout')
+    if not isinstance(timeout, int) or not 0 < timeout <= _LONGEST_TIMEOUT:
+        timeout = message['_timeout'] = None
+    number, queue = message.get('_msg_id'), message.get('_reply_q')
+    if (number is None) != (queue is None):
+        raise Refused('content', 'it does not say whom to answer')
+    return None if number is None else Call(number, queue, timeout)
 
 
 class Message(dict[str, Any]):
@@ -447,8 +494,21 @@ class Server(rpc_server.RPCServer):
 
 
 def _exposed(method: Any) -> Any:
+    signature = inspect.signature(method)
+
     @functools.wraps(method)
-    def answer(self: 'Endpoint', *args: Any, **kwargs: Any) -> Any:
+    def answer(self: 'Endpoint', /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError:
+            raise rules.invalid(
+                'args',
+                f'must be those of {method.__name__}'
+                f'({", ".join(list(signature.parameters)[2:])})',
+            ) from None
+        for name, rule in _ARGUMENTS.items():
+            if name in kwargs:
+                kwargs[name] = rules.check(name, rule, kwargs[name])
         try:
             return method(self, *args, **kwargs)
         except OSError as error:
@@ -456,7 +516,9 @@ def _exposed(method: Any) -> Any:
                 error, f'Method {method.__name__}'
             ) from error
 
-    return messaging.expose(messaging.expected_exceptions(*_EXPECTED)(answer))
+    return messaging.expose(
+        messaging.expected_exceptions(exception.AttachWorkerError)(answer)
+    )
 
 
 class Endpoint:
@@ -550,19 +612,43 @@ class RPCDispatcher(messaging.RPCDispatcher):
     """oslo.messaging's dispatcher, which can be asked in advance."""
 
     def is_served(self, message: dict[str, Any]) -> bool:
-        """Whether there is such a method, in such a version.
-
-        What makes no sense is not: oslo.messaging, which answers it, says why.
-        """
-        method = message.get('method')
-        version = message.get('version', '1.0')
+        """Whether there is such a method, in such a version."""
         try:
-            return isinstance(method, str) and any(
-                self._is_namespace(endpoint.target, message.get('namespace'))
-                and self._is_compatible(endpoint.target, version)
-                and hasattr(endpoint, method)
-                and self.access_policy.is_allowed(endpoint, method)
-                for endpoint in self.endpoints
-            )
-        except (ValueError, IndexError, TypeError, AttributeError):
+            _check(message)
+        except exception.InvalidConnectionInfo:
             return False
+        method, version = message['method'], message.get('version', '1.0')
+        return any(
+            self._is_compatible(endpoint.target, version)
+            and hasattr(endpoint, method)
+            and self.access_policy.is_allowed(endpoint, method)
+            for endpoint in self.endpoints
+        )
+
+    def dispatch(self, incoming: Any) -> Any:
+        """Call the method; that there is none is no fault of ours."""
+        try:
+            _check(incoming.message)
+            return super().dispatch(incoming)
+        except (
+            exception.InvalidConnectionInfo,
+            rpc_dispatcher.RPCDispatcherError,
+        ) as error:
+            LOG.warning('A message is not served: %s', error)
+            raise rpc_dispatcher.ExpectedException from None
+
+
+def _check(message: Mapping[str, Any]) -> None:
+    """See that a message names what oslo.messaging can look for.
+
+    :raises InvalidConnectionInfo: it does not
+    """
+    method, version = message.get('method'), message.get('version', '1.0')
+    if not isinstance(method, str) or not _METHOD.fullmatch(method):
+        raise rules.invalid('method', 'must be a name')
+    if not isinstance(version, str) or not _VERSION.fullmatch(version):
+        raise rules.invalid('version', 'must be two numbers, as in 1.0')
+    if message.get('namespace') is not None:
+        raise rules.invalid('namespace', 'must not be set')
+    if not isinstance(message.get('args', {}), dict):
+        raise rules.invalid('args', 'must be an object with keys')

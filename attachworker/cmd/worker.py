@@ -9,11 +9,13 @@ import gc
 from importlib import metadata
 import logging as stdlib_logging
 import os
+import re
 import signal
 import socket
 import sys
 import threading
 import time
+from typing import Any
 from typing import NoReturn
 
 from oslo_config import cfg
@@ -29,6 +31,11 @@ LOG = logging.getLogger(__name__)
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGUSR2)
+#: What begins a line, moves the cursor, turns the direction of a text, or
+#: cannot be written.
+_CONTROL = re.compile(
+    '[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]'
+)
 #: Seconds between two looks at the watchdog where systemd wants none.
 _IDLE = 3600.0
 
@@ -51,12 +58,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'attachworker: {_one_line(error)}', file=sys.stderr)
         return 1
     try:
+        stdlib_logging.setLogRecordFactory(LogRecord)
         # A value that makes no sense shows where it is used first.
         logging.setup(CONF, 'attachworker')
         service.start_helper(CONF)
         _Main().run()
     except (exception.AttachWorkerError, cfg.Error) as error:
         return _cannot_start(error)
+
+
+class LogRecord(stdlib_logging.LogRecord):
+    """One line of the log, whatever text of others is in it.
+
+    Of a traceback only the lines stay, each of which oslo.log begins.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ('message', 'error_summary'):
+            value = _escaped(value)
+        elif name == 'exc_text' and value:
+            value = '\n'.join(map(_escaped, value.split('\n')))
+        super().__setattr__(name, value)
+
+
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class _Main:

@@ -355,3 +355,98 @@ def test_questions_do_not_wait_for_many_requests(
     # Then it is answered soon
     assert answer is not None
     assert time.monotonic() - began < 20
+
+
+FORGED = 'x\n2026-01-01 00:00:00 CRITICAL forged'
+LONG = 'x' * 100_000
+
+#: What is asked, and the error that comes back.
+ASKED: list[tuple[Any, dict[str, Any], str]] = [
+    ('get_attachment', {'args': {'attachment_id': 2**70}}, 'Invalid'),
+    ('get_attachment', {'args': {'attachment_id': [1]}}, 'Invalid'),
+    ('get_attachment', {'args': {'attachment_id': '\ud800'}}, 'Invalid'),
+    ('get_attachment', {'args': {'attachment_id': LONG}}, 'Invalid'),
+    ('get_attachment', {'args': {'attachment_id': FORGED}}, 'Invalid'),
+    ('get_attachment', {'args': {'attachment_id': 'x'}}, 'AttachmentNot'),
+    ('get_attachment', {}, 'Invalid'),
+    ('get_result', {'args': {'request_id': {'a': 1}}}, 'Invalid'),
+    ('cancel', {'args': {'request_id': ['a']}}, 'Invalid'),
+    ('cancel', {'args': {'request_id': None}}, 'Invalid'),
+    ('ping', {'args': {FORGED: 1}}, 'Invalid'),
+    ('ping', {'args': {'self': 1}}, 'Invalid'),
+    ('ping', {'args': {'ctxt': 1}}, 'Invalid'),
+    ('ping', {'args': [1]}, 'Invalid'),
+    ('ping', {'args': None}, 'Invalid'),
+    ('ping', {'version': 'abc'}, 'Invalid'),
+    ('ping', {'version': [1]}, 'Invalid'),
+    ('ping', {'version': '1'}, 'Invalid'),
+    ('ping', {'version': None}, 'Invalid'),
+    ('ping', {'version': FORGED}, 'Invalid'),
+    ('ping', {'version': '1.7'}, 'UnsupportedVersion'),
+    ('ping', {'namespace': FORGED}, 'Invalid'),
+    ('attach_volume', {'version': 'abc'}, 'Invalid'),
+    ('attach_volume', {'args': {'request': None}}, 'Invalid'),
+    ('attach_volume', {'args': {'request': object_(FORGED)}}, 'Invalid'),
+    ('evil', {}, 'NoSuchMethod'),
+    (FORGED, {}, 'Invalid'),
+    (LONG, {}, 'Invalid'),
+    (['ping'], {}, 'Invalid'),
+    (
+        'get_connector_properties',
+        {'args': {'multipath': {'a': [1]}, 'enforce_multipath': 'yes'}},
+        'Invalid',
+    ),
+    ('get_volume_paths', {'args': {'connection_info': None}}, 'Invalid'),
+]
+
+
+def test_only_errors_of_ours_with_their_text_are_sent(
+    daemon: Daemon, attacker: Attacker
+) -> None:
+    wrong = []
+    for method, more, error in ASKED:
+        answer = attacker.ask(method, **more)
+        failure = answer and answer['failure']
+        text = json.dumps(failure)
+        if (
+            not failure
+            or not failure['class'].startswith(error)
+            or failure['module']
+            not in ('attachworker.exception', 'oslo_messaging.rpc.dispatcher')
+            or len(text) > 1000
+            or 'File ' in text
+            or 'forged' in text
+        ):
+            wrong.append((str(method)[:80], str(more)[:80], text[:400]))
+    assert wrong == []
+    # And the log has neither tracebacks of what others do, nor their lines
+    assert 'Traceback' not in daemon.log
+    assert '\n2026-01-01' not in daemon.log
+    assert max(map(len, daemon.log.splitlines())) < 1000
+
+
+def test_what_says_nothing_of_whom_to_answer_is_put_aside(
+    daemon: Daemon, attacker: Attacker, port: int
+) -> None:
+    strange: list[dict[str, Any]] = [
+        {'_msg_id': 'x'},
+        {'_reply_q': 'x'},
+        {'_msg_id': FORGED, '_reply_q': 'x'},
+        {'_msg_id': 'x', '_reply_q': 'x' * 300},
+        {'_msg_id': {'a': 1}, '_reply_q': ['x']},
+        {'_unique_id': [1]},
+        {'_unique_id': FORGED},
+    ]
+    for more in strange:
+        attacker.cast('ping', **more)
+    caller.until(lambda: refused(port) == {'content': len(strange)})
+    # What is as harmless as strange is served
+    for more in (
+        {'_context_self': 1, '_context_conf': [FORGED]},
+        {'_timeout': FORGED},
+        {'_timeout': 2**70},
+        {'_timeout': [1]},
+    ):
+        assert attacker.ask('ping', **more)['result']['ready']
+    assert 'Traceback' not in daemon.log
+    assert '\n2026-01-01' not in daemon.log

@@ -445,5 +445,6 @@ def test_questions_about_what_is_not_known(worker: Worker) -> None:
 def test_what_is_not_served_is_refused(
     worker: Worker, method: str, version: str, error: type[Exception]
 ) -> None:
-    with pytest.raises(error):
+    with pytest.raises(rpc_dispatcher.ExpectedException) as caught:
         worker.send(method, version=version)
+    assert caught.value.exc_info[0] is error
