@@ -34,11 +34,16 @@ REPLY_VERSION = '1.0'
 #: Seconds for which a refusal is sent, and how many have no receipt at most.
 _REFUSED = 60.0
 _MOST_REFUSALS = 1000
+#: What does not mean that a receiver is gone: it has raised, or the journal
+#: does not give the result.
+_NOT_SILENT = (messaging.RemoteError, exception.AttachWorkerError)
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, slots=True)
 class _Reply:
     request_id: str
+    #: None: the journal has it. A receiver may be silent for days, and what
+    #: waits for it be much.
     result: Any
     expires: float
     final: bool
@@ -73,6 +78,8 @@ class _Receiver:
     end_call: Callable[[], None] = lambda: None
     #: Whether a thread is at it.
     busy: bool = False
+    #: How many refusals there are for it.
+    refusals: int = 0
 
     @property
     def next(self) -> float:
@@ -97,6 +104,8 @@ class ReplySender:
     them.
 
     :param transport: the worker's RPC transport.
+    :param find: the final result of a request, by its request_id; raises
+        RequestNotFound if it was kept for long enough.
     :param settle: called with the request_id and the receiver after the
         receipt, or when its result is given up; from a thread of this object,
         never after stop().
@@ -111,6 +120,7 @@ class ReplySender:
     def __init__(
         self,
         transport: Any,
+        find: Callable[[str], objects.OperationResult | None],
         settle: Callable[[str, dict[str, str]], None],
         *,
         retention: float,
@@ -122,6 +132,7 @@ class ReplySender:
     ) -> None:
         self._transport = transport
         self._serializer = serializer.ObjectSerializer(level=level)
+        self._find = find
         self._settle = settle
         self._retention = retention
         self._timeout = timeout
@@ -131,6 +142,9 @@ class ReplySender:
         self._receivers: dict[tuple[str, ...], _Receiver] = {}
         self._known: set[tuple[str, tuple[str, ...], bool]] = set()
         self._refusals = 0
+        #: When there is something to do for whom; what a receiver does not
+        #: say any more (``next``) counts for nothing.
+        self._agenda: list[tuple[float, int, _Receiver]] = []
         self._order = itertools.count()
         self._stopped = False
         self._threads = [
@@ -167,6 +181,8 @@ class ReplySender:
     ) -> None:
         """Have a result sent; returns at once.
 
+        :param result: a final one is read from the journal once it is sent.
+
         :param final: whether it is the one result of an accepted request.
             A refusal is not: it must neither stand for that result nor be
             taken for delivered, and it is not sent for long.
@@ -175,7 +191,7 @@ class ReplySender:
         where = reply_to.as_dict()
         reply = _Reply(
             request_id,
-            result,
+            None if final else result,
             expires=now + (self._retention if final else _REFUSED),
             final=final,
             pause=self._retry_first,
@@ -184,29 +200,59 @@ class ReplySender:
             key = _key(reply, where)
             if key in self._known:
                 return
-            if not final:
-                if self._refusals >= _MOST_REFUSALS:
-                    LOG.warning(
-                        'Request %s: its refusal is not sent: %d others have '
-                        'no receipt.',
-                        request_id,
-                        self._refusals,
-                    )
-                    return
-                self._refusals += 1
+            address = tuple(where.values())
+            receiver = self._receivers.get(address) or _Receiver(where)
+            if not final and not self._make_room(receiver):
+                LOG.warning(
+                    'Request %s: its refusal is not sent: %d others have no '
+                    'receipt.',
+                    request_id,
+                    self._refusals,
+                )
+                return
+            self._receivers[address] = receiver
             self._known.add(key)
-            receiver = self._receivers.setdefault(
-                tuple(where.values()), _Receiver(where)
-            )
+            self._refusals += not final
+            receiver.refusals += not final
             self._push(receiver, now, reply)
-            self._changed.notify()
+            self._schedule(receiver)
 
     def _push(self, receiver: _Receiver, due: float, reply: _Reply) -> None:
         heapq.heappush(receiver.waiting, (due, next(self._order), reply))
 
+    def _schedule(self, receiver: _Receiver) -> None:
+        """Note when there is something to do for a receiver, if ever."""
+        if receiver.asked is None and not (receiver.waiting or receiver.busy):
+            self._receivers.pop(tuple(receiver.reply_to.values()), None)
+        elif receiver.next < math.inf:
+            entry = (receiver.next, next(self._order), receiver)
+            heapq.heappush(self._agenda, entry)
+            self._changed.notify()
+
     def _forget(self, receiver: _Receiver, reply: _Reply) -> None:
         self._known.discard(_key(reply, receiver.reply_to))
         self._refusals -= not reply.final
+        receiver.refusals -= not reply.final
+
+    def _make_room(self, receiver: _Receiver) -> bool:
+        """See that there is room for one more refusal.
+
+        The last one goes of the receiver that is silent, or has most of them.
+
+        :returns: False: that is this one
+        """
+        if self._refusals < _MOST_REFUSALS:
+            return True
+        most = max(self._receivers.values(), key=_claims)
+        waiting = [one for one in most.waiting if not one[2].final]
+        if _claims(most) <= _claims(receiver) or not waiting:
+            return False
+        last = max(waiting, key=operator.itemgetter(1))
+        most.waiting.remove(last)
+        heapq.heapify(most.waiting)
+        self._forget(most, last[2])
+        self._schedule(most)
+        return True
 
     def _run(self) -> None:
         while (receiver := self._next()) is not None:
@@ -221,9 +267,7 @@ class ReplySender:
             finally:
                 with self._changed:
                     receiver.busy = False
-                    if receiver.asked is None and not receiver.waiting:
-                        del self._receivers[tuple(receiver.reply_to.values())]
-                    self._changed.notify_all()
+                    self._schedule(receiver)
 
     def _next(self) -> _Receiver | None:
         """Wait until there is something to do for a receiver; None: stopped.
@@ -232,17 +276,18 @@ class ReplySender:
         """
         with self._changed:
             while not self._stopped:
-                receiver = min(
-                    self._receivers.values(),
-                    key=operator.attrgetter('next'),
-                    default=None,
-                )
-                due = math.inf if receiver is None else receiver.next
+                if not self._agenda:
+                    self._changed.wait()
+                    continue
+                due, _, receiver = self._agenda[0]
                 remaining = due - time.monotonic()
-                if receiver is not None and remaining <= 0:
+                if due == receiver.next and remaining > 0:
+                    self._changed.wait(remaining)
+                    continue
+                heapq.heappop(self._agenda)
+                if due == receiver.next:
                     receiver.busy = True
                     return receiver
-                self._changed.wait(None if due == math.inf else remaining)
         return None
 
     def _ask(self, receiver: _Receiver) -> None:
@@ -250,18 +295,20 @@ class ReplySender:
             _, _, reply = heapq.heappop(receiver.waiting)
             receiver.asked, receiver.until = reply, math.inf
         reply.attempts += 1
+        target = messaging.Target(version=REPLY_VERSION, **receiver.reply_to)
         try:
+            result = reply.result or self._find(reply.request_id)
             receiver.end_call = bus.begin_call(
                 self._transport,
-                messaging.Target(version=REPLY_VERSION, **receiver.reply_to),
+                target,
                 'operation_finished',
-                {
-                    'result': self._serializer.serialize_entity(
-                        {}, reply.result
-                    )
-                },
+                {'result': self._serializer.serialize_entity({}, result)},
                 functools.partial(self._answered, receiver, reply),
             )
+        except exception.RequestNotFound:
+            with self._changed:
+                receiver.asked = None
+                self._forget(receiver, reply)
         except Exception as error:  # whatever the broker says
             self._answered(receiver, reply, error)
         with self._changed:
@@ -279,7 +326,7 @@ class ReplySender:
         with self._changed:
             if receiver.asked is reply and receiver.until > 0:
                 receiver.answer, receiver.until = error, 0.0
-                self._changed.notify()
+                self._schedule(receiver)
 
     def _conclude(self, receiver: _Receiver, reply: _Reply) -> None:
         if receiver.until > 0:
@@ -299,8 +346,8 @@ class ReplySender:
         with self._changed:
             reply, receiver.asked = receiver.asked, None
             now = due = time.monotonic()
-            if isinstance(error, messaging.RemoteError):
-                # It is there, and has raised: others may be confirmed.
+            if isinstance(error, _NOT_SILENT):
+                # Others for it may be confirmed.
                 receiver.pause = 0.0
                 if reply is not None:
                     due += reply.pause
@@ -340,6 +387,9 @@ class ReplySender:
                 self._settle(reply.request_id, receiver.reply_to)
             except exception.JournalUnavailable as error:
                 LOG.error('%s', error)  # it is sent after the next start
+        if not reply.final:
+            LOG.debug('Request %s: nobody took its refusal.', reply.request_id)
+            return
         LOG.error(
             'Request %s: its result was not confirmed in %d attempts '
             'and is not sent any more; it can be fetched with '
@@ -347,6 +397,11 @@ class ReplySender:
             reply.request_id,
             reply.attempts,
         )
+
+
+def _claims(receiver: _Receiver) -> tuple[bool, int]:
+    """How much a receiver takes of what all have for refusals."""
+    return receiver.pause > 0 < receiver.refusals, receiver.refusals
 
 
 def _key(

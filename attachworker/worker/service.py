@@ -125,6 +125,7 @@ class Worker:
         self._sealer = Sealer(runtime, conf.state_path)
         self._replies = replies.ReplySender(
             self._transport,
+            self._records.result,
             self._records.settle,
             retention=conf.result_retention,
             timeout=conf.rpc.reply_timeout,

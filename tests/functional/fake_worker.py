@@ -55,9 +55,11 @@ class FakeWorker:
         self.release = threading.Event()
         self.transport = bus.get_transport(cfg.CONF, url)
         self.delivered: list[str] = []
+        self.results: dict[str, objects.OperationResult] = {}
         self._stopped = False
         self.replies = replies.ReplySender(
             self.transport,
+            self.results.get,
             lambda request_id, receiver: self.delivered.append(request_id),
             retention=60.0,
             timeout=2.0,
@@ -116,6 +118,7 @@ class FakeWorker:
             self.release.wait(SLOW['slow'])
         result = self._result(decoded, volume)
         if decoded.reply_to is not None:
+            self.results[decoded.request_id] = result
             self.replies.deliver(decoded.request_id, decoded.reply_to, result)
         return result
 

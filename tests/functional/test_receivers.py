@@ -29,19 +29,17 @@ class Sender(replies.ReplySender):
         self.transport = bus.get_transport(cfg.CONF, url)
         super().__init__(
             self.transport,
+            lambda request_id: objects.OperationResult(
+                request_id=request_id, operation='detach', status='detached'
+            ),
             lambda request_id, receiver: self.settled.append(request_id),
             retention=600,
             timeout=TIMEOUT,
             retry_first=0.2,
         )
 
-    def send(
-        self, request_id: str, reply_to: objects.ReplyTo, final: bool = True
-    ) -> None:
-        result = objects.OperationResult(
-            request_id=request_id, operation='detach', status='detached'
-        )
-        self.deliver(request_id, reply_to, result, final)
+    def send(self, request_id: str, reply_to: objects.ReplyTo) -> None:
+        self.deliver(request_id, reply_to, None)
 
     def close(self) -> None:
         self.stop()

@@ -262,8 +262,10 @@ def test_results_for_nobody_hurt_nobody(
     receiver.server.start()
     for number, name in enumerate(('nobody', 'a' * 255)):
         nobody = objects.ReplyTo(exchange=name, topic=name, server=name)
+        worker.results[f'bad-{number}'] = result
         worker.replies.deliver(f'bad-{number}', nobody, result)
     reply_to = objects.ReplyTo(**receiver.reply_to)
+    worker.results['good'] = result
     worker.replies.deliver('good', reply_to, result)
     assert receiver.got.wait(10)
     receiver.stop()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import threading
 import time
+import tracemalloc
 from typing import Any
 
 import oslo_messaging as messaging
@@ -73,14 +74,23 @@ class Sender(replies.ReplySender):
 
     def __init__(self, retry_first: float = 60) -> None:
         self.settled: list[str] = []
+        self.unreadable = iter([True, False])
         super().__init__(
             None,
+            self.find,
             lambda request_id, receiver: self.settled.append(request_id),
             retention=600,
             timeout=SILENCE,
             retry_first=retry_first,
             threads=2,
         )
+
+    def find(self, request_id: str) -> Any:
+        if request_id == 'forgotten':
+            raise exception.RequestNotFound(request_id=request_id)
+        if request_id == 'unreadable' and next(self.unreadable):
+            raise exception.JournalUnavailable(reason='the disk is full')
+        return request_id
 
     def send(self, request_id: str, server: str, final: bool = True) -> None:
         reply_to = objects.ReplyTo(exchange='e', topic='t', server=server)
@@ -187,6 +197,49 @@ def test_a_refusal_is_kept_once_and_not_for_long(
     sender.send('good', 'here')
     wait_for(sender, 'good')
     assert receivers.attempts.count('here') == 2
+
+
+def test_a_receiver_with_one_refusal_is_told_beside_one_with_many(
+    receivers: Receivers, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given as many refusals as there may be, most of them for one receiver
+    monkeypatch.setattr(replies, '_MOST_REFUSALS', 10)
+    for number in range(20):
+        sender.send(f'{number}', 'gone', final=False)
+    # When others are refused, too
+    for number in range(6):
+        sender.send('one', f'here-{number}', final=False)
+    sender.start()
+    sender.send('good', 'here')
+    wait_for(sender, 'good')
+    # Then these are told
+    told = {name for name in receivers.attempts if name.startswith('here-')}
+    assert len(told) == 6
+
+
+def test_a_result_that_is_not_to_be_had_holds_up_no_other(
+    receivers: Receivers, quick: Sender
+) -> None:
+    for request_id in ('forgotten', 'unreadable', 'good'):
+        quick.send(request_id, 'here')
+    quick.start()
+    wait_for(quick, 'unreadable', 'good')
+    assert quick.settled == ['good', 'unreadable']
+    assert receivers.attempts == ['here', 'here']
+
+
+def test_what_waits_for_a_silent_receiver_takes_little_memory(
+    sender: Sender,
+) -> None:
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            sender.send(f'{number:036}', 'gone')
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    print(f'{used / 10_000:.0f} bytes a result that waits')
+    assert used < 10_000 * 1024
 
 
 def test_a_journal_that_takes_no_receipt_is_told_again(
