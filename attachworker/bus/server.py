@@ -463,6 +463,12 @@ class Server(rpc_server.RPCServer):
         super().__init__(transport, target, dispatcher, executor='threading')
         self._acceptance = acceptance
         self._executor_cls = _Threads
+        self._connection: Any = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether messages have a way to here, as the broker has it."""
+        return self._connection is not None and self._connection.listens
 
     def _on_incoming(self, incoming: list[_Incoming]) -> None:
         (message,) = incoming
@@ -484,6 +490,7 @@ class Server(rpc_server.RPCServer):
     def _create_listener(self) -> Any:
         driver = self.transport._driver
         conn = driver._get_connection(driver_common.PURPOSE_LISTEN)
+        self._connection = conn
         listener = JournalingListener(driver, conn, self._acceptance)
         conn.declare_topic_consumer(
             exchange_name=bus.EXCHANGE,

@@ -4,8 +4,10 @@
 """What both sides of the bus must agree on, and the transports they get."""
 
 from collections.abc import Callable
+import concurrent.futures
 import contextlib
 import functools
+import threading
 from typing import Any
 import uuid
 
@@ -16,11 +18,13 @@ from oslo_log import log
 import oslo_messaging as messaging
 from oslo_messaging import transport as oslo_transport
 from oslo_messaging._drivers import amqp as driver_amqp
+from oslo_messaging._drivers import amqpdriver
 from oslo_messaging._drivers import common as driver_common
 from oslo_messaging._drivers import impl_rabbit
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
 
+from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.bus.admission import Admission
 from attachworker.bus.admission import Refused
@@ -60,6 +64,15 @@ UNREACHABLE = (
 #: A message nobody would receive is an error at once, not a time-out.
 TRANSPORT_OPTIONS = messaging.TransportOptions(at_least_once=True)
 
+#: Seconds after which a cast, which has no time-out of its own, is given up.
+_CAST_TIMEOUT = 60.0
+#: Seconds that closing the connections may take.
+_CLOSE_TIMEOUT = 5.0
+#: Seconds between two looks whether messages can still come, and after which
+#: without such a look nobody says so any more.
+_LOOK_INTERVAL = 15.0
+_LOOK_EXPIRES = 45.0
+
 _NOTHING = contextlib.nullcontext()
 _GROUP = 'oslo_messaging_rabbit'
 _OPT_DEFAULT = cfg.Locations.opt_default
@@ -88,17 +101,112 @@ class BusConnection(impl_rabbit.Connection):
     ) -> None:
         super().__init__(*args, **kwargs)
         self._admission = admission
+        self._look_due = 0.0
+        self._looked: float | None = None
         # Whatever the service has set for itself: nobody would inflate it.
         self.kombu_compression = None
         if self._url.startswith('memory://'):
             # Each consumer would take a good part of a core for nothing.
             self.connection.transport.polling_interval = _MEMORY_POLLING
 
+    @property
+    def listens(self) -> bool:
+        """Whether messages have a way to here, as the broker has it."""
+        return (
+            self._looked is not None
+            and deadlines.now() - self._looked < _LOOK_EXPIRES
+        )
+
     def declare_consumer(self, consumer: Any) -> Any:
-        """Consume, but take only what may be decoded."""
+        """Consume, but take only what may be decoded.
+
+        RabbitMQ refuses since 4.3 a queue that is neither durable nor
+        exclusive. Ours are durable, and go with who consumes from them. (An
+        exclusive one is refused to its own owner, whose connection was cut,
+        until the broker has noticed that.)
+        """
+        if not consumer.durable:
+            consumer.durable = consumer.queue_auto_delete = True
         # The stock callback decodes first.
         consumer._callback = functools.partial(self._take, consumer)
-        return super().declare_consumer(consumer)
+        declared = super().declare_consumer(consumer)
+        self._looked = deadlines.now()
+        return declared
+
+    def consume(self, timeout: float | None = None) -> None:
+        """Wait for messages; see to it that they can come.
+
+        Nobody tells a consumer that its binding or its exchange was deleted.
+        """
+        if not self._new_tags and deadlines.now() >= self._look_due:
+            self._look()
+        super().consume(timeout)
+
+    def _look(self) -> None:
+        self._look_due = deadlines.now() + _LOOK_INTERVAL
+        if self._url.startswith('memory://'):
+            self._looked = deadlines.now()
+            return
+
+        def declare() -> None:
+            for consumer, tag in self._consumers.items():
+                # What exists stays as it is.
+                consumer.declare(self)
+                queue = consumer.queue.queue_declare(passive=True)
+                if not queue.consumer_count:
+                    LOG.error('Nobody listened any more: %s', queue.queue)
+                    self._new_tags.add(tag)
+
+        def consume_again(error: Exception) -> None:
+            self._new_tags = set(self._consumers.values())
+
+        try:
+            self.ensure(
+                declare,
+                retry=PUBLISH_RETRIES,
+                recoverable_error_callback=consume_again,
+                error_callback=consume_again,
+            )
+        except UNREACHABLE as error:
+            LOG.error('Messages may not come: %s', error)
+        else:
+            self._looked = deadlines.now()
+
+    def ensure(
+        self,
+        method: Callable[[], Any],
+        retry: int | None = None,
+        recoverable_error_callback: Callable[[Exception], None] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a method, again if the connection has broken.
+
+        What was connected with a limit is tried no more often than that.
+        """
+
+        def failed(error: Exception) -> None:
+            self._looked = None
+            self._look_due = 0.0
+            if recoverable_error_callback is not None:
+                recoverable_error_callback(error)
+
+        if retry is None and self.purpose == driver_common.PURPOSE_LISTEN:
+            retry = self.max_retries
+        return super().ensure(
+            method,
+            retry=retry,
+            recoverable_error_callback=failed,
+            **kwargs,
+        )
+
+    def close(self) -> None:
+        """Close; a queue for answers does not stay."""
+        for consumer in self._consumers:
+            # Of quorum queues the broker deletes none by itself.
+            if consumer.type == 'direct' and not consumer.queue_auto_delete:
+                with contextlib.suppress(OSError, *UNREACHABLE):
+                    consumer.queue.delete()
+        super().close()
 
     def _set_current_channel(self, new_channel: Any) -> None:
         if new_channel is not None:
@@ -266,6 +374,7 @@ class BusDriver(impl_rabbit.RabbitDriver):
         **kwargs: Any,
     ) -> None:
         super().__init__(conf, url, **kwargs)
+        self._reply_q: str | None
         self._connection_pool.connection_cls = functools.partial(
             BusConnection, admission=admission
         )
@@ -315,17 +424,68 @@ class BusDriver(impl_rabbit.RabbitDriver):
             raise
         return end
 
+    def send(
+        self,
+        *args: Any,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Send a message, and return the answer to a call.
+
+        :param timeout: seconds for all of it. In the stock driver they begin
+            once the message is sent, and that takes as long as the broker
+            pleases: a frozen one, or one that refuses a queue.
+        :raises MessagingTimeout: it has not happened by then
+        """
+        sending: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def send() -> None:
+            try:
+                sending.set_result(
+                    super(BusDriver, self).send(
+                        *args, timeout=timeout, **kwargs
+                    )
+                )
+            except BaseException as error:
+                sending.set_exception(error)
+
+        threading.Thread(target=send, name='send', daemon=True).start()
+        seconds = _CAST_TIMEOUT if timeout is None else timeout
+        if not concurrent.futures.wait([sending], seconds).done:
+            raise messaging.MessagingTimeout(
+                f'no answer of broker or worker in {seconds:g} s'
+            )
+        return sending.result()
+
     def _get_reply_q(self) -> Any:
-        # The stock driver connects for its reply queue without any limit,
-        # whatever the time-out and the retries of the call. So prove first
-        # that the broker is there. The connection goes to the pool, from
-        # where this very call takes it: nothing is done twice.
-        if self._reply_q is None:
-            with self._get_connection(
-                driver_common.PURPOSE_SEND, PUBLISH_RETRIES
-            ):
-                pass
-        return super()._get_reply_q()
+        # The stock driver connects for its reply queue, and declares it,
+        # without any limit.
+        with self._reply_q_lock:
+            if self._reply_q is None:
+                connection = self._connection_pool.create(
+                    driver_common.PURPOSE_LISTEN, PUBLISH_RETRIES
+                )
+                name = self._get_reply_queue_name()
+                try:
+                    self._waiter = amqpdriver.ReplyWaiter(
+                        name, connection, self._allowed_remote_exmods
+                    )
+                except messaging.MessageDeliveryFailure:
+                    connection.close()
+                    raise
+                # Whoever waits for answers from now on does not give up.
+                connection.max_retries = None
+                self._reply_q_conn = connection
+                self._reply_q = name
+            return self._reply_q
+
+    def cleanup(self) -> None:
+        """Close all connections, or leave them to the end of the process."""
+        closing = threading.Thread(
+            target=super().cleanup, name='close', daemon=True
+        )
+        closing.start()
+        closing.join(_CLOSE_TIMEOUT)
 
 
 def get_transport(

@@ -222,7 +222,7 @@ class Worker:
             self._host,
             self._dispatcher,
             self._cleanup,
-            self.ready.is_set,
+            self._is_ready,
             self._admission.refused,
         )
         self._make_listeners()
@@ -373,9 +373,12 @@ class Worker:
         return {
             'version': metadata.version('attachworker'),
             'host': self._conf.host,
-            'ready': self.ready.is_set(),
+            'ready': self._is_ready(),
             'sealing': self._secrets.describe(),
         }
+
+    def _is_ready(self) -> bool:
+        return self.ready.is_set() and self._server.listens
 
     def connector_properties(
         self, multipath: bool | None, enforce_multipath: bool

@@ -51,6 +51,9 @@ class RabbitMQNode:
         a new temporary directory, which stop() removes.
     :param first: a node that runs; this one makes a cluster with it.
     :param start_timeout: seconds.
+    :param settings: more lines for rabbitmq.conf.
+    :param root: of a tree that has another version of the broker, see
+        :mod:`tests.functional.newer_rabbitmq`.
     """
 
     def __init__(
@@ -58,7 +61,11 @@ class RabbitMQNode:
         directory: pathlib.Path | None = None,
         first: 'RabbitMQNode | None' = None,
         start_timeout: float = START_TIMEOUT,
+        settings: str = '',
+        root: pathlib.Path | None = None,
     ) -> None:
+        self._settings = settings
+        self._root = root
         self._start_timeout = start_timeout
         self._owns_directory = directory is None
         self.directory = directory or pathlib.Path(
@@ -106,7 +113,7 @@ class RabbitMQNode:
             self._start_epmd()
         with open(self.directory / 'console', 'ab') as console:
             self._server = subprocess.Popen(
-                [str(SERVER)],
+                self._command(SERVER),
                 env=self._environment(),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
@@ -175,7 +182,7 @@ class RabbitMQNode:
     def control(self, *arguments: str) -> str:
         """Run rabbitmqctl; what it prints."""
         return subprocess.run(
-            [str(CONTROL), '--quiet', *arguments],
+            self._command(CONTROL, '--quiet', *arguments),
             env=self._environment(),
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
@@ -200,6 +207,24 @@ class RabbitMQNode:
                 return connection.recv(1) == b'\x01'
         except OSError:
             return False
+
+    def _command(self, *words: object) -> list[str]:
+        command = [str(word) for word in words]
+        if self._root is None:
+            return command
+        # In a name space of mounts of its own: nothing is left mounted.
+        return [
+            'unshare',
+            '--mount',
+            'sh',
+            '-ec',
+            'root=$0; for each in /proc /dev "$1"; do '
+            'mkdir -p "$root$each"; mount --rbind "$each" "$root$each"; done; '
+            'cd /; shift; exec chroot "$root" "$@"',
+            str(self._root),
+            str(self.directory),
+            *command,
+        ]
 
     def _signal(self, number: signal.Signals) -> None:
         if self._server is not None:
@@ -234,6 +259,11 @@ class RabbitMQNode:
         raise RuntimeError('the port mapper of the broker is not up')
 
     def _environment(self) -> dict[str, str]:
+        names = dict.fromkeys([self._first.name, self.name])
+        members = ''.join(
+            f'cluster_formation.classic_config.nodes.{number} = {name}\n'
+            for number, name in enumerate(names, 1)
+        )
         files = {
             'enabled_plugins': '[].\n',
             'rabbitmq.conf': (
@@ -246,10 +276,7 @@ class RabbitMQNode:
                 'disk_free_limit.absolute = 1MB\n'
                 'vm_memory_high_watermark.absolute = 1GB\n'
                 'cluster_formation.peer_discovery_backend = classic_config\n'
-                'cluster_formation.classic_config.nodes.1 = '
-                f'{self._first.name}\n'
-                'cluster_formation.classic_config.nodes.2 = '
-                f'{self.name}\n'
+                f'{members}{self._settings}'
             ),
             'rabbitmq-env.conf': '',
         }

@@ -45,9 +45,14 @@ BROAD_EXCEPT: dict[str, frozenset[str]] = {
     'attachworker/bus/server.py': frozenset(
         {'RequestAcceptance.accept', 'JournalingListener.__call__'}
     ),
-    # Whatever a stranger has sent, and several libraries make of it.
+    # Whatever a stranger has sent, and several libraries make of it; and the
+    # top of a thread: whoever waits for it has the error.
     'attachworker/bus/transport.py': frozenset(
-        {'BusConnection._take', 'BusConnection._decoded'}
+        {
+            'BusConnection._take',
+            'BusConnection._decoded',
+            'BusDriver.send.send',
+        }
     ),
     # The top of a flow: whatever a task raised becomes its outcome.
     'attachworker/worker/engine.py': frozenset({'run'}),
