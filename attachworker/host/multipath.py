@@ -205,13 +205,16 @@ class Multipath(machine.View):
         """
         try:
             self._call('multipath.remember', deadline, wwid)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: see forget()
             LOG.info(
                 'multipathd cannot be told %s in advance: %s', wwid, error
             )
 
     def forget(self, wwid: str, deadline: deadlines.Deadline) -> None:
-        self._call('multipath.forget', deadline, wwid)
+        # A target calls its volume as it likes: what does not fit into the
+        # list of multipath was never put there.
+        with contextlib.suppress(ValueError):
+            self._call('multipath.forget', deadline, wwid)
 
     def release(
         self, disk: str, wwid: str | None, deadline: deadlines.Deadline

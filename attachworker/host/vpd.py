@@ -42,7 +42,7 @@ def serial(page: bytes) -> str | None:
     if len(page) < 4 or page[1] != _UNIT_SERIAL_NUMBER:
         return None
     length = int.from_bytes(page[2:4], 'big')
-    return page[4 : 4 + length].decode('ascii', 'replace').strip() or None
+    return _text(page[4 : 4 + length].strip(b' \t\r\n\0')) or None
 
 
 def wwn_of_serial(vendor: str, model: str, serial: str) -> str:
@@ -52,6 +52,18 @@ def wwn_of_serial(vendor: str, model: str, serial: str) -> str:
     others, with ``_`` for white space.
     """
     return 'S' + '_'.join(f'{vendor:8}{model:16}{serial}'.split())
+
+
+def _text(value: bytes) -> str:
+    """What a device says in text.
+
+    What nobody can print is spelt out: it tells one volume from another all
+    the same, and does no harm in a log or a file.
+    """
+    return ''.join(
+        one if one.isprintable() else f'\\x{ord(one):02x}'
+        for one in value.decode('ascii', 'backslashreplace')
+    )
 
 
 def _designators(page: bytes) -> Iterator[tuple[int, bool, bytes]]:
@@ -78,6 +90,5 @@ def _rank(kind: int, ascii_text: bool, value: bytes) -> tuple[int, str] | None:
     if kind == _EUI64 and value:
         return 10, f'2{value.hex()}'
     if kind == _T10 and ascii_text:
-        words = value.decode('ascii', 'replace').split()
-        return 20, '1' + '_'.join(words)
+        return 20, '1' + '_'.join(map(_text, value.rstrip(b'\0').split()))
     return None

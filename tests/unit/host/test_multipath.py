@@ -15,6 +15,7 @@ import pytest
 
 from attachworker import deadline as deadlines
 from attachworker import exception
+from attachworker import privileged
 from attachworker.host import machine
 from attachworker.host import multipath
 from attachworker.host import uevents
@@ -57,6 +58,12 @@ class Daemon:
         self.removed: list[str] = []
         self.blacklist: set[str] = set()
 
+    def remember(self, wwid: str) -> None:
+        privileged.multipath.remember(wwid)
+
+    def forget(self, wwid: str) -> None:
+        privileged.multipath.forget(wwid)
+
     def running(self) -> bool:
         return self.answers.pop(0)
 
@@ -88,8 +95,8 @@ def machine_of(
     calls: verbs.Verbs,
     monitor: uevents.UeventMonitor,
 ) -> machine.Machine:
-    privileged = types.SimpleNamespace(multipath=daemon)
-    return machine.Machine(root, privileged, calls, monitor)
+    verbs_of = types.SimpleNamespace(multipath=daemon)
+    return machine.Machine(root, verbs_of, calls, monitor)
 
 
 @pytest.fixture
@@ -142,6 +149,16 @@ def test_a_map_is_known_by_its_uuid(
     # And the one that is, is found from either side
     dm(tmp_path, 'dm-0', f'mpath-{WWID}', 'sda', 'sdb')
     assert maps.of('sda') == maps.of('sdb') == maps.find(WWID) == MAP
+
+
+@pytest.mark.parametrize('wwid', ['1ACME_a/b', '1' + 'x' * 200, '1\\x1b'])
+def test_what_cannot_be_listed_is_not(
+    maps: multipath.Multipath, wwid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target says what its volume is called: anything."""
+    monkeypatch.setattr(privileged.default, 'client_mode', False)
+    maps.remember(wwid, deadlines.Deadline.after(10))
+    maps.forget(wwid, deadlines.Deadline.after(10))
 
 
 def test_a_map_of_another_volume(

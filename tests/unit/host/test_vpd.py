@@ -89,3 +89,30 @@ def test_no_page_is_too_strange(noise: bytes) -> None:
     for data in (noise, b'\0\x83' + noise, page([noise])[:1024]):
         found = vpd.wwn(data)
         assert found is None or found[0] in '123'
+        assert found is None or found.isprintable()
+
+
+def test_what_nobody_can_print_is_spelt_out() -> None:
+    """It ends in logs, in results and in the journal."""
+
+    def wwn(text: bytes) -> str | None:
+        return vpd.wwn(page([designator(_ASCII, _T10, text)]))
+
+    assert wwn(b'ACME  disk\x1b[31m\0one') == '1ACME_disk\\x1b[31m\\x00one'
+    # Volumes that differ in that stay different ones
+    assert len({wwn(bytes((65, byte))) for byte in (1, 2, 127, 254, 255)}) == 5
+    # And what fills up a field is no part of it
+    assert wwn(b'ACME one\0\0\0') == wwn(b'ACME one    ') == '1ACME_one'
+
+
+@pytest.mark.parametrize(
+    ('text', 'serial'),
+    [
+        (b'  0123\0\0', '0123'),
+        (b'a\nb\xff', 'a\\x0ab\\xff'),
+        (b'\0\0\0\0', None),
+        (b'    ', None),
+    ],
+)
+def test_serial_numbers(text: bytes, serial: str | None) -> None:
+    assert vpd.serial(page([text], number=0x80)) == serial
