@@ -252,10 +252,11 @@ class AttachmentRecord:
 
         :raises RecordUnreadable: the journal does not say
         """
-        found: objects.ConnectionInfo = reading.as_object(
-            self.connection, f'attachment {self.attachment_id}'
+        return reading.as_object(
+            self.connection,
+            objects.ConnectionInfo,
+            f'attachment {self.attachment_id}',
         )
-        return found
 
     def device_info(self) -> objects.DeviceInfo | None:
         """Its device, as the caller was told last.
@@ -264,10 +265,11 @@ class AttachmentRecord:
         """
         if self.device is None:
             return None
-        found: objects.DeviceInfo = reading.as_object(
-            self.device, f'attachment {self.attachment_id}'
+        return reading.as_object(
+            self.device,
+            objects.DeviceInfo,
+            f'attachment {self.attachment_id}',
         )
-        return found
 
     def in_place_of(self, known: 'AttachmentRecord') -> 'AttachmentRecord':
         """What an attach begins to make, where there is an attachment.
@@ -390,11 +392,8 @@ def check(row: sqlite3.Row) -> type[objects.ConnectionInfo]:
         for name in ('created_at', 'updated_at'):
             datetime.datetime.fromisoformat(row[name])
     if row['device'] is not None:
-        reading.class_in(row['device'], what)
-    found: type[objects.ConnectionInfo] = reading.class_in(
-        row['connection'], what
-    )
-    return found
+        reading.class_in(row['device'], objects.DeviceInfo, what)
+    return reading.class_in(row['connection'], objects.ConnectionInfo, what)
 
 
 def unreadable(
@@ -422,7 +421,11 @@ def shown(row: sqlite3.Row) -> dict[str, Any]:
     result = row['result']
     if result is not None:
         try:
-            reading.class_in(result, f'request {row["last_request"]}')
+            reading.class_in(
+                result,
+                objects.OperationResult,
+                f'request {row["last_request"]}',
+            )
         except exception.RecordUnreadable:
             result = None
     found: dict[str, Any] = objects.Attachment(

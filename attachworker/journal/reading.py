@@ -12,9 +12,13 @@ import contextlib
 import functools
 import json
 from typing import Any
+from typing import TypeVar
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.objects import fields
+
+Object = TypeVar('Object', bound=objects.AttachWorkerObject)
 
 #: Where a primitive has the fields of its object.
 DATA = f'{objects.AttachWorkerObject.OBJ_SERIAL_NAMESPACE}.data'
@@ -35,14 +39,32 @@ def decoded(text: str | None) -> Any:
     return found if isinstance(found, dict) else {}
 
 
-def as_object(primitive: dict[str, Any], what: str) -> Any:
-    """The versioned object that a column holds.
+def as_object(primitive: Any, expected: type[Object], what: str) -> Object:
+    """The versioned object that a column holds, without its secrets.
 
+    :param expected: the class that it must be, or a subclass of which
     :param what: for people: whose it is
-    :raises RecordUnreadable: it is none, or none that this version knows
+    :raises RecordUnreadable: it is none, none that this version knows, or
+        lacks a value
     """
     with legible(what):
-        return objects.AttachWorkerObject.obj_from_primitive(primitive)
+        found = objects.AttachWorkerObject.obj_from_primitive(primitive)
+        if not isinstance(found, expected):
+            raise TypeError
+        _check_complete(found)
+        return found
+
+
+def _check_complete(found: objects.AttachWorkerObject) -> None:
+    for name, field in found.fields.items():
+        if not found.obj_attr_is_set(name):
+            if not isinstance(field, fields.SecretField):
+                raise LookupError(name)
+            continue
+        value = getattr(found, name)
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, objects.AttachWorkerObject):
+                _check_complete(child)
 
 
 def as_names(text: str, what: str) -> set[str]:
@@ -58,21 +80,22 @@ def as_names(text: str, what: str) -> set[str]:
         return set(map(str, found))
 
 
-def class_in(text: str, what: str) -> Any:
+def class_in(text: str, expected: type[Object], what: str) -> type[Object]:
     """The class of the versioned object that a column holds.
 
-    :param what: see :func:`as_object`
-    :raises RecordUnreadable: likewise
+    See :func:`as_object` for parameters and errors.
     """
-    return _class_in(text) or type(as_object(decoded(text), what))
+    wanted: Any = expected
+    found: type[Object] | None = _class_in(text, wanted)
+    return found or type(as_object(decoded(text), expected, what))
 
 
 # The text alone decides, so it is decided once for each. To make the objects
 # of a thousand rows takes longer than all else that is done with these.
 @functools.lru_cache(maxsize=16384)
-def _class_in(text: str) -> type[objects.AttachWorkerObject] | None:
+def _class_in(text: str, expected: Any) -> Any:
     try:
-        return type(as_object(decoded(text), ''))
+        return type(as_object(decoded(text), expected, ''))
     except exception.RecordUnreadable:
         return None
 

@@ -59,10 +59,9 @@ class RequestRecord:
         """
         if self.result is None:
             return None
-        found: objects.OperationResult = reading.as_object(
-            self.result, f'request {self.request_id}'
+        return reading.as_object(
+            self.result, objects.OperationResult, f'request {self.request_id}'
         )
-        return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import datetime
 import math
 import threading
-from typing import Any
 
 from oslo_log import log as logging
 
@@ -21,6 +20,7 @@ from attachworker.journal import Records
 from attachworker.journal import RequestRecord
 from attachworker.journal import Sealer
 from attachworker.journal import without_secrets
+from attachworker.journal.reading import as_object
 from attachworker.journal.reading import legible
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.operation import Operation
@@ -166,10 +166,11 @@ class Operations:
 
         :raises RecordUnreadable: the request makes no sense
         """
-        with legible(f'request {record.request_id}'):
-            operation = self._operation(
-                record.operation, _object(record.body), self._remaining(record)
-            )
+        what = f'request {record.request_id}'
+        with legible(what):
+            kind = record.operation
+            request = as_object(record.body, objects.REQUESTS[kind], what)
+            operation = self._operation(kind, request, self._remaining(record))
             operation.reply_to = [
                 objects.ReplyTo(**each) for each in record.receivers
             ]
@@ -264,7 +265,3 @@ class Operations:
             self._running.pop(operation.request.request_id, None)
         self._dispatcher.give_up_place(operation)
         self._on_finish(operation)
-
-
-def _object(primitive: Any) -> Any:
-    return objects.AttachWorkerObject.obj_from_primitive(primitive)

@@ -17,6 +17,7 @@ from attachworker.journal import AttachmentRecord
 from attachworker.journal import AttachmentState
 from attachworker.journal import Records
 from attachworker.journal import RequestRecord
+from attachworker.journal.reading import as_object
 from attachworker.journal.reading import legible
 from attachworker.worker.cleanup import Cleanup
 from attachworker.worker.intake import Operations
@@ -171,14 +172,12 @@ def _why_not(
 
 def _request_again(record: AttachmentRecord) -> objects.AttachRequest:
     """:raises RecordUnreadable: what the journal has makes no sense"""
-    with legible(f'attachment {record.attachment_id}'):
-        again: Any = record.again
-        found: Any = objects.AttachRequest.obj_from_primitive(again)
-        request: objects.AttachRequest = found
-        request.request_id = str(uuid.uuid4())
-        request.reply_to = None
-        request.deadline_seconds = None
-        return request
+    what = f'attachment {record.attachment_id}'
+    request = as_object(record.again, objects.AttachRequest, what)
+    request.request_id = str(uuid.uuid4())
+    request.reply_to = None
+    request.deadline_seconds = None
+    return request
 
 
 def _send(

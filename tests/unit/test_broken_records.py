@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 import itertools
+import json
 import math
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.journal import Call
 from attachworker.journal import Holdings
 from attachworker.journal import database
@@ -48,6 +50,18 @@ def change(state: pathlib.Path, statement: str, *values: Any) -> None:
     connection.close()
 
 
+def empty(kind: type[objects.AttachWorkerObject]) -> str:
+    """An object that lacks all its values."""
+    return json.dumps(
+        {
+            'versioned_object.name': kind.obj_name(),
+            'versioned_object.namespace': 'attachworker',
+            'versioned_object.version': kind.VERSION,
+            'versioned_object.data': {},
+        }
+    )
+
+
 def findings(running: harness.Harness) -> list[str]:
     found = running.api.audit({}, running.name).findings
     return [f'{one.kind} {one.what}: {one.detail}' for one in found]
@@ -60,7 +74,10 @@ def until_snapshot(bed: beds.SimulatedBed, wanted: Any) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize('body', ['{}', 'no JSON', '[1]', '{"a": {}}'])
+@pytest.mark.parametrize(
+    'body',
+    ['{}', 'no JSON', '[1]', '{"a": {}}', empty(objects.AttachRequest)],
+)
 def test_a_request(
     bed: beds.SimulatedBed, state: pathlib.Path, body: str
 ) -> None:
@@ -129,7 +146,11 @@ def test_a_result(bed: beds.SimulatedBed, state: pathlib.Path) -> None:
     [
         ('connection', '{}'),
         ('connection', 'no JSON'),
+        ('connection', empty(objects.ISCSIConnectionInfo)),
+        ('connection', empty(objects.DeviceInfo)),
         ('device', '{"versioned_object.name": "Unknown"}'),
+        ('device', empty(objects.DeviceInfo)),
+        ('device', empty(objects.ISCSIConnectionInfo)),
         ('state', 'of a later version'),
     ],
 )
