@@ -252,11 +252,13 @@ class AttachmentRecord:
 
         :raises RecordUnreadable: the journal does not say
         """
-        return reading.as_object(
-            self.connection,
-            objects.ConnectionInfo,
-            f'attachment {self.attachment_id}',
+        what = f'attachment {self.attachment_id}'
+        found = reading.as_object(
+            self.connection, objects.ConnectionInfo, what
         )
+        with reading.legible(what):
+            found.targets[0]  # there is no connection without
+        return found
 
     def device_info(self) -> objects.DeviceInfo | None:
         """Its device, as the caller was told last.

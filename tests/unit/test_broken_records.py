@@ -17,6 +17,7 @@ import pytest
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.journal import AttachmentState
 from attachworker.journal import Call
 from attachworker.journal import Holdings
 from attachworker.journal import database
@@ -253,6 +254,32 @@ def begun(
     one.dies()
     yield bed, state, healthy
     bed.close()
+
+
+def test_connections_without_targets(
+    bed: beds.SimulatedBed, state: pathlib.Path
+) -> None:
+    # Given two attachments, one with leftovers, whose targets have gone
+    volume, healthy = bed.create_volume(), bed.create_volume()
+    with worker(bed, state) as running:
+        assert running.attach(volume).status == 'attached'
+    one = Earlier(bed, state)
+    one.records.put_attachment(rows.attachment('left'))
+    one.records.put_attachment(
+        rows.attachment('left', state=AttachmentState.ATTACH_FAILED)
+    )
+    info = objects.ConnectionInfo.from_dict(volume.connection_info())
+    info.target_list = []
+    one.database.write(
+        'UPDATE attachments SET connection = ?',
+        json.dumps(info.obj_to_primitive()),
+    )
+    one.dies()
+    # When a worker is started, then it serves others
+    with worker(bed, state) as running:
+        assert running.attach(healthy).status == 'attached'
+        assert 'cannot be read' in why_not(running.attach, volume)
+        assert running.detach(healthy.name).status == 'detached'
 
 
 @pytest.mark.parametrize(
