@@ -1,9 +1,15 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What both sides of the bus must agree on, and the transports they get."""
+"""What both sides of the bus must agree on, and the transports they get.
+
+This is the one file that relies on the inside of oslo.messaging, kombu and
+amqp. tests/unit/bus/test_private_names.py fails when that moves, and is where
+to look before a bound in requirements.txt is lifted.
+"""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import concurrent.futures
 import contextlib
 import functools
@@ -19,10 +25,12 @@ import oslo_messaging as messaging
 from oslo_messaging import transport as oslo_transport
 from oslo_messaging._drivers import amqp as driver_amqp
 from oslo_messaging._drivers import amqpdriver
+from oslo_messaging._drivers import base as driver_base
 from oslo_messaging._drivers import common as driver_common
 from oslo_messaging._drivers import impl_rabbit
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
+from oslo_messaging.rpc import server as rpc_server
 
 from attachworker import deadline as deadlines
 from attachworker import exception
@@ -486,6 +494,130 @@ class BusDriver(impl_rabbit.RabbitDriver):
         )
         closing.start()
         closing.join(_CLOSE_TIMEOUT)
+
+
+#: A message of a listener, for the server.
+IncomingMessage = amqpdriver.AMQPIncomingMessage
+
+
+class Listener(amqpdriver.AMQPListener):
+    """Queues messages for the server."""
+
+    use_cache = True
+
+    #: Seconds between two looks whether to stop. The stock listener looks a
+    #: dozen times after each message, for others to acknowledge, too.
+    _current_timeout = property(lambda self: 1.0, lambda self, value: None)
+
+    def append(
+        self,
+        message: Any,
+        number: str,
+        reply_queue: str | None,
+        client_timeout: Any,
+    ) -> None:
+        """Queue a call that did not come from the broker now."""
+        self.incoming.append(
+            self.message_cls(
+                self,
+                {},
+                message,
+                None,
+                number,
+                reply_queue,
+                client_timeout,
+                self._obsolete_reply_queues,
+                self._message_operations_handler,
+            )
+        )
+
+
+class Server(rpc_server.RPCServer):
+    """oslo.messaging's server, with a listener and threads of its user.
+
+    It takes what is for this host; nobody sends to any worker or to all.
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        target: Any,
+        dispatcher: Any,
+        make_listener: Callable[[Any, Any], Listener],
+        threads: type[concurrent.futures.Executor],
+    ) -> None:
+        super().__init__(transport, target, dispatcher, executor='threading')
+        self._make_listener = make_listener
+        self._executor_cls = threads
+        self._connection: Any = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether messages have a way to here, as the broker has it."""
+        return self._connection is not None and self._connection.listens
+
+    def take(self, message: Any) -> None:
+        """Have a thread call the method and answer."""
+        super()._on_incoming([message])
+
+    def _on_incoming(self, incoming: list[Any]) -> None:
+        (message,) = incoming
+        self.take(message)
+
+    def _create_listener(self) -> Any:
+        driver = self.transport._driver
+        self._connection = driver._get_connection(driver_common.PURPOSE_LISTEN)
+        listener = self._make_listener(driver, self._connection)
+        self._connection.declare_topic_consumer(
+            exchange_name=EXCHANGE,
+            topic=f'{self._target.topic}.{self._target.server}',
+            callback=listener,
+        )
+        return driver_base.PollStyleListenerAdapter(listener, 1, None)
+
+
+class Dispatcher(messaging.RPCDispatcher):
+    """oslo.messaging's dispatcher, which can be asked in advance."""
+
+    def is_compatible(self, target: messaging.Target, version: str) -> bool:
+        """Whether somebody who knows a version can be served."""
+        return bool(self._is_compatible(target, version))
+
+
+@contextlib.contextmanager
+def notifications(
+    transport: Any, queue: str, expires: int, take: Callable[[Any], None]
+) -> Iterator[Callable[[float], bool]]:
+    """Have notifications of all priorities taken, from a queue of one's own.
+
+    :param expires: seconds after which the broker forgets the queue of a
+        process that was killed
+    :returns: waits for so many seconds, and returns whether something came
+    """
+    consumer = impl_rabbit.Consumer(
+        exchange_name=EXCHANGE,
+        queue_name=queue,
+        routing_key=f'{NOTIFICATION_TOPIC}.*',
+        type='topic',
+        durable=True,
+        exchange_auto_delete=False,
+        queue_auto_delete=True,
+        rabbit_queue_ttl=expires,
+        callback=take,
+    )
+    with transport._driver._get_connection(
+        driver_common.PURPOSE_LISTEN
+    ) as connection:
+        connection.declare_consumer(consumer)
+
+        def wait(seconds: float) -> bool:
+            try:
+                connection.consume(timeout=seconds)
+            except driver_common.Timeout:
+                return False
+            return True
+
+        yield wait
 
 
 def get_transport(

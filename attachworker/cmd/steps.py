@@ -13,8 +13,6 @@ from typing import Self
 import uuid
 
 from oslo_log import log
-from oslo_messaging._drivers import common as driver_common
-from oslo_messaging._drivers import impl_rabbit
 
 from attachworker import exception
 from attachworker.bus import transport as bus
@@ -93,7 +91,7 @@ class StepWatcher:
     def __init__(
         self, transport: Any, show: Callable[[str, Mapping[str, Any]], None]
     ) -> None:
-        self._driver = transport._driver
+        self._transport = transport
         self._show = show
         self.failed: Exception | None = None
         self._ready = threading.Event()
@@ -121,37 +119,25 @@ class StepWatcher:
 
     def _run(self) -> None:
         try:
-            consumer = impl_rabbit.Consumer(
-                exchange_name=bus.EXCHANGE,
-                queue_name=f'attachctl_{uuid.uuid4()}',
-                # All priorities.
-                routing_key=f'{bus.NOTIFICATION_TOPIC}.*',
-                type='topic',
-                durable=True,
-                exchange_auto_delete=False,
-                queue_auto_delete=True,
-                rabbit_queue_ttl=_QUEUE_EXPIRES,
-                callback=self._receive,
-            )
-            with self._driver._get_connection(
-                driver_common.PURPOSE_LISTEN
-            ) as connection:
-                connection.declare_consumer(consumer)
+            with bus.notifications(
+                self._transport,
+                f'attachctl_{uuid.uuid4()}',
+                _QUEUE_EXPIRES,
+                self._receive,
+            ) as wait:
                 # The queue exists: nothing is missed from here on.
                 self._ready.set()
-                self._consume(connection)
+                self._consume(wait)
         except Exception as error:  # no steps is no reason to fail
             LOG.debug('No live steps.', exc_info=True)
             self.failed = error
         finally:
             self._ready.set()
 
-    def _consume(self, connection: Any) -> None:
+    def _consume(self, wait: Callable[[float], bool]) -> None:
         stopping = False
         while True:
-            try:
-                connection.consume(timeout=_TICK)
-            except driver_common.Timeout:
+            if not wait(_TICK):
                 if stopping:
                     return
                 # One more turn: the last steps may be on their way.

@@ -93,6 +93,9 @@ CONF_READERS = (
     'attachworker/privileged/__init__.py',
 )
 
+#: The only file that relies on what is private to oslo.messaging.
+DRIVER_USER = 'attachworker/bus/transport.py'
+
 REVERSION = 'Reversion strategy:'
 
 LICENCE = """\
@@ -246,6 +249,25 @@ def check_licence(source: Source) -> Iterator[Finding]:
         yield source.finding(1, 'AW109', 'begin with the licence header')
 
 
+def check_private(source: Source) -> Iterator[Finding]:
+    """AW110: the inside of oslo.messaging is used in one file."""
+    if not source.in_package or str(source.path) == DRIVER_USER:
+        return
+    lines = {
+        line
+        for line, name in imported(source)
+        if name.startswith(('oslo_messaging._', 'oslo_messaging.rpc.server'))
+    } | {
+        node.lineno
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute) and node.attr == '_driver'
+    }
+    for line in sorted(lines):
+        yield source.finding(
+            line, 'AW110', f'have {DRIVER_USER} do what needs private names'
+        )
+
+
 CHECKS: dict[str, Callable[[Source], Iterator[Finding]]] = {
     'AW101': check_layers,
     'AW102': check_sleep,
@@ -255,6 +277,7 @@ CHECKS: dict[str, Callable[[Source], Iterator[Finding]]] = {
     'AW107': check_name,
     'AW108': check_conf,
     'AW109': check_licence,
+    'AW110': check_private,
 }
 
 

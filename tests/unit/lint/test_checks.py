@@ -180,6 +180,19 @@ def test_some_may_read_the_configuration(path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    'text',
+    [
+        'from oslo_messaging._drivers import amqpdriver\n',
+        'import oslo_messaging._drivers.common\n',
+        'def look(transport):\n    return transport._driver\n',
+    ],
+)
+def test_one_file_uses_what_is_private_to_oslo_messaging(text: str) -> None:
+    assert codes(text, 'attachworker/cmd/steps.py') == ['AW110']
+    assert codes(text, 'attachworker/bus/transport.py') == []
+
+
+@pytest.mark.parametrize(
     ('text', 'found'),
     [
         ('', []),
