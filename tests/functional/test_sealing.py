@@ -264,6 +264,9 @@ def test_what_was_read_on_the_bus_opens_nowhere_else(
     assert result['versioned_object.data']['status'] == 'attached'
     gone = harness.detach_request(volume.name)
     assert one.api.detach_volume({}, one.name, gone).status == 'detached'
+    # And the very same once more has nothing done: it is known
+    assert link.call({}, 'attach_volume', request=sealed) == result
+    assert one.api.list_attachments({}, one.name) == []
 
 
 def test_a_caller_that_listens_on_another_exchange(

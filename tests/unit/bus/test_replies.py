@@ -16,6 +16,9 @@ import pytest
 from attachworker import exception
 from attachworker import objects
 from attachworker.bus import replies
+from attachworker.bus import serializer
+from attachworker.bus import transport as bus
+from tests import harness
 
 PATIENCE = 20.0
 #: Seconds that a receiver has for its receipt.
@@ -258,3 +261,71 @@ def test_a_journal_that_takes_no_receipt_is_told_again(
     quick.start()
     wait_for(quick, 'good')
     assert receivers.attempts == ['here', 'here']
+
+
+# -- over the bus within one process
+
+
+class Service:
+    """A caller that listens; it raises at first."""
+
+    target = messaging.Target(version='1.0')
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self.raises = 1
+
+    def operation_finished(self, ctxt: Any, result: Any) -> None:
+        if self.raises:
+            self.raises -= 1
+            raise RuntimeError('not now')
+        self.got.append(result.request_id)
+
+
+def test_a_call_that_nobody_waits_for_is_answered_or_forgotten() -> None:
+    """This relies on the inside of oslo.messaging's driver."""
+    # Given a receiver that answers, and a queue that nobody reads
+    transport = bus.get_transport(harness.configuration())
+    bus.declare_queue(transport, 'nobody')
+    service = Service()
+    there = {'exchange': bus.EXCHANGE, 'topic': 'service', 'server': 'here'}
+    server = messaging.get_rpc_server(
+        transport,
+        messaging.Target(**there),
+        [service],
+        serializer=serializer.ObjectSerializer(),
+    )
+    server.start()
+    settled: list[str] = []
+    sender = replies.ReplySender(
+        transport,
+        lambda request_id: objects.OperationResult(
+            request_id=request_id, operation='detach', status='detached'
+        ),
+        lambda request_id, receiver: settled.append(request_id),
+        retention=600,
+        timeout=SILENCE,
+        retry_first=0.1,
+    )
+    sender.start()
+    # When each is to get a result
+    sender.deliver('good', objects.ReplyTo(**there), None)
+    nobody = objects.ReplyTo(
+        exchange=bus.EXCHANGE, topic=bus.TOPIC, server='nobody'
+    )
+    sender.deliver('lost', nobody, None)
+    # Then that which answers gets it once it does not raise
+    end = time.monotonic() + PATIENCE
+    while settled != ['good']:
+        assert time.monotonic() < end, 'it was not confirmed'
+        time.sleep(0.01)
+    assert service.got == ['good']
+    # And the call to the other one is forgotten, until it is made again
+    waiting = transport._driver._waiter.waiters._queues
+    while waiting:
+        assert time.monotonic() < end, 'a call was not forgotten'
+        time.sleep(0.01)
+    sender.stop()
+    server.stop()
+    server.wait()
+    transport.cleanup()
