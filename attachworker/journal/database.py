@@ -24,6 +24,8 @@ _LOCK = 'lock'
 _MADE = (
     b'There is a journal here. As long as this is said, no other is made.\n'
 )
+#: Seconds that a write waits for somebody else's, and all others with it.
+_PATIENCE = 0.5
 #: Bytes that SQLite writes at least; it takes what is shorter for nothing.
 _SMALLEST = 512
 
@@ -287,7 +289,10 @@ class Database(Reader):
         if not self.path.exists():
             _refuse_lost(self.path, 0)
         connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False
+            self.path,
+            timeout=_PATIENCE,
+            isolation_level=None,
+            check_same_thread=False,
         )
         opened.callback(connection.close)
         _set_up(connection)

@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -270,6 +271,31 @@ def test_a_full_disk(database: Database) -> None:
     assert names(database) == ['one']
     with database.transaction() as connection:
         connection.execute('PRAGMA max_page_count = 100000')
+    put(database, 'two')
+    assert names(database) == ['one', 'two']
+
+
+def test_a_lock_of_somebody_else_holds_up_no_question(
+    database: Database,
+) -> None:
+    # Given somebody who has begun to write, and many who want to
+    put(database, 'one')
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute('BEGIN IMMEDIATE')
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        began = time.monotonic()
+        wanted = [threads.submit(put, database, str(n)) for n in range(8)]
+        # Then who only reads does not wait for all of these
+        assert names(database) == ['one']
+        # And these are told soon
+        for one in wanted:
+            with pytest.raises(
+                exception.JournalUnavailable, match='locked'
+            ) as caught:
+                one.result()
+            assert caught.value.passing
+        assert time.monotonic() - began < 15
+    other.close()
     put(database, 'two')
     assert names(database) == ['one', 'two']
 
