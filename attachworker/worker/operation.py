@@ -198,18 +198,34 @@ class Operation(Job):
         LOG.error('Request %s', self.request.request_id, exc_info=error)
         return exception.AttachWorkerError()
 
-    def _break_down(self, error: exception.AttachWorkerError) -> None:
-        """Whatever was raised, and wherever: there is one result."""
+    def _break_down(
+        self, error: exception.AttachWorkerError, note: bool = True
+    ) -> None:
+        """Whatever was raised, and wherever: there is one result.
+
+        :param note: whether the attachment is noted to be broken off, too.
+            If that cannot be, whoever comes next sees how it stands.
+        """
         try:
-            if self.result is None:
+            if self.result is not None:
+                self.mend_later()
+            elif note:
                 self.persist(lambda: self.fail(error))
             else:
-                self.mend_later()
-        except exception.JournalUnavailable as broken:
-            self._tell_broken(broken)
-        except BaseException:
-            LOG.exception('Request %s', self.request.request_id)
-            self._tell_broken(exception.AttachWorkerError())
+                self.conclude(self.failed(error))
+        except BaseException as broken:
+            stopped = (
+                isinstance(broken, exception.JournalUnavailable)
+                and broken.passing
+            )
+            if not stopped:
+                LOG.exception('Request %s', self.request.request_id)
+            if note and not stopped and self.result is None:
+                self._break_down(error, note=False)
+            elif isinstance(broken, exception.AttachWorkerError):
+                self._tell_broken(broken)
+            else:
+                self._tell_broken(exception.AttachWorkerError())
 
     def _tell_broken(self, error: exception.AttachWorkerError) -> None:
         """There can be no final result now."""

@@ -37,6 +37,7 @@ class FakeKind:
 
     :ivar act: is called with the operation first
     :ivar find_info: what an operation is about
+    :ivar fail: notes how one has broken down; None: as it is
     """
 
     def __init__(self, records: Any) -> None:
@@ -47,6 +48,7 @@ class FakeKind:
         self.ran = threading.Event()
         self.failed: list[str] = []
         self.mended: list[str] = []
+        self.fail: Callable[[Any], None] | None = None
 
     def __call__(
         self,
@@ -86,6 +88,9 @@ class FakeOperation(Operation):
         if result.error is not None:
             self._made_by.failed.append(self.request.request_id)
         return super().conclude(result, *values, **more)
+
+    def fail(self, error: Any) -> None:
+        (self._made_by.fail or super().fail)(error)
 
     def mend_later(self) -> None:
         self._made_by.mended.append(self.request.request_id)

@@ -53,6 +53,35 @@ def failing(database: Database) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
+    'mistake',
+    [
+        LookupError('what was done'),
+        exception.RecordUnreadable(what='attachment', reason='LookupError'),
+    ],
+)
+def test_a_mistake_in_what_it_means_costs_nobody_the_result(
+    operations: Operations,
+    kind: fakes.FakeKind,
+    records: Records,
+    finished: list[str],
+    mistake: Exception,
+) -> None:
+    # Given a request that breaks down, and so does what is to be noted of it
+    def act(operation: fakes.FakeOperation) -> None:
+        raise RuntimeError('a step')
+
+    def fail(error: exception.AttachWorkerError) -> None:
+        raise mistake
+
+    kind.act, kind.fail = act, fail
+    # Then it has its result, without a restart
+    result = fakes.ended(operations.submit('attach', fakes.attach()))
+    assert (result.status, result.error.code) == ('failed', 'internal')
+    assert finished == ['request']
+    assert records.unfinished() == []
+
+
+@pytest.mark.parametrize(
     ('break_it', 'reason'),
     [(full, 'full'), (locked, 'locked'), (failing, 'I/O error')],
 )
