@@ -246,6 +246,8 @@ class Reader:
         self.path = directory / _NAME
         self._lock = threading.RLock()
         with _errors(self.path), contextlib.ExitStack() as opened:
+            if not self.path.exists():
+                _refuse_lost(self.path, 0)
             self._connection = self._open(opened)
             self._opened = opened.pop_all()
 
@@ -286,8 +288,6 @@ class Database(Reader):
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = self._own(self.path.with_name(_LOCK))
         opened.callback(os.close, lock)
-        if not self.path.exists():
-            _refuse_lost(self.path, 0)
         connection = sqlite3.connect(
             self.path,
             timeout=_PATIENCE,
