@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import concurrent.futures
 import contextlib
 import functools
+import ssl
 import threading
 from typing import Any
 import uuid
@@ -98,6 +99,17 @@ _DEFAULTS = {
 }
 
 
+class _OfSeveralBrokers(dict[str, Any]):
+    """Options of TLS; each broker has to show that it has its own name.
+
+    kombu puts the name of the broker that it connects to where it finds none,
+    and would want that one of all others later.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        return None if name == 'server_hostname' else super().__getitem__(name)
+
+
 class BusConnection(impl_rabbit.Connection):
     """oslo.messaging's connection, but it leaves foreign exchanges alone.
 
@@ -116,6 +128,22 @@ class BusConnection(impl_rabbit.Connection):
         if self._url.startswith('memory://'):
             # Each consumer would take a good part of a core for nothing.
             self.connection.transport.polling_interval = _MEMORY_POLLING
+
+    def _fetch_ssl_params(self) -> Any:
+        """Have the name verified always.
+
+        The stock method does not without ``ssl_ca_file``, when the authorities
+        of the system are asked.
+        """
+        options = super()._fetch_ssl_params()
+        if not options:
+            return options
+        options = {} if options is True else options
+        options['cert_reqs'] = ssl.CERT_REQUIRED
+        options['server_hostname'] = self.ssl_server_hostname
+        if self.ssl_server_hostname is None:
+            options = _OfSeveralBrokers(options)
+        return options
 
     @property
     def listens(self) -> bool:

@@ -42,6 +42,7 @@ _USED = {
     '_connection_lock',
     '_consumers',
     '_ensure_publishing',
+    '_fetch_ssl_params',
     '_new_tags',
     '_publish',
     '_raw_message',
