@@ -63,6 +63,8 @@ _METHOD = re.compile('[a-z_]{1,64}', re.ASCII)
 _VERSION = re.compile(r'[0-9]{1,4}\.[0-9]{1,4}', re.ASCII)
 #: What the driver of a caller writes beside the message itself.
 _NAMES = ('_msg_id', '_reply_q', '_unique_id')
+#: Messages that are taken and wait for a thread that answers them.
+_MOST_BACKLOG = 1000
 #: Seconds; nobody waits for longer.
 _LONGEST_TIMEOUT = 86400
 
@@ -326,12 +328,29 @@ class _Incoming(bus.IncomingMessage):
         # For the endpoint; whatever the sender may have called so is gone.
         self.ctxt[_OUTCOME] = self.message.outcome
 
+    @property
+    def is_answered_at_once(self) -> bool:
+        """Whether it has just come, and waits for no operation."""
+        return not isinstance(self.message, Message) and not isinstance(
+            self.message.outcome, Operation
+        )
+
     def reply(self, reply: Any = None, failure: Any = None) -> None:
-        if self.call is None:
-            return
-        self._sign.end()
-        super().reply(reply, failure and _for_callers(failure[1]))
-        self.listener.acceptance.answered(self.call)
+        try:
+            if self.call is None:
+                return
+            self._sign.end()
+            failure = failure and _for_callers(failure[1])
+            if self.is_answered_at_once:
+                self.reply_once(reply, failure)
+            else:
+                # The broker may have lost the queue meanwhile, and who waits
+                # makes it again.
+                super().reply(reply, failure)
+            self.listener.acceptance.answered(self.call)
+        finally:
+            if self.is_answered_at_once:
+                self.listener.backlog.release()
 
 
 def _for_callers(
@@ -359,6 +378,8 @@ class JournalingListener(bus.Listener):
         self.acceptance = acceptance
         self.signs = signs.SignsOfLife()
         self.signs.start()
+        #: Of messages that are answered at once.
+        self.backlog = threading.BoundedSemaphore(_MOST_BACKLOG)
         for call, method, outcome in acceptance.unanswered():
             self.append(
                 Message(method, outcome),
@@ -450,6 +471,9 @@ class Server(bus.Server):
 
     def take(self, message: _Incoming) -> None:
         outcome = message.message.outcome
+        if message.is_answered_at_once:
+            # What there is no room for stays with the broker.
+            message.listener.backlog.acquire()
         if not isinstance(outcome, Operation):
             super().take(message)
         elif message.call is not None:

@@ -524,8 +524,27 @@ class BusDriver(impl_rabbit.RabbitDriver):
         closing.join(_CLOSE_TIMEOUT)
 
 
-#: A message of a listener, for the server.
-IncomingMessage = amqpdriver.AMQPIncomingMessage
+class IncomingMessage(amqpdriver.AMQPIncomingMessage):
+    """A message of a listener, for the server."""
+
+    def reply_once(self, reply: Any, failure: Any) -> None:
+        """Answer, but wait for no queue that is not there.
+
+        The stock method holds its thread for up to a minute.
+        """
+        queues = self._obsolete_reply_queues
+        if not queues.reply_q_valid(self.reply_q, self.msg_id):
+            return
+        try:
+            with self.listener.driver._get_connection(
+                driver_common.PURPOSE_SEND
+            ) as connection:
+                self._send_reply(connection, reply, failure)
+        except (
+            messaging.MessageUndeliverable,
+            driver_amqp.AMQPDestinationNotFound,
+        ):
+            queues.add(self.reply_q, self.msg_id)
 
 
 class Listener(amqpdriver.AMQPListener):

@@ -140,6 +140,15 @@ _WORKER = [
         help='Seconds that results are kept for get_result, and that the '
         'delivery of a result is tried.',
     ),
+    cfg.IntOpt(
+        'max_results',
+        default=50_000,
+        min=1000,
+        max=10_000_000,
+        help='How many results are kept at most; each takes some kilobytes of '
+        'the disk. The oldest ones are forgotten, first those of requests for '
+        'which nothing had to be done. One that somebody is to confirm stays.',
+    ),
 ]
 
 _RPC = [

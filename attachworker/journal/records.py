@@ -19,6 +19,13 @@ from attachworker.journal import reading
 from attachworker.journal.attachments import AttachmentRecord
 from attachworker.journal.attachments import AttachmentState
 
+#: Results that are owed at most, to one receiver and in all. What has been
+#: accepted by then is owed beyond that.
+MOST_OWED_TO_ONE = 1000
+MOST_OWED = 10_000
+#: What a result has of whose operation no step was begun.
+_NOTHING_DONE = '"timings": {}'
+
 
 @dataclasses.dataclass(frozen=True)
 class RequestRecord:
@@ -308,6 +315,20 @@ class Records:
         """The result of a request is wanted there, too."""
         self._journal.write(_OWE, request_id, _sorted(reply_to))
 
+    def may_owe(self, request_id: str, reply_to: dict[str, Any]) -> bool:
+        """Whether there is room for one more result that is to be confirmed.
+
+        For each that is owed already there is.
+        """
+        where = _sorted(reply_to)
+        ((owed, there, known),) = self._journal.rows(
+            'SELECT count(*), coalesce(sum(reply_to = ?1), 0), coalesce(sum('
+            'reply_to = ?1 AND request_id = ?2), 0) FROM receivers',
+            where,
+            request_id,
+        )
+        return bool(known or (there < MOST_OWED_TO_ONE and owed < MOST_OWED))
+
     def settle(self, request_id: str, reply_to: dict[str, Any]) -> None:
         """A receiver has the result, or will not have it."""
         self._journal.write(
@@ -347,9 +368,13 @@ class Records:
         )
 
     def forget_results(
-        self, retention: float, boot_id: str, now: float
+        self, retention: float, boot_id: str, now: float, most: int = 1 << 62
     ) -> int:
         """Delete results older than this many seconds; returns how many.
+
+        Where there are more than so many, the oldest go, first of all those
+        of requests for which nothing had to be done: whoever sends one of
+        these again gets the same answer.
 
         Those that somebody is owed stay. Seconds are counted here, from one
         call to the next of the same boot, because the clock of a host may be
@@ -358,6 +383,7 @@ class Records:
 
         :param boot_id: of the running kernel
         :param now: seconds since its start
+        :param most: results
         """
         with self._journal.transaction() as connection:
             deleted = connection.execute(
@@ -371,6 +397,14 @@ class Records:
                 ' seconds + iif(boot_id = :boot_id, max(0, :now - at), 0)',
                 {'boot_id': boot_id, 'now': now},
             )
+            deleted += connection.execute(
+                'DELETE FROM requests WHERE rowid IN (SELECT rowid FROM'
+                ' requests WHERE result IS NOT NULL AND request_id NOT IN'
+                ' (SELECT request_id FROM receivers)'
+                ' ORDER BY instr(result, ?) = 0, rowid LIMIT max(0, (SELECT'
+                ' count(*) FROM requests WHERE result IS NOT NULL) - ?))',
+                (_NOTHING_DONE, most),
+            ).rowcount
         return int(deleted)
 
     # -- attachments

@@ -47,6 +47,8 @@ class Operations:
     :param retention: seconds that results are kept
     :param max_attempts: how often a request is resumed by a worker that
         was started again
+    :param max_results: how many are kept; further ones are forgotten within
+        a minute
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class Operations:
         on_finish: Callable[[Operation], None],
         retention: float = math.inf,
         max_attempts: int = 3,
+        max_results: int = 50_000,
     ) -> None:
         self._records = records
         self._sealer = sealer
         self._max_attempts = max_attempts
+        self._max_results = max_results
         self._dispatcher = dispatcher
         self._kinds = kinds
         self._boot_id = boot_id
@@ -90,6 +94,8 @@ class Operations:
         """
         with self._lock:
             known = self._records.request(request.request_id)
+            if request.reply_to is not None:
+                self._check_receiver(request.request_id, request.reply_to)
             if known is None:
                 self._dispatcher.check_room()
                 self._forget_old_results()
@@ -153,13 +159,29 @@ class Operations:
         with legible(f'request {record.request_id}'):
             return record.result_object() or self._running[record.request_id]
 
+    def _check_receiver(
+        self, request_id: str, reply_to: objects.ReplyTo
+    ) -> None:
+        """See that results do not pile up for somebody who takes none.
+
+        :raises WorkerBusy: they do
+        """
+        if not self._records.may_owe(request_id, reply_to.as_dict()):
+            raise exception.WorkerBusy(
+                'Too many results wait for their receipt, so no cast is taken '
+                'for this receiver: let it confirm them, or send the request '
+                'without reply_to.'
+            )
+
     def _forget_old_results(self) -> None:
         now = deadlines.now()
         if self._retention < math.inf and (
             now - self._forgot_at > _FORGET_INTERVAL
         ):
             self._forgot_at = now
-            self._records.forget_results(self._retention, self._boot_id, now)
+            self._records.forget_results(
+                self._retention, self._boot_id, now, self._max_results
+            )
 
     def recall(self, record: RequestRecord) -> Operation:
         """The operation of a request that an earlier worker accepted.

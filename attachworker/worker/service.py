@@ -180,6 +180,7 @@ class Worker:
             self._finished,
             conf.result_retention,
             conf.recovery_attempts,
+            conf.max_results,
         )
 
     def _make_run(

@@ -18,6 +18,7 @@ import zlib
 import kombu
 import pytest
 
+from tests import harness
 from tests.functional import caller
 from tests.functional import rabbitmq
 from tests.functional.daemon import Daemon
@@ -57,6 +58,13 @@ class Attacker:
             exchange='',
             routing_key=self.queue,
         )
+
+    def bind(self, name: str) -> None:
+        """Make a queue that nobody reads."""
+        exchange = kombu.Exchange('attachworker', 'topic', passive=True)
+        kombu.Queue(
+            name, exchange, routing_key=name, channel=self._channel
+        ).declare()
 
     def consumers(self) -> int:
         """How many the queue has."""
@@ -450,3 +458,51 @@ def test_what_says_nothing_of_whom_to_answer_is_put_aside(
         assert attacker.ask('ping', **more)['result']['ready']
     assert 'Traceback' not in daemon.log
     assert '\n2026-01-01' not in daemon.log
+
+
+def test_a_flood_leaves_room_for_the_others(
+    broker: rabbitmq.RabbitMQNode,
+    shared_bed: SimulatedBed,
+    daemon: Daemon,
+    attacker: Attacker,
+) -> None:
+    many = 2000
+    hole = {'exchange': 'attachworker', 'topic': 'hole', 'server': 'x'}
+    attacker.bind('hole.x')
+    # Given a worker that has done something for somebody
+    volume = shared_bed.create_volume()
+    request = harness.attach_request(volume)
+    first = daemon.api.attach_volume({}, daemon.name, request)
+    assert first.status == 'attached', first.as_dict()
+    before = resident(daemon)
+    # When detaches of nothing come, whose results nobody confirms or fetches,
+    # and questions of somebody who is not there
+    for number in range(many):
+        to = {'reply_to': object_('ReplyTo', **hole)} if number % 2 else {}
+        detach = object_(
+            'DetachRequest',
+            request_id=f'flood-{number}',
+            attachment_id=f'nothing-{number}',
+            **to,
+        )
+        attacker.cast('detach_volume', args={'request': detach})
+        attacker.cast('ping', _msg_id=f'{number}', _reply_q=f'gone-{number}')
+    # Then somebody else gets an answer, and has his volume taken off
+    began = time.monotonic()
+    assert attacker.ask('ping', wait=60)['result']['ready']
+    found = daemon.api.get_result({}, daemon.name, request.request_id)
+    assert found is not None
+    assert found.as_dict() == first.as_dict()
+    detach = harness.detach_request(volume.name)
+    caller.until(
+        lambda: (
+            daemon.api.detach_volume({}, daemon.name, detach).status
+            == 'detached'
+        )
+    )
+    took = time.monotonic() - began
+    assert took < 40
+    # And it has not cost much
+    assert resident(daemon) - before < 60
+    daemon.restart()
+    assert resident(daemon) < before + 60

@@ -69,6 +69,7 @@ _USED = {
     '_message_operations_handler',
     '_obsolete_reply_queues',
     '_on_incoming',
+    '_send_reply',
     '_target',
 }
 

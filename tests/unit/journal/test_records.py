@@ -10,10 +10,12 @@ import pathlib
 import pytest
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.journal import AttachmentState
 from attachworker.journal import Database
 from attachworker.journal import Records
 from attachworker.journal import reading
+from attachworker.journal import records as journal_records
 from tests.unit.journal import rows
 
 
@@ -193,6 +195,58 @@ def test_old_results_are_forgotten_and_nothing_else(
     assert ids(records.undelivered()) == ['owed']
     records.settle('owed', rows.REPLY_TO)
     assert records.forget_results(-1.0, 'boot', 20.0) == 1
+
+
+def test_of_too_many_results_those_go_that_nobody_misses(
+    records: Records,
+) -> None:
+    def finish(name: str, timings: dict[str, float], **more: object) -> None:
+        records.accept(rows.request(name, **more))
+        result = objects.OperationResult(
+            request_id=name,
+            operation='detach',
+            status='detached',
+            warnings=['"timings": {}'],
+            timings=timings,
+        )
+        records.finish(name, result.obj_to_primitive(), None, None)
+
+    # Given results of which most are of detaches of what was not there
+    finish('oldest', {'FlushDevice': 0.1})
+    finish('owed', {}, receivers=(rows.REPLY_TO,))
+    for number in range(10):
+        finish(f'nothing-{number}', {})
+    finish('last', {'FlushDevice': 0.1})
+    # When fewer are to be kept, then the oldest of these go
+    assert records.forget_results(60.0, 'boot', 10.0, most=5) == 8
+    for name in ('oldest', 'owed', 'nothing-8', 'nothing-9', 'last'):
+        assert records.request(name) is not None
+    # And then the oldest of the others, but never one that is owed
+    assert records.forget_results(60.0, 'boot', 10.0, most=2) == 3
+    assert records.forget_results(60.0, 'boot', 10.0, most=0) == 1
+    assert ids(records.undelivered()) == ['owed']
+
+
+def test_results_do_not_pile_up_for_one_receiver(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_records, 'MOST_OWED_TO_ONE', 2)
+    monkeypatch.setattr(journal_records, 'MOST_OWED', 3)
+    other = rows.REPLY_TO | {'server': 'other'}
+    for name in ('first', 'second'):
+        assert records.may_owe(name, rows.REPLY_TO)
+        records.accept(rows.request(name, receivers=(rows.REPLY_TO,)))
+    # When one has as many as it may have, then another one may have some
+    assert not records.may_owe('third', rows.REPLY_TO)
+    assert records.may_owe('third', other)
+    # And what is owed is owed
+    assert records.may_owe('first', rows.REPLY_TO)
+    # Nor may all together have more than there is room for
+    records.accept(rows.request('third', receivers=(other,)))
+    assert not records.may_owe('fourth', other)
+    # And a receipt makes room
+    records.settle('first', rows.REPLY_TO)
+    assert records.may_owe('fourth', rows.REPLY_TO)
 
 
 def test_results_are_kept_by_seconds_that_were_counted(

@@ -18,6 +18,7 @@ from attachworker import objects
 from attachworker.journal import Database
 from attachworker.journal import Records
 from attachworker.journal import Sealer
+from attachworker.journal import records as journal_records
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
@@ -179,6 +180,24 @@ def test_busy_is_not_stored(
     fakes.ended(second)
     third = operations.submit('attach', fakes.attach('3'))
     assert fakes.ended(third).status == 'attached'
+
+
+def test_a_cast_is_refused_whose_receiver_confirms_nothing(
+    operations: Operations,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a receiver that has not confirmed what it may have at most
+    monkeypatch.setattr(journal_records, 'MOST_OWED_TO_ONE', 1)
+    first = fakes.attach('1', reply_to=rows.REPLY_TO)
+    fakes.ended(operations.submit('attach', first))
+    # When it is to get one more, then that is refused
+    with pytest.raises(exception.WorkerBusy, match='let it confirm'):
+        operations.submit('attach', fakes.attach('2', reply_to=rows.REPLY_TO))
+    assert records.request('2') is None
+    # But the same again is answered, and so is who waits elsewhere
+    assert operations.submit('attach', first).status == 'attached'
+    fakes.ended(operations.submit('attach', fakes.attach('3')))
 
 
 def test_a_detach_behind_its_attach_is_known_by_its_volume(
