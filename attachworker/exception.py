@@ -25,7 +25,22 @@ class AttachWorkerError(Exception):
             name: value if isinstance(value, _JSON) else str(value)
             for name, value in kwargs.items()
         }
-        super().__init__(message or self.msg_fmt % kwargs)
+        super().__init__(_legible(message or self.msg_fmt % kwargs))
+
+
+def _legible(text: str) -> str:
+    """A text with what cannot be shown, or be UTF-8, in Python's spelling.
+
+    A name on this host may be any bytes, and an error may speak of it.
+    """
+    if text.isprintable():
+        return text
+    return ''.join(
+        one
+        if one.isprintable() or one in '\n\t'
+        else one.encode('unicode_escape').decode()
+        for one in text
+    )
 
 
 class RetryableError(AttachWorkerError):

@@ -39,6 +39,7 @@ VALUES = {
     'path': pathlib.Path('/var/lib/attachworker'),
     'bytes': b'\xff\x00',
     'surrogate': 'not \udcff UTF-8',
+    'control': 'NUL \0 and escape \x1b',
     'set': {1},
     'error': OSError(errno.ENOSPC, 'No space left on device'),
     'time': datetime.datetime(2026, 11, 30, tzinfo=datetime.UTC),

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from attachworker import exception
+from attachworker import objects
 from attachworker.objects import fields
 
 CLASSES = [
@@ -55,6 +56,26 @@ def test_an_error_can_be_made_again_from_its_text(cls):
     again = cls(*error.args, **error.kwargs)
 
     assert str(again) == str(error)
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+@pytest.mark.parametrize(
+    ('named', 'told'),
+    [
+        ('/mnt/\udcff', r'/mnt/\udcff'),  # a name that is not UTF-8
+        ('a\0b', r'a\x00b'),
+        ('a\x1b[2J', r'a\x1b[2J'),
+        ('two\nlines', 'two\nlines'),
+        ('größer', 'größer'),
+    ],
+)
+def test_whatever_it_speaks_of_it_can_be_told(cls, named, told):
+    error = cls(**dict.fromkeys(keys(cls), named))
+
+    found = objects.OperationError.from_exception(error)
+
+    assert found.message == str(error)
+    assert found.message.count(told) == len(keys(cls))
 
 
 def test_a_text_may_be_given():
