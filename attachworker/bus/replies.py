@@ -353,9 +353,12 @@ class ReplySender:
                     due += reply.pause
                     reply.pause = min(reply.pause * 2, self._retry_max)
             else:
+                # While the broker is away nobody knows who is silent.
+                grown = receiver.pause * (
+                    1 if isinstance(error, bus.UNREACHABLE) else 2
+                )
                 receiver.pause = min(
-                    max(receiver.pause * 2, self._retry_first),
-                    self._retry_max,
+                    max(grown, self._retry_first), self._retry_max
                 )
                 receiver.due = now + receiver.pause
             if reply is not None:

@@ -293,17 +293,32 @@ class BusConnection(impl_rabbit.Connection):
 
         The stock method declares a caller's exchange, too, with our notion of
         durability. A caller with another one could then never start its server
-        again after the broker has lost the exchange.
+        again after the broker has lost the exchange. And where there is none
+        it takes that for a connection that has broken, and makes a new one.
+
+        :raises AMQPDestinationNotFound: there is no such exchange
         """
-        self._ensure_publishing(
-            self._publish,
-            self._exchange(exchange_name, passive=exchange_name != EXCHANGE),
-            msg,
-            routing_key=topic,
-            timeout=timeout,
-            retry=retry,
-            transport_options=transport_options,
+        foreign = exchange_name != EXCHANGE
+        publish = (
+            self._publish_and_raises_on_missing_exchange
+            if foreign
+            else self._publish
         )
+        try:
+            self._ensure_publishing(
+                publish,
+                self._exchange(exchange_name, passive=foreign),
+                msg,
+                routing_key=topic,
+                timeout=timeout,
+                retry=retry,
+                transport_options=transport_options,
+            )
+        except driver_amqp.AMQPDestinationNotFound:
+            # The broker has closed the channel.
+            with self._connection_lock:
+                self._set_current_channel(self.connection.channel())
+            raise
 
     def declare_worker_queue(self, name: str) -> int:
         """Declare a worker's queue; return how many consume from it.

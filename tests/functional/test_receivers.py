@@ -103,3 +103,52 @@ def test_a_receiver_that_is_new_waits_for_none_that_is_silent(
     print(f'an honest result beside 100 silent receivers: {seconds:.1f} s')
     assert seconds < 10
     assert sender.settled == ['good']
+
+
+def test_a_receiver_that_is_there_waits_for_none_that_does_not_exist(
+    broker: rabbitmq.RabbitMQNode, sender: Sender
+) -> None:
+    # Given results for 200 receivers whose exchanges there are not
+    for number in range(200):
+        nowhere = objects.ReplyTo(
+            exchange=f'nowhere-{number}', topic='t', server='s'
+        )
+        sender.send(f'lost-{number}', nowhere)
+    # When there is one for a receiver that is there
+    receiver = caller.Receiver(broker.url)
+    receiver.server.start()
+    sender.start()
+    began = time.monotonic()
+    sender.send('good', objects.ReplyTo(**receiver.reply_to))
+    # Then it is there at once
+    assert receiver.got.wait(120)
+    seconds = time.monotonic() - began
+    receiver.stop()
+    print(f'an honest result beside 200 missing exchanges: {seconds:.1f} s')
+    assert seconds < 10
+
+
+def test_a_broker_that_was_away_makes_no_receiver_a_silent_one(
+    broken_broker: rabbitmq.RabbitMQNode,
+) -> None:
+    # Given a result that is to be sent while the broker is away
+    sender = Sender(broken_broker.url)
+    sender.start()
+    receiver = caller.Receiver(broken_broker.url)
+    receiver.server.start()
+    reply_to = objects.ReplyTo(**receiver.reply_to)
+    sender.send('first', reply_to)
+    caller.until(lambda: 'first' in sender.settled)
+    broken_broker.kill()
+    sender.send('good', reply_to)
+    back = broken_broker.restart_later(30)
+    # When it is back
+    back.join()
+    began = time.monotonic()
+    # Then the result has not to wait for a pause that grew meanwhile
+    caller.until(lambda: 'good' in sender.settled, timeout=90)
+    seconds = time.monotonic() - began
+    print(f'a result after 30 seconds without a broker: {seconds:.1f} s')
+    receiver.stop()
+    sender.close()
+    assert seconds < 15
