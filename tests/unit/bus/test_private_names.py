@@ -45,6 +45,7 @@ _USED = {
     '_fetch_ssl_params',
     '_new_tags',
     '_publish',
+    '_publish_and_raises_on_missing_exchange',
     '_raw_message',
     '_set_current_channel',
     '_url',
