@@ -47,6 +47,10 @@ TOPIC = 'attachworker'
 VERSION = '1.0'
 NOTIFICATION_TOPIC = 'attachworker_notifications'
 
+#: The brokers that are tested, and all between them.
+OLDEST_RABBITMQ = (3, 10)
+NEWEST_RABBITMQ = (4, 3)
+
 #: The broker for production, and the bus inside one process for tests.
 SCHEMES = ('rabbit', 'kombu+memory')
 
@@ -745,6 +749,24 @@ def get_target(host: str | None = None) -> messaging.Target:
     return messaging.Target(
         exchange=EXCHANGE, topic=TOPIC, version=VERSION, server=host
     )
+
+
+def broker(transport: oslo_transport.RPCTransport) -> tuple[str, str]:
+    """Name and version of the broker, as it says itself.
+
+    :raises BusUnavailable: the broker cannot be reached
+    """
+    try:
+        with transport._driver._get_connection(
+            driver_common.PURPOSE_SEND, PUBLISH_RETRIES
+        ) as connection:
+            # The bus in one process says nothing.
+            said = getattr(
+                connection.channel.connection, 'server_properties', {}
+            )
+    except UNREACHABLE as error:
+        raise exception.BusUnavailable(reason=str(error)) from error
+    return str(said.get('product')), str(said.get('version'))
 
 
 def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:

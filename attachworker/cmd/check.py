@@ -12,6 +12,7 @@ import oslo_messaging as messaging
 
 from attachworker import client
 from attachworker import exception
+from attachworker.bus import transport as bus
 from attachworker.cmd import settings
 from attachworker.connectors import Connectors
 from attachworker.host import Host
@@ -153,24 +154,50 @@ def _settings(host: Host) -> Iterator[Finding]:
 
 
 def _bus(conf: cfg.ConfigOpts) -> Finding:
+    broker = 'the broker'
     try:
         with client.AttachWorkerClient(
             None, conf.host, conf=conf, timeout=_BUS_TIMEOUT
         ) as ours:
-            answer = ours.ping()
-    except exception.HostNotFound:
-        return Finding('bus', OK, 'no worker has started yet')
+            name, version = bus.broker(ours.transport)
+            broker = f'{name} {version}'
+            try:
+                worker = f'worker {ours.ping()["version"]}'
+            except exception.HostNotFound:
+                worker = 'no worker has started yet'
+            else:
+                # It is there: nothing new is made.
+                bus.declare_queue(ours.transport, conf.host)
     except messaging.MessagingTimeout:
         return _finding(
             'bus',
-            'the worker of this host does not answer; systemctl status '
-            'attachworker',
+            f'{broker} is there, and the worker of this host does not answer; '
+            'systemctl status attachworker',
         )
+    except exception.ConfigurationError as error:
+        return _finding('bus', f'{broker}: {error}')
     except (
         exception.AttachWorkerError,
         messaging.MessagingException,
     ) as error:
         return _finding(
-            'bus', f'{error}; see transport_url in the configuration'
+            'bus', f'{broker}: {error}; see transport_url in the configuration'
         )
-    return Finding('bus', OK, f'worker {answer["version"]}')
+    if name != 'RabbitMQ' or not _is_tested(version):
+        oldest, newest = (
+            '.'.join(map(str, one))
+            for one in (bus.OLDEST_RABBITMQ, bus.NEWEST_RABBITMQ)
+        )
+        return _finding(
+            'bus',
+            f'{broker} was not tested with attachworker; use RabbitMQ '
+            f'{oldest} to {newest}',
+        )
+    return Finding('bus', OK, f'{broker}, {worker}')
+
+
+def _is_tested(version: str) -> bool:
+    numbers = version.split('.')[:2]
+    return all(one.isdigit() for one in numbers) and (
+        bus.OLDEST_RABBITMQ <= tuple(map(int, numbers)) <= bus.NEWEST_RABBITMQ
+    )

@@ -269,16 +269,27 @@ def test_check_of_the_bus(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def bus(host: str) -> tuple[str, str]:
+    def bus(host: str, url: str = broker.url) -> tuple[str, str]:
         file = tmp_path / 'worker.conf'
-        file.write_text(
-            f'[DEFAULT]\ntransport_url = {broker.url}\nhost = {host}\n'
-        )
+        file.write_text(f'[DEFAULT]\ntransport_url = {url}\nhost = {host}\n')
         status.main(['check', '--config-file', str(file), '--format', 'json'])
         found = json.loads(capsys.readouterr().out)
         (one,) = (each for each in found if each['check'] == 'bus')
         return one['state'], one['detail']
 
     version = worker.worker.ping()['version']
-    assert bus(worker.name) == ('ok', f'worker {version}')
-    assert bus('nobody') == ('ok', 'no worker has started yet')
+    rabbitmq_version = broker.control('version').strip()
+    name = f'RabbitMQ {rabbitmq_version}'
+    assert bus(worker.name) == ('ok', f'{name}, worker {version}')
+    assert bus('nobody') == ('ok', f'{name}, no worker has started yet')
+    # And what does not fit is named
+    state, detail = bus(worker.name, f'{broker.url}?rabbit_quorum_queue=true')
+    assert state == 'warning'
+    assert 'x-queue-type' in detail
+    broker.control('add_user', 'meagre', 'secret')
+    broker.control('set_permissions', 'meagre', '^attachworker', '.*', '.*')
+    meagre = broker.url.replace('guest:guest', 'meagre:secret')
+    state, detail = bus(worker.name, meagre)
+    assert state == 'warning'
+    assert "access to queue 'reply_" in detail
+    broker.control('delete_user', 'meagre')

@@ -29,7 +29,8 @@ LAYERS: dict[str, frozenset[str]] = {
     'cmd.status': frozenset({'cmd', 'conf', 'host', 'journal', 'objects'})
     | {'cmd.check', 'cmd.upgrade'},
     'cmd.upgrade': frozenset({'journal', 'objects'}),
-    'cmd.check': frozenset({'client', 'cmd.settings', 'connectors', 'host'}),
+    'cmd.check': frozenset({'client', 'cmd.settings', 'connectors', 'host'})
+    | {'bus.transport'},
     'cmd.settings': frozenset(),
     # The composition root builds all parts.
     'worker.service': BUS

@@ -188,6 +188,21 @@ def test_a_broker_that_is_not_there(conf: cfg.ConfigOpts) -> None:
     assert 'CANARY' not in found.detail
 
 
+@pytest.mark.parametrize(
+    ('version', 'tested'),
+    [
+        ('3.9.29', False),
+        ('3.10.0', True),
+        ('4.0.5', True),
+        ('4.3.6', True),
+        ('4.4.0', False),
+        ('None', False),
+    ],
+)
+def test_a_broker_that_was_not_tested(version: str, tested: bool) -> None:
+    assert check._is_tested(version) == tested
+
+
 def test_a_daemon_whose_program_was_replaced(
     conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
 ) -> None:
