@@ -136,6 +136,13 @@ _REQUESTS = (
 
 _OWE = 'INSERT OR IGNORE INTO receivers (request_id, reply_to) VALUES (?, ?)'
 
+#: See Records.forget_results.
+_FORGETTABLE = (
+    'result IS NOT NULL AND request_id NOT IN'
+    ' (SELECT request_id FROM receivers) AND attachment_id NOT IN'
+    ' (SELECT attachment_id FROM requests WHERE result IS NULL)'
+)
+
 _SHOWN = (
     'SELECT attachments.*, result FROM attachments LEFT JOIN requests'
     ' ON request_id = last_request'
@@ -376,10 +383,12 @@ class Records:
         of requests for which nothing had to be done: whoever sends one of
         these again gets the same answer.
 
-        Those that somebody is owed stay. Seconds are counted here, from one
-        call to the next of the same boot, because the clock of a host may be
-        set by decades meanwhile. No result goes early for that, and some stay
-        for longer by the time between calls, or that the host was off.
+        Those that somebody is owed stay, and those of attachments that have
+        an unfinished request, see :meth:`ended_after`. Seconds are counted
+        here, from one call to the next of the same boot, because the clock of
+        a host may be set by decades meanwhile. No result goes early for that,
+        and some stay for longer by the time between calls, or that the host
+        was off.
 
         :param boot_id: of the running kernel
         :param now: seconds since its start
@@ -387,9 +396,8 @@ class Records:
         """
         with self._journal.transaction() as connection:
             deleted = connection.execute(
-                'DELETE FROM requests WHERE result IS NOT NULL AND'
-                ' counted < (SELECT seconds FROM clock) - ? AND'
-                ' request_id NOT IN (SELECT request_id FROM receivers)',
+                f'DELETE FROM requests WHERE {_FORGETTABLE} AND'
+                ' counted < (SELECT seconds FROM clock) - ?',
                 (retention,),
             ).rowcount
             connection.execute(
@@ -399,9 +407,8 @@ class Records:
             )
             deleted += connection.execute(
                 'DELETE FROM requests WHERE rowid IN (SELECT rowid FROM'
-                ' requests WHERE result IS NOT NULL AND request_id NOT IN'
-                ' (SELECT request_id FROM receivers)'
-                ' ORDER BY instr(result, ?) = 0, rowid LIMIT max(0, (SELECT'
+                f' requests WHERE {_FORGETTABLE} ORDER BY'
+                ' instr(result, ?) = 0, rowid LIMIT max(0, (SELECT'
                 ' count(*) FROM requests WHERE result IS NOT NULL) - ?))',
                 (_NOTHING_DONE, most),
             ).rowcount

@@ -179,7 +179,7 @@ def test_old_results_are_forgotten_and_nothing_else(
 ) -> None:
     # Given a result and a request that has none yet
     records.accept(rows.request('done'))
-    records.accept(rows.request('running'))
+    records.accept(rows.request('running', attachment_id='other'))
     records.accept(rows.request('owed', receivers=(rows.REPLY_TO,)))
     records.finish('done', {}, rows.attachment(), None)
     records.finish('owed', {}, None, None)
@@ -247,6 +247,25 @@ def test_results_do_not_pile_up_for_one_receiver(
     # And a receipt makes room
     records.settle('first', rows.REPLY_TO)
     assert records.may_owe('fourth', rows.REPLY_TO)
+
+
+def test_results_that_an_earlier_request_is_judged_by_are_kept(
+    records: Records,
+) -> None:
+    # Given a request without a result, and a later one of its attachment
+    records.accept(rows.request('attach'))
+    for name, attachment in (('detach', 'attachment'), ('old', 'other')):
+        records.accept(rows.request(name, attachment_id=attachment))
+        records.finish(name, {'timings': {}}, None, None)
+    # When results go, by age and by number
+    assert records.forget_results(-1.0, 'boot', 10.0) == 1
+    assert records.forget_results(60.0, 'boot', 20.0, most=0) == 0
+    # Then the next start knows that it has been overtaken
+    (unfinished,) = records.unfinished()
+    assert ids(records.ended_after(unfinished)) == ['detach']
+    # And once it has its own, both go
+    records.finish('attach', {}, None, None)
+    assert records.forget_results(60.0, 'boot', 20.0, most=0) == 2
 
 
 def test_results_are_kept_by_seconds_that_were_counted(
