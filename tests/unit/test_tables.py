@@ -29,8 +29,9 @@ def functions(path: pathlib.Path) -> set[str]:
         (BEHAVIOURS, len(SERVED)),
         (PAGES / 'invariants.rst', 12),
         (PAGES / 'reports.rst', 30),
+        (PAGES.parent / 'admin/threat-model.rst', 20),
     ],
-    ids=['behaviours', 'invariants', 'reports'],
+    ids=['behaviours', 'invariants', 'reports', 'threat model'],
 )
 def test_every_test_of_a_table_exists(page: pathlib.Path, least: int) -> None:
     entries = ENTRY.findall(page.read_text(encoding='utf-8'))
