@@ -471,15 +471,17 @@ class Server(bus.Server):
 
     def take(self, message: _Incoming) -> None:
         outcome = message.message.outcome
-        if message.is_answered_at_once:
-            # What there is no room for stays with the broker.
-            message.listener.backlog.acquire()
-        if not isinstance(outcome, Operation):
-            super().take(message)
-        elif message.call is not None:
+        if message.call is None and isinstance(outcome, Outcome):
+            return  # who has sent a cast is told from elsewhere
+        if isinstance(outcome, Operation):
             # There is an answer once there is a result, and nobody to wait
             # for it until then.
             outcome.when_finished(lambda: self._answer(message))
+            return
+        if message.is_answered_at_once:
+            # What there is no room for stays with the broker.
+            message.listener.backlog.acquire()
+        super().take(message)
 
     def _answer(self, message: _Incoming) -> None:
         try:
