@@ -26,6 +26,9 @@ LOG = logging.getLogger(__name__)
 #: Seconds before the second attempt; doubled after each.
 _FIRST = 1.0
 _LONGEST = 60.0
+#: Seconds that what an attach of an earlier worker has made may stay, where
+#: another one that is undone at the same time is in the way.
+_IN_THE_WAY = 5.0
 #: In place of an attachment: the links that none holds.
 _LINKS = ''
 
@@ -169,20 +172,39 @@ class Cleanup:
     ) -> list[str]:
         """Take down what an attach has left on the host, and forget it.
 
+        One that did not get as far as to know its volume may have a path in
+        the map of another one. If that is undone as well, each waits for the
+        other to let go.
+
         :param cut_short: see :class:`attachworker.journal.Holdings`
         :returns: what is left
         """
+        left: list[str] = []
+
+        def attempt() -> bool | None:
+            left[:] = self._undo(known, cut_short)
+            return None if left else True
+
         try:
-            run = self._run(known, known.info(), cut_short)
-            with run.held:
-                run.lock_known_volume()
-                left = self._takedown(run).everything()
-                # Under the lock: until then another attachment of the volume
-                # may leave its paths to this one.
-                if not left:
-                    self._forget(known)
+            host = self._run(known, known.info()).host
+            host.uevents.wait_for(
+                attempt,
+                lambda event: '/block/dm-' in event['DEVPATH'],
+                deadlines.Deadline.after(_IN_THE_WAY if cut_short else 0.0),
+            )
         except exception.AttachWorkerError as error:
             return [f'{known.attachment_id}: {error}']
+        return left
+
+    def _undo(self, known: AttachmentRecord, cut_short: bool) -> list[str]:
+        run = self._run(known, known.info(), cut_short)
+        with run.held:
+            run.lock_known_volume()
+            left = self._takedown(run).everything()
+            # Under the lock: until then another attachment of the volume
+            # may leave its paths to this one.
+            if not left:
+                self._forget(known)
         return left
 
     def _forget(self, known: AttachmentRecord) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.tasks import takedown
 from tests.simulator import bed as beds
 from tests.unit.earlier import PATIENCE
 from tests.unit.earlier import Earlier
@@ -294,6 +295,34 @@ def test_a_device_in_use_is_left_alone(
         while bed.snapshot() != before or running.attachments():
             assert time.monotonic() < limit, bed.snapshot()
             time.sleep(0.05)
+
+
+def test_what_is_in_the_way_of_an_undo_for_a_moment(
+    bed: beds.SimulatedBed,
+    state: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given an attach that was cut short, and another one that is undone at
+    # the same time, whose map has the path of the first one at first
+    volume = bed.create_volume()
+    earlier = Earlier(bed, state)
+    given = request(volume)
+    earlier.accepts('attach', given)
+    earlier.begins(volume, given)
+    earlier.dies()
+    in_the_way = iter([['device sda, the last path of dm-0 that works']])
+    everything = takedown.Takedown.everything
+    monkeypatch.setattr(
+        takedown.Takedown,
+        'everything',
+        lambda self: next(in_the_way, None) or everything(self),
+    )
+    # When the next worker starts
+    with worker(bed, state) as running:
+        # Then the attach is finished once that has let go
+        found = ended(running, 'request')
+        assert found.status == 'attached', found.as_dict()
+        assert running.detach(volume.name).status == 'detached'
 
 
 def test_an_attach_is_not_done_again_behind_its_detach(
