@@ -213,7 +213,6 @@ def _check_settings(record: dict[str, str]) -> None:
         if (
             not _KEY.fullmatch(key)
             or not value.isprintable()
-            or value != value.strip()
             or len(value.encode()) > _LONGEST_VALUE
         ):
             raise ValueError('not a setting of a record')

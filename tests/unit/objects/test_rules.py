@@ -104,7 +104,7 @@ def test_a_secret_may_be_nearly_anything(value):
 
 
 @pytest.mark.parametrize(
-    'value', ['x', '-x', 'a b', 'ключ', '#', "'; rm", 'x' * 255]
+    'value', ['x', '-x', 'a b', ' a ', 'ключ', '#', "'; rm", 'x' * 255]
 )
 def test_a_secret_of_chap_is_what_a_record_can_hold(value):
     assert rules.chap_secret(value) == value
