@@ -40,7 +40,11 @@ suite() {
     local sequences=tests/contract/test_sequences.py
     case $1 in
         style) style ;;
-        unit | functional | install) native "tests/$1" ;;
+        unit | install) native "tests/$1" ;;
+        # They wait for brokers most of the time; each has a broker of its own.
+        functional)
+            native tests/functional --numprocesses 2 --dist loadfile
+            ;;
         # They wait for each other's threads most of the time.
         properties) native tests/properties --numprocesses 4 ;;
         contract) native tests/contract --ignore "$sequences" ;;

@@ -342,7 +342,7 @@ class _Incoming(bus.IncomingMessage):
             self._sign.end()
             failure = failure and _for_callers(failure[1])
             if self.is_answered_at_once:
-                self.reply_once(reply, failure)
+                self.reply_soon(reply, failure)
             else:
                 # The broker may have lost the queue meanwhile, and who waits
                 # makes it again.

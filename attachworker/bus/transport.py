@@ -15,6 +15,7 @@ import contextlib
 import functools
 import ssl
 import threading
+import time
 from typing import Any
 import uuid
 
@@ -85,6 +86,10 @@ _CLOSE_TIMEOUT = 5.0
 #: without such a look nobody says so any more.
 _LOOK_INTERVAL = 15.0
 _LOOK_EXPIRES = 45.0
+#: Seconds in which the owner of a queue for answers that the broker has lost
+#: makes it again, and of how many such queues it is known that they exist.
+_QUEUE_RETURN = 5.0
+_QUEUES_KNOWN = 1000
 
 _NOTHING = contextlib.nullcontext()
 _GROUP = 'oslo_messaging_rabbit'
@@ -546,14 +551,30 @@ class BusDriver(impl_rabbit.RabbitDriver):
 class IncomingMessage(amqpdriver.AMQPIncomingMessage):
     """A message of a listener, for the server."""
 
-    def reply_once(self, reply: Any, failure: Any) -> None:
-        """Answer, but wait for no queue that is not there.
+    def reply_soon(self, reply: Any, failure: Any) -> None:
+        """Answer, but wait for no queue that was never there.
 
-        The stock method holds its thread for up to a minute.
+        The stock method holds its thread for up to a minute, and answers to
+        such a queue nothing for as long. One that has taken an answer may have
+        been lost by the broker: its owner makes it again as soon as it hears
+        of that.
         """
-        queues = self._obsolete_reply_queues
-        if not queues.reply_q_valid(self.reply_q, self.msg_id):
-            return
+        known = self.listener.answered
+        until = deadlines.now() + _QUEUE_RETURN
+        while not self._replied(reply, failure):
+            if self.reply_q not in known or deadlines.now() > until:
+                known.pop(self.reply_q, None)
+                return
+            time.sleep(_QUEUE_RETURN / 20)
+        known.pop(self.reply_q, None)
+        known[self.reply_q] = None
+        if len(known) > _QUEUES_KNOWN:
+            # Another thread may be at it as well.
+            with contextlib.suppress(KeyError, RuntimeError):
+                del known[next(iter(known))]
+
+    def _replied(self, reply: Any, failure: Any) -> bool:
+        """False: its queue is not there."""
         try:
             with self.listener.driver._get_connection(
                 driver_common.PURPOSE_SEND
@@ -563,13 +584,21 @@ class IncomingMessage(amqpdriver.AMQPIncomingMessage):
             messaging.MessageUndeliverable,
             driver_amqp.AMQPDestinationNotFound,
         ):
-            queues.add(self.reply_q, self.msg_id)
+            return False
+        return True
 
 
 class Listener(amqpdriver.AMQPListener):
-    """Queues messages for the server."""
+    """Queues messages for the server.
+
+    :ivar answered: the queues that have taken answers, the last one last
+    """
 
     use_cache = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.answered: dict[str, None] = {}
 
     #: Seconds between two looks whether to stop. The stock listener looks a
     #: dozen times after each message, for others to acknowledge, too.

