@@ -15,7 +15,6 @@ import contextlib
 import functools
 import ssl
 import threading
-import time
 from typing import Any
 import uuid
 
@@ -565,7 +564,9 @@ class IncomingMessage(amqpdriver.AMQPIncomingMessage):
             if self.reply_q not in known or deadlines.now() > until:
                 known.pop(self.reply_q, None)
                 return
-            time.sleep(_QUEUE_RETURN / 20)
+            # Nobody tells when it is there again.
+            if self.listener._shutdown.wait(_QUEUE_RETURN / 20):
+                return
         known.pop(self.reply_q, None)
         known[self.reply_q] = None
         if len(known) > _QUEUES_KNOWN:

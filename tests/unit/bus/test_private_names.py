@@ -71,6 +71,7 @@ _USED = {
     '_obsolete_reply_queues',
     '_on_incoming',
     '_send_reply',
+    '_shutdown',
     '_target',
 }
 
