@@ -182,7 +182,6 @@ class ReplySender:
         """Have a result sent; returns at once.
 
         :param result: a final one is read from the journal once it is sent.
-
         :param final: whether it is the one result of an accepted request.
             A refusal is not: it must neither stand for that result nor be
             taken for delivered, and it is not sent for long.

@@ -21,7 +21,6 @@ import random
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from typing import Any
 import uuid
@@ -283,5 +282,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    assert threading.current_thread() is threading.main_thread()
     sys.exit(main())
