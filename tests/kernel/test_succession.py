@@ -106,6 +106,9 @@ def test_the_lock_of_a_killed_helper_is_free_when_the_kernel_is_done(
         with pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # And who waits for it gets it once the verb has had its effect
-        threading.Thread(target=frozen.thaw).start()
+        thawing = threading.Thread(target=frozen.thaw)
+        thawing.start()
         fcntl.flock(file, fcntl.LOCK_EX)
         assert (frozen.place / 'made').exists()
+        # Before the fixture thaws what is not thawed
+        thawing.join()
