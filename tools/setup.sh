@@ -261,6 +261,12 @@ if [[ -n $environment ]]; then
 fi
 if [[ -n $packages && $profile == test ]]; then
     needs=tests/peer/requirements.txt
+    if [[ ! -d .newer/user-mode-linux ]]; then
+        step newer "unpacking a newer User-Mode Linux" \
+            .venv/bin/python -m tests.newer
+        # The lab can do without.
+        [[ -d .newer/user-mode-linux ]] || say "$(<"$logs/newer.log")"
+    fi
     ensure_other .venv-os-brick "$(pwd && sha256sum "$needs")" -r "$needs"
     needs=tests/callers/requirements.txt
     ensure_other .venv-callers \

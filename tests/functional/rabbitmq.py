@@ -53,7 +53,7 @@ class RabbitMQNode:
     :param start_timeout: seconds.
     :param settings: more lines for rabbitmq.conf.
     :param root: of a tree that has another version of the broker, see
-        :mod:`tests.functional.newer_rabbitmq`.
+        :mod:`tests.newer`.
     """
 
     def __init__(

@@ -17,8 +17,8 @@ from attachworker import client
 from attachworker import exception
 from attachworker.bus import transport as bus
 from tests import harness
+from tests import newer
 from tests.functional import caller
-from tests.functional import newer_rabbitmq
 from tests.functional import rabbitmq
 from tests.simulator.bed import SimulatedBed
 
@@ -34,8 +34,8 @@ def node(request: pytest.FixtureRequest) -> Iterator[rabbitmq.RabbitMQNode]:
         made = rabbitmq.RabbitMQNode()
     else:
         try:
-            root = newer_rabbitmq.tree()
-        except newer_rabbitmq.NotAvailable as error:
+            root = newer.rabbitmq()
+        except newer.NotAvailable as error:
             pytest.skip(str(error))
         made = rabbitmq.RabbitMQNode(root=root, settings=_REFUSING)
     with made as started:

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The first process of the guest, in two stages. The kernel starts it with
-# LAB_CONTROL in its environment: a directory of the host that lab.py made.
+# LAB_CONTROL in its environment: a directory of the host that lab.py made, and
+# User-Mode Linux with LAB_MODULES: the directory of its kernel's modules.
 #   environment    shell assignments: LAB_* and what the command is to see
 #   command        what to run, for the shell to read
 #   output         what the command prints
@@ -17,7 +18,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 writable_root() {
     release=$(uname -r)
-    insmod "/usr/lib/uml/modules/$release/kernel/fs/overlayfs/overlay.ko"
+    insmod "$LAB_MODULES/kernel/fs/overlayfs/overlay.ko"
     # Any directory that every machine has will do to put the layers in.
     mount -t tmpfs -o mode=755 tmpfs /mnt
     mkdir /mnt/upper /mnt/work /mnt/root
@@ -28,7 +29,7 @@ writable_root() {
     cd /mnt/root || exit 1
     mkdir -p lib/modules
     [ -e "lib/modules/$release" ] ||
-        ln -s "/usr/lib/uml/modules/$release" "lib/modules/$release"
+        ln -s "$LAB_MODULES" "lib/modules/$release"
     pivot_root . mnt
     exec chroot . /bin/sh "$LAB_CONTROL/init" system
 }

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_command(arguments: argparse.Namespace, results: pathlib.Path) -> int:
     booted = machines.boot(
-        machines.candidates(arguments.kernel),
+        arguments.kernel,
         arguments.command,
         results,
         arguments.memory,
@@ -73,10 +73,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m tests.kernel.lab')
     parser.add_argument(
         '--kernel',
-        choices=('uml', 'qemu'),
+        type=machines.candidates,
         default=os.environ.get('LAB_KERNEL', ''),
-        help='how to boot (default: $LAB_KERNEL, or User-Mode Linux, and '
-        'QEMU if that does not boot)',
+        metavar='NAMES',
+        help='how to boot, with commas between: each is tried if the one '
+        'before it does not boot (default: $LAB_KERNEL, or '
+        'newer-uml,uml,qemu)',
     )
     commands = parser.add_subparsers(required=True, metavar='run')
     command = commands.add_parser('run', help='run a command in a guest')
