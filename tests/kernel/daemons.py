@@ -31,11 +31,22 @@ def kill(name: str) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     # A child of init, or of this process: either reaps it.
-    while pathlib.Path(f'/proc/{pid}/exe').exists():
+    while not has_ended(pid):
         try:
             os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
             time.sleep(0.01)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether nothing is open any more that it had open."""
+    process = pathlib.Path('/proc', str(pid))
+    try:
+        state = (process / 'stat').read_text().rpartition(')')[2].split()[0]
+        # Until its last thread is gone, what all of them share is there.
+        return state == 'Z' and len(os.listdir(process / 'task')) == 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def start(name: str) -> None:

@@ -25,6 +25,7 @@ Use = Callable[[str], contextlib.AbstractContextManager[str]]
 _SIZE = 64 << 20
 _SECTOR = 512
 _MD = pathlib.Path('/sys/module/md_mod/parameters/new_array')
+_MD_REMOVAL = _MD.with_name('legacy_async_del_gendisk')
 
 
 def run(*command: str) -> str:
@@ -80,6 +81,9 @@ def swapped_to(path: str) -> Iterator[str]:
 @contextlib.contextmanager
 def in_an_array(path: str) -> Iterator[str]:
     run('modprobe', 'raid1')
+    # What Linux 7.2 does by default leaves the array there, stopped or not.
+    if _MD_REMOVAL.exists():
+        _MD_REMOVAL.write_text('N')
     _MD.write_text('md_test')
     array = pathlib.Path('/sys/block/md_test/md')
     number = os.stat(path).st_rdev
