@@ -44,6 +44,8 @@ class _Cast:
     expires: float
     #: Seconds from this sending to the next.
     pause: float
+    #: Whether the worker may have it.
+    sent: bool = False
 
 
 class Casts:
@@ -123,8 +125,9 @@ class Casts:
     ) -> 'concurrent.futures.Future[objects.OperationResult]':
         """Have a request done; returns at once.
 
-        The future gets the result, or HostNotFound, or MessagingTimeout if
-        the deadline has passed without a result.
+        The future gets the result; or HostNotFound if nobody finds the
+        worker when the request is first sent; or MessagingTimeout if the
+        deadline has passed without a result.
 
         :param request: its reply_to becomes ours; one that is under way
             already has the same future.
@@ -199,19 +202,29 @@ class Casts:
             return
         try:
             self._methods[type(cast.request)]({}, self._host, cast.request)
-        except (
-            exception.BusUnavailable,
-            # the worker, when it was asked whether it takes plain secrets
-            messaging.MessagingTimeout,
-        ) as error:
+            cast.sent = True
+        except Exception as error:
+            if not self._may_be_taken(cast, error):
+                self._end(cast.request.request_id, error)
+                return
             LOG.warning(
                 'Request %s is sent again: %s', cast.request.request_id, error
             )
-        except Exception as error:
-            self._end(cast.request.request_id, error)
-            return
         cast.due = min(time.monotonic() + cast.pause, cast.expires)
         cast.pause = min(cast.pause * 2, _PAUSE_MAX)
+
+    def _may_be_taken(self, cast: _Cast, error: Exception) -> bool:
+        """Whether the worker may have the request, or get it if it is sent.
+
+        That nobody finds the worker says nothing of what was sent before.
+        """
+        if isinstance(error, exception.HostNotFound):
+            return cast.sent
+        # The broker may have it.
+        cast.sent |= isinstance(error, exception.BusUnavailable)
+        # A timeout is of the worker, when it is asked whether it takes plain
+        # secrets.
+        return cast.sent or isinstance(error, messaging.MessagingTimeout)
 
     @messaging.expose
     def operation_finished(

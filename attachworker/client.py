@@ -220,11 +220,20 @@ class AttachWorkerClient:
         until: float,
     ) -> objects.OperationResult:
         pause = _PAUSE_FIRST
+        sent = False
         while True:
             remaining = max(1.0, until - time.monotonic())
             try:
                 return method({}, self.host, request, timeout=remaining)
-            except (messaging.MessagingTimeout, exception.BusUnavailable):
+            except (
+                messaging.MessagingTimeout,
+                exception.BusUnavailable,
+                exception.HostNotFound,
+            ) as error:
+                # The worker may have what was sent before.
+                if isinstance(error, exception.HostNotFound) and not sent:
+                    raise
+                sent = True
                 left = until - time.monotonic()
                 if left <= pause or self._closed.wait(pause):
                     raise

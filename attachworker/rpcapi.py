@@ -54,7 +54,9 @@ class AttachWorkerAPI:
 
     Raised by every method, beside what the worker raises:
 
-    * ``HostNotFound``: no worker has ever listened under this name;
+    * ``HostNotFound``: nothing was sent, for no worker has ever listened
+      under this name, or the broker has just lost what leads to it. The
+      worker may have what was sent before;
     * ``InvalidConnectionInfo``: there is a password to send and no key to
       seal it with, and the worker wants it sealed; nothing was sent. The
       worker is asked first, so it must be there to answer;

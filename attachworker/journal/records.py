@@ -20,9 +20,10 @@ from attachworker.journal.attachments import AttachmentRecord
 from attachworker.journal.attachments import AttachmentState
 
 #: Results that are owed at most, to one receiver and in all. What has been
-#: accepted by then is owed beyond that.
+#: accepted by then is owed beyond that, to so many receivers at most.
 MOST_OWED_TO_ONE = 1000
 MOST_OWED = 10_000
+MOST_RECEIVERS = 10
 #: What a result has of whose operation no step was begun.
 _NOTHING_DONE = '"timings": {}'
 
@@ -322,19 +323,25 @@ class Records:
         """The result of a request is wanted there, too."""
         self._journal.write(_OWE, request_id, _sorted(reply_to))
 
-    def may_owe(self, request_id: str, reply_to: dict[str, Any]) -> bool:
+    def may_owe(
+        self, request_id: str, reply_to: dict[str, Any], accepted: bool
+    ) -> bool:
         """Whether there is room for one more result that is to be confirmed.
 
         For each that is owed already there is.
+
+        :param accepted: whether the request is
         """
-        where = _sorted(reply_to)
-        ((owed, there, known),) = self._journal.rows(
-            'SELECT count(*), coalesce(sum(reply_to = ?1), 0), coalesce(sum('
+        ((owed, there, receivers, known),) = self._journal.rows(
+            'SELECT count(*), coalesce(sum(reply_to = ?1), 0),'
+            ' coalesce(sum(request_id = ?2), 0), coalesce(sum('
             'reply_to = ?1 AND request_id = ?2), 0) FROM receivers',
-            where,
+            _sorted(reply_to),
             request_id,
         )
-        return bool(known or (there < MOST_OWED_TO_ONE and owed < MOST_OWED))
+        if accepted:
+            return bool(known or receivers < MOST_RECEIVERS)
+        return bool(there < MOST_OWED_TO_ONE and owed < MOST_OWED)
 
     def settle(self, request_id: str, reply_to: dict[str, Any]) -> None:
         """A receiver has the result, or will not have it."""

@@ -94,9 +94,8 @@ class Operations:
         """
         with self._lock:
             known = self._records.request(request.request_id)
-            if request.reply_to is not None:
-                self._check_receiver(request.request_id, request.reply_to)
             if known is None:
+                self._check_receiver(request, accepted=False)
                 self._dispatcher.check_room()
                 self._forget_old_results()
                 return self._accept(kind, request, call)
@@ -114,6 +113,7 @@ class Operations:
             if call is not None:
                 self._records.put_call(call, request.request_id)
             elif request.reply_to is not None:
+                self._check_receiver(request, accepted=True)
                 self._records.owe(
                     request.request_id, request.reply_to.as_dict()
                 )
@@ -160,13 +160,15 @@ class Operations:
             return record.result_object() or self._running[record.request_id]
 
     def _check_receiver(
-        self, request_id: str, reply_to: objects.ReplyTo
+        self, request: objects.AnyRequest, accepted: bool
     ) -> None:
         """See that results do not pile up for somebody who takes none.
 
         :raises WorkerBusy: they do
         """
-        if not self._records.may_owe(request_id, reply_to.as_dict()):
+        if request.reply_to is not None and not self._records.may_owe(
+            request.request_id, request.reply_to.as_dict(), accepted
+        ):
             raise exception.WorkerBusy(
                 'Too many results wait for their receipt, so no cast is taken '
                 'for this receiver: let it confirm them, or send the request '

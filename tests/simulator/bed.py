@@ -25,6 +25,8 @@ from tests.simulator import multipathd
 from tests.simulator import picture
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
+#: What the simulator takes where a new volume is said to be nothing else.
+_DEFAULTS = {'mapped': True, 'block_size': 512, 'company': '001405'}
 
 
 class RemoteFault:
@@ -112,18 +114,27 @@ class SimulatedBed(bed.Bed):
         like: bed.Volume | None = None,
         company: str = '001405',
     ) -> bed.Volume:
+        asked = {
+            'target': on.target if on else None,
+            'chap': chap,
+            'lun': lun,
+            'mapped': mapped,
+            'block_size': block_size,
+            'target_name': target_name,
+            'like': like.name if like else None,
+            'company': company,
+        }
+        # What an earlier simulator does not know, it is not asked for: the
+        # benchmark compares with earlier commits.
         made = self.control(
             'create_volume',
             size=size,
             portals=portals,
-            target=on.target if on else None,
-            chap=chap,
-            lun=lun,
-            mapped=mapped,
-            block_size=block_size,
-            target_name=target_name,
-            like=like.name if like else None,
-            company=company,
+            **{
+                name: value
+                for name, value in asked.items()
+                if value not in (None, _DEFAULTS.get(name))
+            },
         )
         return _volume(made)
 

@@ -208,6 +208,29 @@ def test_errors_of_the_bus(
             future.result(PATIENCE)
 
 
+def test_a_worker_that_nobody_finds_may_have_the_request(
+    host: Host, mine: casts.Casts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a request that has been sent
+    send = mine._methods[objects.DetachRequest]
+    missed = threading.Event()
+
+    def cast(*arguments: Any) -> None:
+        if host.requests and not missed.is_set():
+            missed.set()
+            raise exception.HostNotFound(host='one')
+        send(*arguments)
+
+    monkeypatch.setitem(mine._methods, objects.DetachRequest, cast)
+    future = mine.send(request())
+    host.wait()
+    # When the broker has nothing that leads to the worker for a while
+    assert missed.wait(PATIENCE)
+    # Then the request is sent again, for its result
+    host.answer(host.wait())
+    assert future.result(PATIENCE).status == 'detached'
+
+
 def test_close_gives_up(host: Host) -> None:
     mine = casts.Casts(host.transport, host.name, f'me-{uuid.uuid4()}')
     future = mine.send(request())

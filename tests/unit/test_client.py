@@ -92,6 +92,19 @@ def test_other_errors_are_not_tried_again(
     assert method.sent == ['r-1']
 
 
+def test_a_worker_that_nobody_finds_may_have_the_request(
+    node: client.AttachWorkerClient,
+) -> None:
+    """For as long as the broker has lost what leads to it, for example."""
+    method = answer(
+        'detached',
+        messaging.MessagingTimeout(),
+        exception.HostNotFound(host='one'),
+    )
+    assert node.send(method, request(), timeout=5).status == 'detached'
+    assert method.sent == ['r-1'] * 3
+
+
 def test_close_gives_up(node: client.AttachWorkerClient) -> None:
     node.close()
     node.close()

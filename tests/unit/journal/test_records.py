@@ -234,19 +234,32 @@ def test_results_do_not_pile_up_for_one_receiver(
     monkeypatch.setattr(journal_records, 'MOST_OWED', 3)
     other = rows.REPLY_TO | {'server': 'other'}
     for name in ('first', 'second'):
-        assert records.may_owe(name, rows.REPLY_TO)
+        assert records.may_owe(name, rows.REPLY_TO, accepted=False)
         records.accept(rows.request(name, receivers=(rows.REPLY_TO,)))
     # When one has as many as it may have, then another one may have some
-    assert not records.may_owe('third', rows.REPLY_TO)
-    assert records.may_owe('third', other)
-    # And what is owed is owed
-    assert records.may_owe('first', rows.REPLY_TO)
+    assert not records.may_owe('third', rows.REPLY_TO, accepted=False)
+    assert records.may_owe('third', other, accepted=False)
+    # And what was accepted is owed to others, too
+    assert records.may_owe('first', rows.REPLY_TO, accepted=True)
+    assert records.may_owe('first', other, accepted=True)
     # Nor may all together have more than there is room for
     records.accept(rows.request('third', receivers=(other,)))
-    assert not records.may_owe('fourth', other)
+    assert not records.may_owe('fourth', other, accepted=False)
     # And a receipt makes room
     records.settle('first', rows.REPLY_TO)
-    assert records.may_owe('fourth', rows.REPLY_TO)
+    assert records.may_owe('fourth', rows.REPLY_TO, accepted=False)
+
+
+def test_receivers_do_not_pile_up_for_one_result(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_records, 'MOST_RECEIVERS', 2)
+    records.accept(rows.request('first', receivers=(rows.REPLY_TO,)))
+    others = [rows.REPLY_TO | {'server': name} for name in ('b', 'c')]
+    assert records.may_owe('first', others[0], accepted=True)
+    records.owe('first', others[0])
+    assert not records.may_owe('first', others[1], accepted=True)
+    assert records.may_owe('first', others[0], accepted=True)
 
 
 def test_results_that_an_earlier_request_is_judged_by_are_kept(

@@ -200,6 +200,26 @@ def test_a_cast_is_refused_whose_receiver_confirms_nothing(
     fakes.ended(operations.submit('attach', fakes.attach('3')))
 
 
+def test_who_asks_again_from_elsewhere_is_told_what_came_of_it(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a request that is known, and no room for one more result
+    def wanted_at(server: str) -> objects.AttachRequest:
+        to = rows.REPLY_TO | {'server': server}
+        return fakes.attach('1', reply_to=to)
+
+    fakes.ended(operations.submit('attach', wanted_at('first')))
+    monkeypatch.setattr(journal_records, 'MOST_OWED', 1)
+    # When it comes with another receiver, then nobody says "busy"
+    result = operations.submit('attach', wanted_at('second'))
+    assert result.status == 'attached'
+    # But there is an end to the receivers of one request
+    monkeypatch.setattr(journal_records, 'MOST_RECEIVERS', 2)
+    operations.submit('attach', wanted_at('second'))
+    with pytest.raises(exception.WorkerBusy, match='let it confirm'):
+        operations.submit('attach', wanted_at('third'))
+
+
 def test_a_detach_behind_its_attach_is_known_by_its_volume(
     operations: Operations,
     kind: fakes.FakeKind,
