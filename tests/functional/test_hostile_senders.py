@@ -7,6 +7,7 @@ import bz2
 from collections.abc import Iterator
 import contextlib
 import json
+import os
 import pathlib
 import re
 import time
@@ -27,6 +28,8 @@ from tests.simulator.bed import SimulatedBed
 #: What a bomb has once it is inflated, in bytes.
 INFLATED = 400_000_000
 CHUNK = b' ' * 10_000_000
+#: Requests of a flood.
+FLOOD = int(os.environ.get('ATTACHWORKER_FLOOD', '2000'))
 
 
 class Attacker:
@@ -460,7 +463,6 @@ def test_a_flood_leaves_room_for_the_others(
     daemon: Daemon,
     attacker: Attacker,
 ) -> None:
-    many = 2000
     hole = {'exchange': 'attachworker', 'topic': 'hole', 'server': 'x'}
     attacker.bind('hole.x')
     # Given a worker that has done something for somebody
@@ -471,7 +473,7 @@ def test_a_flood_leaves_room_for_the_others(
     before = resident(daemon)
     # When detaches of nothing come, whose results nobody confirms or fetches,
     # and questions of somebody who is not there
-    for number in range(many):
+    for number in range(FLOOD):
         to = {'reply_to': object_('ReplyTo', **hole)} if number % 2 else {}
         detach = object_(
             'DetachRequest',
