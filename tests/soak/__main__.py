@@ -11,6 +11,9 @@ each request must have its one result, and nothing may be left or have grown.
 Prints a line of what the worker needs now and then.
 """
 
+# Before oslo.messaging: it chooses the backend of oslo.service.
+import attachworker  # noqa: F401, I001
+
 import collections
 from collections.abc import Callable
 import contextlib
@@ -28,7 +31,6 @@ import uuid
 from oslo_config import cfg
 import oslo_messaging as messaging
 
-import attachworker  # noqa: F401 - before anything else, for oslo.service
 from attachworker import casts
 from attachworker import exception
 from attachworker import objects
