@@ -273,6 +273,8 @@ def test_digests_timers_and_algorithms(
     # When it connects a path
     claim = base.Claim(target, holdings, deadline, several)
     path = connector.connect(info, claim, base.Interest())
+    # and, as the flow does next, waits until its disk can be opened
+    connector.identify(path, deadline)
     # Then the kernel has them; a path without others waits as iscsid.conf says
     assert bed.read(f'/dev/{path.disk}') == volume.pattern
     assert attribute('recovery_tmo') == ['7' if several else '120']
