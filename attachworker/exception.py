@@ -56,6 +56,19 @@ class InvalidConnectionInfo(AttachWorkerError):
     msg_fmt = 'Invalid value for %(key)s: %(rule)s.'
 
 
+class PortalNotAllowed(AttachWorkerError):
+    """A portal is where this host has no storage, says its administrator."""
+
+    code = 'invalid_connection_info'
+    msg_fmt = (
+        'Portal %(portal)s (%(addresses)s) is in no network that option '
+        'portal_networks allows, and nothing was sent there. If it is '
+        'storage of this host, add its network to that option and restart '
+        'the worker; a loopback or link-local network has to be listed by '
+        'itself.'
+    )
+
+
 class UnsupportedProtocol(AttachWorkerError):
     code = 'unsupported_protocol'
     msg_fmt = 'Volumes of type %(protocol)s cannot be attached: %(reason)s.'

@@ -23,6 +23,8 @@ function configure_attachworker {
     iniset "$ATTACHWORKER_CONF" DEFAULT debug "$ENABLE_DEBUG_LOG_LEVEL"
     iniset "$ATTACHWORKER_CONF" DEFAULT user "$STACK_USER"
     iniset "$ATTACHWORKER_CONF" DEFAULT my_ip "$HOST_IP"
+    iniset "$ATTACHWORKER_CONF" DEFAULT portal_networks \
+        "$ATTACHWORKER_PORTAL_NETWORKS"
     iniset "$ATTACHWORKER_CONF" DEFAULT state_path "$ATTACHWORKER_STATE_PATH"
     iniset "$ATTACHWORKER_CONF" DEFAULT runtime_path \
         "$ATTACHWORKER_RUNTIME_PATH"

@@ -36,6 +36,7 @@ def configuration(url: str = BUS, **values: Any) -> cfg.ConfigOpts:
     conf(args=[], default_config_files=[], default_config_dirs=[])
     transport.get_transport(conf, url)  # registers transport_url
     conf.set_override('transport_url', url)
+    conf.set_override('portal_networks', beds.NETWORKS)
     for name, value in values.items():
         group, _, option = name.rpartition('__')
         conf.set_override(option, value, group=group or None)

@@ -22,6 +22,17 @@ _WORKER = [
         sample_default='<address of this host>',
         help='The address that storage is told this host has.',
     ),
+    cfg.ListOpt(
+        'portal_networks',
+        default=['0.0.0.0/0', '::/0'],
+        help='Networks, as in 192.0.2.0/24, that portals may be in: those of '
+        'requests, those that discoveries tell of and those that names lead '
+        'to, of iSCSI and NVMe targets and of Ceph monitors. Loopback '
+        '(127.0.0.0/8, ::1/128), link-local (169.254.0.0/16, fe80::/10), '
+        'multicast and unspecified addresses, and the metadata service of a '
+        'cloud (169.254.169.254/32), are in none of them unless a network is '
+        'listed that lies within such a range.',
+    ),
     cfg.StrOpt(
         'state_path',
         default='/var/lib/attachworker',

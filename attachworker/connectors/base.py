@@ -94,6 +94,8 @@ UNREACHABLE = frozenset(
         errno.ETIMEDOUT,
     )
 )
+#: Why a name leads nowhere.
+NOWHERE = (exception.TargetUnreachable, exception.PortalNotAllowed)
 #: Seconds that a lookup of a host name gets.
 _LOOKUP = 10.0
 #: The state of a device that takes I/O.
@@ -281,6 +283,8 @@ class Connector(abc.ABC):
         :raises AttachWorkerError: it could not be connected
         """
         target, deadline = claim.target, claim.deadline
+        for portal in filter(None, target.portal.split(',')):
+            check_portal(self._host, portal, deadline)
         self._host.verbs.check(*self._acted_on(target))
         for path in self._devices(target):
             if path.disk:
@@ -548,6 +552,36 @@ def by_address(
             deadline=within,
         )
     return [network.join(address, port) for address in found]
+
+
+def allowed_portals(
+    host: host_layer.Host, portal: str, deadline: deadlines.Deadline
+) -> list[str]:
+    """The portals by address, of one, that may be connected to.
+
+    What is looked up is connected to, and nobody looks again: the name may
+    lead elsewhere by then.
+
+    :raises TargetUnreachable: see :func:`by_address`
+    :raises PortalNotAllowed: none of them may
+    """
+    places = by_address(host, portal, deadline)
+    return host.networks.allowed(portal, places)
+
+
+def check_portal(
+    host: host_layer.Host, portal: str, deadline: deadlines.Deadline
+) -> None:
+    """Refuse a portal that is not to be connected to.
+
+    :raises PortalNotAllowed: it is where none may be
+    :raises TargetUnreachable: it is a name still, for it has led nowhere
+    """
+    allowed_portals(host, portal, deadline)
+    if not rules.is_ip_portal(portal):
+        raise exception.TargetUnreachable(
+            portal=portal, reason='its name has led to no address that answers'
+        )
 
 
 @contextlib.contextmanager

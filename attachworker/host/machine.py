@@ -11,6 +11,7 @@ from typing import Any
 from typing import TypeVar
 
 from attachworker import deadline as deadlines
+from attachworker.host import network
 from attachworker.host import sysfs
 from attachworker.host import uevents
 from attachworker.host import verbs
@@ -33,12 +34,16 @@ class Machine:
     :ivar privileged: the verbs, as in :mod:`attachworker.privileged`
     :ivar verbs: calls them
     :ivar uevents: what happens
+    :ivar networks: that portals may be in
     """
 
     root: pathlib.Path
     privileged: Any
     verbs: verbs.Verbs
     uevents: uevents.UeventMonitor
+    networks: network.Networks = dataclasses.field(
+        default_factory=network.Networks
+    )
 
     def call(
         self,

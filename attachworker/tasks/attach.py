@@ -65,20 +65,22 @@ class DiscoverTargets(base.Task):
     def execute(self) -> list[connectors.Target]:
         run = self.run
         try:
-            return self._discover()
+            return self._discover(run.multipath)
         except exception.AttachWorkerError as error:
             if run.enforce_multipath:
                 raise
             LOG.warning('%s: discovery: %s', run.name, error)
             run.warnings.append(f'discovery has found no other path: {error}')
+        try:
+            # Names have to be looked up even so.
+            return self._discover(multipath=False)
+        except exception.AttachWorkerError:
             return run.info.targets
 
-    def _discover(self) -> list[connectors.Target]:
+    def _discover(self, multipath: bool) -> list[connectors.Target]:
         run = self.run
         try:
-            return run.connector.discover(
-                run.info, run.multipath, run.deadline
-            )
+            return run.connector.discover(run.info, multipath, run.deadline)
         except OSError as error:
             raise exception.HostToolFailed(
                 what='Discovery', reason=str(error)

@@ -27,6 +27,7 @@ from attachworker.bus.secrets import WireSecrets
 from attachworker.connectors import Connectors
 from attachworker.host import Host
 from attachworker.host import locks
+from attachworker.host import network
 from attachworker.host import system
 from attachworker.journal import Database
 from attachworker.journal import Holdings
@@ -104,6 +105,7 @@ class Worker:
     ) -> None:
         self._conf = conf
         self._host = host
+        host.networks = network.Networks(conf.portal_networks)
         host.encryption.memory.limit = conf.encryption_memory << 20
         self._run_class = run_class
         self.ready = threading.Event()

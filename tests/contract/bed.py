@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 #: Where local volumes are; in memory on the kernel.
+#: That portals may be in: the storage of all beds is on loopback.
+NETWORKS = ['127.0.0.0/8', '::1/128', 'fe80::/10', '0.0.0.0/0', '::/0']
 LOCAL_ROOT = '/run/volumes-of-tests'
 
 #: Protocols that User-Mode Linux has no modules for; the guest in QEMU has.
@@ -157,8 +159,11 @@ class Bed(abc.ABC):
         :param verbs: instead of this host's own; some that go wrong, say
         """
         from attachworker import host as hosts
+        from attachworker.host import network
 
-        return hosts.Host(self.root, verbs or self.verbs, self.uevent_source())
+        made = hosts.Host(self.root, verbs or self.verbs, self.uevent_source())
+        made.networks = network.Networks(NETWORKS)
+        return made
 
     @abc.abstractmethod
     def create_volume(

@@ -18,6 +18,7 @@ from attachworker import exception
 from attachworker import rpcapi
 from attachworker.bus import transport as bus
 from tests import harness
+from tests.contract import bed as beds
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
 _START_TIMEOUT = 40.0
@@ -72,6 +73,7 @@ class Daemon:
                 [
                     '[DEFAULT]',
                     f'host = {self.name}',
+                    f'portal_networks = {",".join(beds.NETWORKS)}',
                     f'state_path = {self.state_path}',
                     f'runtime_path = {self.state_path / "run"}',
                     *lines,

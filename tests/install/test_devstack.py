@@ -53,6 +53,7 @@ def test_post_config_writes_the_configuration_and_directories(scratch):
         'DEFAULT debug = True',
         f'DEFAULT user = {scratch.root.owner()}',
         'DEFAULT my_ip = 192.0.2.7',
+        'DEFAULT portal_networks = 0.0.0.0/0,::/0,127.0.0.0/8,::1/128',
         f'DEFAULT state_path = {scratch.root}/data/attachworker',
         f'DEFAULT runtime_path = {scratch.root}/run',
         f'DEFAULT transport_url = {url}',

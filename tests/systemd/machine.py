@@ -95,7 +95,12 @@ def install(url: str) -> None:
     )
     shutil.chown(_CONF, group='attachworker')
     _CONF.chmod(0o640)
-    configure(f'transport_url = {url}', f'host = {HOST}')
+    networks = ','.join(beds.NETWORKS)
+    configure(
+        f'transport_url = {url}',
+        f'host = {HOST}',
+        f'portal_networks = {networks}',
+    )
     shutil.copy(units / 'attachworker.service', _UNITS)
     drop_in(
         'attachworker.service',

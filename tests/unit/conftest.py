@@ -4,7 +4,6 @@
 """A host on a simulated bed, for the tests that want one."""
 
 from collections.abc import Iterator
-import pathlib
 
 import pytest
 
@@ -42,11 +41,7 @@ def plan() -> Iterator[faults.FaultPlan]:
 def host(
     bed: beds.SimulatedBed, plan: faults.FaultPlan
 ) -> Iterator[hosts.Host]:
-    made = hosts.Host(
-        pathlib.Path(bed.root),
-        faulty.FaultyVerbs(bed.verbs, plan),
-        bed.uevent_source(),
-    )
+    made = bed.host(faulty.FaultyVerbs(bed.verbs, plan))
     yield made
     made.close()
 

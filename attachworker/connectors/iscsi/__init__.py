@@ -247,7 +247,11 @@ class ISCSIConnector(base.Connector):
         self, info: objects.ConnectionInfo, claim: base.Claim, way: Any
     ) -> initiator.Session:
         assert isinstance(info, objects.ISCSIConnectionInfo)
-        return self._sessions.log_in(info, way, claim)
+        session = self._sessions.log_in(info, way, claim)
+        # A target may send who logs in to another portal.
+        for portal in self._initiator.portals(session):
+            base.check_portal(self._host, portal, claim.deadline)
+        return session
 
     def _leave_link(
         self,

@@ -88,17 +88,16 @@ class Discovery:
         return list(dict.fromkeys(found))
 
     def _lookup(self, portal: str, deadline: deadlines.Deadline) -> str:
-        _, port = network.split(portal)
         try:
-            address = self.host.verbs.call(
-                self.interface.probe,
-                portal,
+            found = self.host.verbs.call(
+                self.interface.first_answering,
+                base.allowed_portals(self.host, portal, deadline),
                 self.timeout,
-                name='host name lookup',
+                name='probe',
                 about=portal,
                 deadline=deadline.sooner(self.timeout + _MARGIN),
             )
-            return rules.portal(network.join(address, port))
+            return rules.portal(found)
         except (exception.AttachWorkerError, rules.RuleBroken) as error:
             LOG.info('Portal %s: %s', portal, error)
             return portal
@@ -110,6 +109,7 @@ class Discovery:
         deadline: deadlines.Deadline,
     ) -> list[base.Target]:
         """What a portal says of the named targets, and of no others."""
+        base.check_portal(self.host, portal, deadline)
         address, port = network.split(portal)
         # iscsiadm would go on trying a dead portal for longer
         self.interface.probe(portal, self.timeout)
@@ -121,11 +121,51 @@ class Discovery:
             deadline.sooner(self.timeout + 2 * _MARGIN),
         )
         wanted = [target for target in named if target.portal == portal]
-        found = list(_chosen(said, wanted, self.interface))
+        found = list(self._chosen(said, wanted))
         if not found:
             raise base.login_failed(
-                wanted[0], 'a discovery there does not list it'
+                wanted[0],
+                'a discovery there does not list it, or at no portal that '
+                'may be used',
             )
+        return found
+
+    def _chosen(
+        self, said: list[tuple[str, str]], wanted: list[base.Target]
+    ) -> list[base.Target]:
+        """Those of all that a portal tells that the request may use."""
+        found = []
+        for portal, name in said:
+            try:
+                portal = rules.portal(portal)
+            except rules.RuleBroken as broken:
+                LOG.info('A portal of %s %s; it is not used', name, broken)
+                continue
+            if self.interface.cannot_reach(portal):
+                LOG.warning(
+                    'Portal %s of %s is not used: a link-local address is one '
+                    'of a network device, and no iface says which one '
+                    '(iface.net_ifacename)',
+                    portal,
+                    name,
+                )
+                continue
+            if rules.is_ip_portal(portal) and not self.host.networks.allow(
+                network.split(portal)[0]
+            ):
+                LOG.warning(
+                    'Portal %s of %s is not used: it is in no network that '
+                    'option portal_networks allows',
+                    portal,
+                    name,
+                )
+                continue
+            # as the target spells itself: it may insist on it
+            found += [
+                base.Target(portal, name, target.lun)
+                for target in wanted
+                if target.name.lower() == name.lower()
+            ]
         return found
 
 
@@ -145,33 +185,3 @@ def settings(
     return found | node_record.authentication(
         info, 'discovery_auth_', f'{_SENDTARGETS}auth.', algorithms
     )
-
-
-def _chosen(
-    said: list[tuple[str, str]],
-    wanted: list[base.Target],
-    interface: initiator.Interface,
-) -> list[base.Target]:
-    found = []
-    for portal, name in said:
-        try:
-            portal = rules.portal(portal)
-        except rules.RuleBroken as broken:
-            LOG.info('A portal of %s %s; it is not used', name, broken)
-            continue
-        if interface.cannot_reach(portal):
-            LOG.warning(
-                'Portal %s of %s is not used: a link-local address is one of '
-                'a network device, and no iface says which one '
-                '(iface.net_ifacename)',
-                portal,
-                name,
-            )
-            continue
-        # as the target spells itself: it may insist on it
-        found += [
-            base.Target(portal, name, target.lun)
-            for target in wanted
-            if target.name.lower() == name.lower()
-        ]
-    return found

@@ -6,6 +6,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import errno
 import pathlib
@@ -103,18 +104,31 @@ class Interface:
         tcp = self.settings['iface.transport_name'] == 'tcp'
         return tcp and (self.device is not None or not bound)
 
-    def probe(self, portal: str, timeout: float) -> str:
+    def probe(self, portal: str, timeout: float) -> None:
         """Find out whether a portal answers, on the way of a session.
 
+        Where nobody can tell without a login, it is not asked.
+
+        :param portal: by address
         :param timeout: seconds
-        :returns: the IP address that does, or may: where nobody can tell
-            without a login, none is asked
-        :raises TargetUnreachable: it does not, or nobody knows the name
+        :raises TargetUnreachable: it does not
         """
-        address, port = network.split(portal)
         if self.goes_by_tcp:
-            return network.probe(address, port, timeout, self.device)
-        return network.addresses(address, port)[0]
+            network.probe(*network.split(portal), timeout, self.device)
+
+    def first_answering(self, portals: list[str], timeout: float) -> str:
+        """The first of several portals that answers, or may.
+
+        :param timeout: seconds for each
+        :raises TargetUnreachable: none does; it is about the last
+        """
+        *others, last = portals
+        for portal in others:
+            with contextlib.suppress(exception.TargetUnreachable):
+                self.probe(portal, timeout)
+                return portal
+        self.probe(last, timeout)
+        return last
 
     def cannot_reach(self, portal: str) -> bool:
         """Whether it takes a network device that nobody has named."""
@@ -154,14 +168,14 @@ class Initiator(machine.View):
             session
             for session in self._lasting.all().values()
             if session.target_name.lower() == wanted
-            and portal in self._portals(session)
+            and portal in self.portals(session)
         ]
         return [self._now(session) for session in _by_age(found)]
 
     def everything(self) -> list[tuple[Session, list[str]]]:
         """All sessions, oldest first, with their portals."""
         found = _by_age(self._lasting.all().values())
-        return [(self._now(one), self._portals(one)) for one in found]
+        return [(self._now(one), self.portals(one)) for one in found]
 
     def session_of(self, disk: str) -> tuple[Session, str] | None:
         """The session that a disk comes from, and the portal it was made for.
@@ -174,7 +188,7 @@ class Initiator(machine.View):
         for parent in device.parents:
             if parent.name.startswith('session'):
                 session = self._lasting.get(parent.name)
-                portals = self._portals(session) if session else None
+                portals = self.portals(session) if session else None
                 return (session, portals[0]) if session and portals else None
         return None
 
@@ -382,7 +396,7 @@ class Initiator(machine.View):
             session, state=state, interface=interface, initiator_name=name
         )
 
-    def _portals(self, session: Session) -> list[str]:
+    def portals(self, session: Session) -> list[str]:
         """What the session was made for, then where it is connected now.
 
         They differ when the target redirected the login.

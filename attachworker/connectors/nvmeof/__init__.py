@@ -131,14 +131,14 @@ class NVMeOFConnector(base.Connector):
         """With addresses in place of names.
 
         Of several the one that answers. A name that is not known, or leads
-        nowhere, stays, and costs that portal only.
+        nowhere where a portal may be, stays, and costs that portal only.
         """
         assert isinstance(info, objects.NVMeOFConnectionInfo)
         found: list[base.Target] = []
-        unknown: list[exception.TargetUnreachable] = []
+        unknown: list[exception.AttachWorkerError] = []
         for target in info.targets:
             try:
-                portal, *others = base.by_address(
+                portal, *others = base.allowed_portals(
                     self._host, target.portal, deadline
                 )
                 if others and info.transport_of(target) == 'tcp':
@@ -146,7 +146,7 @@ class NVMeOFConnector(base.Connector):
                     portal = network.probe_any(
                         [portal, *others], within.remaining()
                     )
-            except exception.TargetUnreachable as error:
+            except base.NOWHERE as error:
                 unknown.append(error)
                 portal = target.portal
             found.append(target._replace(portal=portal))

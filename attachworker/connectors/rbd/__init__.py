@@ -95,11 +95,13 @@ class RBDConnector(base.Connector):
         """
         (target,) = info.targets
         found: set[str] = set()
-        unknown: list[exception.TargetUnreachable] = []
+        unknown: list[exception.AttachWorkerError] = []
         for portal in target.portal.split(','):
             try:
-                found.update(base.by_address(self._host, portal, deadline))
-            except exception.TargetUnreachable as error:
+                found.update(
+                    base.allowed_portals(self._host, portal, deadline)
+                )
+            except base.NOWHERE as error:
                 unknown.append(error)
         if not found:
             raise unknown[0]

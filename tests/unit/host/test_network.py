@@ -22,7 +22,7 @@ def listener() -> Iterator[socket.socket]:
 
 def test_a_portal_that_answers(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    assert network.probe('127.0.0.1', port, TIMEOUT) == '127.0.0.1'
+    network.probe('127.0.0.1', port, TIMEOUT)
     # and the connection is closed again, so that none is left of it
     connection, _ = listener.accept()
     with connection:
@@ -30,12 +30,81 @@ def test_a_portal_that_answers(listener: socket.socket) -> None:
         assert connection.recv(1) == b''
 
 
-def test_a_name_leads_to_the_address_that_answers(
+def test_a_name_is_looked_up_by_those_alone_who_judge_its_addresses(
     listener: socket.socket,
 ) -> None:
     port = listener.getsockname()[1]
-    assert network.probe('localhost', port, TIMEOUT) == '127.0.0.1'
     assert '127.0.0.1' in network.addresses('localhost', port)
+    with pytest.raises(exception.TargetUnreachable):
+        network.probe('localhost', port, TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    'address',
+    [
+        '127.0.0.1',
+        '127.255.0.9',
+        '::1',
+        '::',
+        '0.0.0.0',
+        '::ffff:127.0.0.1',
+        '::ffff:7f00:1',
+        '::127.0.0.1',
+        '169.254.0.1',
+        '169.254.169.254',
+        '::ffff:169.254.169.254',
+        'fd00:ec2::254',
+        'fe80::1',
+        'fe80::1%eth0',
+        'fe80::a9fe:a9fe',
+        '224.0.0.1',
+        '255.255.255.255',
+        'ff02::1',
+    ],
+)
+def test_where_no_storage_is_unless_somebody_says_so(address: str) -> None:
+    # Given no option, or one that names everything
+    assert not network.Networks().allow(address)
+    assert not network.Networks(['0.0.0.0/0', '::/0']).allow(address)
+    # Then a network of addresses of that kind alone lets portals be there
+    plain = address.removeprefix('::ffff:').replace('7f00:1', '127.0.0.1')
+    assert network.Networks([plain.partition('%')[0]]).allow(address)
+
+
+@pytest.mark.parametrize(
+    'address', ['192.0.2.1', '10.0.0.1', '2001:db8::1', 'fd00::1']
+)
+def test_storage_is_anywhere_else(address: str) -> None:
+    assert network.Networks().allow(address)
+    assert network.Networks([address]).allow(address)
+    assert not network.Networks(['198.51.100.0/24', 'fd77::/16']).allow(
+        address
+    )
+    assert not network.Networks([]).allow(address)
+
+
+@pytest.mark.parametrize(
+    ('listed', 'address'),
+    [
+        # that of the metadata service has to be listed by itself
+        ('169.254.0.0/16', '169.254.169.254'),
+        ('fe80::/10', 'fe80::a9fe:a9fe'),
+        ('127.0.0.0/8', '::1'),
+        ('126.0.0.0/7', '127.0.0.1'),
+    ],
+)
+def test_one_range_does_not_stand_for_another(
+    listed: str, address: str
+) -> None:
+    assert not network.Networks([listed]).allow(address)
+
+
+@pytest.mark.parametrize(
+    'listed', ['storage.example', '192.0.2.1/24', '192.0.2.0/33', '']
+)
+def test_what_is_no_network_is_told(listed: str) -> None:
+    with pytest.raises(exception.ConfigurationError, match='portal_networks'):
+        network.Networks([listed])
 
 
 @pytest.mark.parametrize(
@@ -76,9 +145,6 @@ def test_a_portal_that_says_nothing() -> None:
 def test_a_name_that_nobody_knows() -> None:
     name = 'no.such.host.invalid'
     with pytest.raises(exception.TargetUnreachable) as caught:
-        network.probe(name, 3260, TIMEOUT)
-    assert f'{name}:3260' in str(caught.value)
-    with pytest.raises(exception.TargetUnreachable) as caught:
         network.addresses(name, 3260)
     assert f'{name}:3260' in str(caught.value)
 
@@ -99,7 +165,7 @@ def test_a_portal_is_asked_through_a_network_device(
     listener: socket.socket,
 ) -> None:
     port = listener.getsockname()[1]
-    assert network.probe('127.0.0.1', port, TIMEOUT, 'lo') == '127.0.0.1'
+    network.probe('127.0.0.1', port, TIMEOUT, 'lo')
     with pytest.raises(exception.TargetUnreachable, match='no-such-device'):
         network.probe('127.0.0.1', port, TIMEOUT, 'no-such-device')
 

@@ -4,6 +4,7 @@
 """Which of all that a portal tells is used, and where a host name leads."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import socket
 import types
 from typing import Any
@@ -15,7 +16,9 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.connectors.iscsi import discovery
 from attachworker.connectors.iscsi import initiator
+from attachworker.host import network
 from attachworker.host import verbs
+from tests.contract import bed as beds
 from tests.unit.connectors.iscsi import interfaces
 from tests.unit.objects import shapes
 
@@ -56,10 +59,13 @@ def find(
     fake: FakeInitiator,
     multipath: bool = True,
     interface: initiator.Interface = interfaces.DEFAULT,
+    networks: Sequence[str] = tuple(beds.NETWORKS),
     **data: Any,
 ) -> list[objects.Target]:
     info = objects.ConnectionInfo.from_dict(shapes.lio(**data))
-    host: Any = types.SimpleNamespace(verbs=verbs.Verbs())
+    host: Any = types.SimpleNamespace(
+        verbs=verbs.Verbs(), networks=network.Networks(networks)
+    )
     told: Any = fake
     found = discovery.Discovery(host, told, info, interface, 5)
     return found.targets(multipath, deadlines.Deadline.after(10.0))
@@ -111,6 +117,39 @@ def test_a_link_local_portal_needs_a_network_device(
     adapter = interfaces.named('hba', {'iface.transport_name': 'qla4xxx'})
     for interface in (bound, adapter):
         assert portals(interface) == [f'127.0.0.1:{port}', link_local]
+
+
+def test_a_portal_that_is_told_of_where_none_may_be(
+    fake: FakeInitiator, port: int
+) -> None:
+    # Given a target that tells of portals where other things may be
+    fake.said = [
+        ('169.254.169.254:80', shapes.IQN),
+        ('[::ffff:169.254.169.254]:80', shapes.IQN),
+        ('[::1]:5672', shapes.IQN),
+        (f'127.0.0.1:{port}', shapes.IQN),
+        (f'localhost:{port}', shapes.IQN),
+        ('192.0.2.9:3260', shapes.IQN),
+    ]
+    # Then they are not used
+    found = find(
+        fake,
+        networks=['127.0.0.0/8', '0.0.0.0/0', '::/0'],
+        target_portal=f'127.0.0.1:{port}',
+    )
+    assert [target.portal for target in found] == [
+        f'127.0.0.1:{port}',
+        '192.0.2.9:3260',
+    ]
+
+
+def test_a_portal_where_none_may_be_is_not_asked(
+    fake: FakeInitiator, port: int
+) -> None:
+    for name in '127.0.0.1', 'localhost':
+        with pytest.raises(exception.PortalNotAllowed, match='portal_netw'):
+            find(fake, networks=(), target_portal=f'{name}:{port}')
+    assert fake.settings == []
 
 
 def test_a_target_that_is_not_listed(fake: FakeInitiator, port: int) -> None:

@@ -159,7 +159,8 @@ def test_an_adapter_is_not_asked_by_tcp() -> None:
     found = iface('eth5', record)
     assert not found.goes_by_tcp
     # Nobody answers there.
-    assert found.probe('192.0.2.1:3260', 0.1) == '192.0.2.1'
+    portal = '192.0.2.1:3260'
+    assert found.first_answering([portal], 0.1) == portal
 
 
 class Discovers:

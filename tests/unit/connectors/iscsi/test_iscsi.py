@@ -387,3 +387,46 @@ def test_a_host_without_open_iscsi(
         assert result.error.code == 'host_tool_missing'
         assert word in result.error.message
         assert 'install open-iscsi' in result.error.message
+
+
+class Redirecting:
+    """Verbs whose logins end up at another portal than they were made to."""
+
+    def __init__(self, bed: beds.SimulatedBed, address: str) -> None:
+        self._bed = bed
+        self._address = address
+        self.iscsi = self
+
+    def __getattr__(self, name: str) -> Any:
+        group = self._bed.verbs.iscsi
+        return getattr(group, name, None) or getattr(self._bed.verbs, name)
+
+    def login(self, *arguments: Any) -> Any:
+        answer = self._bed.verbs.iscsi.login(*arguments)
+        connections = pathlib.Path(self._bed.root) / 'sys/class'
+        for one in connections.glob('iscsi_connection/*/address'):
+            one.write_text(f'{self._address}\n')
+        return answer
+
+
+@pytest.mark.parametrize(
+    ('address', 'status'),
+    [('169.254.169.254', 'failed'), ('192.0.2.7', 'attached')],
+)
+def test_a_login_that_the_target_sends_elsewhere(
+    bed: beds.SimulatedBed, address: str, status: str
+) -> None:
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    host = bed.host(Redirecting(bed, address))
+    with harness.Harness(bed, host=host) as worker:
+        # When the target redirects the login to where no portal may be
+        result = worker.attach(volume)
+        # Then the session is ended again; anywhere else it is used
+        assert result.status == status, result.as_dict()
+        if status == 'failed':
+            assert result.error.code == 'invalid_connection_info'
+            assert address in result.error.message
+        else:
+            assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
