@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 import dataclasses
 import os
+import pwd
 
 from oslo_config import cfg
 import oslo_messaging as messaging
@@ -16,6 +17,7 @@ from attachworker.bus import transport as bus
 from attachworker.cmd import settings
 from attachworker.connectors import Connectors
 from attachworker.host import Host
+from attachworker.host import directories
 
 OK = 'ok'
 WARNING = 'warning'
@@ -60,13 +62,7 @@ def findings(conf: cfg.ConfigOpts, host: Host) -> list[Finding]:
             else 'cryptsetup is not installed, and no encrypted volume can be '
             'attached; apt-get install cryptsetup-bin',
         ),
-        _finding(
-            'state_path',
-            None
-            if os.path.isdir(conf.state_path)
-            else f'there is no directory {conf.state_path}; install -d '
-            f'-m 0700 -o {conf.user or "root"} {conf.state_path}',
-        ),
+        *_directories(conf),
         _bus(conf),
     ]
 
@@ -151,6 +147,30 @@ def _settings(host: Host) -> Iterator[Finding]:
         if host.tool(tool) is not None:
             for wrong in list(look(host.root)) or ['']:
                 yield _finding(name, wrong)
+
+
+def _directories(conf: cfg.ConfigOpts) -> Iterator[Finding]:
+    state, runtime = conf.state_path, conf.runtime_path
+    wrong: dict[str, str] = {}
+    try:
+        uid = pwd.getpwnam(conf.user).pw_uid if conf.user else os.geteuid()
+    except KeyError:
+        yield _finding(
+            'user',
+            f'there is no user {conf.user}; make one, or set option user',
+        )
+    else:
+        # The worker does not start with one of these.
+        for option, reason in directories.faults(state, runtime, uid):
+            wrong.setdefault(option, reason)
+    if not os.path.isdir(state):
+        wrong.setdefault(
+            'state_path',
+            f'there is no directory {state}; install -d -m 0700 '
+            f'-o {conf.user or "root"} {state}',
+        )
+    for option in ('state_path', 'runtime_path'):
+        yield _finding(option, wrong.get(option))
 
 
 def _bus(conf: cfg.ConfigOpts) -> Finding:

@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A value that makes no sense shows where it is used first.
         logging.setup(CONF, 'attachworker')
         service.start_helper(CONF)
+        service.check_directories(CONF)
         _Main().run()
     except (exception.AttachWorkerError, cfg.Error) as error:
         return _cannot_start(error)

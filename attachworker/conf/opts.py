@@ -37,14 +37,16 @@ _WORKER = [
         'state_path',
         default='/var/lib/attachworker',
         help='Directory of the journal. It must outlive restarts of the '
-        'worker and belong to one worker alone.',
+        'worker and belong to one worker alone. The worker does not start if '
+        'others may write to it.',
     ),
     cfg.StrOpt(
         'runtime_path',
         default='/run/attachworker',
         help='Directory, in memory, of the key that seals the secrets of '
         'unfinished requests in the journal. A reboot takes it away, and an '
-        'unfinished attach that needs a secret fails then.',
+        'unfinished attach that needs a secret fails then. The worker does '
+        'not start if it is on a disk, or if others may write to it.',
     ),
     cfg.StrOpt(
         'user',

@@ -6,6 +6,7 @@
 
 import functools
 from importlib import metadata
+import os
 import pathlib
 import threading
 from typing import Any
@@ -26,6 +27,7 @@ from attachworker.bus.admission import Admission
 from attachworker.bus.secrets import WireSecrets
 from attachworker.connectors import Connectors
 from attachworker.host import Host
+from attachworker.host import directories
 from attachworker.host import locks
 from attachworker.host import network
 from attachworker.host import system
@@ -82,6 +84,19 @@ def start_helper(conf: cfg.ConfigOpts) -> None:
         raise exception.ConfigurationError(
             option='user', reason=f'there is no user {conf.user}'
         ) from error
+
+
+def check_directories(conf: cfg.ConfigOpts) -> None:
+    """Refuse directories in which others could put a journal, or find a key.
+
+    To be called as the user that the worker runs as.
+
+    :raises ConfigurationError: there is such a directory
+    """
+    for option, reason in directories.faults(
+        conf.state_path, conf.runtime_path, os.geteuid()
+    ):
+        raise exception.ConfigurationError(option=option, reason=reason)
 
 
 def this_host() -> Host:

@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Self
 import uuid
@@ -44,6 +45,10 @@ class Daemon:
         self.directory = directory
         self.name = host or f'daemon-{uuid.uuid4()}'
         self.state_path = state_path or directory / 'state'
+        # In memory, as the worker wants it
+        self._runtime = tempfile.TemporaryDirectory(
+            prefix='attachworker-', dir='/dev/shm'
+        )
         self.config_file = directory / f'{self.name}.conf'
         self.log_file = directory / f'{self.name}.log'
         self._root = root
@@ -75,7 +80,7 @@ class Daemon:
                     f'host = {self.name}',
                     f'portal_networks = {",".join(beds.NETWORKS)}',
                     f'state_path = {self.state_path}',
-                    f'runtime_path = {self.state_path / "run"}',
+                    f'runtime_path = {self._runtime.name}',
                     *lines,
                     '[iscsi]',
                     'scan_attempts = 2',

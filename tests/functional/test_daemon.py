@@ -140,6 +140,10 @@ def test_bad_url(
         ('user = no-such-user', 'no-such-user'),
         ('state_path = /proc/no/such', '/proc/no/such'),
         ('max_running = many', 'max_running'),
+        ('portal_networks = 192.0.2.1/24', 'portal_networks'),
+        ('state_path = /dev/shm', 'chmod go-w /dev/shm'),
+        ('runtime_path = /dev/shm', 'chmod go-w /dev/shm'),
+        ('runtime_path = /usr/lib', 'not in memory'),
     ],
 )
 def test_bad_option(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import json
 import os
 import pathlib
+import pwd
+import tempfile
 
 from oslo_config import cfg
 import pytest
@@ -41,10 +43,19 @@ def host(bed: beds.SimulatedBed) -> Iterator[hosts.Host]:
 
 
 @pytest.fixture
-def conf(tmp_path: pathlib.Path) -> cfg.ConfigOpts:
+def runtime() -> Iterator[pathlib.Path]:
+    """A directory in memory."""
+    with tempfile.TemporaryDirectory(dir='/dev/shm') as made:
+        yield pathlib.Path(made)
+
+
+@pytest.fixture
+def conf(tmp_path: pathlib.Path, runtime: pathlib.Path) -> cfg.ConfigOpts:
     file = tmp_path / 'worker.conf'
+    user = pwd.getpwuid(os.getuid()).pw_name
     file.write_text(
-        f'[DEFAULT]\nstate_path = {tmp_path}\n'
+        f'[DEFAULT]\nstate_path = {tmp_path}\nruntime_path = {runtime}\n'
+        f'user = {user}\n'
         'transport_url = rabbit://u:CANARY@127.0.0.1:1/\n'
         '[local]\nlocal_roots = /srv\n'
     )
@@ -96,6 +107,7 @@ def test_a_host_that_has_all(
         'initiator name',
         'multipath.conf',
         'state_path',
+        'runtime_path',
         'bus',
     }
 
@@ -146,6 +158,34 @@ def test_a_directory_that_is_not_there(
     found = the(check.findings(conf, host), 'state_path')
     assert found.state == check.WARNING
     assert f'-o nova {tmp_path}/state' in found.detail
+
+
+def test_a_user_who_is_not_there(
+    conf: cfg.ConfigOpts, host: hosts.Host
+) -> None:
+    conf.set_override('user', 'no-such-user')
+    found = the(check.findings(conf, host), 'user')
+    assert found.state == check.WARNING
+    assert 'no-such-user' in found.detail
+
+
+def test_directories_that_the_worker_refuses(
+    conf: cfg.ConfigOpts,
+    host: hosts.Host,
+    tmp_path: pathlib.Path,
+    runtime: pathlib.Path,
+) -> None:
+    # Given directories that others can write to
+    tmp_path.chmod(0o777)
+    runtime.chmod(0o777)
+    for option, place in (('state_path', tmp_path), ('runtime_path', runtime)):
+        found = the(check.findings(conf, host), option)
+        assert found.state == check.WARNING
+        assert f'chmod go-w {place}' in found.detail
+    # And one that is not in memory
+    conf.set_override('runtime_path', '/usr/lib')
+    found = the(check.findings(conf, host), 'runtime_path')
+    assert 'not in memory' in found.detail
 
 
 def test_a_host_that_can_do_nothing(
