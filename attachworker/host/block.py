@@ -10,6 +10,7 @@ from typing import NamedTuple
 from attachworker import deadline as deadlines
 from attachworker.host import machine
 from attachworker.host import sysfs
+from attachworker.host import vpd
 
 _BLOCK = 4096
 #: How a device that does not answer, or has gone, fails. All other errors are
@@ -111,9 +112,9 @@ class Block(machine.View):
             whole = place and self.identifier(place.parent.name)
             return f'{whole}-part{partition}' if whole else None
         for name, none in _IDENTIFIERS.items():
-            found = sysfs.read(directory / name, none, errno.ENXIO)
-            if found:
-                return '_'.join(found.split())
+            found = sysfs.read_bytes(directory / name, none, errno.ENXIO)
+            if found and (words := found.strip(b'\0').split()):
+                return '_'.join(map(vpd.text, words))
         number = sysfs.read(directory / 'diskseq')
         return f'{_SINCE_BOOT}{number}' if number else None
 

@@ -49,9 +49,15 @@ def owners(stack: stacks.Stack) -> dict[str, list[str]]:
 
 def swaps(root: pathlib.Path) -> list[str]:
     """The devices and files that this host swaps to."""
-    table = sysfs.read(root / _SWAPS) or ''
+    return swaps_in(sysfs.read(root / _SWAPS) or '')
+
+
+def swaps_in(table: str) -> list[str]:
+    """The same, of the kernel's table, which has a line of titles."""
     return [
-        processes.plain(line.split()[0]) for line in table.splitlines()[1:]
+        processes.plain(words[0])
+        for line in table.split('\n')[1:]
+        if (words := line.split())
     ]
 
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 import pathlib
+import re
 from typing import Generic
 from typing import TypeVar
 
@@ -20,7 +21,8 @@ class Known(Generic[T]):
     find one of them took longer than all the rest of an attach.
 
     :param directory: holds a node for each device
-    :param prefix: that the names of those that matter begin with
+    :param prefix: what the kernel puts before the number of each to name it;
+        what is called otherwise does not matter
     :param read: the fact of one, by its name; None: it has none yet, and is
         asked again
     """
@@ -32,7 +34,7 @@ class Known(Generic[T]):
         read: Callable[[str], T | None],
     ) -> None:
         self._directory = directory
-        self._prefix = prefix
+        self._name = re.compile(re.escape(prefix) + '[0-9]{1,10}')
         self._read = read
         self._facts: dict[tuple[str, int], T] = {}
 
@@ -58,7 +60,7 @@ class Known(Generic[T]):
         found = {
             node: self._fact(node)
             for node in sysfs.nodes(self._directory).items()
-            if node[0].startswith(self._prefix)
+            if self._name.fullmatch(node[0])
         }
         facts = {node: one for node, one in found.items() if one is not None}
         # In one step: others may look at the same time.

@@ -17,7 +17,7 @@ from attachworker import deadline as deadlines
 from attachworker.host import sysfs
 
 _LIMIT = 2 << 30
-_AVAILABLE = re.compile(r'^MemAvailable:\s+(\d+) kB$', re.MULTILINE)
+_AVAILABLE = re.compile(r'^MemAvailable:[ \t]+([0-9]{1,18}) kB$', re.MULTILINE)
 #: Seconds between two looks: others give memory back, too.
 _INTERVAL = 1.0
 

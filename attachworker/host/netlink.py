@@ -5,6 +5,7 @@
 """Uevents of the kernel, by netlink."""
 
 import errno
+from typing import Any
 
 import pyudev
 
@@ -39,10 +40,22 @@ class NetlinkSource:
             ) from error
         if device is None:
             return None
-        event = dict(device.properties)
-        event['ACTION'] = device.action
-        event['DEVPATH'] = device.device_path
-        return event
+        return event_of(device)
 
     def close(self) -> None:
         self._monitor = None
+
+
+def event_of(device: Any) -> uevents.Uevent:
+    """What matters of a uevent, and no text of its device.
+
+    :raises OSError: ENOBUFS: it cannot be read, and may be about anything
+    """
+    try:
+        return {
+            'ACTION': device.action or '',
+            'DEVPATH': device.device_path,
+            'SUBSYSTEM': device.subsystem or '',
+        }
+    except UnicodeDecodeError as error:
+        raise OSError(errno.ENOBUFS, 'a uevent is no text') from error

@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import re
 
 from attachworker import deadline as deadlines
 from attachworker.host import machine
@@ -19,6 +20,7 @@ from attachworker.host import vpd
 #: up: nothing that is asked of it ends before.
 BLOCKED = 'blocked'
 
+_HCTL = re.compile(r'(?:[0-9]{1,10}:){3}[0-9]{1,20}')
 _VPD_SERIAL = 0x80
 _VPD_IDENTIFICATION = 0x83
 
@@ -62,7 +64,7 @@ class SCSI(machine.View):
     def _units(self, session: pathlib.Path) -> Iterator[str]:
         for target in self._targets(session):
             for name in sysfs.names(target):
-                if name.count(':') == 3:
+                if _HCTL.fullmatch(name):
                     yield f'{target}/{name}'
 
     def _targets(self, session: pathlib.Path) -> list[str]:
@@ -79,7 +81,10 @@ class SCSI(machine.View):
         :raises OSError: it is gone, or no SCSI disk
         """
         device = os.readlink(self._block(disk) / 'device')
-        return ScsiDevice(os.path.basename(device), disk)
+        hctl = os.path.basename(device)
+        if not _HCTL.fullmatch(hctl):
+            raise OSError(errno.ENODEV, f'{disk} is no SCSI disk')
+        return ScsiDevice(hctl, disk)
 
     def scan(
         self, host: int, target: int, lun: int, deadline: deadlines.Deadline
@@ -148,8 +153,8 @@ class SCSI(machine.View):
         """
         return vpd.serial(self._inquiry(device, _VPD_SERIAL, deadline))
 
-    def _cached(self, hctl: str, page: str) -> bytes | None:
-        return sysfs.read_bytes(f'{self._device(hctl)}/{page}', errno.EINVAL)
+    def _cached(self, hctl: str, name: str) -> bytes | None:
+        return sysfs.read_bytes(f'{self._device(hctl)}/{name}', errno.EINVAL)
 
     def _wwn(self, hctl: str, page: bytes, serial: str | None) -> str | None:
         """The identifier of a device by its pages 0x83 and 0x80."""
@@ -157,7 +162,7 @@ class SCSI(machine.View):
         if found is not None or serial is None:
             return found
         vendor, model = (
-            sysfs.read(f'{self._device(hctl)}/{name}') or ''
+            vpd.text((self._cached(hctl, name) or b'').strip())
             for name in ('vendor', 'model')
         )
         return vpd.wwn_of_serial(vendor, model, serial)

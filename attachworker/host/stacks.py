@@ -116,7 +116,7 @@ class Stack:
 
         Elsewhere no file is looked at: its server may be dead.
         """
-        if not path.startswith('/dev/'):
+        if not path.startswith('/dev/') or '\0' in path:
             return None
         node = self.root / path.removesuffix(_DELETED).lstrip('/')
         node = sysfs.resolved(node) or node

@@ -10,6 +10,7 @@ it open.
 
 import collections
 from collections.abc import Iterable
+import errno
 import pathlib
 
 from attachworker import deadline as deadlines
@@ -205,7 +206,7 @@ class Users(machine.View):
         swaps = []
         for path in exports.swaps(self._root):
             device = stack.name_of(path)
-            swaps += [device] if device else where[_mount_of(path, where)]
+            swaps += [device] if device else where[mount_of(path, where)]
         return found | ({_SWAP: swaps} if swaps else {})
 
     def _device_of(
@@ -224,10 +225,16 @@ class Users(machine.View):
         return [device]
 
 
-def _mount_of(path: str, points: Iterable[str]) -> str:
-    """Where the file system of a file is mounted."""
-    above = ('/', *map(str, pathlib.PurePath(path).parents))
-    return max(set(points).intersection(above), key=len)
+def mount_of(path: str, points: Iterable[str]) -> str:
+    """Where the file system of a file is mounted.
+
+    :raises OSError: EPROTO: nowhere, if that is true
+    """
+    above = {'/', *map(str, pathlib.PurePath(path).parents)}
+    found = above.intersection(points)
+    if not found:
+        raise OSError(errno.EPROTO, 'mountinfo says that / is not mounted')
+    return max(found, key=len)
 
 
 def _listed(users: Iterable[str]) -> list[str]:

@@ -42,7 +42,7 @@ def serial(page: bytes) -> str | None:
     if len(page) < 4 or page[1] != _UNIT_SERIAL_NUMBER:
         return None
     length = int.from_bytes(page[2:4], 'big')
-    return _text(page[4 : 4 + length].strip(b' \t\r\n\0')) or None
+    return text(page[4 : 4 + length].strip(b' \t\r\n\0')) or None
 
 
 def wwn_of_serial(vendor: str, model: str, serial: str) -> str:
@@ -54,7 +54,7 @@ def wwn_of_serial(vendor: str, model: str, serial: str) -> str:
     return 'S' + '_'.join(f'{vendor:8}{model:16}{serial}'.split())
 
 
-def _text(value: bytes) -> str:
+def text(value: bytes) -> str:
     """What a device says in text.
 
     What nobody can print is spelt out: it tells one volume from another all
@@ -89,6 +89,6 @@ def _rank(kind: int, ascii_text: bool, value: bytes) -> tuple[int, str] | None:
         return _NAA_FORMATS.index(value[0] >> 4), f'3{value.hex()}'
     if kind == _EUI64 and value:
         return 10, f'2{value.hex()}'
-    if kind == _T10 and ascii_text:
-        return 20, '1' + '_'.join(map(_text, value.rstrip(b'\0').split()))
+    if kind == _T10 and ascii_text and (words := value.rstrip(b'\0').split()):
+        return 20, '1' + '_'.join(map(text, words))
     return None

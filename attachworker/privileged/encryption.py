@@ -20,7 +20,7 @@ _name = names.rule(
 #: What cryptsetup calls the device below a mapping with integrity ends so.
 LOWER = '_dif'
 _TYPES = {'luks': 'luks1', 'luks2': 'luks2', 'plain': 'plain'}
-_OFFSET = re.compile(r'offset:\s+(\d+)')
+_OFFSET = re.compile(r'^[ \t]*offset:[ \t]+([0-9]{1,19})\b', re.MULTILINE)
 _SECTOR = 512
 #: What must be zero before a device is formatted: cryptsetup overwrites all
 #: of this, the area of a LUKS 2 header and of its keyslots; bytes.
@@ -36,9 +36,16 @@ _OWN_MEMORY = 512 << 20
 _ITERATIONS = 200_000_000
 _WRITTEN = 256 << 30
 #: How ``luksDump`` prints what a header asks for, either version of it.
-#: Whatever else is in the header can add such lines, and take none away.
+#: Whatever else is in the header can add such lines, and take none away. No
+#: pattern runs on over the end of a line: there may be a million empty ones.
 _ASKED = re.compile(
-    r'^\s*(?:MK )?(iterations|time cost|memory):\s*(-?\d+)\s*$',
+    r'^[ \t]*(?:MK )?(iterations|time cost|memory):[ \t]*(-?[0-9]{1,19})\b',
+    re.IGNORECASE | re.MULTILINE,
+)
+#: And how it says what would be written or read in the clear: a keyslot that
+#: any key opens, data that is not enciphered, or only partly so.
+_IN_THE_CLEAR = re.compile(
+    r'^[ \t]*(?:(?:MK )?cipher(?: name)?:.*cipher_null|[0-9]+:[ \t]*linear\b)',
     re.IGNORECASE | re.MULTILINE,
 )
 #: To unlock takes seconds by design, and many at once take turns. What only
@@ -151,7 +158,8 @@ def read_header(
     :param timeout: seconds after which it is given up
     :returns: None if it has no header of this format
     :raises OSError: it cannot be read, or is another device by now; E2BIG:
-        the header asks for more work than any key is worth
+        the header asks for more work than any key is worth; EPERM: by this
+        header data would be in the clear; EPROTO: it makes no sense
     """
     kind = _type(provider, ('luks', 'luks2'))
     seconds = _bounded(timeout)
@@ -160,10 +168,21 @@ def read_header(
         code, text = _cryptsetup(
             'luksDump', *how, fine=(0, 1), timeout=seconds
         )
-    return _memory_asked_for(text) if code == 0 else None
+    return memory_asked_for(text) if code == 0 else None
 
 
-def _memory_asked_for(dump: str) -> int:
+def memory_asked_for(dump: str) -> int:
+    """What a header asks for, as ``luksDump`` prints it; bytes.
+
+    :raises OSError: see :func:`read_header`
+    """
+    if _IN_THE_CLEAR.search(dump):
+        raise OSError(
+            errno.EPERM,
+            'its header wants data or keys in the clear (cipher_null, or a '
+            'linear segment): whoever has the storage could read them. Make '
+            'another header, or finish a reencryption that was begun',
+        )
     asked: dict[str, list[int]] = {'iterations': [], 'time cost': []}
     asked['memory'] = [0]
     for name, number in _ASKED.findall(dump):
@@ -296,6 +315,14 @@ def offset(name: str, timeout: float) -> int:
     """
     seconds = _bounded(timeout)
     _, status = _cryptsetup('status', _name(name), timeout=seconds)
+    return offset_in(status)
+
+
+def offset_in(status: str) -> int:
+    """The same, of what ``cryptsetup status`` prints.
+
+    :raises OSError: EPROTO: it is not there
+    """
     found = _OFFSET.search(status)
     if found is None:
         raise OSError(errno.EPROTO, 'cryptsetup tells no offset')

@@ -41,6 +41,9 @@ _STARTUP = b'iscsid.startup'
 #: One word for iscsiadm, and the name of a directory.
 _name = names.rule(r'[A-Za-z0-9][!-+.0-~-]{0,222}', 'an iSCSI name')
 _address = names.rule(r'[0-9A-Za-z:][0-9A-Za-z.:%_-]{0,254}', 'a portal')
+#: Address space that iscsiadm has; bytes. A portal may tell of targets without
+#: end, and iscsiadm has all of them in its memory before it prints the first.
+_ADDRESS_SPACE = 512 << 20
 _KEY = re.compile(r'[a-z][A-Za-z0-9_.\[\]]{0,63}')
 #: open-iscsi has 256 bytes for a value, the last one NUL (VALUE_MAXVAL). What
 #: exceeds its 2,047 bytes of a line it reads as a line of its own.
@@ -232,6 +235,7 @@ def _run(arguments: list[str], timeout: float) -> tuple[int, str]:
             timeout=timeout,
             merged=True,
             awaited=False,
+            address_space=_ADDRESS_SPACE,
         )
     except TimeoutError as error:
         raise TimeoutError(

@@ -13,6 +13,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from typing import IO
 
 from attachworker import privileged
@@ -23,6 +24,8 @@ from attachworker.privileged import tools
 SOCKET = '\0/org/kernel/linux/storage/multipathd'
 #: multipathd's own limit for an answer is 4 s (uxsock_timeout).
 _TIMEOUT = 10.0
+#: Bytes of an answer that are received at a time.
+_PIECE = 1 << 16
 _TOOL_TIMEOUT = 30.0
 _LENGTH = struct.Struct('@N')
 _LONGEST = 64 * 1024 * 1024
@@ -44,14 +47,17 @@ def _ask(command: str) -> str:
     """
     request = command.encode() + b'\0'
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        end = time.monotonic() + _TIMEOUT
         client.settimeout(_TIMEOUT)
         client.connect(SOCKET)
         client.sendall(_LENGTH.pack(len(request)) + request)
-        (length,) = _LENGTH.unpack(_receive(client, _LENGTH.size))
+        (length,) = _LENGTH.unpack(_receive(client, _LENGTH.size, end))
         if length > _LONGEST:
-            raise OSError(errno.EPROTO, 'multipathd talks nonsense')
+            raise _nonsense('an answer that long')
         answer = (
-            _receive(client, length).rstrip(b'\0').decode(errors='replace')
+            _receive(client, length, end)
+            .rstrip(b'\0')
+            .decode(errors='replace')
         )
     # Success and failure are told in the text alone.
     if answer.strip() in ('fail', 'timeout', 'permission deny'):
@@ -61,25 +67,38 @@ def _ask(command: str) -> str:
     return answer
 
 
-def _receive(client: socket.socket, length: int) -> bytes:
+def _receive(client: socket.socket, length: int, end: float) -> bytes:
+    """:raises TimeoutError: it is not there at that time"""
     data = bytearray()
     while len(data) < length:
-        piece = client.recv(length - len(data))
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, 'multipathd is too slow')
+        client.settimeout(left)
+        piece = client.recv(min(length - len(data), _PIECE))
         if not piece:
             raise OSError(errno.EPIPE, 'multipathd has hung up')
         data += piece
     return bytes(data)
 
 
+def _nonsense(what: str) -> OSError:
+    return OSError(errno.EPROTO, f'multipathd gives {what}')
+
+
 def _alias(map_name: str) -> str:
     """What multipathd calls a map; that it has none is ENOENT."""
     place = f'/sys/block/{_map(map_name)}/dm/name'
-    with open(place, encoding='utf-8') as file:
+    with open(place, encoding='utf-8', errors='surrogateescape') as file:
         alias = file.read().strip()
-    # multipathd's parser takes quoted words; a quote ends them
-    if '"' in alias or alias.startswith('-'):
-        raise ValueError('a map whose name cannot be said')
+    if alias.startswith('-') or not _can_be_said(alias):
+        raise OSError(errno.EPROTO, f'multipathd cannot be told {map_name}')
     return f'"{alias}"'
+
+
+def _can_be_said(word: str) -> bool:
+    """Whether multipathd would read a quoted word as it is: quotes end it."""
+    return bool(word) and word.isprintable() and '"' not in word
 
 
 @privileged.default.entrypoint
@@ -101,8 +120,12 @@ def _wwids_of_paths() -> dict[str, str]:
     That depends on its configuration (uid_attribute); empty if udev has not
     told it yet.
     """
-    lines = _ask('show paths raw format "%d %w"').splitlines()
-    found = (line.strip().partition(' ') for line in lines)
+    return wwids_in(_ask('show paths raw format "%d %w"'))
+
+
+def wwids_in(answer: str) -> dict[str, str]:
+    """By disk, what is in such a list; what is no line of it is left out."""
+    found = (line.strip().partition(' ') for line in answer.split('\n'))
     return {
         disk: wwid.strip()
         for disk, _, wwid in found
@@ -133,7 +156,7 @@ def make_map(disk: str) -> None:
     if any(pathlib.Path('/sys/block', disk, 'holders').glob('dm-*')):
         return  # multipathd made it by itself
     wwid = _wwids_of_paths().get(disk, '')
-    if not wwid or '"' in wwid:
+    if not _can_be_said(wwid):
         raise OSError(errno.EBUSY, f'multipathd has no WWID of {disk}')
     _ask(f'add map "{wwid}"')
 
@@ -170,12 +193,25 @@ def map_paths(map_name: str) -> list[tuple[str, str]]:
     :param map_name: kernel name, for example ``dm-0``
     :raises OSError: multipathd or the map is not there
     """
-    answer = json.loads(_ask(f'show map {_alias(map_name)} json'))
-    return [
-        (path['dev'], path['dm_st'])
-        for group in answer['map']['path_groups']
-        for path in group['paths']
-    ]
+    return paths_in(_ask(f'show map {_alias(map_name)} json'))
+
+
+def paths_in(answer: str) -> list[tuple[str, str]]:
+    """The disks and their states in what multipathd says of a map.
+
+    :raises OSError: EPROTO: it says something else
+    """
+    try:
+        found = [
+            (path['dev'], path['dm_st'])
+            for group in json.loads(answer)['map']['path_groups']
+            for path in group['paths']
+        ]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _nonsense('no list of the paths of a map') from error
+    if not all(isinstance(text, str) for path in found for text in path):
+        raise _nonsense('paths of a map that have no names')
+    return found
 
 
 @privileged.default.entrypoint
@@ -229,8 +265,14 @@ def listed() -> list[str]:
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        text = WWIDS.read_text(encoding='utf-8')
-    return re.findall(r'^/(.+)/$', text, re.MULTILINE)
+        text = WWIDS.read_text(encoding='utf-8', errors='surrogateescape')
+    return listed_in(text)
+
+
+def listed_in(text: str) -> list[str]:
+    """The WWIDs in such a list that can be said at all."""
+    found = re.findall(r'^/([^\n]+)/$', text, re.MULTILINE)
+    return [wwid for wwid in found if wwid.isprintable()]
 
 
 @privileged.default.entrypoint
@@ -283,6 +325,9 @@ def _locked(flags: int) -> Iterator[IO[str]]:
             os.open(WWIDS, flags | os.O_CLOEXEC, 0o600),
             'r+',
             encoding='utf-8',
+            # What others have written there stays, byte by byte.
+            errors='surrogateescape',
+            newline='\n',
         ) as file,
     ):
         fcntl.lockf(file, fcntl.LOCK_EX)

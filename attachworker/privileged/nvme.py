@@ -54,7 +54,7 @@ _OPTIONS = {
 }
 #: Of these, the kernel is told the name alone.
 _FLAGS = frozenset(('tls',))
-_INSTANCE = re.compile(r'instance=(\d+)')
+_INSTANCE = re.compile(r'instance=([0-9]{1,10})')
 _LONGEST_ANSWER = 4096
 
 # linux/nvme_ioctl.h: struct nvme_passthru_cmd and the ioctl that takes it
@@ -92,7 +92,7 @@ def connect(options: dict[str, str]) -> int:
     descriptor = os.open(FABRICS, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode())
-        answer = os.read(descriptor, _LONGEST_ANSWER).decode()
+        answer = os.read(descriptor, _LONGEST_ANSWER).decode(errors='replace')
     finally:
         os.close(descriptor)
     found = _INSTANCE.match(answer)

@@ -120,10 +120,22 @@ def mounts_of_host() -> list[tuple[str, str, str]]:
 
 def _mounts(pid: int) -> Iterator[tuple[str, str, str]]:
     """The same of any process, as mountinfo has it: proc_pid_mountinfo(5)."""
-    for line in _read(f'{pid}/mountinfo').splitlines():
+    return parsed_mounts(_read(f'{pid}/mountinfo'))
+
+
+def parsed_mounts(table: str) -> Iterator[tuple[str, str, str]]:
+    """Number, mount point and source in each line, with the escapes.
+
+    :raises OSError: EPROTO: it is no such table
+    """
+    # Whoever may mount chooses the names in it. The kernel escapes a newline,
+    # and none of the other signs at which splitlines() would divide it.
+    for line in filter(None, table.split('\n')):
         mount, _, device = line.partition(' - ')
-        fields = mount.split(' ')
-        yield fields[2], fields[4], device.split(' ')[1]
+        fields, source = mount.split(' '), device.split(' ')
+        if len(fields) < 5 or len(source) < 2:
+            raise OSError(errno.EPROTO, 'a line of mountinfo makes no sense')
+        yield fields[2], fields[4], source[1]
 
 
 def _read(name: str) -> str:

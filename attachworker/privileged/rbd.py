@@ -143,7 +143,8 @@ def is_ours(number: int) -> bool:
 def _mapped_with(number: int) -> tuple[list[str], list[str]]:
     """Monitors and options, as the kernel was told."""
     path = BUS / 'devices' / _number(number) / 'config_info'
-    words = [*path.read_text(encoding='utf-8').split(' ', 2), '']
+    text = path.read_text(encoding='utf-8', errors='replace')
+    words = [*text.split(' ', 2), '']
     return words[0].split(','), words[1].split(',')
 
 

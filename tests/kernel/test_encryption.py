@@ -5,6 +5,7 @@
 from collections.abc import Iterator
 from concurrent import futures
 import contextlib
+import hashlib
 import os
 import pathlib
 import re
@@ -21,6 +22,12 @@ from tests.kernel.spy import Spy
 KEY = 'CANARY-of-a-volume'
 #: Where a header of LUKS 1 has the iterations of its first keyslot.
 _ITERATIONS = 212
+#: And the name of its cipher and its mode.
+_CIPHER, _MODE = 8, 40
+#: The binary part of a header of LUKS 2 and its JSON: one, and its copy.
+_AREA = 16384
+#: Where it has its checksum.
+_CHECKSUM = slice(448, 512)
 
 
 @pytest.fixture
@@ -77,6 +84,47 @@ def test_a_key_that_takes_minutes_ends_with_its_request(
     assert result.error.step == 'OpenEncryption', result.as_dict()
     assert result.leftovers == []
     assert running() == []
+    assert bed.snapshot() == before
+
+
+def enciphered_by_nothing(path: pathlib.Path, provider: str) -> None:
+    """What whoever has the storage can write, and needs no key for."""
+    with open(path, 'r+b') as file:
+        if provider == 'luks':
+            for place, name in ((_CIPHER, b'cipher_null'), (_MODE, b'ecb')):
+                file.seek(place)
+                file.write(name.ljust(32, b'\0'))
+            return
+        for place in (0, _AREA):
+            file.seek(place)
+            area = bytearray(
+                file.read(_AREA).replace(
+                    b'"encryption":"aes-xts-plain64"',
+                    b'"encryption":"cipher_null-ecb"',
+                )
+            )
+            area[_CHECKSUM] = bytes(64)
+            digest = hashlib.sha256(area).digest()
+            area[_CHECKSUM] = digest.ljust(64, b'\0')
+            file.seek(place)
+            file.write(area)
+
+
+@pytest.mark.parametrize('provider', ['luks', 'luks2'])
+def test_a_header_by_which_nothing_is_enciphered_is_not_obeyed(
+    bed: kernel_bed.KernelBed, worker: harness.Harness, provider: str
+) -> None:
+    # Given a volume whose header says that there is no cipher
+    volume = bed.create_volume()
+    bed.encrypt(volume, provider, KEY)
+    enciphered_by_nothing(bed.path_of(volume), provider)
+    before = bed.snapshot()
+    # When it is attached, then it is not opened, with whatever key
+    result = worker.attach(
+        volume, encryption={'provider': provider, 'key': KEY}
+    )
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert 'cipher_null' in result.error.message
     assert bed.snapshot() == before
 
 

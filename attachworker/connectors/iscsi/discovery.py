@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 
 from oslo_log import log as logging
 
@@ -121,7 +122,11 @@ class Discovery:
             deadline.sooner(self.timeout + 2 * _MARGIN),
         )
         wanted = [target for target in named if target.portal == portal]
-        found = list(self._chosen(said, wanted))
+        found = [
+            target
+            for target in listed(said, wanted)
+            if self._is_usable(target)
+        ]
         if not found:
             raise base.login_failed(
                 wanted[0],
@@ -130,43 +135,23 @@ class Discovery:
             )
         return found
 
-    def _chosen(
-        self, said: list[tuple[str, str]], wanted: list[base.Target]
-    ) -> list[base.Target]:
-        """Those of all that a portal tells that the request may use."""
-        found = []
-        for portal, name in said:
-            try:
-                portal = rules.portal(portal)
-            except rules.RuleBroken as broken:
-                LOG.info('A portal of %s %s; it is not used', name, broken)
-                continue
-            if self.interface.cannot_reach(portal):
-                LOG.warning(
-                    'Portal %s of %s is not used: a link-local address is one '
-                    'of a network device, and no iface says which one '
-                    '(iface.net_ifacename)',
-                    portal,
-                    name,
-                )
-                continue
-            if rules.is_ip_portal(portal) and not self.host.networks.allow(
-                network.split(portal)[0]
-            ):
-                LOG.warning(
-                    'Portal %s of %s is not used: it is in no network that '
-                    'option portal_networks allows',
-                    portal,
-                    name,
-                )
-                continue
-            # as the target spells itself: it may insist on it
-            found += [
-                base.Target(portal, name, target.lun)
-                for target in wanted
-                if target.name.lower() == name.lower()
-            ]
-        return found
+    def _is_usable(self, target: base.Target) -> bool:
+        """Whether the request may go to where a portal has said it can."""
+        portal, why = target.portal, ''
+        if self.interface.cannot_reach(portal):
+            why = (
+                'a link-local address is one of a network device, and no '
+                'iface says which one (iface.net_ifacename)'
+            )
+        elif rules.is_ip_portal(portal) and not self.host.networks.allow(
+            network.split(portal)[0]
+        ):
+            why = 'it is in no network that option portal_networks allows'
+        if why:
+            LOG.warning(
+                'Portal %s of %s is not used: %s', portal, target.name, why
+            )
+        return not why
 
 
 def settings(
@@ -185,3 +170,30 @@ def settings(
     return found | node_record.authentication(
         info, 'discovery_auth_', f'{_SENDTARGETS}auth.', algorithms
     )
+
+
+def listed(
+    said: list[tuple[str, str]], wanted: list[base.Target]
+) -> list[base.Target]:
+    """The wanted targets, at the portals that somebody says they have.
+
+    Of as many portals as a target may have.
+    """
+    names = {target.name.lower() for target in wanted}
+    # The names of others never get further, whatever they are made of.
+    ours = ((portal, name) for portal, name in said if name.lower() in names)
+    found = []
+    for portal, name in itertools.islice(ours, iscsi_objects.MAX_TARGETS):
+        try:
+            portal = rules.portal(portal)
+            # as the target spells itself: it may insist on it
+            name = rules.iscsi_name(name)
+        except rules.RuleBroken as broken:
+            LOG.info('A portal of %s %s; it is not used', name, broken)
+            continue
+        found += [
+            base.Target(portal, name, target.lun)
+            for target in wanted
+            if target.name.lower() == name.lower()
+        ]
+    return found

@@ -43,6 +43,8 @@ _UNSET = '(null)'
 _BINDINGS = ('iface.hwaddress', 'iface.net_ifacename')
 #: A line of a discovery's output: 'address:port,tag name'.
 _FOUND = re.compile(r'(\S+:[0-9]+),-?[0-9]+ (\S+)')
+_SESSION = re.compile('session([0-9]{1,10})')
+_HOST = re.compile('host([0-9]{1,10})')
 
 #: iscsid has said no; after other errors it may still be at it.
 REFUSALS = (
@@ -195,7 +197,8 @@ class Initiator(machine.View):
     def last_sid(self) -> int:
         """The highest session number in use; 0 if there is no session."""
         names = sysfs.names(self._root / 'sys/class/iscsi_session')
-        return max(map(_sid, names), default=0)
+        found = filter(None, map(_SESSION.fullmatch, names))
+        return max((int(one[1]) for one in found), default=0)
 
     def interface(
         self, name: str, timeout: float, deadline: deadlines.Deadline
@@ -228,7 +231,7 @@ class Initiator(machine.View):
                 reason=f'no iface {name} ({_last_line(output)}); make it '
                 f'with "iscsiadm -m iface -I {name} -o new"',
             )
-        settings |= _settings(output)
+        settings |= settings_in(output)
         return Interface(name, settings, self._device_of(settings))
 
     def _device_of(self, settings: Mapping[str, str]) -> str | None:
@@ -340,7 +343,7 @@ class Initiator(machine.View):
                 portal=portal, reason='no answer to a discovery'
             ) from error
         if code in (_OK, _NOTHING_FOUND):
-            return _targets(message)
+            return targets_in(message)
         stranger = _NOT_THE_TARGET in message
         _refuse(code, 'Discovery', portal, settings, stranger)
         raise exception.HostToolFailed(
@@ -376,10 +379,10 @@ class Initiator(machine.View):
         directory = sysfs.resolved(place / 'device')
         if target in (None, '', _UNSET) or directory is None:
             return None
-        host = directory.parent.name.removeprefix('host')
+        host = _HOST.fullmatch(directory.parent.name)
         return Session(
-            sid=_sid(name),
-            host=int(host) if host.isdigit() else -1,
+            sid=int(name.removeprefix('session')),
+            host=int(host[1]) if host else -1,
             target_id=sysfs.read_int(place / 'target_id') or 0,
             target_name=str(target),
             directory=directory,
@@ -407,15 +410,11 @@ class Initiator(machine.View):
             if not name.startswith(f'connection{session.sid}:'):
                 continue
             for prefix in ('persistent_', ''):
-                address, port = (
-                    sysfs.read(
-                        connections / name / f'{prefix}{attribute}',
-                        errno.ENOTCONN,
-                    )
-                    for attribute in ('address', 'port')
-                )
-                if address and port and port.isdigit():
-                    found.append(network.join(_compressed(address), int(port)))
+                place = f'{connections / name}/{prefix}'
+                address = sysfs.read(f'{place}address', errno.ENOTCONN)
+                port = sysfs.read_int(f'{place}port', errno.ENOTCONN)
+                if address and port is not None:
+                    found.append(network.join(_compressed(address), port))
         return found
 
 
@@ -428,10 +427,6 @@ def _not_installed(error: OSError) -> exception.HostToolMissing:
     return exception.HostToolMissing(
         tool='open-iscsi', reason=error.strerror or str(error)
     )
-
-
-def _sid(session: str) -> int:
-    return int(session.removeprefix('session'))
 
 
 def _compressed(address: str) -> str:
@@ -496,7 +491,7 @@ def _need_daemon(code: int) -> None:
         )
 
 
-def _settings(output: str) -> dict[str, str]:
+def settings_in(output: str) -> dict[str, str]:
     """What iscsiadm has printed of the record of an iface."""
     lines = (line.partition('=') for line in output.splitlines())
     return {
@@ -506,7 +501,7 @@ def _settings(output: str) -> dict[str, str]:
     }
 
 
-def _targets(output: str) -> list[tuple[str, str]]:
+def targets_in(output: str) -> list[tuple[str, str]]:
     """Read a list of targets, between whatever warnings there are."""
     found = map(_FOUND.fullmatch, map(str.strip, output.splitlines()))
     return [(match[1], match[2]) for match in found if match]

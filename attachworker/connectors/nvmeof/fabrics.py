@@ -26,15 +26,23 @@ LOG = logging.getLogger(__name__)
 LIVE = 'live'
 
 _EXCLUSIONS = 'etc/nvme/exclusions.conf'
+_IDENTIFY_LENGTH = 4096
 _PAGE_NAMESPACE = 0x00
 _PAGE_DESCRIPTORS = 0x03
 
 # With native multipath a controller has paths (nvme0c3n1) of a namespace whose
 # block device (nvme0n1) belongs to the subsystem.
-_PATH = re.compile(r'(nvme\d+)(?:c\d+)?(n\d+)')
+_PATH = re.compile(r'(nvme[0-9]+)(?:c[0-9]+)?(n[0-9]+)')
 
 #: Kinds of identifier, by their number in the descriptors; the best one first.
 _KINDS = {3: 'uuid', 2: 'nguid', 1: 'eui'}
+#: How long each is; bytes.
+_LENGTHS = {'uuid': 16, 'nguid': 16, 'eui': 8}
+#: Powers of two of the blocks that a namespace may have: the specification
+#: has none below 512 bytes, and Linux none that do not fit into its memory.
+_SHIFTS = range(9, 32)
+#: What the kernel can count; bytes.
+_LARGEST = 2**63 - 1
 #: Where the page of the namespace itself has two of them.
 _IN_NAMESPACE = {'nguid': slice(104, 120), 'eui': slice(120, 128)}
 
@@ -364,7 +372,7 @@ class Fabrics(machine.View):
             if error.errno != errno.EOPNOTSUPP:
                 raise
             page = b''
-        if found := _described(page):
+        if found := described(page):
             return found
         page = self._identify(controller, nsid, _PAGE_NAMESPACE, deadline)
         values = {
@@ -388,11 +396,9 @@ class Fabrics(machine.View):
 
         :raises OSError: it does not answer
         """
-        page = self._identify(controller, nsid, _PAGE_NAMESPACE, deadline)
-        blocks = int.from_bytes(page[0:8], 'little')
-        # the format in use: its third byte is the power of two of a block
-        shift = page[128 + 4 * (page[26] & 0xF) + 2]
-        return blocks << shift
+        return size_in(
+            self._identify(controller, nsid, _PAGE_NAMESPACE, deadline)
+        )
 
 
 def _portal(address: str) -> str | None:
@@ -406,14 +412,40 @@ def _portal(address: str) -> str | None:
     return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
 
 
-def _described(page: bytes) -> tuple[str, ...]:
-    """The identifiers in a list of descriptors."""
+def size_in(page: bytes) -> int:
+    """Bytes of a namespace, as its page of Identify data says.
+
+    :raises OSError: EPROTO: no device has such a size
+    """
+    page = page.ljust(_IDENTIFY_LENGTH, b'\0')
+    blocks = int.from_bytes(page[0:8], 'little')
+    # the format in use: its third byte is the power of two of a block
+    shift = page[128 + 4 * (page[26] & 0xF) + 2]
+    if shift not in _SHIFTS or blocks << shift > _LARGEST:
+        raise OSError(
+            errno.EPROTO,
+            f'the storage says {blocks} blocks of 2**{shift} bytes, and no '
+            'device has such a size',
+        )
+    return blocks << shift
+
+
+def described(page: bytes) -> tuple[str, ...]:
+    """The identifiers in a list of descriptors.
+
+    The list ends, as to the kernel, at one that has not the length of its
+    kind: a part of an identifier may be like that of another volume.
+    """
     values: dict[str, str] = {}
-    while len(page) > 4 and page[1]:
-        kind, length = page[0], page[1]
+    position = 0
+    while position + 4 < len(page) and page[position + 1]:
+        kind, length = page[position], page[position + 1]
+        value = page[position + 4 : position + 4 + length]
         if kind in _KINDS:
-            values[_KINDS[kind]] = page[4 : 4 + length].hex()
-        page = page[4 + length :]
+            if len(value) != _LENGTHS[_KINDS[kind]] or len(value) != length:
+                break
+            values[_KINDS[kind]] = value.hex()
+        position += 4 + length
     return _given(values)
 
 

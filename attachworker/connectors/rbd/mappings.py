@@ -6,6 +6,7 @@
 import dataclasses
 import errno
 import ipaddress
+import re
 from typing import Any
 
 from attachworker import deadline as deadlines
@@ -27,6 +28,7 @@ _ATTRIBUTES = {
     'snapshot': 'current_snap',
 }
 _DEVICES = 'sys/bus/rbd/devices'
+_NUMBER = re.compile('[0-9]{1,10}')
 #: What the kernel calls an image that is no snapshot.
 _HEAD = '-'
 
@@ -253,7 +255,7 @@ class Mappings(machine.View):
 
     def _mapping(self, number: str) -> Mapping | None:
         """None if there is no such number, or it goes while it is read."""
-        if not number.isdigit():
+        if not _NUMBER.fullmatch(number):
             return None
         directory = self._root / _DEVICES / number
         instance = sysfs.instance(directory)

@@ -278,6 +278,27 @@ def test_a_header_that_asks_for_hours_is_refused(
         encryption.read_header('sda', 1, 'luks2', 9)
 
 
+@pytest.mark.parametrize(
+    'line',
+    [
+        'Cipher name:   \tcipher_null',
+        '\tcipher: cipher_null-ecb',
+        '\tCipher:     capi:ecb(cipher_null)-plain64',
+        '  0: linear',
+    ],
+)
+@pytest.mark.usefixtures('sda')
+def test_a_header_that_wants_something_in_the_clear_is_refused(
+    cryptsetup: Cryptsetup, line: str
+) -> None:
+    """Whoever has the storage can write one, and needs no key for it."""
+    for header in (luks2(), LUKS1.format(digest=1000, slot=1000)):
+        dumped(cryptsetup, f'{header}{line}\n')
+        with pytest.raises(OSError, match='in the clear') as caught:
+            encryption.read_header('sda', 1, 'luks2', 9)
+        assert caught.value.errno == errno.EPERM
+
+
 @pytest.mark.usefixtures('sda')
 def test_cryptsetup_gets_no_more_memory_than_it_was_said_to_need(
     cryptsetup: Cryptsetup,
