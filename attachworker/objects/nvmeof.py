@@ -55,7 +55,8 @@ class NVMeOFConnectionInfo(connection_info.ConnectionInfo):
         'volume_nguid': fields.TextField(rules.namespace_id, nullable=True),
         #: Number of the namespace; null: it is not said.
         'ns_id': fields.IntegerField(rules.namespace_number, nullable=True),
-        #: The name that this host logs in by; null: its own.
+        #: The name that this host logs in by; null: its own. Any other one is
+        #: refused unless the option accept_host_nqn allows it.
         'host_nqn': fields.TextField(rules.nqn, nullable=True),
         #: DH-HMAC-CHAP keys (``DHHC-1:…``) of this host, and of the
         #: subsystem; null: without.

@@ -157,6 +157,37 @@ def test_the_kernel_has_another_identifier_of_this_host(
     end(bed, theirs)
 
 
+@pytest.fixture
+def any_name(worker: harness.Harness) -> Iterator[None]:
+    """The operator lets callers choose what this host is called."""
+    worker.conf.set_override('accept_host_nqn', True, group='nvmeof')
+    yield
+    worker.conf.clear_override('accept_host_nqn', group='nvmeof')
+
+
+def test_a_caller_cannot_have_this_host_pose_as_another(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a volume, and a caller that names another host
+    volume = bed.create_nvme_volume()
+    before = bed.snapshot()
+    info = volume.connection_info()
+    info['data']['host_nqn'] = f'{PREFIX}{uuid.uuid4()}'
+    # When it is to be attached, then nobody logs in
+    result = worker.attach(volume, connection_info=info)
+    assert result.error.code == 'invalid_connection_info', result.as_dict()
+    assert 'host_nqn' in result.error.message
+    assert controllers(bed) == {}
+    assert bed.snapshot() == before
+    # But drivers of Cinder say the name that the host itself has given them
+    properties = worker.api.get_connector_properties({}, worker.name)
+    info['data']['host_nqn'] = properties['nqn']
+    attached(worker, volume, connection_info=info)
+    assert [nqn for nqn, _ in controllers(bed).values()] == [properties['nqn']]
+    detached(worker, volume.name)
+
+
+@pytest.mark.usefixtures('any_name')
 def test_the_storage_calls_this_host_something_else(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:

@@ -18,6 +18,7 @@ from attachworker.connectors.nvmeof import fabrics
 from attachworker.connectors.nvmeof import host_identity
 from attachworker.host import Host
 from attachworker.host import network
+from attachworker.objects import rules
 
 LOG = logging.getLogger(__name__)
 
@@ -85,6 +86,14 @@ class NVMeOFConnector(base.Connector):
                 'must be able to (Linux 6.7 and newer), tlshd must run, and '
                 "the keys must be in the kernel's keyring .nvme (nvme "
                 'gen-tls-key --insert).',
+            ),
+            cfg.BoolOpt(
+                'accept_host_nqn',
+                default=False,
+                help='Whether a host_nqn in connection_info may be another '
+                'name than that of this host in /etc/nvme/hostnqn. With this, '
+                'a caller can have this host log in to storage by the name '
+                'of any other host, and use what is mapped to that.',
             ),
             cfg.HostAddressOpt(
                 'host_traddr',
@@ -253,6 +262,7 @@ class NVMeOFConnector(base.Connector):
         """What this host connects by.
 
         :raises HostToolFailed: it has no name
+        :raises InvalidConnectionInfo: the caller wants that of another host
         """
         try:
             own = self._own_identity(deadline)
@@ -261,8 +271,15 @@ class NVMeOFConnector(base.Connector):
                 what='Giving this host a name for NVMe',
                 reason=f'{error}; write hostnqn and hostid to /etc/nvme',
             ) from error
+        nqn = info.host_nqn or own.nqn
+        if nqn != own.nqn and not self._settings.accept_host_nqn:
+            raise rules.invalid(
+                'host_nqn',
+                f'must be the name of this host, {own.nqn}, or not be there; '
+                'the option accept_host_nqn of [nvmeof] allows others',
+            )
         return host_identity.to_connect_by(
-            info.host_nqn or own.nqn,
+            nqn,
             own,
             [one.host for one in self._fabrics.controllers() if one.host],
         )
