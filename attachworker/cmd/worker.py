@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stdlib_logging.setLogRecordFactory(LogRecord)
         # A value that makes no sense shows where it is used first.
         logging.setup(CONF, 'attachworker')
+        service.forbid_core_dumps()
         service.start_helper(CONF)
         service.check_directories(CONF)
         _Main().run()

@@ -52,6 +52,8 @@ _OPTIONS = {
     'dhchap_secret': _key,
     'dhchap_ctrl_secret': _key,
 }
+#: Those that the kernel shows in sysfs, to everybody.
+_SHOWN = frozenset(('dhchap_secret', 'dhchap_ctrl_secret'))
 #: Of these, the kernel is told the name alone.
 _FLAGS = frozenset(('tls',))
 _INSTANCE = re.compile(r'instance=([0-9]{1,10})')
@@ -72,7 +74,8 @@ _NOT_SUPPORTED = (0x01, 0x02)
 def connect(options: dict[str, str]) -> int:
     """Have the kernel make a controller, through its fabrics interface.
 
-    The keys of an authentication go to the kernel and nowhere else.
+    The keys of an authentication go to the kernel and nowhere else. It has
+    them in sysfs, where only root can read them once this returns.
 
     :param options: as ``nvme-fabrics`` of the kernel calls them; the value of
         a flag means nothing
@@ -98,7 +101,12 @@ def connect(options: dict[str, str]) -> int:
     found = _INSTANCE.match(answer)
     if found is None:
         raise OSError(errno.EPROTO, 'nvme-fabrics says no instance')
-    return int(found[1])
+    number = int(found[1])
+    for name in sorted(_SHOWN & options.keys()):
+        # A controller that has gone by now has no such file.
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(f'{CLASS}/nvme{number}/{name}', 0o600)
+    return number
 
 
 def _directory(

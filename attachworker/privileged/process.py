@@ -4,10 +4,12 @@
 
 """The privileged helper itself: its start, and the lock that says it lives."""
 
+import ctypes
 import fcntl
 import grp
 import os
 import pwd
+import resource
 import stat
 
 from oslo_privsep import priv_context
@@ -17,8 +19,28 @@ from attachworker import privileged
 #: The name of a file that is locked for as long as a helper may act.
 LOCK = 'attachworker-helper.lock'
 
+# linux/prctl.h
+_PR_SET_DUMPABLE = 4
+_libc = ctypes.CDLL(None, use_errno=True)
+
 #: The descriptor of the one that this process has locked.
 _held: list[int] = []
+
+
+def forbid_core_dumps() -> None:
+    """Have the kernel write the memory of this process to no file.
+
+    Passwords are in it, and in that of tools, which inherit the limit. A
+    program that the kernel pipes core dumps to (kernel.core_pattern) need not
+    respect that, so this process has none at all. As a side effect only root
+    can look at its files in /proc, and those of the helper can.
+
+    :raises OSError: the kernel does not
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def start(user: str | None) -> None:
@@ -55,6 +77,8 @@ def hold(path: str) -> None:
     """
     if os.path.basename(path) != LOCK:
         raise ValueError('not the lock file of a helper')
+    # One that helper_command has started has not inherited all of it.
+    forbid_core_dumps()
     descriptor = os.open(
         path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     )

@@ -73,6 +73,10 @@ _LONGEST_WAY = 86400
 _BUS_INTERVAL = 5.0
 
 
+#: To be called before there is any thread, or process, with a password in it.
+forbid_core_dumps = process.forbid_core_dumps
+
+
 def start_helper(conf: cfg.ConfigOpts) -> None:
     """Start the privileged helper; to be called before there is any thread.
 

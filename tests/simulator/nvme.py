@@ -21,6 +21,7 @@ HOST_ID = 'etc/nvme/hostid'
 PARAMETERS = 'sys/module/nvme_core/parameters'
 
 REGISTRY = 'run/nvme/registry'
+_SECRETS = frozenset(('dhchap_secret', 'dhchap_ctrl_secret'))
 _MAJOR = 259
 _SECTOR = 512
 
@@ -220,8 +221,16 @@ class NVMe:
                     'hostnqn': f'{host[0]}\n',
                     'hostid': f'{host[1]}\n',
                     'transport': f'{options["transport"]}\n',
+                    **{
+                        name: f'{options[name]}\n'
+                        for name in _SECRETS
+                        if name in options
+                    },
                 },
             )
+            for name in _SECRETS.intersection(options):
+                # The kernel has it for all, until the verb returns.
+                (self._tree.root / f'sys/{made.directory}/{name}').chmod(0o600)
             self._tree.symlink(
                 f'sys/class/nvme/{made.name}', f'sys/{made.directory}'
             )

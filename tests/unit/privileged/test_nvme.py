@@ -114,6 +114,30 @@ def test_the_keys_go_to_the_kernel_and_nowhere_else(
     )
 
 
+def test_nobody_else_can_read_the_keys_in_sysfs(
+    fabrics: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a kernel that shows everybody the keys of a controller
+    monkeypatch.setattr(nvme, 'CLASS', str(tmp_path))
+    shown = [tmp_path / 'nvme3' / name for name in sorted(nvme._SHOWN)]
+    shown[0].parent.mkdir()
+    for path in shown:
+        path.touch(0o644)
+    # When it is told some
+    answer = b'instance=3,cntlid=1\n'
+    monkeypatch.setattr(nvme.os, 'read', lambda *arguments: answer)
+    options = {'transport': 'tcp', 'nqn': NQN, 'dhchap_secret': CANARY}
+    assert nvme.connect({**options, 'dhchap_ctrl_secret': CANARY}) == 3
+    # Then only root can read them
+    assert [path.stat().st_mode & 0o777 for path in shown] == [0o600] * 2
+    # And a controller that has gone meanwhile is no error
+    for path in shown:
+        path.unlink()
+    assert nvme.connect(options) == 3
+
+
 def test_an_answer_without_an_instance(fabrics: pathlib.Path) -> None:
     with pytest.raises(OSError, match='no instance'):
         nvme.connect({'transport': 'tcp'})
