@@ -13,6 +13,8 @@ from attachworker.host import sysfs
 from attachworker.host import vpd
 
 _BLOCK = 4096
+#: What the kernel can count, and a result have; bytes.
+_LARGEST = 2**63 - 1
 #: How a device that does not answer, or has gone, fails. All other errors are
 #: this host's own and say nothing of the device.
 NO_ANSWER = frozenset(
@@ -66,9 +68,16 @@ class Block(machine.View):
         return None if instance is None else Device(disk, instance)
 
     def size(self, disk: str) -> int | None:
-        """Bytes; None if the device is gone."""
+        """Bytes; None if the device is gone.
+
+        :raises OSError: EPROTO: the storage says more than there can be
+        """
         sectors = sysfs.read_int(self._block(disk) / 'size')
-        return None if sectors is None else sectors * machine.SECTOR
+        if sectors is None:
+            return None
+        if not 0 <= sectors <= _LARGEST // machine.SECTOR:
+            raise OSError(errno.EPROTO, f'{disk} has {sectors} sectors')
+        return sectors * machine.SECTOR
 
     def wait_for_size(
         self, disk: str, size: int, deadline: deadlines.Deadline

@@ -15,12 +15,14 @@ from attachworker import deadline as deadlines
 from attachworker.host import machine
 from attachworker.host import sysfs
 from attachworker.host import vpd
+from attachworker.privileged import names
 
 #: The state of a device whose session has lost its target, until it is given
 #: up: nothing that is asked of it ends before.
 BLOCKED = 'blocked'
 
 _HCTL = re.compile(r'(?:[0-9]{1,10}:){3}[0-9]{1,20}')
+_DISK = re.compile(names.SCSI_DISK)
 _VPD_SERIAL = 0x80
 _VPD_IDENTIFICATION = 0x83
 
@@ -30,7 +32,8 @@ class ScsiDevice:
     """A logical unit that the kernel has.
 
     :ivar hctl: its address, host:channel:target:LUN
-    :ivar disk: its block device, for example ``sda``; None while it has none
+    :ivar disk: its block device, for example ``sda``; None while it has none,
+        and of what is no disk
     """
 
     hctl: str
@@ -201,5 +204,6 @@ class SCSI(machine.View):
 
     @staticmethod
     def _disk(device: str) -> str | None:
-        disks = sysfs.names(f'{device}/block')
-        return disks[0] if disks else None
+        # A target may say that its volume is a CD-ROM, and that is sr0.
+        found = filter(_DISK.fullmatch, sysfs.names(f'{device}/block'))
+        return next(found, None)

@@ -189,6 +189,29 @@ USES: list[Use] = [
 ]
 
 
+@pytest.mark.parametrize(
+    'name', ['a\x0bb', 'a\x85b', 'a\u2028b', 'a \n - b'], ids=ascii
+)
+def test_whatever_a_mount_is_called_volumes_can_be_detached(
+    bed: KernelBed,
+    worker: harness.Harness,
+    tmp_path: pathlib.Path,
+    name: str,
+) -> None:
+    """Whoever may mount in a namespace of his own chooses such names."""
+    volume = bed.create_volume(size=_SIZE)
+    result = worker.attach(volume)
+    assert result.status == 'attached', result.as_dict()
+    place = tmp_path / name
+    place.mkdir()
+    run('mount', '-t', 'tmpfs', 'none', str(place))
+    try:
+        result = worker.detach(volume.name)
+        assert result.status == 'detached', result.as_dict()
+    finally:
+        run('umount', str(place))
+
+
 @pytest.mark.parametrize('multipath', [False, True], ids=['disk', 'map'])
 @pytest.mark.parametrize('use', USES, ids=lambda use: use.__name__)
 def test_a_device_in_use_stays(

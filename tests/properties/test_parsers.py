@@ -146,20 +146,36 @@ def tree(
         yield made
 
 
+def look(
+    tree: trees.Tree, view: trees.View, changes: list[trees.Change]
+) -> None:
+    with tree.changed(changes):
+        began = time.thread_time()
+        with contextlib.suppress(OSError):
+            view.read(tree.machine)
+        assert time.thread_time() - began < _TIME
+
+
 @pytest.mark.timeout(24 * 3600)
 @pytest.mark.parametrize('view', trees.VIEWS, ids=lambda one: one.name)
 def test_a_view_of_the_host_answers_or_raises_what_is_documented(
     tree: trees.Tree, view: trees.View
 ) -> None:
-    def test(changes: list[trees.Change]) -> None:
-        with tree.changed(changes):
-            began = time.thread_time()
-            with contextlib.suppress(OSError):
-                view.read(tree.machine)
-            assert time.thread_time() - began < _TIME
+    made_up(
+        lambda changes: look(tree, view, changes), trees.changes(view.places)
+    )
 
-    view.read(tree.machine)
-    made_up(test, trees.changes(view.places))
+
+@pytest.mark.parametrize(
+    ('name', 'change'),
+    trees.FOUND,
+    ids=[f'{name}-{number}' for number, (name, _) in enumerate(trees.FOUND)],
+)
+def test_what_was_found_in_trees_stays_mended(
+    tree: trees.Tree, name: str, change: trees.Change
+) -> None:
+    (view,) = [one for one in trees.VIEWS if one.name == name]
+    look(tree, view, [change])
 
 
 def test_each_view_sees_something(tree: trees.Tree) -> None:

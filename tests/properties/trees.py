@@ -30,6 +30,7 @@ from attachworker.host import stacks
 from attachworker.host import system
 from attachworker.host import uevents
 from attachworker.host import verbs
+from attachworker.privileged import names
 from tests.properties import samples
 from tests.unit.host import fake_uevents
 
@@ -255,6 +256,7 @@ def _scsi(host: machine.Machine) -> object:
     found = view.devices(session)
     for device in found:
         assert device.lun >= 0
+        assert device.disk is None or names.scsi_disk(device.disk)
         view.state(device.hctl)
         wwn = view.cached_wwn(device.hctl)
         assert wwn is None or wwn.isprintable()
@@ -267,7 +269,7 @@ def _block(host: machine.Machine) -> object:
     view = block.Block(host)
     for disk in ('sda', 'sda1', 'dm-0', 'loop0'):
         view.device(disk)
-        view.size(disk)
+        assert (view.size(disk) or 0) < 2**63
         view.read_only(disk)
         view.of_node(f'/dev/{disk}')
         found = view.identifier(disk)
@@ -351,6 +353,24 @@ def _memory(host: machine.Machine) -> object:
 def _system(host: machine.Machine) -> object:
     return system.read(host.root, 'initiator')
 
+
+#: What was found so, or would have been: by view.
+FOUND = [
+    # a CD-ROM, which no verb for disks takes
+    ('scsi.SCSI', Change(f'{_UNIT}/block/sda/size', name=b'sr0', depth=1)),
+    ('scsi.SCSI', Change(f'{_UNIT}/state', name=b'a:b:c:d', depth=1)),
+    ('block.Block', Change(f'{_UNIT}/block/sda/size', b'9' * 19)),
+    # digits, but no number
+    ('initiator.Initiator', Change(f'{_CONNECTION}/port', '\xb2'.encode())),
+    ('mappings.Mappings', Change('sys/devices/rbd/0/size', b'9' * 5000)),
+    (
+        'memory.Memory',
+        Change('proc/meminfo', b'MemAvailable: %s kB' % (b'9' * 5000)),
+    ),
+    ('exports.users', Change('proc/swaps', b'Filename\n/dev/\\000 1\n \n')),
+    ('exports.users', Change(f'{_NVMET}/device_path', b'/dev/\0')),
+    ('loops.Loops', Change(f'{_DM}/loop0/loop/backing_file', b'\xff\0')),
+]
 
 VIEWS = [
     View('scsi.SCSI', _scsi, (_UNIT, _SESSION)),
