@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import concurrent.futures
+import contextlib
 import pathlib
 import socket
 import struct
@@ -136,6 +137,60 @@ def test_nobody_knows_whether_it_is_there(
 def test_it_is_there(daemon: Daemon) -> None:
     assert multipath.running() is True
     assert daemon.said == ['show daemon']
+
+
+@contextlib.contextmanager
+def answering(address: str, *pieces: bytes) -> Iterator[None]:
+    """Somebody who sends these pieces, whatever is asked, and hangs up."""
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, contextlib.suppress(OSError):
+            client.recv(4096)
+            for piece in pieces:
+                client.sendall(piece)
+                gone.wait(0.05)
+
+    gone = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        gone.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ('pieces', 'reason'),
+    [
+        ([LENGTH.pack(1 << 40), b'x'], 'an answer that long'),
+        ([LENGTH.pack(10), b'x'], 'has hung up'),
+        ([b'\1'], 'has hung up'),
+        ([], 'has hung up'),
+    ],
+    ids=['too long', 'cut off', 'half a length', 'nothing'],
+)
+def test_what_is_no_answer(
+    address: str, pieces: list[bytes], reason: str
+) -> None:
+    with (
+        answering(address, *pieces),
+        pytest.raises(OSError, match=reason),
+    ):
+        multipath.add_path('sda')
+
+
+def test_an_answer_that_comes_byte_by_byte_has_its_time_in_all(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(multipath, '_TIMEOUT', 0.5)
+    with (
+        answering(address, LENGTH.pack(100), *[b'x'] * 100),
+        pytest.raises(TimeoutError),
+    ):
+        multipath.add_path('sda')
 
 
 @pytest.mark.parametrize('answer', ['fail\n', 'timeout\n'])
