@@ -167,14 +167,18 @@ case $profile in
     demo)
         stamp=.venv/setup-demo.stamp
         requirements=(-r requirements.txt -r tools/demo/requirements.txt)
+        # Not all that is in constraints.txt: its versions, without hashes
+        constraints=$logs/versions.txt
+        sed -n 's/ \\$//p' constraints.txt >"$constraints"
+        requirements+=(-c "$constraints")
         ;;
     test)
         stamp=.venv/setup.stamp
-        requirements=(-r requirements.txt -r test-requirements.txt)
+        requirements=(--require-hashes -r constraints.txt)
         ;;
 esac
-state=$(pwd && sha256sum requirements.txt test-requirements.txt \
-    tools/demo/requirements.txt setup.cfg setup.py pyproject.toml)
+state=$(pwd && sha256sum constraints.txt requirements.txt \
+    test-requirements.txt tools/demo/requirements.txt setup.cfg setup.py pyproject.toml)
 
 is_made() {
     # What is there for the tests is enough for the demo.
@@ -208,7 +212,9 @@ pip_install() {
 make_environment() {
     local began=$SECONDS
     has_pip || "$python" -m venv --clear .venv
-    pip_install .venv "${requirements[@]}" --editable .
+    pip_install .venv "${requirements[@]}"
+    # Its requirements are there, and so is what builds it.
+    pip_install .venv --no-deps --no-build-isolation --editable .
     printf '%s\n' "$state" >"$stamp"
     echo $((SECONDS - began)) >"$logs/environment.took"
 }

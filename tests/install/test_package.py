@@ -3,6 +3,9 @@
 
 """The wheel and the sdist hold what they should, and the wheel works."""
 
+import email
+import hashlib
+import json
 import os
 import pathlib
 import subprocess
@@ -11,6 +14,10 @@ import tarfile
 import venv
 import zipfile
 
+from cyclonedx import schema
+from cyclonedx.validation import json as json_validation
+from packaging import requirements
+from packaging import utils
 import pytest
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
@@ -147,3 +154,36 @@ def test_the_wheel_works_in_an_empty_environment(built, tmp_path):
     assert SHARED == {
         file.name for file in (tmp_path / 'share/attachworker').iterdir()
     }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_bill_of_materials_is_that_of_the_wheel(built, tmp_path):
+    # When the bill of materials of the wheel is made
+    wheel, _ = built
+    file = tmp_path / 'sbom.json'
+    subprocess.run(
+        [sys.executable, '-m', 'tools.dependencies', str(wheel), str(file)],
+        cwd=PROJECT,
+        check=True,
+    )
+
+    # Then it is one, and of this very file
+    text = file.read_text()
+    validator = json_validation.JsonStrictValidator(schema.SchemaVersion.V1_6)
+    assert validator.validate_str(text) is None
+    bill = json.loads(text)
+    itself = bill['metadata']['component']
+    [digest] = itself['hashes']
+    assert digest['alg'] == 'SHA-256'
+    assert digest['content'] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    # And it names all that the wheel asks for, with the terms of each
+    listed = {one['name']: one for one in bill['components']}
+    assert all(one['licenses'] for one in listed.values())
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [n for n in archive.namelist() if n.endswith('/METADATA')]
+        asked = email.message_from_bytes(archive.read(name))
+    for line in asked.get_all('Requires-Dist'):
+        one = requirements.Requirement(line)
+        if one.marker is None or one.marker.evaluate({'extra': ''}):
+            assert utils.canonicalize_name(one.name) in listed

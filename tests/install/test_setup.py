@@ -3,6 +3,7 @@
 
 """tools/setup.sh, with stand-ins for what it would install with."""
 
+import itertools
 import os
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ import pytest
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 READ = (
     'bindep.txt',
+    'constraints.txt',
     'pyproject.toml',
     'requirements.txt',
     'setup.cfg',
@@ -90,11 +92,20 @@ class Clone:
 
     def installed(self) -> list[list[str]]:
         """The files that each call of pip took requirements from."""
-        calls = (self.directory / 'pip-calls').read_text().splitlines()
-        return [
-            [word for word in call.split() if word.endswith('.txt')]
-            for call in calls
+        words = [call.split() for call in self.calls()]
+        found = [
+            [
+                word
+                for option, word in itertools.pairwise(call)
+                if option == '-r'
+            ]
+            for call in words
         ]
+        return [one for one in found if one]
+
+    def calls(self) -> list[str]:
+        """What pip was called with."""
+        return (self.directory / 'pip-calls').read_text().splitlines()
 
 
 @pytest.fixture
@@ -148,8 +159,23 @@ def test_what_is_there_is_not_installed_again(clone: Clone) -> None:
 
     assert clone.installed() == [
         ['requirements.txt', 'tools/demo/requirements.txt'],
-        ['requirements.txt', 'test-requirements.txt'],
+        ['constraints.txt'],
     ]
+
+
+def test_what_is_installed_is_what_was_looked_at(clone: Clone) -> None:
+    # Given the environment of the tests, then each file is known by its hash
+    clone.setup('--no-packages')
+    packages, itself = clone.calls()
+    assert '--require-hashes -r constraints.txt' in packages
+    # And nothing else comes with the project, nor with what builds it
+    assert '--no-deps --no-build-isolation --editable .' in itself
+    # Given that of the demo, then it has at least the same versions
+    (clone.directory / '.venv/setup.stamp').unlink()
+    clone.setup('--demo', '--no-packages')
+    packages = clone.calls()[2]
+    assert '-c ' in packages
+    assert 'versions.txt' in packages
 
 
 def test_the_demo_is_enough_only_for_the_demo(clone: Clone) -> None:

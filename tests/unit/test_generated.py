@@ -3,6 +3,7 @@
 
 """What the documentation has from the code is fresh."""
 
+from tools import dependencies
 from tools import diagrams
 from tools import samples
 
@@ -18,3 +19,10 @@ def test_samples_of_the_notifications() -> None:
         path.name: path.read_text() for path in samples.DIRECTORY.iterdir()
     }
     assert there == samples.texts(), 'run python -m tools.samples'
+
+
+def test_licences_of_what_the_worker_runs_with() -> None:
+    assert dependencies.TABLE.read_text() == dependencies.table(), (
+        'run python -m tools.dependencies'
+    )
+    assert 'unknown' not in dependencies.table()
