@@ -153,7 +153,11 @@ def _directories(conf: cfg.ConfigOpts) -> Iterator[Finding]:
     state, runtime = conf.state_path, conf.runtime_path
     wrong: dict[str, str] = {}
     try:
-        uid = pwd.getpwnam(conf.user).pw_uid if conf.user else os.geteuid()
+        if conf.user:
+            uid = pwd.getpwnam(conf.user).pw_uid
+        else:
+            # The unit gives the option by its environment, not in the file.
+            uid = os.stat(state if os.path.isdir(state) else '/').st_uid
     except KeyError:
         yield _finding(
             'user',

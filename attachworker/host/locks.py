@@ -239,6 +239,8 @@ def _opened(path: str) -> int:
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o660)
         except FileExistsError:
             return os.open(path, flags)
+        # Whatever the umask: the other program has to open it, too.
+        os.fchmod(descriptor, 0o660)
         owner = os.stat(os.path.dirname(path))
         user = owner.st_uid if os.geteuid() == 0 else -1
         with contextlib.suppress(PermissionError):

@@ -51,6 +51,8 @@ def start(user: str | None) -> None:
 
     :raises KeyError: there is no such user
     """
+    # What this process writes is for nobody else; the helper has its own.
+    os.umask(0o077)
     if os.geteuid() != 0:
         privileged.default.start(priv_context.Method.ROOTWRAP)
         return
@@ -68,6 +70,8 @@ def start(user: str | None) -> None:
 def hold(path: str) -> None:
     """Lock a file until nothing that this process does goes on.
 
+    The helper is told this before anything else.
+
     The kernel gives the lock up when the last thread of this process has
     ended, and the last tool that it has started. SIGKILL does not end a
     thread that is in a system call; until that returns, it has the lock.
@@ -75,6 +79,9 @@ def hold(path: str) -> None:
     :param path: a file of the name LOCK; in place of the one before
     :raises OSError: it is not there, or locked by somebody else
     """
+    # oslo.privsep has set it to 0: anybody could write to what is made here,
+    # and to what the tools make.
+    os.umask(0o022)
     if os.path.basename(path) != LOCK:
         raise ValueError('not the lock file of a helper')
     # One that helper_command has started has not inherited all of it.

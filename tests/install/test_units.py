@@ -16,7 +16,7 @@ from attachworker.privileged import nvme
 
 UNITS = pathlib.Path(__file__).resolve().parents[2] / 'etc/systemd'
 #: Of systemd's figure for exposure, times ten; root without limits has 96.
-EXPOSURE = 60
+EXPOSURE = 40
 
 
 def installed(directory: pathlib.Path) -> pathlib.Path:
@@ -28,6 +28,16 @@ def installed(directory: pathlib.Path) -> pathlib.Path:
     text = (UNITS / 'attachworker.service').read_text()
     unit.write_text(text.replace('/usr/bin/attachworker', str(program)))
     return unit
+
+
+def lists() -> dict[str, list[str]]:
+    """The values of each setting, which may be there more than once."""
+    found: dict[str, list[str]] = {}
+    for line in (UNITS / 'attachworker.service').read_text().splitlines():
+        name, is_setting, value = line.partition('=')
+        if is_setting and name[0] != '#':
+            found.setdefault(name, []).append(value)
+    return found
 
 
 def settings() -> dict[str, str]:
@@ -72,6 +82,31 @@ def test_the_unit_is_hardened(tmp_path):
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_unit_sets_limits():
+    unit = settings()
+
+    # No core has a password in it
+    assert unit['LimitCORE'] == '0'
+    assert unit['UMask'] == '0077'
+    options = cfg.ConfigOpts()
+    conf.register(options)
+    options([], default_config_files=[], default_config_dirs=[])
+    gibibytes = int(unit['MemoryMax'].removesuffix('G'))
+    assert gibibytes << 10 > options.encryption_memory
+    assert int(unit['TasksMax']) > options.max_running + options.max_queued
+
+
+def test_no_system_call_is_allowed_that_has_no_use():
+    allowed, *denied = lists()['SystemCallFilter']
+
+    assert allowed.split() == ['@system-service', '@mount']
+    assert all(one.startswith('~') for one in denied)
+    names = ' '.join(denied).replace('~', '').split()
+    assert {'@module', '@reboot', '@swap', '@debug', '@clock'} <= {*names}
+    # What is refused is an error, and ends no tool in the middle of its work
+    assert settings()['SystemCallErrorNumber'] == 'EPERM'
 
 
 def test_the_unit_agrees_with_the_defaults_of_the_options():

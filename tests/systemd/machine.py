@@ -159,6 +159,12 @@ def show(name: str) -> str:
     ).strip()
 
 
+def processes() -> list[int]:
+    """All that run for the worker's unit."""
+    group = pathlib.Path(f'/sys/fs/cgroup{show("ControlGroup")}')
+    return [*map(int, (group / 'cgroup.procs').read_text().split())]
+
+
 def attachctl(*arguments: str) -> Any:
     """What it prints as JSON; a start of it takes seconds here."""
     command = ('/usr/bin/attachctl', '--format', 'json', *arguments)

@@ -54,6 +54,70 @@ def test_a_person_installs_it(
     assert 'Traceback' not in machine.journal()
 
 
+def test_the_unit_limits_what_it_runs(
+    worker: client.AttachWorkerClient,
+) -> None:
+    # When it runs, then worker and helper have the limits of the unit
+    processes = machine.processes()
+    assert len(processes) >= 2
+    for pid in processes:
+        status = pathlib.Path(f'/proc/{pid}/status').read_text()
+        fields = dict(
+            line.split(':', 1) for line in status.splitlines() if ':' in line
+        )
+        assert fields['NoNewPrivs'].strip() == '1'
+        assert fields['Seccomp'].strip() == '2'
+        # What the helper writes all who look at the host may read
+        mask = '0077' if pid == main_pid() else '0022'
+        assert fields['Umask'].strip() == mask, fields['Name']
+        limits = pathlib.Path(f'/proc/{pid}/limits').read_text()
+        (core,) = (line for line in limits.splitlines() if 'core file' in line)
+        assert core.split()[4:6] == ['0', '0']
+    assert machine.show('MemoryMax') == str(4 << 30)
+    assert machine.show('TasksMax') == '4096'
+
+
+def wrong() -> dict[str, str]:
+    """What the check of the host finds to be wrong."""
+    found = machine.run(
+        'env',
+        'PYTHONPATH=/opt/attachworker/source',
+        '/usr/bin/attachworker-status',
+        'check',
+        '--format',
+        'json',
+        check=False,
+    )
+    return {
+        one['check']: one['detail']
+        for one in json.loads(found)
+        if one['state'] != 'ok'
+    }
+
+
+def test_directories_that_others_can_write_to(
+    bed: KernelBed, worker: client.AttachWorkerClient
+) -> None:
+    # Given a directory of state that the administrator has opened to others
+    state = pathlib.Path('/run/open-state')
+    state.mkdir(mode=0o777)
+    state.chmod(0o777)
+    machine.run('systemctl', 'stop', 'attachworker')
+    machine.configure(f'state_path = {state}')
+    try:
+        # Then the worker does not start, and says what to do
+        machine.run('systemctl', 'start', 'attachworker', check=False)
+        machine.until(lambda: f'chmod go-w {state}' in machine.journal())
+        machine.run('systemctl', 'stop', 'attachworker')
+        state_is_wrong = wrong()
+    finally:
+        machine.configure('state_path = /var/lib/attachworker')
+    # And so does the check of the host, which finds nothing with those that
+    # the unit makes
+    assert f'chmod go-w {state}' in state_is_wrong['state_path']
+    assert not {'state_path', 'runtime_path'} & wrong().keys()
+
+
 @pytest.mark.parametrize('kind', ['iscsi', 'multipath', 'luks2', 'local'])
 def test_within_the_limits_of_the_unit(
     bed: KernelBed, worker: client.AttachWorkerClient, kind: str

@@ -169,6 +169,23 @@ def test_a_user_who_is_not_there(
     assert 'no-such-user' in found.detail
 
 
+def test_the_user_of_the_unit_is_not_in_the_configuration(
+    conf: cfg.ConfigOpts,
+    host: hosts.Host,
+    tmp_path: pathlib.Path,
+    runtime: pathlib.Path,
+) -> None:
+    # Given directories that the unit has made, and root who looks at them
+    conf.set_override('user', None)
+    if os.getuid() == 0:
+        os.chown(tmp_path, 4711, 4711)
+        os.chown(runtime, 4711, 4711)
+    found = check.findings(conf, host)
+    # Then they are those of the worker
+    for option in ('state_path', 'runtime_path'):
+        assert the(found, option).state == check.OK
+
+
 def test_directories_that_the_worker_refuses(
     conf: cfg.ConfigOpts,
     host: hosts.Host,

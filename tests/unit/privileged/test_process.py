@@ -53,6 +53,20 @@ def is_locked(path: pathlib.Path) -> bool:
     return False
 
 
+def test_nobody_else_can_write_to_what_the_helper_makes(
+    path: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    # Given a helper as oslo.privsep starts it
+    before = os.umask(0)
+    try:
+        # When it is told of its lock, before anything else
+        process.hold(str(path))
+        (tmp_path / 'made').touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / 'made').stat().st_mode & 0o777 == 0o644
+
+
 def test_it_is_locked_until_another_one_is(
     path: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
