@@ -12,7 +12,6 @@ from attachworker.host import machine
 from attachworker.host import sysfs
 from attachworker.host import vpd
 
-_BLOCK = 4096
 #: What the kernel can count, and a result have; bytes.
 _LARGEST = 2**63 - 1
 #: How a device that does not answer, or has gone, fails. All other errors are
@@ -148,15 +147,15 @@ class Block(machine.View):
         """
         self._call('block.flush', deadline, disk)
 
-    def read_first_block(
+    def check_readable(
         self, device: Device, deadline: deadlines.Deadline
-    ) -> bytes:
-        """The first 4 KiB, read from the device and not from a cache.
+    ) -> None:
+        """Make sure that a device itself, and not a cache, can be read.
 
-        :raises OSError: the device cannot be read; ESTALE: its name is
-            another device's by now
+        :raises OSError: it cannot be; ESTALE: its name is another device's
+            by now
         """
-        return self._once_open('block.read', deadline, *device, 0, _BLOCK)
+        self._once_open('block.check_readable', deadline, *device)
 
 
 def lasting(identifier: str) -> str | None:

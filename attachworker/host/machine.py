@@ -121,7 +121,7 @@ class View:
         deadline: deadlines.Deadline,
         disk: str,
         *arguments: Any,
-    ) -> bytes:
+    ) -> Any:
         """What a verb returns that opens a disk, once the kernel lets it.
 
         The kernel (6.1, device_add_disk) makes the directory in sysfs and the
@@ -134,10 +134,10 @@ class View:
         """
         refusal: OSError | None = None
 
-        def look() -> bytes | None:
+        def look() -> tuple[Any] | None:
             nonlocal refusal
             try:
-                return bytes(self._call(verb, deadline, disk, *arguments))
+                return (self._call(verb, deadline, disk, *arguments),)
             except OSError as error:
                 if error.errno != errno.ENXIO or not self._works(disk):
                     raise
@@ -155,7 +155,7 @@ class View:
         if found is None:
             assert refusal is not None
             raise refusal
-        return found
+        return found[0]
 
     def _works(self, disk: str) -> bool:
         # The order matters: the whole directory goes after its attributes.

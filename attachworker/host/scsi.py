@@ -184,8 +184,8 @@ class SCSI(machine.View):
                 errno.ESTALE, f'{device.hctl} is not (any more) {disk}'
             )
         try:
-            return self._once_open(
-                'scsi.inquiry', deadline, disk, instance, page
+            return bytes(
+                self._once_open('scsi.inquiry', deadline, disk, instance, page)
             )
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:

@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""Block devices: flush, read, and whether the kernel would give them away."""
+"""Block devices: what is cached of them, and whether they can be used.
+
+No verb tells what is on a device.
+"""
 
 from collections.abc import Iterator
 import contextlib
@@ -23,8 +26,8 @@ _device_number = names.rule(
     r'\d{1,5}:\d{1,8}', 'the number of a device (MAJOR:MINOR)'
 )
 _BLKFLSBUF = 0x1261
-#: What one reading may have, in bytes.
-_LONGEST = 1 << 20
+#: What is read to see whether a device can be, in bytes: one block of any.
+_FIRST = 4096
 #: How a device fails to open that nobody has exclusively: the kernel looks for
 #: that before it asks the driver, whose path is dead, or has no medium.
 _UNCLAIMED = (errno.ENXIO, errno.ENOMEDIUM)
@@ -84,17 +87,18 @@ def flush(device: str) -> None:
 
 
 @privileged.default.entrypoint
-def read(device: str, instance: int, offset: int, length: int) -> bytes:
-    """Read past the kernel's cache; ``offset`` and ``length`` in bytes.
+def check_readable(device: str, instance: int) -> None:
+    """Make sure that the beginning of a device can be read.
 
-    :param length: at most 1 MiB
+    From the device itself and not from the kernel's cache; nobody is told
+    what is there.
+
     :param instance: see :func:`opened`
-    :raises OSError: the device cannot be read, or is another one by now
+    :raises OSError: it cannot be read, or is another one by now
     """
-    names.number(offset, 2**63 - 1, 'what can be read')
-    names.number(length, _LONGEST, 'what can be read', least=1)
     with opened(device, instance, os.O_RDONLY | os.O_DIRECT) as descriptor:
-        return read_direct(descriptor, offset, length)
+        if not read_direct(descriptor, 0, _FIRST):
+            raise OSError(errno.ENODATA, 'there is nothing to read')
 
 
 def forget_cache(descriptor: int) -> None:

@@ -365,7 +365,7 @@ def check_readable(
         raise exception.DeviceNotFound(volume=target.label)
     try:
         if size:
-            run.host.block.read_first_block(device, run.deadline)
+            run.host.block.check_readable(device, run.deadline)
             return device
         reason = 'its size is 0'
     except OSError as error:

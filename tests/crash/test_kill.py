@@ -80,7 +80,7 @@ def test_killed_anywhere(
         Scene(bed, machines.Simulated(bed.root), tmp_path, scenario)
     ) as scene:
         if scenario.fails == 'VerifyDevice':
-            bed.arm(Fault.FAIL_BEFORE, 'block.read', times=None)
+            bed.arm(Fault.FAIL_BEFORE, 'block.check_readable', times=None)
         points = scene.points()
         # When the worker is killed at each, then the next one ends it
         struck = [scene.strike(point) for point in points]

@@ -65,7 +65,13 @@ ATTACH = [
     ('scsi.scan', Fault.FAIL_AFTER, 0, 'host_tool_failed', 'ConnectTarget'),
     ('scsi.scan', Fault.VANISH, 0, 'device_not_found', 'ConnectTarget'),
     ('scsi.inquiry', Fault.FAIL_BEFORE, 0, 'device_not_found', 'FindWwn'),
-    ('block.read', Fault.FAIL_BEFORE, 0, 'host_tool_failed', 'VerifyDevice'),
+    (
+        'block.check_readable',
+        Fault.FAIL_BEFORE,
+        0,
+        'host_tool_failed',
+        'VerifyDevice',
+    ),
 ]
 
 
@@ -97,7 +103,7 @@ def test_attach_undoes(
 
 
 @pytest.mark.parametrize('multipath', [False, True])
-@pytest.mark.parametrize('verb', ['scsi.inquiry', 'block.read'])
+@pytest.mark.parametrize('verb', ['scsi.inquiry', 'block.check_readable'])
 def test_attach_waits_until_a_disk_can_be_opened(
     bed: SimulatedBed, worker: harness.Harness, verb: str, multipath: bool
 ) -> None:
@@ -174,7 +180,7 @@ def test_discovery_that_hangs(
         ('iscsi.login', 'ConnectTarget'),
         ('scsi.scan', 'ConnectTarget'),
         ('scsi.inquiry', 'FindWwn'),
-        ('block.read', 'VerifyDevice'),
+        ('block.check_readable', 'VerifyDevice'),
     ],
 )
 def test_attach_does_not_hang(
@@ -264,7 +270,7 @@ def test_undo_that_fails_is_told_and_tried_again(
     # Given an attach that fails, and an undo that fails too
     volume = bed.create_volume()
     before = bed.snapshot()
-    broken = bed.arm(Fault.FAIL_BEFORE, 'block.read')
+    broken = bed.arm(Fault.FAIL_BEFORE, 'block.check_readable')
     armed = bed.arm(Fault.FAIL_BEFORE, verb, times=None)
     result = worker.attach(volume, deadline_seconds=DEADLINE)
     assert broken.fired == 1

@@ -42,7 +42,7 @@ def worker(
         ('scsi.scan', faults.Fault.FAIL_BEFORE, 'host_tool_failed'),
         ('scsi.scan', faults.Fault.FAIL_AFTER, 'host_tool_failed'),
         ('scsi.inquiry', faults.Fault.FAIL_BEFORE, 'device_not_found'),
-        ('block.read', faults.Fault.FAIL_BEFORE, 'host_tool_failed'),
+        ('block.check_readable', faults.Fault.FAIL_BEFORE, 'host_tool_failed'),
     ],
 )
 def test_failed_verb_is_undone(
@@ -65,7 +65,7 @@ def test_failed_verb_is_undone(
     assert bed.snapshot() == before
 
 
-@pytest.mark.parametrize('verb', ['scsi.inquiry', 'block.read'])
+@pytest.mark.parametrize('verb', ['scsi.inquiry', 'block.check_readable'])
 def test_a_disk_that_cannot_be_opened_yet_is_waited_for(
     bed: KernelBed,
     worker: harness.Harness,

@@ -138,17 +138,10 @@ class Block:
         if os.stat(place).st_ino != instance:
             raise OSError(errno.ESTALE, f'/dev/{device} is another device')
 
-    def read(
-        self, device: str, instance: int, offset: int, length: int
-    ) -> bytes:
+    def check_readable(self, device: str, instance: int) -> None:
         self.check(device, instance)
-        path = self.file(device)
-        if offset % disks.SECTOR or length % disks.SECTOR:
-            # O_DIRECT takes whole blocks only
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        with open(path, 'rb') as file:
-            file.seek(offset)
-            return file.read(length)
+        with open(self.file(device), 'rb') as file:
+            file.read(1)
 
     def claimed(self, devices: list[tuple[str, str]]) -> list[str]:
         return [

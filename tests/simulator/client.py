@@ -126,17 +126,8 @@ class Block(_Group):
         found: list[str] = self._call('block.claimed', devices=devices)
         return found
 
-    def read(
-        self, device: str, instance: int, offset: int, length: int
-    ) -> bytes:
-        data: bytes = self._call(
-            'block.read',
-            device=device,
-            instance=instance,
-            offset=offset,
-            length=length,
-        )
-        return data
+    def check_readable(self, device: str, instance: int) -> None:
+        self._call('block.check_readable', device=device, instance=instance)
 
 
 class Processes(_Group):

@@ -58,9 +58,7 @@ class BlockVerbs(Protocol):
 
     def claimed(self, devices: list[tuple[str, str]]) -> list[str]: ...
 
-    def read(
-        self, device: str, instance: int, offset: int, length: int
-    ) -> bytes: ...
+    def check_readable(self, device: str, instance: int) -> None: ...
 
 
 class ProcessesVerbs(Protocol):
@@ -238,7 +236,7 @@ READ_ONLY = frozenset(
         'iscsi.interface',
         'scsi.inquiry',
         'block.claimed',
-        'block.read',
+        'block.check_readable',
         'loop.identify',
         'loop.is_ours',
         'encryption.read_header',

@@ -61,7 +61,7 @@ def test_what_was_left_is_forgotten_under_the_lock_of_its_volume(
     with harness.Harness(bed, run_class=Known) as running:
         # Given an attach that fails when it is known which volume it is, and
         # whose device cannot be removed at first
-        bed.arm(faults.Fault.FAIL_BEFORE, 'block.read')
+        bed.arm(faults.Fault.FAIL_BEFORE, 'block.check_readable')
         bed.arm(faults.Fault.FAIL_BEFORE, 'scsi.delete')
         found = running.attach(volume)
         assert found.status == 'failed'
@@ -91,7 +91,7 @@ def test_a_detach_of_what_was_left_leaves_what_was_there(
     somebody = Somebody(bed, volume)
     before = bed.snapshot()
     with harness.Harness(bed) as running:
-        bed.arm(faults.Fault.FAIL_BEFORE, 'block.read')
+        bed.arm(faults.Fault.FAIL_BEFORE, 'block.check_readable')
         bed.arm(faults.Fault.FAIL_BEFORE, 'scsi.delete')
         found = running.attach(volume, multipath=True, min_paths=2)
         assert found.leftovers, found.as_dict()
@@ -111,7 +111,7 @@ def test_what_was_left_does_not_keep_the_device_of_another_attachment(
     volume = bed.create_volume()
     before = bed.snapshot()
     with harness.Harness(bed) as running:
-        bed.arm(faults.Fault.FAIL_BEFORE, 'block.read')
+        bed.arm(faults.Fault.FAIL_BEFORE, 'block.check_readable')
         bed.arm(faults.Fault.FAIL_BEFORE, 'scsi.delete')
         assert running.attach(volume, 'left').leftovers
         # When another one of the volume is attached and detached

@@ -102,7 +102,7 @@ class _Demo:
     def _fail(self, worker: harness.Harness, before: dict[str, Any]) -> None:
         self._say('Another attach; its last step is made to fail')
         other = self._bed.create_volume()
-        self._plan.arm(faults.Fault.FAIL_BEFORE, 'block.read')
+        self._plan.arm(faults.Fault.FAIL_BEFORE, 'block.check_readable')
         logging.getLogger('attachworker.tasks').setLevel(logging.INFO)
         code = self._ctl(
             worker, 'attach', self._file(other), '--attachment-id', 'second'

@@ -38,7 +38,8 @@ def test_data_comes_from_the_device(
     host.block.flush(disk, deadline)
     device = host.block.device(disk)
     assert device is not None
-    assert host.block.read_first_block(device, deadline) == b'x' * 4096
+    host.block.check_readable(device, deadline)
+    assert bed.read(f'/dev/{disk}') == b'x' * 4096
 
 
 def test_a_name_that_went_to_another_device_is_not_read(
@@ -54,7 +55,7 @@ def test_a_name_that_went_to_another_device_is_not_read(
     assert other.disk == device.name
     # Then that is no data of his, and the old address leads nowhere
     with pytest.raises(OSError, match='another device') as caught:
-        host.block.read_first_block(device, deadline)
+        host.block.check_readable(device, deadline)
     assert caught.value.errno == errno.ESTALE
     with pytest.raises(OSError, match='is not') as caught:
         host.scsi.wwn(found, deadline)
@@ -80,9 +81,9 @@ def test_a_device_that_cannot_be_read(
 ) -> None:
     device = host.block.device(disk)
     assert device is not None
-    plan.arm(faults.Fault.FAIL_BEFORE, 'block.read')
+    plan.arm(faults.Fault.FAIL_BEFORE, 'block.check_readable')
     with pytest.raises(OSError, match='injected'):
-        host.block.read_first_block(device, deadline)
+        host.block.check_readable(device, deadline)
 
 
 def test_size_is_in_bytes(bed: beds.SimulatedBed, host: hosts.Host) -> None:

@@ -44,7 +44,10 @@ def instance(disk: str) -> int:
 
 
 def test_the_device_that_was_meant(disk: str) -> None:
-    assert block.read(disk, instance(disk), 0, 4096) == b'x' * 4096
+    with block.opened(disk, instance(disk), os.O_RDONLY) as descriptor:
+        assert os.read(descriptor, 4096) == b'x' * 4096
+    # And nobody is told what is there
+    assert block.check_readable(disk, instance(disk)) is None
 
 
 def test_another_device_of_its_name(disk: str) -> None:
@@ -53,7 +56,7 @@ def test_another_device_of_its_name(disk: str) -> None:
     before = len(os.listdir('/proc/self/fd'))
     # Then nothing is read, and nothing stays open
     with pytest.raises(OSError, match='another device') as caught:
-        block.read(disk, other, 0, 4096)
+        block.check_readable(disk, other)
     assert caught.value.errno == errno.ESTALE
     assert len(os.listdir('/proc/self/fd')) == before
 

@@ -40,12 +40,9 @@ def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
         assert host.scsi.cached_wwn(device.hctl) == f'3{volume.wwn}'
         assert host.scsi.wwn(device, deadline) == f'3{volume.wwn}'
         assert host.block.size(device.disk) == volume.size
-        assert (
-            host.block.read_first_block(
-                host.block.device(str(device.disk)), deadline
-            )
-            == volume.pattern
-        )
+        found = host.block.device(str(device.disk))
+        assert found is not None
+        host.block.check_readable(found, deadline)
 
         bed.mount(device.disk, '/mnt')
         users = host.users.of([device.disk], deadline)

@@ -88,10 +88,8 @@ def test_data_of_a_map_is_that_of_its_volume(
     assert bed.read('/dev/dm-0') == volume.pattern
     bed.write('/dev/dm-0', b'x' * 512, offset=8192)
     bed.verbs.block.flush('dm-0')
-    assert (
-        bed.verbs.block.read('dm-0', bed.instance('dm-0'), 8192, 512)
-        == b'x' * 512
-    )
+    bed.verbs.block.check_readable('dm-0', bed.instance('dm-0'))
+    assert bed.read('/dev/dm-0', 512, 8192) == b'x' * 512
     assert bed.read(f'/dev/{devices[0].disk}', 512, 8192) == b'x' * 512
 
 
@@ -253,7 +251,7 @@ def test_broken_path_is_failed_until_it_is_back(
     assert kernel.session(volume).state == 'FAILED'
     assert dict(bed.verbs.multipath.map_paths('dm-0'))[disk] == 'failed'
     with pytest.raises(OSError, match='error'):
-        bed.verbs.block.read(disk, bed.instance(disk), 0, 512)
+        bed.verbs.block.check_readable(disk, bed.instance(disk))
     with pytest.raises(OSError, match='error'):
         bed.verbs.scsi.inquiry(disk, bed.instance(disk), 0x83)
     assert bed.read('/dev/dm-0') == volume.pattern

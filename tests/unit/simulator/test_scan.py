@@ -182,17 +182,9 @@ def test_data_goes_through_the_device_to_the_volume(
     bed.write(f'/dev/{first}', b'x' * 4096, offset=8192)
     verbs.block.flush(first)
 
-    assert (
-        verbs.block.read(second, bed.instance(second), 8192, 4096)
-        == b'x' * 4096
-    )
-    assert (
-        verbs.block.read(second, bed.instance(second), 0, 4096)
-        == volume.pattern
-    )
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - errno below
-        verbs.block.read(second, bed.instance(second), 1, 100)
-    assert caught.value.errno == errno.EINVAL
+    verbs.block.check_readable(second, bed.instance(second))
+    assert bed.read(f'/dev/{second}', 4096, 8192) == b'x' * 4096
+    assert bed.read(f'/dev/{second}') == volume.pattern
 
 
 def test_openers_are_named_for_each_path(
@@ -239,7 +231,7 @@ def test_unmapped_volume_answers_no_more_but_stays_in_sysfs(
         verbs.scsi.inquiry(disk, bed.instance(disk), 0x83)
     assert caught.value.errno == errno.EIO
     with pytest.raises(OSError) as caught:  # noqa: PT011 - errno below
-        verbs.block.read(disk, bed.instance(disk), 0, 4096)
+        verbs.block.check_readable(disk, bed.instance(disk))
     assert caught.value.errno == errno.EIO
 
 
@@ -262,7 +254,7 @@ def test_lun_that_leads_to_another_volume_keeps_the_old_name_in_sysfs(
     page = verbs.scsi.inquiry(disk, bed.instance(disk), 0x83)
     assert bytes.fromhex(other.wwn) in page
     assert bytes.fromhex(volume.wwn) not in page
-    assert verbs.block.read(disk, bed.instance(disk), 0, 4096) == other.pattern
+    assert bed.read(f'/dev/{disk}') == other.pattern
 
     verbs.scsi.delete(device.hctl)
     assert kernel.attach(other).wwid == f'naa.{other.wwn}'

@@ -223,10 +223,9 @@ class FakeBlock:
             return None
         return block.Device(disk, self.instances.get(disk, 0))
 
-    def read_first_block(self, device: block.Device, deadline: Any) -> bytes:
+    def check_readable(self, device: block.Device, deadline: Any) -> None:
         if device.name in self.broken:
             raise self.broken[device.name]
-        return bytes(4096)
 
 
 class FakeMultipath:
