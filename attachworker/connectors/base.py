@@ -257,6 +257,16 @@ class Connector(abc.ABC):
             and self.cannot_assemble() is None
         )
 
+    def check_allowed(self, target: Target) -> None:
+        """Refuse a target that callers may not have anything to do with.
+
+        Asked for an attach, and for whatever else a caller names that no
+        attachment holds.
+
+        :raises InvalidConnectionInfo: the operator has not allowed it
+        """
+        return
+
     def discover(
         self,
         info: objects.ConnectionInfo,
@@ -283,6 +293,7 @@ class Connector(abc.ABC):
         :raises AttachWorkerError: it could not be connected
         """
         target, deadline = claim.target, claim.deadline
+        self.check_allowed(target)
         for portal in filter(None, target.portal.split(',')):
             check_portal(self._host, portal, deadline)
         self._host.verbs.check(*self._acted_on(target))

@@ -80,6 +80,28 @@ class Users(machine.View):
             for disk, found in parts.items()
         }
 
+    def holders(self, disk: str, deadline: deadlines.Deadline) -> list[str]:
+        """The users of a device, if one does more than have it open.
+
+        The device or a part of it is mounted, swapped to, below another
+        device, exported, or opened exclusively.
+
+        :param disk: kernel name
+        :raises OSError: see :meth:`of`
+        :raises AttachWorkerError: see :meth:`of`
+        """
+        self._wait_for_holders([disk], deadline)
+        stack = stacks.Stack(self._root)
+        parts = stack.parts(disk)
+        numbers = stack.numbers(parts)
+        if (
+            any(map(stack.users, parts))
+            or not exports.users(stack).keys().isdisjoint(parts)
+            or self._claimed(stack.openable(numbers), numbers, deadline)
+        ):
+            return self.of([disk], deadline)[disk]
+        return []
+
     def own_file_systems(
         self, disks: list[str], deadline: deadlines.Deadline
     ) -> Found:

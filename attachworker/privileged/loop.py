@@ -18,15 +18,20 @@ import fcntl
 import hashlib
 import os
 import re
-import stat
 import struct
 
 from attachworker import privileged
 from attachworker.privileged import block
 from attachworker.privileged import names
+from attachworker.privileged import processes
+from attachworker.privileged import roots
 
 _device = names.rule(r'loop\d{1,7}', 'the kernel name of a loop device')
 _CONTROL = '/dev/loop-control'
+_BLOCK = '/sys/class/block'
+_SWAPS = '/proc/swaps'
+#: A device that loses its file meanwhile.
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 #: linux/loop.h
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CLR_FD = 0x4C01
@@ -64,28 +69,57 @@ def _file_system(file: int) -> str:
 
 @privileged.default.entrypoint
 def attach(path: str, read_only: bool) -> None:
-    """Make a loop device for a file.
+    """Make a loop device for a file that nobody else has such a device of.
 
-    :param path: absolute, without a symbolic link in it
-    :raises OSError: it cannot be made
+    :param path: of a file below one of the roots; see
+        :func:`attachworker.privileged.roots.opened`
+    :raises PermissionError: the file may not be used
+    :raises OSError: it cannot be made; ETXTBSY: the file is in use
     """
-    if not path.startswith('/') or os.path.realpath(path) != path:
-        raise ValueError('not the real path of a file')
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError('not a regular file')
     flags = os.O_RDONLY if read_only else os.O_RDWR
-    file = os.open(path, flags | os.O_NOFOLLOW)
-    try:
-        # another one may have its name by now
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise ValueError('not a regular file')
+    with roots.opened(path, flags) as file:
+        _check_unused(file)
         lo_flags = _LO_FLAGS_READ_ONLY if read_only else 0
         numbers = (0, 0, 0, 0, 0, 0, 0, 0, lo_flags)
         mark = _mark(path) + f'-{_file_system(file)}'.encode()
         info = _INFO.pack(*numbers, mark, b'', b'', 0, 0)
         _configure(_CONFIG.pack(file, 0, info), flags)
-    finally:
-        os.close(file)
+
+
+def _check_unused(file: int) -> None:
+    """Make sure that an open file is no loop device's, nor swapped to.
+
+    Not by its name: a file may have another one in another place, or to
+    another process.
+    """
+    wanted = os.fstat(file)
+    for name in os.listdir(_BLOCK):
+        if not os.path.exists(f'{_BLOCK}/{name}/loop'):
+            continue
+        try:
+            # These numbers NFS and Ceph have in memory: nobody waits for the
+            # dead server of another file.
+            with _opened(name) as descriptor:
+                number, inode, *_ = _status(descriptor)
+        except OSError as error:
+            if error.errno in _GONE:
+                continue
+            raise
+        if (number, inode) == (wanted.st_dev, wanted.st_ino):
+            raise OSError(
+                errno.ETXTBSY, f'{name}, which has this file already'
+            )
+    for path in _swap_files():
+        if os.path.samestat(os.stat(path), wanted):
+            raise OSError(errno.ETXTBSY, f'this host, which swaps to {path}')
+
+
+def _swap_files() -> Iterator[str]:
+    with open(_SWAPS, encoding='utf-8', errors='surrogateescape') as table:
+        for line in list(table)[1:]:
+            path, kind, *_ = line.split()
+            if kind == 'file':
+                yield processes.plain(path)
 
 
 def _configure(config: bytes, flags: int) -> None:

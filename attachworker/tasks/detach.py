@@ -24,6 +24,9 @@ class FindPaths(base.Task):
 
     def execute(self) -> list[connectors.Path]:
         run = self.run
+        if run.adopts:
+            for target in run.targets:
+                run.connector.check_allowed(target)
         if run.takedown.shared:
             run.warnings.append(takedown.SHARED)
         found = [

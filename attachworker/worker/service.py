@@ -431,6 +431,8 @@ class Worker:
     def _volume_paths(self, info: objects.ConnectionInfo) -> list[str]:
         """The devices that this host has of a volume now, a path each."""
         connector = self._connectors.get(info.protocol)
+        for target in info.targets:
+            connector.check_allowed(target)
         return [
             f'/dev/{path.disk}'
             for target in info.targets

@@ -213,7 +213,8 @@ class Bed(abc.ABC):
     def _local_file(self, name: str, size: int) -> pathlib.Path:
         """A file with a pattern of its own at its beginning."""
         file = self.root / LOCAL_ROOT.lstrip('/') / name
-        file.parent.mkdir(parents=True, exist_ok=True)
+        # as the helper wants it, whatever the umask is
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with open(file, 'xb') as opened:
             opened.write(pattern_of(name))
             opened.truncate(size)

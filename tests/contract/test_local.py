@@ -7,10 +7,14 @@ import contextlib
 import errno
 import os
 import pathlib
+import shutil
 import sqlite3
+import uuid
 
 import pytest
 
+from attachworker import exception
+from attachworker import objects
 from attachworker.connectors.local import loops
 from tests import harness
 from tests.contract import bed as beds
@@ -88,6 +92,147 @@ def test_other_places_are_refused(
     assert 'local_roots' in result.error.message
     assert result.error.step == f'ConnectTarget:{path}'
     assert bed.snapshot() == before
+
+
+def linked(bed: beds.Bed, disk: str, name: str = 'link') -> str:
+    """The path of a link to a disk, below the root of local volumes."""
+    link = inside(bed, f'{beds.LOCAL_ROOT}/{name}')
+    link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    link.symlink_to(inside(bed, disk))
+    return f'{beds.LOCAL_ROOT}/{name}'
+
+
+def test_a_link_to_a_device_that_others_can_make(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a directory below a root, to which others may write
+    volume = bed.create_volume()
+    disk = worker.attach(volume).device.path
+    path = linked(bed, disk, 'shared/below/link')
+    inside(bed, f'{beds.LOCAL_ROOT}/shared').chmod(0o777)
+    before = bed.snapshot()
+    # When there is a link to a device, however deep below it
+    result = worker.attach(volume, 'local', connection_info=info(path))
+    # Then it is refused: it could lead to any device
+    assert result.error.code == 'invalid_connection_info', result.as_dict()
+    assert 'nobody but root may write' in result.error.message
+    assert bed.snapshot() == before
+    # And when nobody can make such a link any more, it is not
+    inside(bed, f'{beds.LOCAL_ROOT}/shared').chmod(0o755)
+    result = worker.attach(volume, 'local', connection_info=info(path))
+    assert result.status == 'attached', result.as_dict()
+    assert worker.detach('local').status == 'detached'
+    shutil.rmtree(inside(bed, f'{beds.LOCAL_ROOT}/shared'))
+    assert worker.detach(volume.name).status == 'detached'
+
+
+def test_a_block_device_of_which_somebody_has_made_another(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a disk below the loop device of somebody else
+    volume = bed.create_volume()
+    disk = worker.attach(volume).device.path
+    path = linked(bed, disk)
+    with bed.loop_device(disk):
+        before = bed.snapshot()
+        # When it is to be attached as a local volume, then it is refused
+        result = worker.attach(volume, 'local', connection_info=info(path))
+        assert result.error.code == 'in_use', result.as_dict()
+        assert 'loop' in result.error.message
+        assert result.leftovers == []
+        assert bed.snapshot() == before
+    # And who has it may have it again, whatever he puts on top of it
+    assert (
+        worker.attach(volume, 'local', connection_info=info(path)).device.path
+        == disk
+    )
+    with bed.loop_device(disk):
+        for name in ('local', 'another'):
+            result = worker.attach(volume, name, connection_info=info(path))
+            assert result.status == 'attached', result.as_dict()
+    for name in ('another', 'local', volume.name):
+        assert worker.detach(name).status == 'detached'
+    inside(bed, path).unlink()
+
+
+def test_paths_of_what_is_not_allowed_are_not_told(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a file that is attached, and a disk that is elsewhere
+    volume, backing = bed.create_local_volume(), bed.create_volume()
+    device = worker.attach(volume).device.path
+    disk = worker.attach(backing).device.path
+
+    def paths(where: str) -> list[str]:
+        given = objects.ConnectionInfo.from_dict(info(where))
+        return worker.api.get_volume_paths({}, worker.name, given)
+
+    # Then the paths of the file are told
+    assert paths(volume.target) == [device]
+    # And not that there is a disk, or anything else
+    for where in (disk, '/etc/passwd', '/etc/missing'):
+        with pytest.raises(exception.InvalidConnectionInfo) as caught:
+            paths(where)
+        assert 'local_roots' in str(caught.value)
+    assert worker.detach(volume.name).status == 'detached'
+    assert worker.detach(backing.name).status == 'detached'
+
+
+@pytest.mark.parametrize('force', [False, True])
+def test_a_detach_of_what_is_not_allowed(
+    bed: beds.Bed, worker: harness.Harness, force: bool
+) -> None:
+    # Given a disk that is no local volume, and a file elsewhere
+    volume = bed.create_volume()
+    disk = worker.attach(volume).device.path
+    before = bed.snapshot()
+    for where in (disk, '/etc/passwd'):
+        # When somebody wants it detached by its connection
+        request = objects.DetachRequest(
+            request_id=str(uuid.uuid4()),
+            connection_info=objects.ConnectionInfo.from_dict(info(where)),
+            force=force,
+        )
+        result = worker.api.detach_volume({}, worker.name, request)
+        # Then nothing is done with it
+        assert result.error.code == 'invalid_connection_info', result.as_dict()
+        assert result.error.step == 'FindPaths'
+        assert bed.snapshot() == before
+    assert worker.detach(volume.name).status == 'detached'
+
+
+def test_what_was_attached_can_be_detached_when_its_root_is_no_more(
+    bed: beds.Bed,
+) -> None:
+    volume = bed.create_local_volume()
+    before = bed.snapshot()
+    with harness.Harness(bed) as worker:
+        assert worker.attach(volume).status == 'attached'
+        # When the operator allows another directory only
+        worker.conf.set_override('local_roots', ['/elsewhere'], group='local')
+        result = worker.attach(volume, 'second')
+        assert result.error.code == 'invalid_connection_info', result.as_dict()
+        assert worker.detach(volume.name).status == 'detached'
+        assert bed.snapshot() == before
+
+
+def test_the_helper_itself_refuses_what_is_elsewhere_or_in_use(
+    bed: beds.Bed,
+) -> None:
+    """Whoever has taken over the worker has nobody else to ask."""
+    volume = bed.create_local_volume()
+    link = inside(bed, f'{beds.LOCAL_ROOT}/link')
+    link.symlink_to(inside(bed, volume.target))
+    before = bed.snapshot()
+    for path in ('/etc/passwd', f'{beds.LOCAL_ROOT}/link'):
+        with pytest.raises(PermissionError):
+            bed.verbs.loop.attach(path, True)
+    with bed.loop_device(volume.target):
+        with pytest.raises(OSError, match='has this file') as caught:
+            bed.verbs.loop.attach(volume.target, True)
+        assert caught.value.errno == errno.ETXTBSY
+    assert bed.snapshot() == before
+    link.unlink()
 
 
 def test_a_file_of_somebody_else(

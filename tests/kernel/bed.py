@@ -15,6 +15,7 @@ import tempfile
 from typing import Any
 import uuid
 
+from oslo_config import cfg
 from oslo_privsep import priv_context
 
 from attachworker import privileged
@@ -31,6 +32,11 @@ from tests.kernel import spy
 MULTIPATHD_PID = pathlib.Path('/run/multipathd.pid')
 
 
+def allow_roots() -> None:
+    """Have the helper know the roots: it has the options of who forks it."""
+    cfg.CONF.set_override('local_roots', [bed.LOCAL_ROOT], group='local')
+
+
 class KernelBed(bed.Bed):
     """This machine as initiator and target."""
 
@@ -42,6 +48,7 @@ class KernelBed(bed.Bed):
             )
         spy.install()
         if privileged.default.channel is None:
+            allow_roots()
             # forked before there are threads, as the daemon does it
             privileged.default.start(priv_context.Method.FORK)
         self.root = pathlib.Path('/')

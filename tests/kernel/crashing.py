@@ -17,6 +17,7 @@ from attachworker import host as hosts
 from attachworker import privileged
 from attachworker.host import netlink
 from tests.crash import kill_points
+from tests.kernel import bed
 
 _ROOT = pathlib.Path('/')
 #: Seconds in which a command starts.
@@ -28,6 +29,7 @@ class Machine:
 
     def __call__(self, points: kill_points.Points) -> hosts.Host:
         started = _Started()
+        bed.allow_roots()
         # forked before there are threads, as the daemon does it
         privileged.default.start(priv_context.Method.FORK)
         verbs = kill_points.Verbs(privileged, points, started.begin)

@@ -4,22 +4,31 @@
 
 """Files on more than one file system."""
 
+import collections
 from collections.abc import Iterator
 import contextlib
+import errno
+import multiprocessing
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
 
+from attachworker import deadline as deadlines
 from attachworker.connectors.local import loops
 from attachworker.privileged import loop
 from tests import harness
 from tests.contract import bed as beds
 from tests.contract.test_local import info
 from tests.kernel import bed as kernel_bed
+from tests.unit.privileged import test_roots
 
 _SIZE = 1 << 20
+#: How often a link may win; tests/unit/privileged/test_roots.py has it try
+#: for longer.
+_TRIES = 250
 
 
 @pytest.fixture
@@ -77,6 +86,99 @@ def test_two_file_systems_have_the_same_inode_number(
         assert worker.detach('b').status == 'detached'
         bed.remove_volume(some)
         assert bed.snapshot() == before
+
+
+def test_a_block_device_that_is_mounted(
+    bed: kernel_bed.KernelBed, worker: harness.Harness, tmp_path: pathlib.Path
+) -> None:
+    # Given a disk with a file system that is mounted, and a link to it
+    volume = bed.create_volume()
+    disk = worker.attach(volume).device.path
+    link = pathlib.Path(beds.LOCAL_ROOT, 'link')
+    link.parent.mkdir(mode=0o755, exist_ok=True)
+    link.symlink_to(disk)
+    subprocess.run(['mkfs.ext4', '-q', disk], check=True)
+    subprocess.run(['mount', disk, str(tmp_path)], check=True)
+    try:
+        # When it is to be attached as a local volume, then it is refused
+        given = info(str(link))
+        result = worker.attach(volume, 'local', connection_info=given)
+        assert result.error.code == 'in_use', result.as_dict()
+        assert str(tmp_path) in result.error.message
+    finally:
+        subprocess.run(['umount', str(tmp_path)], check=True)
+    result = worker.attach(volume, 'local', connection_info=given)
+    assert result.device.path == disk, result.as_dict()
+    assert worker.detach('local').status == 'detached'
+    assert worker.detach(volume.name).status == 'detached'
+    link.unlink()
+
+
+def test_a_file_that_somebody_has_attached_by_another_name(
+    bed: kernel_bed.KernelBed, worker: harness.Harness, tmp_path: pathlib.Path
+) -> None:
+    volume = bed.create_local_volume()
+    subprocess.run(
+        ['mount', '--bind', beds.LOCAL_ROOT, str(tmp_path)], check=True
+    )
+    try:
+        with bed.loop_device(str(tmp_path / volume.name)):
+            before = bed.snapshot()
+            result = worker.attach(volume)
+            assert result.error.code == 'in_use', result.as_dict()
+            assert bed.snapshot() == before
+    finally:
+        subprocess.run(['umount', str(tmp_path)], check=True)
+    assert worker.attach(volume).status == 'attached'
+    assert worker.detach(volume.name).status == 'detached'
+
+
+def test_a_directory_that_is_swapped_for_a_link_while_it_is_attached(
+    bed: kernel_bed.KernelBed, tmp_path: pathlib.Path
+) -> None:
+    # Given somebody who exchanges a directory of volumes with a link
+    outside = tmp_path / 'volume'
+    make(outside, b'not.')
+    inside = pathlib.Path(beds.LOCAL_ROOT, 'swapped')
+    inside.mkdir(mode=0o755, parents=True)
+    make(inside / 'volume', b'good')
+    link = inside.with_name('link')
+    link.symlink_to(tmp_path)
+    path = str(inside / 'volume')
+    swapper = multiprocessing.get_context('fork').Process(
+        target=test_roots.swap, args=(inside, link), daemon=True
+    )
+    swapper.start()
+    outcomes = collections.Counter[int]()
+    with contextlib.closing(bed.host()) as host:
+        found = loops.Loops(host)
+        try:
+            # When the helper is told to attach a file of it, again and again
+            for tried in range(1, _TRIES + 1):
+                try:
+                    bed.verbs.loop.attach(path, True)
+                    outcomes[0] += 1
+                except OSError as error:
+                    outcomes[error.errno or 0] += 1
+                # Then it is never what the link leads to
+                files = found.backing_files()
+                assert str(outside) not in files.values(), tried
+                for device in files:
+                    with contextlib.suppress(OSError):
+                        bed.verbs.loop.detach(device, path)
+        finally:
+            swapper.kill()
+            swapper.join()
+        # and both have been met, besides a device that udev still looks at
+        assert outcomes.keys() >= {0, errno.EPERM}
+        assert outcomes.keys() <= {0, errno.EPERM, errno.ETXTBSY}
+        host.uevents.wait_for(
+            lambda: None if found.backing_files() else True,
+            lambda _: True,
+            deadlines.Deadline.after(20.0),
+        )
+    for one in (inside, link):
+        one.unlink() if one.is_symlink() else shutil.rmtree(one)
 
 
 def test_a_device_that_an_earlier_version_has_marked(

@@ -10,6 +10,7 @@ import os
 import pathlib
 import threading
 
+from tests.contract.bed import LOCAL_ROOT
 from tests.simulator import tree as trees
 from tests.simulator import uevents
 
@@ -60,7 +61,25 @@ class Loops:
             return self._devices.get(device)
 
     def attach(self, path: str, read_only: bool) -> None:
-        self._make(path, read_only, ours=True)
+        root = os.path.realpath(self._tree.root)
+        file = f'{root}{path}'
+        if (
+            not path.startswith(f'{LOCAL_ROOT}/')
+            or os.path.realpath(file) != file
+        ):
+            raise PermissionError(
+                errno.EPERM,
+                f'{path} is below none of the local_roots, {LOCAL_ROOT}',
+            )
+        found = os.stat(file)
+        with self._lock:
+            for device in self._devices.values():
+                if os.path.samestat(os.stat(self.file(device)), found):
+                    raise OSError(
+                        errno.ETXTBSY,
+                        f'{device.name}, which has this file already',
+                    )
+            self._make(path, read_only, ours=True)
 
     def make(self, path: str) -> None:
         """What somebody else makes of a file."""

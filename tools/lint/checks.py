@@ -88,9 +88,10 @@ CONF_READERS = (
     'attachworker/conf/',
     'attachworker/worker/service.py',
     'attachworker/connectors/__init__.py',
-    # The helper process has no composition root; it sets a default of
-    # oslo.privsep and reads nothing.
+    # The helper process has no composition root: it sets a default of
+    # oslo.privsep, and reads what the operator allows.
     'attachworker/privileged/__init__.py',
+    'attachworker/privileged/roots.py',
 )
 
 #: The only file that relies on what is private to oslo.messaging.

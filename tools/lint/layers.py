@@ -54,7 +54,7 @@ LAYERS: dict[str, frozenset[str]] = {
     'connectors.__init__': frozenset({'connectors.base', 'host', 'conf'}),
     # What a connector does is written down before.
     'connectors.base': frozenset({'host', 'journal', 'objects'}),
-    'connectors': frozenset({'connectors.base', 'host', 'objects'}),
+    'connectors': frozenset({'conf', 'connectors.base', 'host', 'objects'}),
     'telemetry': frozenset({'objects'}),
     'journal': frozenset({'objects'}),
     'host': frozenset({'privileged'}),
@@ -66,7 +66,8 @@ LAYERS: dict[str, frozenset[str]] = {
     'brick': BUS | {'rpcapi', 'client', 'conf'},
     # The lowest layers.
     'objects': frozenset({'exception'}),
-    'privileged': frozenset(),
+    # The helper reads by itself what the operator allows.
+    'privileged': frozenset({'conf'}),
     'conf': frozenset(),
     'exception': frozenset(),
     'deadline': frozenset({'exception'}),

@@ -4,16 +4,16 @@
 """local: a block device or a file that this host has already."""
 
 from collections.abc import Callable
+import errno
 import os
 import pathlib
 import stat
 from typing import Any
 
-from oslo_config import cfg
-
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
+from attachworker.conf import local
 from attachworker.connectors import base
 from attachworker.connectors.local import loops
 from attachworker.host import Host
@@ -36,16 +36,7 @@ class LocalConnector(base.Connector):
 
     @classmethod
     def options(cls) -> list[Any]:
-        return [
-            cfg.ListOpt(
-                'local_roots',
-                default=[],
-                help='Directories whose block devices and files may be '
-                'attached as volumes, for example /dev/vg1 or '
-                '/var/lib/volumes. None by default: whoever may write to '
-                'the bus could have any disk of this host otherwise.',
-            ),
-        ]
+        return [local.ROOTS]
 
     def unavailable(self) -> str | None:
         if not self._settings.local_roots:
@@ -54,14 +45,24 @@ class LocalConnector(base.Connector):
             return 'there is no /dev/loop-control; load the module loop'
         return None
 
-    def connect(
-        self,
-        info: objects.ConnectionInfo,
-        claim: base.Claim,
-        interest: base.Interest,
-    ) -> base.Path:
-        self._check(claim.target)
-        return super().connect(info, claim, interest)
+    def check_allowed(self, target: base.Target) -> None:
+        path, disk = self._place(target)
+        # The links in /dev/vg1 or /dev/disk lead to nodes outside of it.
+        parent = self._real(pathlib.PurePath(target.name).parent)
+        if not self._allowed(parent if disk else path):
+            raise _not_allowed(
+                'must be a block device or a file below one of the '
+                'local_roots of the worker'
+            )
+        if disk and not all(
+            self._only_root_writes(directory)
+            for directory in (parent, *map(str, pathlib.Path(parent).parents))
+        ):
+            raise _not_allowed(
+                'must be in a directory that nobody but root may write to, '
+                'nor to those above it, since it is a block device: a link '
+                'could lead to any'
+            )
 
     def links(self, claimed: list[str]) -> list[base.Link]:
         targets = [
@@ -145,28 +146,42 @@ class LocalConnector(base.Connector):
         path = self._real(pathlib.PurePath(target.name))
         return path, self._host.block.of_node(path)
 
-    def _check(self, target: base.Target) -> None:
-        """Refuse what is not there, and what the operator has not allowed.
+    def _find_way(
+        self, info: objects.ConnectionInfo, claim: base.Claim
+    ) -> None:
+        """Refuse what is not there, no volume, or somebody else's by now.
 
         :raises DeviceNotFound: there is nothing
-        :raises InvalidConnectionInfo: it may not be used
+        :raises InvalidConnectionInfo: it is neither a device nor a file
+        :raises DeviceInUse: it is mounted, or something stands on it
         """
+        target = claim.target
         path, disk = self._place(target)
-        # The links in /dev/vg1 or /dev/disk lead to nodes outside of it.
-        parent = self._real(pathlib.PurePath(target.name).parent)
-        allowed = self._allowed(parent if disk else path)
         try:
             mode = os.stat(self._inside(path)).st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
-            if allowed:
-                raise base.not_found(target) from error
-            mode = 0
-        if not allowed or not (disk or stat.S_ISREG(mode)):
-            raise exception.InvalidConnectionInfo(
-                key='device_path',
-                rule='must be a block device or a file below one of the '
-                'local_roots of the worker',
-            )
+            raise base.not_found(target) from error
+        if disk is not None:
+            self._check_unused(disk, claim)
+        elif not stat.S_ISREG(mode):
+            raise _not_allowed('must be a block device or a file')
+
+    def _check_unused(self, disk: str, claim: base.Claim) -> None:
+        """Who is given a device may use it, also in another attachment."""
+        target, holdings = claim.target, claim.holdings
+        if target in holdings.paths(self.target_class):
+            return
+        if holdings.path_holders(target):
+            return
+        users = self._host.users.holders(disk, claim.deadline)
+        if users:
+            raise exception.DeviceInUse(device=disk, users=', '.join(users))
+
+    def _only_root_writes(self, directory: str) -> bool:
+        """Or the user of this process, who could say what he likes anyway."""
+        found = os.stat(self._inside(directory))
+        others = stat.S_IWGRP | stat.S_IWOTH
+        return found.st_uid in (0, os.geteuid()) and not found.st_mode & others
 
     def _allowed(self, path: str) -> bool:
         return any(
@@ -199,9 +214,16 @@ class LocalConnector(base.Connector):
             self._check_same_file(device, path, claim.deadline)
         if not found:
             holdings.intend_device(target)
-            self._host.call(
-                'loop.attach', claim.deadline, path, info.read_only
-            )
+            try:
+                self._host.call(
+                    'loop.attach', claim.deadline, path, info.read_only
+                )
+            except OSError as error:
+                if error.errno != errno.ETXTBSY:
+                    raise
+                raise exception.DeviceInUse(
+                    device=path, users=error.strerror
+                ) from error
         elif not self._loops.ours(path) or not (
             holdings.made_device(target) or holdings.path_holders(target)
         ):
@@ -226,3 +248,7 @@ class LocalConnector(base.Connector):
                 found=f'{found.identity}, which has lost its name; detach it',
                 expected=loops.File(now.st_dev, now.st_ino, '').identity,
             )
+
+
+def _not_allowed(rule: str) -> exception.InvalidConnectionInfo:
+    return exception.InvalidConnectionInfo(key='device_path', rule=rule)

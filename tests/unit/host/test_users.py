@@ -107,13 +107,45 @@ def test_swap(bed: beds.SimulatedBed, host: hosts.Host, disk: str) -> None:
 def test_a_loop_device_has_it_without_being_a_holder(
     bed: beds.SimulatedBed, host: hosts.Host, disk: str
 ) -> None:
-    bed.verbs.loop.attach(f'/dev/{disk}', False)
-    assert users(host, disk) == ['device loop0']
-    # And who uses that is told, too
-    bed.mount('loop0', '/mnt/image')
-    assert users(host, disk) == ['device loop0', 'mount /mnt/image']
-    bed.verbs.loop.detach('loop0', f'/dev/{disk}')
+    with bed.loop_device(f'/dev/{disk}'):
+        assert users(host, disk) == ['device loop0']
+        # And who uses that is told, too
+        bed.mount('loop0', '/mnt/image')
+        assert users(host, disk) == ['device loop0', 'mount /mnt/image']
     assert users(host, disk) == []
+
+
+def test_who_does_more_than_have_it_open(
+    bed: beds.SimulatedBed, host: hosts.Host, disk: str
+) -> None:
+    deadline = deadlines.Deadline.after(10.0)
+    # Given a disk that a process has open
+    with open(bed.root / f'dev/{disk}', 'rb'):
+        assert users(host, disk) != []
+        assert host.users.holders(disk, deadline) == []
+        # Then it is held when its partition is mounted,
+        partition = add_partition(bed, disk)
+        bed.mount(partition, '/mnt')
+        assert 'mount /mnt' in host.users.holders(disk, deadline)
+        bed.unmount('/mnt')
+        assert host.users.holders(disk, deadline) == []
+        # swapped to,
+        bed.control('swap_on', device=disk)
+        found = host.users.holders(disk, deadline)
+        assert f'swap on /dev/{disk}' in found
+
+
+def test_who_exports_it_does_more_than_have_it_open(
+    bed: beds.SimulatedBed, host: hosts.Host, disk: str
+) -> None:
+    deadline = deadlines.Deadline.after(10.0)
+    with bed.loop_device(f'/dev/{disk}'):
+        assert host.users.holders(disk, deadline) == ['device loop0']
+    assert host.users.holders(disk, deadline) == []
+    info = f'Status: ACTIVATED\nTCM FILEIO ID: 0        File: /dev/{disk}'
+    place(bed.root, f'{LIO}/fileio_0/share', info=f'{info}  Size: 1  Mode: x')
+    (found,) = host.users.holders(disk, deadline)
+    assert 'fileio_0' in found
 
 
 def test_an_exported_file_is_the_device(
