@@ -12,6 +12,7 @@ see what callers and workers make of it.
 import contextlib
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,10 @@ CONTROL = SERVER.with_name('rabbitmqctl')
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 _POLL = 0.05
+#: Below the ports that the kernel gives to who connects.
+_PORTS = range(20_000, 32_000)
+#: Sockets that say which of them this process has.
+_CLAIMS: list[socket.socket] = []
 _AMQP_HEADER = b'AMQP\x00\x00\x09\x01'
 
 
@@ -37,11 +42,23 @@ def is_installed() -> bool:
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nothing listens on, and no other test gets.
+
+    It belongs to this process until that ends: a socket in the abstract
+    name space says so to all others.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f'\0attachworker-port-{port}')
+                probe.bind(('127.0.0.1', port))
+            except OSError:
+                claim.close()
+                continue
+            _CLAIMS.append(claim)
+            return port
+    raise RuntimeError('there is no free port')
 
 
 class RabbitMQNode:
@@ -126,6 +143,7 @@ class RabbitMQNode:
         deadline = time.monotonic() + self._start_timeout
         while not self.is_ready():
             if self._server.poll() is not None:
+                self._server = None
                 raise RuntimeError(f'the broker ended:\n{self.log}')
             if time.monotonic() > deadline:
                 self.kill()

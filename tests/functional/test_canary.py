@@ -18,7 +18,6 @@ import pathlib
 import re
 import resource
 import signal
-import socket
 import threading
 from typing import Any
 import urllib.request
@@ -129,20 +128,13 @@ class Watched:
     metrics: str
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(('127.0.0.1', 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope='module')
 def watched(
     broker: rabbitmq.RabbitMQNode,
     shared_bed: SimulatedBed,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
-    port, directory = free_port(), tmp_path_factory.mktemp('canary')
+    port, directory = rabbitmq.free_port(), tmp_path_factory.mktemp('canary')
     with contextlib.ExitStack() as stack:
         collector = tracing.Collector()
         stack.callback(collector.close)
