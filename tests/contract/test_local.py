@@ -31,6 +31,14 @@ def inside(bed: beds.Bed, path: str) -> pathlib.Path:
     return bed.root / path.lstrip('/')
 
 
+def linked(bed: beds.Bed, disk: str, name: str = 'link') -> str:
+    """The path of a link to a disk, below the root of local volumes."""
+    link = inside(bed, f'{beds.LOCAL_ROOT}/{name}')
+    link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    link.symlink_to(inside(bed, disk))
+    return f'{beds.LOCAL_ROOT}/{name}'
+
+
 def test_result_of_a_file(bed: beds.Bed, worker: harness.Harness) -> None:
     volume = bed.create_local_volume()
     device = worker.attach(volume).device
@@ -48,17 +56,11 @@ def test_a_block_device_is_used_as_it_is(
     # Given a disk of this host, with a link to it in a directory of volumes
     backing = bed.create_volume()
     disk = worker.attach(backing).device.path
-    link = inside(bed, f'{beds.LOCAL_ROOT}/volume')
-    link.parent.mkdir(exist_ok=True)
-    link.symlink_to(inside(bed, disk))
+    path = linked(bed, disk)
     try:
         before = bed.snapshot()
         # When the link is attached as a volume
-        result = worker.attach(
-            backing,
-            'local',
-            connection_info=info(f'{beds.LOCAL_ROOT}/volume'),
-        )
+        result = worker.attach(backing, 'local', connection_info=info(path))
         # Then it is the disk itself, and nothing was done to it
         assert result.status == 'attached', result.as_dict()
         assert result.device.path == disk
@@ -72,7 +74,7 @@ def test_a_block_device_is_used_as_it_is(
         assert bed.snapshot() == before
         assert bed.read(disk) == backing.pattern
     finally:
-        link.unlink()
+        inside(bed, path).unlink()
     assert worker.detach(backing.name).status == 'detached'
 
 
@@ -92,14 +94,6 @@ def test_other_places_are_refused(
     assert 'local_roots' in result.error.message
     assert result.error.step == f'ConnectTarget:{path}'
     assert bed.snapshot() == before
-
-
-def linked(bed: beds.Bed, disk: str, name: str = 'link') -> str:
-    """The path of a link to a disk, below the root of local volumes."""
-    link = inside(bed, f'{beds.LOCAL_ROOT}/{name}')
-    link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    link.symlink_to(inside(bed, disk))
-    return f'{beds.LOCAL_ROOT}/{name}'
 
 
 def test_a_link_to_a_device_that_others_can_make(

@@ -78,7 +78,7 @@ def main() -> int:
         metavar='NAMES',
         help='how to boot, with commas between: each is tried if the one '
         'before it does not boot (default: $LAB_KERNEL, or '
-        'newer-uml,uml,qemu)',
+        f'{",".join(each.key for each in machines.candidates(""))})',
     )
     commands = parser.add_subparsers(required=True, metavar='run')
     command = commands.add_parser('run', help='run a command in a guest')
