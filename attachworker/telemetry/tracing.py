@@ -96,13 +96,16 @@ class Tracing(progress.Listener):
             operation.request.request_id, (None, _Anchor())
         )
         context = self._trace.set_span_in_context(parent) if parent else None
+        # One look at the clock: a span is as long as the step was, however
+        # long this thread then waits for the processor.
+        end = anchor.now()
         span = self._tracer.start_span(
             step.partition(':')[0],
             context=context,
-            start_time=anchor.now(before=elapsed),
+            start_time=end - int(elapsed * _NANOSECONDS),
             attributes={'attachworker.step': step},
         )
-        self._end(span, code, anchor.now())
+        self._end(span, code, end)
 
     def ended(self, operation: Any, elapsed: float) -> None:
         span, anchor = self._spans.pop(

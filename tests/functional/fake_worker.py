@@ -19,6 +19,10 @@ from attachworker.bus import transport as bus
 #: What an attach to this volume takes, in seconds.
 SLOW = {'slow': 5.0}
 
+#: oslo.messaging holds a thread for a minute, and so would the end of a
+#: worker, where who called is gone before the answer.
+_FORGET_CALLERS_SOON = 'kombu_missing_consumer_retry_timeout=2'
+
 CHAP_SECRET = 'CANARY-chap-secret'
 
 
@@ -53,7 +57,9 @@ class FakeWorker:
         self.attached: dict[str, objects.Attachment] = {}
         self.seen: list[Any] = []
         self.release = threading.Event()
-        self.transport = bus.get_transport(cfg.CONF, url)
+        self.transport = bus.get_transport(
+            cfg.CONF, f'{url}?{_FORGET_CALLERS_SOON}'
+        )
         self.delivered: list[str] = []
         self.results: dict[str, objects.OperationResult] = {}
         self._stopped = False
