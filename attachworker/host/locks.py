@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import os
+import pathlib
+import stat
 import threading
 
 from attachworker import deadline as deadlines
@@ -93,12 +96,17 @@ class FileLocks:
     def unavailable(self) -> str | None:
         """Why one of the locks cannot be used, and what to do."""
         for path in self._paths:
-            directory = os.path.dirname(path)
+            directory, name = os.path.split(path)
             if not os.path.isdir(directory):
                 return (
                     f'os_brick_lock_paths: there is no directory {directory}; '
                     'name the lock_path of a service that uses os-brick'
                 )
+            try:
+                with _trusted(directory) as place:
+                    _check_kind(place, name)
+            except OSError as error:
+                return f'os_brick_lock_paths: {path}: {error.strerror}'
             if not os.access(
                 path if os.path.exists(path) else directory, os.W_OK
             ):
@@ -231,25 +239,97 @@ def _opened(path: str) -> int:
     """Open a lock file; a new one belongs to the owner of its directory.
 
     Otherwise a service that runs as somebody else could not use its own. That
-    user could put a link there: root would give him what it leads to.
+    user could put a link there: root would make what it leads to, and give it
+    to him.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    # A pipe would keep whoever opens it.
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+    directory, name = os.path.split(path)
     try:
-        try:
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o660)
-        except FileExistsError:
-            return os.open(path, flags)
-        # Whatever the umask: the other program has to open it, too.
-        os.fchmod(descriptor, 0o660)
-        owner = os.stat(os.path.dirname(path))
-        user = owner.st_uid if os.geteuid() == 0 else -1
-        with contextlib.suppress(PermissionError):
-            os.fchown(descriptor, user, owner.st_gid)
+        with _trusted(directory) as place:
+            try:
+                descriptor = os.open(
+                    name, flags | os.O_CREAT | os.O_EXCL, 0o660, dir_fd=place
+                )
+            except FileExistsError:
+                _check_kind(place, name)
+                return os.open(name, flags, dir_fd=place)
+            # Whatever the umask: the other program has to open it, too.
+            os.fchmod(descriptor, 0o660)
+            owner = os.fstat(place)
+            user = owner.st_uid if os.geteuid() == 0 else -1
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, user, owner.st_gid)
     except OSError as error:
         raise exception.HostToolFailed(
             what=f'Lock file {path}', reason=error.strerror or str(error)
         ) from error
     return descriptor
+
+
+@contextlib.contextmanager
+def _trusted(directory: str) -> Iterator[int]:
+    """A descriptor of a directory that no stranger can have put there.
+
+    Above it, whoever may rename what is in a directory decides what its name
+    leads to. So all belong to root, to the service whose directory it is, or
+    to this process, and not everybody may write there, unless none may touch
+    what is another's (the sticky bit). Whom a group has is up to the operator.
+
+    :raises PermissionError: one of them is not so; its text says what to do
+    """
+    place = os.path.realpath(directory)
+    trusted = {0, os.geteuid(), os.stat(place).st_uid}
+    # From the top: nobody can change any more what was looked at.
+    for each in (*map(str, reversed(pathlib.PurePath(place).parents)), place):
+        found = os.lstat(each)
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(
+                errno.ENOTDIR, f'{each} is no directory any more'
+            )
+        if found.st_uid not in trusted:
+            raise PermissionError(
+                errno.EACCES,
+                f'directory {each} belongs to user {found.st_uid}, who could '
+                'put another one in its place; have it belong to root or to '
+                'the service (chown)',
+            )
+        if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+            raise PermissionError(
+                errno.EACCES,
+                f'everybody may write to directory {each}, and put what they '
+                f'want in place of the lock file; chmod o-w {each}',
+            )
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(place, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_kind(place: int, name: str) -> None:
+    """Refuse what is there in place of a lock file.
+
+    :param place: a descriptor of its directory
+    :raises OSError: its text says what to do
+    """
+    try:
+        mode = os.lstat(name, dir_fd=place).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise OSError(
+            errno.ELOOP,
+            'it is a symbolic link, which is not followed; remove it, and '
+            'have os_brick_lock_paths name the directory of the lock file '
+            'itself',
+        )
+    if not stat.S_ISREG(mode):
+        raise OSError(
+            errno.EINVAL, 'it is no regular file; remove what is there'
+        )
 
 
 def _close(files: list[int]) -> None:

@@ -252,7 +252,71 @@ def test_a_link_in_place_of_the_lock_file_is_not_followed(
         elsewhere.write_text('what it is')
     (tmp_path / 'lock').symlink_to(elsewhere)
     files = locks.FileLocks('lock', [str(tmp_path)])
-    with pytest.raises(exception.HostToolFailed, match='lock'):
+    with pytest.raises(exception.HostToolFailed, match='symbolic link'):
         with files.hold(soon()):
             pytest.fail('a link was followed')
     assert elsewhere.exists() is there
+    # And the operator reads what to do before a request fails
+    assert 'symbolic link' in str(files.unavailable())
+    assert 'remove it' in str(files.unavailable())
+
+
+def test_a_pipe_in_place_of_the_lock_file_keeps_nobody(
+    tmp_path: pathlib.Path,
+) -> None:
+    os.mkfifo(tmp_path / 'lock')
+    files = locks.FileLocks('lock', [str(tmp_path)])
+    with pytest.raises(exception.HostToolFailed, match='no regular file'):
+        with files.hold(soon()):
+            pytest.fail('a pipe was opened')
+    assert 'no regular file' in str(files.unavailable())
+
+
+@pytest.mark.parametrize('which', ['', '..'])
+def test_a_directory_to_which_everybody_may_write(
+    tmp_path: pathlib.Path, which: str
+) -> None:
+    # Given a lock_path, or what is above it, that strangers can change
+    place = tmp_path / 'state' / 'locks'
+    place.mkdir(parents=True)
+    (place / which).resolve().chmod(0o777)
+    files = locks.FileLocks('x', [str(place)])
+    # Then no file is made there, and the operator is told the command
+    with pytest.raises(exception.HostToolFailed, match='chmod o-w'):
+        with files.hold(soon()):
+            pytest.fail('a stranger was trusted')
+    assert 'chmod o-w' in str(files.unavailable())
+    assert list(place.iterdir()) == []
+    # And where none may touch what is another's, it is fine
+    (place / which).resolve().chmod(0o1777)
+    assert files.unavailable() is None
+    with files.hold(soon()):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root can give it away')
+def test_a_directory_below_one_of_a_stranger(tmp_path: pathlib.Path) -> None:
+    place = tmp_path / 'state' / 'locks'
+    place.mkdir(parents=True)
+    os.chown(place, 4711, 4711)
+    os.chown(place.parent, 4712, 4712)
+    files = locks.FileLocks('x', [str(place)])
+    with pytest.raises(exception.HostToolFailed, match='user 4712'):
+        with files.hold(soon()):
+            pytest.fail('a stranger was trusted')
+    # It is the service's own, or root's, all the way
+    os.chown(place.parent, 4711, 4711)
+    with files.hold(soon()):
+        assert (place / 'x').stat().st_uid == 4711
+
+
+def test_a_link_above_the_directory_leads_to_the_same_file(
+    tmp_path: pathlib.Path,
+) -> None:
+    """As /var/lock is one to /run/lock."""
+    (tmp_path / 'locks').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'locks')
+    files = locks.FileLocks('x', [str(tmp_path / 'link')])
+    assert files.unavailable() is None
+    with files.hold(soon()):
+        assert (tmp_path / 'locks/x').exists()
