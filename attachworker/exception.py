@@ -153,6 +153,16 @@ class DeviceInUse(RetryableError):
     )
 
 
+class DeviceOfHost(AttachWorkerError):
+    """Nobody may take that away, whatever he is told."""
+
+    code = 'in_use'
+    msg_fmt = (
+        'Device %(device)s is in use by this host: %(what)s. It is never '
+        'removed, not even by force; see what the request names.'
+    )
+
+
 class FlushFailed(RetryableError):
     code = 'flush_failed'
     msg_fmt = (

@@ -61,20 +61,6 @@ class Processes(machine.View):
             if look.users is not None:
                 return {one: look.users.get(one, []) for one in devices}
 
-    def mounts_of_host(
-        self, deadline: deadlines.Deadline
-    ) -> list[tuple[str, str, str]]:
-        """Number of the device, mount point and source of each.
-
-        :raises OSError: nobody knows
-        """
-        return [
-            (number, point, source)
-            for number, point, source in self._call(
-                'processes.mounts_of_host', deadline, about=''
-            )
-        ]
-
     def _join(self, devices: Devices, deadline: deadlines.Deadline) -> _Look:
         """The look for somebody who asks now; if it is not over, to be led."""
         with self._changed:

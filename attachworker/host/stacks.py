@@ -72,22 +72,6 @@ class Stack:
             and not any(map(self._is_part, self._holders(part)))
         ]
 
-    # -- downwards
-
-    def below(self, device: str) -> list[str]:
-        """The device itself, and all that it consists of."""
-        return _closure([device], self._made_of)
-
-    def _made_of(self, device: str) -> list[str]:
-        whole = self._whole(device)
-        file = self._backing_file(device)
-        under = self.name_of(file) if file else None
-        return [
-            *sysfs.names(self._sysfs(device) / 'slaves'),
-            *([whole] if whole else ()),
-            *([under] if under else ()),
-        ]
-
     # -- names
 
     def numbers(self, devices: Iterable[str]) -> dict[str, str]:

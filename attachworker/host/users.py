@@ -10,8 +10,6 @@ it open.
 
 import collections
 from collections.abc import Iterable
-import errno
-import pathlib
 
 from attachworker import deadline as deadlines
 from attachworker.host import exports
@@ -25,9 +23,6 @@ from attachworker.host import sysfs
 _PATIENCE = 1.0
 #: How many users are named: thousands may have files of one file system open.
 _NAMED = 20
-#: What a host cannot do without.
-_OWN = ('/', '/boot', '/boot/efi', '/efi', '/usr', '/var')
-_SWAP = 'swap'
 
 Found = dict[str, list[str]]
 
@@ -111,13 +106,7 @@ class Users(machine.View):
             that carry one, however much there is in between
         :raises OSError: nobody knows
         """
-        stack = stacks.Stack(self._root)
-        found: Found = {}
-        for name, devices in self._own_devices(stack, deadline).items():
-            below = {one for each in devices for one in stack.below(each)}
-            for disk in below.intersection(disks):
-                found.setdefault(disk, []).append(name)
-        return found
+        return dict(self._call('removals.carried', deadline, disks, about=''))
 
     # -- users
 
@@ -208,55 +197,6 @@ class Users(machine.View):
             return True if known else None
 
         self._wait(look, '/block/dm-', deadline.sooner(_PATIENCE))
-
-    # -- what the host cannot do without
-
-    def _own_devices(
-        self, stack: stacks.Stack, deadline: deadlines.Deadline
-    ) -> Found:
-        mounts = self._processes.mounts_of_host(deadline)
-        # what is mounted over another at the same place comes later
-        where = {
-            point: self._device_of(stack, number, source)
-            for number, point, source in mounts
-        }
-        found = {
-            point: devices
-            for point, devices in where.items()
-            if point in _OWN and devices
-        }
-        swaps = []
-        for path in exports.swaps(self._root):
-            device = stack.name_of(path)
-            swaps += [device] if device else where[mount_of(path, where)]
-        return found | ({_SWAP: swaps} if swaps else {})
-
-    def _device_of(
-        self, stack: stacks.Stack, number: str, source: str
-    ) -> list[str]:
-        """What a file system is on; nothing if that is no device.
-
-        btrfs has a number of its own, and may have several devices.
-        """
-        device = stack.numbered(number) or stack.name_of(source)
-        if device is None:
-            return []
-        for members in exports.file_systems(self._root).values():
-            if device in members:
-                return members
-        return [device]
-
-
-def mount_of(path: str, points: Iterable[str]) -> str:
-    """Where the file system of a file is mounted.
-
-    :raises OSError: EPROTO: nowhere, if that is true
-    """
-    above = {'/', *map(str, pathlib.PurePath(path).parents)}
-    found = above.intersection(points)
-    if not found:
-        raise OSError(errno.EPROTO, 'mountinfo says that / is not mounted')
-    return max(found, key=len)
 
 
 def _listed(users: Iterable[str]) -> list[str]:

@@ -46,5 +46,6 @@ from attachworker.privileged import nvme
 from attachworker.privileged import process
 from attachworker.privileged import processes
 from attachworker.privileged import rbd
+from attachworker.privileged import removals
 from attachworker.privileged import scsi
 from attachworker.privileged import system

@@ -11,6 +11,7 @@ import re
 from attachworker import privileged
 from attachworker.privileged import block
 from attachworker.privileged import names
+from attachworker.privileged import removals
 from attachworker.privileged import tools
 
 #: No other mapping is touched.
@@ -283,8 +284,10 @@ def open(
 def close(name: str) -> None:
     """Remove a mapping that nobody uses, and the lower one of a pair.
 
-    :raises OSError: ENODEV: there is none; EBUSY: it is in use
+    :raises OSError: ENODEV: there is none; EBUSY: it is in use; EPERM: see
+        :func:`attachworker.privileged.removals.check`
     """
+    removals.check_mapped('name', _name(name))
     try:
         _cryptsetup('close', _name(name))
     except OSError as error:

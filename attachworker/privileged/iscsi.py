@@ -21,6 +21,7 @@ import re
 
 from attachworker import privileged
 from attachworker.privileged import names
+from attachworker.privileged import removals
 from attachworker.privileged import tools
 
 _CLONE_NEWNS = 0x00020000
@@ -326,8 +327,13 @@ def discover(
 
 @privileged.default.entrypoint
 def logout(session_id: int, timeout: float) -> tuple[int, str]:
-    """End one session."""
+    """End one session, and take away the devices that come through it.
+
+    :raises OSError: EPERM: see
+        :func:`attachworker.privileged.removals.check`
+    """
     names.number(session_id, 2**32 - 1, 'the number of a session')
+    removals.check(removals.of_session(session_id))
     arguments = ['-m', 'session', '-r', str(session_id), '-u']
     # It needs no record, but reads that of an iface, and leaves a lock file.
     return _in_private_databases(lambda _: _run(arguments, timeout))

@@ -24,6 +24,7 @@ from attachworker import privileged
 from attachworker.privileged import block
 from attachworker.privileged import names
 from attachworker.privileged import processes
+from attachworker.privileged import removals
 from attachworker.privileged import roots
 
 _device = names.rule(r'loop\d{1,7}', 'the kernel name of a loop device')
@@ -148,9 +149,11 @@ def detach(device: str, path: str) -> None:
     The kernel lets go of it once nobody has it open.
 
     :raises OSError: it keeps it; ENXIO: it has none; ESTALE: the device is
-        not, or no longer, one that was made here for that path
+        not, or no longer, one that was made here for that path; EPERM: see
+        :func:`attachworker.privileged.removals.check`
     """
     with _ours(device, path) as descriptor:
+        removals.check([device])
         fcntl.ioctl(descriptor, _LOOP_CLR_FD)
 
 

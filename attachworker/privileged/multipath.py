@@ -18,6 +18,7 @@ from typing import IO
 
 from attachworker import privileged
 from attachworker.privileged import names
+from attachworker.privileged import removals
 from attachworker.privileged import tools
 
 #: multipathd's, in the abstract name space.
@@ -167,9 +168,10 @@ def remove_path(disk: str) -> None:
 
     That it does not know the disk is fine, and so is its absence.
 
-    :raises OSError: it does not let go
+    :raises OSError: it does not let go; EPERM: see
+        :func:`attachworker.privileged.removals.check`
     """
-    names.scsi_disk(disk)
+    removals.check([names.scsi_disk(disk)])
     with contextlib.suppress(ConnectionRefusedError):
         if not _let_go(disk):
             # the uevent of a disk that is new came between two questions
@@ -218,9 +220,11 @@ def paths_in(answer: str) -> list[tuple[str, str]]:
 def remove_map(map_name: str) -> None:
     """Remove a map that nobody has open; see multipath(8), -f.
 
-    :raises OSError: it is in use
+    :raises OSError: it is in use; EPERM: see
+        :func:`attachworker.privileged.removals.check`
     """
     alias = _alias(map_name)
+    removals.check([map_name])
     try:
         _ask(f'del map {alias}')
     except ConnectionRefusedError:
@@ -248,10 +252,15 @@ def resize_map(map_name: str) -> None:
 def set_queueing(map_name: str, queue: bool) -> None:
     """Whether I/O waits while no path works, as configured, or fails.
 
-    :raises OSError: multipathd or the map is not there
+    :raises OSError: multipathd or the map is not there; EPERM: I/O of the
+        host itself would fail, see
+        :func:`attachworker.privileged.removals.check`
     """
     verb = 'restorequeueing' if queue else 'disablequeueing'
-    _ask(f'{verb} map {_alias(map_name)}')
+    alias = _alias(map_name)
+    if not queue:
+        removals.check([map_name])
+    _ask(f'{verb} map {alias}')
 
 
 @privileged.default.entrypoint
@@ -295,8 +304,12 @@ def forget(wwid: str) -> None:
     """Take back :func:`remember`; that there is nothing is fine.
 
     Where nothing can be written, nothing was.
+
+    :raises OSError: EPERM: at its next start the host would be without the
+        map, see :func:`attachworker.privileged.removals.check`
     """
     line = _line(wwid)
+    removals.check_mapped('uuid', f'mpath-{wwid}')
     try:
         with _locked(os.O_RDWR) as file:
             lines = file.read().splitlines(keepends=True)

@@ -18,6 +18,7 @@ import uuid
 
 from attachworker import privileged
 from attachworker.privileged import names
+from attachworker.privileged import removals
 from attachworker.privileged import sysfs
 
 HOST_ID = pathlib.Path('/etc/nvme/hostid')
@@ -122,9 +123,11 @@ def delete(controller: str, instance: int) -> None:
 
     :param instance: see :func:`attachworker.privileged.sysfs.opened`; the
         kernel gives the name of a controller to the next one
-    :raises OSError: there is no such controller
+    :raises OSError: there is no such controller; EPERM: see
+        :func:`attachworker.privileged.removals.check`
     """
     with _directory(controller, instance) as directory:
+        removals.check(removals.of_controller(controller))
         with contextlib.suppress(OSError):
             if (REGISTRY / controller / 'owner').read_text().strip() == OWNER:
                 _forget(controller)

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 import ctypes
+import dataclasses
 import errno
 import functools
 import os
@@ -100,31 +101,32 @@ class _Look:
             ]
 
     def _look_at_mounts(self, pid: int) -> None:
-        for number, point, source in _mounts(pid):
-            found = self._named.get(number) or self._named.get(source)
+        for mount in parsed_mounts(_read(f'{pid}/mountinfo')):
+            named = self._named
+            found = named.get(mount.number) or named.get(mount.source)
             if found is not None:
-                self.uses.append((found, pid, _command(pid), plain(point)))
+                self.uses.append((found, pid, _command(pid), mount.point))
 
 
-@privileged.default.entrypoint
-def mounts_of_host() -> list[tuple[str, str, str]]:
-    """Number, mount point and source of all that the first process has.
+@dataclasses.dataclass(frozen=True)
+class Mount:
+    """A line of a table of mounts: proc_pid_mountinfo(5).
 
-    :raises OSError: they cannot be read
+    :ivar number: ``major:minor`` of what stat(2) calls its device
+    :ivar source: what it was mounted from, as whoever did it spelled it
+    :ivar kind: of its file system
+    :ivar options: of its file system, with the escapes of the kernel
     """
-    return [
-        (number, plain(point), plain(source))
-        for number, point, source in _mounts(1)
-    ]
+
+    number: str
+    point: str
+    source: str
+    kind: str
+    options: str
 
 
-def _mounts(pid: int) -> Iterator[tuple[str, str, str]]:
-    """The same of any process, as mountinfo has it: proc_pid_mountinfo(5)."""
-    return parsed_mounts(_read(f'{pid}/mountinfo'))
-
-
-def parsed_mounts(table: str) -> Iterator[tuple[str, str, str]]:
-    """Number, mount point and source in each line, with the escapes.
+def parsed_mounts(table: str) -> Iterator[Mount]:
+    """All mounts of a table, the earlier ones first.
 
     :raises OSError: EPROTO: it is no such table
     """
@@ -132,10 +134,16 @@ def parsed_mounts(table: str) -> Iterator[tuple[str, str, str]]:
     # and none of the other signs at which splitlines() would divide it.
     for line in filter(None, table.split('\n')):
         mount, _, device = line.partition(' - ')
-        fields, source = mount.split(' '), device.split(' ')
-        if len(fields) < 5 or len(source) < 2:
+        fields, source = mount.split(' '), device.split(' ', 2)
+        if len(fields) < 5 or len(source) < 3:
             raise OSError(errno.EPROTO, 'a line of mountinfo makes no sense')
-        yield fields[2], fields[4], source[1]
+        yield Mount(
+            number=fields[2],
+            point=plain(fields[4]),
+            source=plain(source[1]),
+            kind=source[0],
+            options=source[2],
+        )
 
 
 def _read(name: str) -> str:

@@ -21,6 +21,7 @@ import secrets
 
 from attachworker import privileged
 from attachworker.privileged import names
+from attachworker.privileged import removals
 from attachworker.privileged import sysfs
 
 BUS = pathlib.Path('/sys/bus/rbd')
@@ -102,11 +103,13 @@ def remove(number: int, instance: int, force: bool) -> None:
         mapping of the same number has
     :param force: also if somebody has it open, whose I/O fails from then on
     :raises OSError: EBUSY if somebody has it open, ENOENT if it is not there;
-        ESTALE: the number is another mapping's by now
+        ESTALE: the number is another mapping's by now; EPERM: see
+        :func:`attachworker.privileged.removals.check`
     """
     line = f'{_number(number)} force' if force else _number(number)
     if os.stat(BUS / 'devices' / _number(number)).st_ino != instance:
         raise OSError(errno.ESTALE, f'rbd{number} is another image by now')
+    removals.check([f'rbd{number}'])
     _write_to_bus('remove', line)
 
 

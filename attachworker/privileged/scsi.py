@@ -13,6 +13,7 @@ import os
 from attachworker import privileged
 from attachworker.privileged import block
 from attachworker.privileged import names
+from attachworker.privileged import removals
 from attachworker.privileged import sysfs
 
 _hctl = names.rule(
@@ -82,9 +83,11 @@ def scan(host: int, channel: int, target: int, lun: int) -> None:
 def delete(hctl: str) -> None:
     """Let the kernel remove one SCSI device.
 
-    :raises OSError: there is no such device
+    :raises OSError: there is no such device; EPERM: see
+        :func:`attachworker.privileged.removals.check`
     """
-    sysfs.write(f'/sys/class/scsi_device/{_hctl(hctl)}/device/delete', '1')
+    removals.check(removals.of_scsi_device(_hctl(hctl)))
+    sysfs.write(f'/sys/class/scsi_device/{hctl}/device/delete', '1')
 
 
 @privileged.default.entrypoint

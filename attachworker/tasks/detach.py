@@ -83,9 +83,8 @@ class CheckUnused(base.Task):
         disks += [mapping.device] if mapping else []
         own = run.takedown.own_file_systems(disks)
         if own:
-            # Nobody may take that away, whatever he is told.
-            raise exception.DeviceInUse(
-                device=', '.join(disks), users=f'this host: {", ".join(own)}'
+            raise exception.DeviceOfHost(
+                device=', '.join(disks), what=', '.join(own)
             )
         if run.takedown.local_attachments and not run.force:
             raise exception.DeviceInUse(

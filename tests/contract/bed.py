@@ -392,6 +392,16 @@ class Bed(abc.ABC):
         with open(self.root / path.lstrip('/'), 'rb'):
             yield
 
+    @abc.abstractmethod
+    def used_by_host(
+        self, path: str, point: str
+    ) -> contextlib.AbstractContextManager[None]:
+        """Have the host itself live on a device meanwhile.
+
+        :param path: of a device whose content does not matter
+        :param point: where its file system is mounted, or ``swap``
+        """
+
     def instance(self, disk: str) -> int:
         """What no other device of the name of a disk has; verbs take it."""
         return (self.root / 'sys/class/block' / disk).stat().st_ino

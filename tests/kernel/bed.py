@@ -190,6 +190,20 @@ class KernelBed(bed.Bed):
         yield
         subprocess.run(['losetup', '--detach', device], check=True)
 
+    @contextlib.contextmanager
+    def used_by_host(self, path: str, point: str) -> Iterator[None]:
+        use = ['mkfs.ext4', '-q', '-F', path], ['mount', path, point]
+        end = ['umount', point]
+        if point == 'swap':
+            use = ['mkswap', '--force', path], ['swapon', path]
+            end = ['swapoff', path]
+        for command in use:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            subprocess.run(end, check=True)
+
     def blocklist(self, blocked: bool) -> None:
         for one in pathlib.Path('/sys/bus/rbd/devices').iterdir():
             address = (one / 'client_addr').read_text().strip()

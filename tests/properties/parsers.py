@@ -23,7 +23,6 @@ from attachworker.connectors.nvmeof import host_identity
 from attachworker.connectors.rbd import mappings
 from attachworker.host import exports
 from attachworker.host import netlink
-from attachworker.host import users
 from attachworker.host import vpd
 from attachworker.privileged import encryption
 from attachworker.privileged import multipath
@@ -171,15 +170,8 @@ def _targets(output: str) -> None:
 
 
 def _mounts(table: str) -> None:
-    for number, point, source in processes.parsed_mounts(table):
-        processes.plain(point)
-        processes.plain(source)
-        assert '\n' not in number
-
-
-def _mount_of(points: list[str]) -> None:
-    for point in points:
-        users.mount_of(point, points)
+    for mount in processes.parsed_mounts(table):
+        assert '\n' not in mount.number
 
 
 def _excluded(text: str) -> None:
@@ -250,12 +242,6 @@ PARSERS = [
     ),
     Parser(
         'processes.parsed_mounts', _mounts, _texts(samples.MOUNTS), (OSError,)
-    ),
-    Parser(
-        'users.mount_of',
-        _mount_of,
-        st.lists(st.text(max_size=9) | st.just('/'), max_size=4),
-        (OSError,),
     ),
     Parser('exports.swaps_in', _swaps, _texts(samples.SWAPS)),
     Parser('exclusions.match', _excluded, _texts(samples.EXCLUSIONS)),

@@ -96,7 +96,6 @@ FOUND = {
         '22 1 8:1 / /mnt/a\u2028b rw - tmpfs none rw\n',
         'nonsense\n',
     ],
-    'users.mount_of': [[''], []],
     'exports.swaps_in': ['Filename\n/a\x0b\x0cb 1\n   \n'],
     'fabrics.described': [bytes((2, 1, 0, 0, 0xAB)), bytes((3, 255, 0, 0, 1))],
     'fabrics.size_in': [b'', b'\xff' * 4096],
@@ -132,7 +131,8 @@ def test_a_mount_with_an_odd_name_is_one_mount() -> None:
             '22 1 8:1 / /mnt/a\x0bb rw - tmpfs none rw\n'
         )
     )
-    assert parsed == [('8:1', '/mnt/a\x0bb', 'none')]
+    assert [one.point for one in parsed] == ['/mnt/a\x0bb']
+    assert [one.source for one in parsed] == ['none']
 
 
 # -- sysfs, and the like in proc and etc

@@ -332,7 +332,6 @@ def _exports(host: machine.Machine) -> object:
 def _stacks(host: machine.Machine) -> object:
     stack = stacks.Stack(host.root, _MAPPING)
     for device in ('sda', 'sda1', 'dm-0', 'dm-1', 'loop0'):
-        stack.below(device)
         stack.above(device)
         stack.paths(device)
         stack.title(device)

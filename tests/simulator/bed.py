@@ -346,6 +346,21 @@ class SimulatedBed(bed.Bed):
         found: list[str] = self.control('unfired')
         return found
 
+    @contextlib.contextmanager
+    def used_by_host(self, path: str, point: str) -> Iterator[None]:
+        # of a mapping there is a link
+        device = os.path.realpath(self.root / path.lstrip('/'))
+        device = os.path.basename(device)
+        if point == 'swap':
+            self.control('swap_on', device=device)
+        else:
+            self.mount(device, point)
+        yield
+        if point == 'swap':
+            self.control('swap_off')
+        else:
+            self.unmount(point)
+
     def mount(self, device: str, directory: str, pid: int = 1) -> None:
         """Show a device, for example ``sda``, as mounted.
 

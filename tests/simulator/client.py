@@ -140,9 +140,13 @@ class Processes(_Group):
             [(pid, name) for pid, name in hidden],
         )
 
-    def mounts_of_host(self) -> list[tuple[str, str, str]]:
-        found = self._call('processes.mounts_of_host')
-        return [(number, point, source) for number, point, source in found]
+
+class Removals(_Group):
+    def carried(self, devices: list[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = self._call(
+            'removals.carried', devices=devices
+        )
+        return found
 
 
 class Encryption(_Group):
@@ -347,6 +351,7 @@ class Verbs:
         self.loop = Loop(path, self.process)
         self.multipath = Multipath(path, self.process)
         self.processes = Processes(path, self.process)
+        self.removals = Removals(path, self.process)
         self.nvme = NVMe(path, self.process)
         self.rbd = RBD(path, self.process)
 

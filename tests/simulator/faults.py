@@ -55,7 +55,7 @@ _LEAVE_NOTHING = frozenset(
         'block.claimed',
         'process.hold',
         'processes.users',
-        'processes.mounts_of_host',
+        'removals.carried',
         'multipath.running',
         'multipath.remove_map',
         'multipath.remember',

@@ -32,6 +32,9 @@ class FaultyVerbs:
         self.loop = cast(verb_names.LoopVerbs, _Group('loop', verbs, plan))
         self.nvme = cast(verb_names.NVMeVerbs, _Group('nvme', verbs, plan))
         self.rbd = cast(verb_names.RBDVerbs, _Group('rbd', verbs, plan))
+        self.removals = cast(
+            verb_names.RemovalsVerbs, _Group('removals', verbs, plan)
+        )
         self.process = cast(
             verb_names.ProcessVerbs, _Group('process', verbs, plan)
         )

@@ -21,6 +21,7 @@ from tests.simulator import nvme
 from tests.simulator import portals
 from tests.simulator import processes
 from tests.simulator import rbd
+from tests.simulator import removals
 from tests.simulator import scsi
 from tests.simulator import sessions
 from tests.simulator import storage
@@ -97,6 +98,7 @@ class Machine:
             self.rbd,
         )
         self.processes = processes.Processes(self.tree)
+        self.removals = removals.Removals(self.tree)
         self.encryption = crypts.Crypts(
             self._lock, self.tree, events, self.block
         )

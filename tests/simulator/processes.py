@@ -62,10 +62,3 @@ class Processes:
         for node, pid, command in openers.of(nodes):
             uses.append((nodes[node], pid, command, ''))
         return uses, self.hidden
-
-    def mounts_of_host(self) -> list[tuple[str, str, str]]:
-        return [
-            (number, point, source)
-            for pid, number, point, source in of(self._tree.root)
-            if pid == 1
-        ]

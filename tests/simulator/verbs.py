@@ -66,8 +66,6 @@ class ProcessesVerbs(Protocol):
         self, devices: dict[str, list[str]]
     ) -> tuple[list[tuple[str, int, str, str]], list[tuple[int, str]]]: ...
 
-    def mounts_of_host(self) -> list[tuple[str, str, str]]: ...
-
 
 class EncryptionVerbs(Protocol):
     def read_header(
@@ -174,6 +172,10 @@ class RBDVerbs(Protocol):
     def is_ours(self, number: int) -> bool: ...
 
 
+class RemovalsVerbs(Protocol):
+    def carried(self, devices: list[str]) -> dict[str, list[str]]: ...
+
+
 class Verbs(Protocol):
     """All of them; the package attachworker.privileged is one, too."""
 
@@ -207,6 +209,9 @@ class Verbs(Protocol):
     @property
     def rbd(self) -> RBDVerbs: ...
 
+    @property
+    def removals(self) -> RemovalsVerbs: ...
+
 
 _GROUPS: dict[str, Any] = {
     'iscsi': ISCSIVerbs,
@@ -219,6 +224,7 @@ _GROUPS: dict[str, Any] = {
     'process': ProcessVerbs,
     'processes': ProcessesVerbs,
     'rbd': RBDVerbs,
+    'removals': RemovalsVerbs,
 }
 
 #: Every verb, ``group.name``, with its signature.
@@ -246,7 +252,7 @@ READ_ONLY = frozenset(
         'rbd.is_ours',
         'process.hold',
         'processes.users',
-        'processes.mounts_of_host',
+        'removals.carried',
         'multipath.running',
         'multipath.listed',
         'multipath.map_paths',

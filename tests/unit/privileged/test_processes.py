@@ -41,9 +41,10 @@ def test_nobody_uses_what_is_not_there() -> None:
 def test_a_mount_is_known_by_what_it_calls_its_device() -> None:
     """btrfs has numbers that are no device's."""
     # Given the file system of some mount point
-    number, point, source = processes.mounts_of_host()[-1]
-    uses, _ = processes.users({NUMBER: [source]})
-    assert (NUMBER, 1, point) in {
+    table = pathlib.Path('/proc/1/mountinfo').read_text(encoding='utf-8')
+    *_, mount = processes.parsed_mounts(table)
+    uses, _ = processes.users({NUMBER: [mount.source]})
+    assert (NUMBER, 1, mount.point) in {
         (number, pid, where) for number, pid, _, where in uses
     }
 

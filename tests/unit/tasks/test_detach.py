@@ -162,6 +162,6 @@ def test_what_the_host_itself_needs_stays_whatever_is_asked() -> None:
     connector, run = present(runs.ONE, force=True)
     run.host.block.own['sd1'] = ['/var']
     outcome = drive(run)
-    assert isinstance(outcome.error, exception.DeviceInUse)
+    assert isinstance(outcome.error, exception.DeviceOfHost)
     assert 'this host: /var' in str(outcome.error)
     assert connector.removed == []
