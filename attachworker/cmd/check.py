@@ -4,8 +4,10 @@
 """What this host lacks to attach volumes, and the command that mends it."""
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import os
+import pathlib
 import pwd
 
 from oslo_config import cfg
@@ -26,6 +28,8 @@ FAILURE = 'failure'
 #: Seconds for the broker, and a worker that runs, to answer.
 _BUS_TIMEOUT = 3.0
 
+#: What a process of the worker is called.
+_WORKER = 'attachworker'
 #: Where a daemon listens, as /proc/net/unix has it.
 _ISCSID = '@ISCSIADM_ABSTRACT_NAMESPACE'
 _MULTIPATHD = '@/org/kernel/linux/storage/multipathd'
@@ -52,6 +56,7 @@ def findings(conf: cfg.ConfigOpts, host: Host) -> list[Finding]:
     """
     return [
         *_privilege(),
+        _finding('running worker', _stays_root(host)),
         *_protocols(conf, host),
         *_daemons(host),
         *_settings(host),
@@ -79,6 +84,34 @@ def _privilege() -> Iterator[Finding]:
             'what only root may read is taken to be missing; sudo '
             'attachworker-status check',
         )
+
+
+def _stays_root(host: Host) -> str | None:
+    """Whether the worker that runs is root; its helper, a child, has to be."""
+    workers = {
+        process.name: dict(
+            line.split(':', 1) for line in status.splitlines() if ':' in line
+        )
+        for process, status in _statuses(host)
+        if status.startswith(f'Name:\t{_WORKER}\n')
+    }
+    for process, status in workers.items():
+        is_helper = status['PPid'].strip() in workers
+        if not is_helper and status['Uid'].split()[1] == '0':
+            return (
+                f'the worker (process {process}) stays root: whoever takes it '
+                'over has this host; set option user to a user of its own, as '
+                'attachworker.service does, and start it again'
+            )
+    return None
+
+
+def _statuses(host: Host) -> Iterator[tuple[pathlib.Path, str]]:
+    for process in (host.root / 'proc').glob('[0-9]*'):
+        # it may have ended meanwhile
+        with contextlib.suppress(OSError):
+            status = (process / 'status').read_text(errors='replace')
+            yield process, status
 
 
 def _protocols(conf: cfg.ConfigOpts, host: Host) -> Iterator[Finding]:

@@ -97,6 +97,7 @@ def test_a_host_that_has_all(
     found = check.findings(conf, host)
     assert states(found) == {check.OK}, found
     assert {one.check for one in found} == {
+        'running worker',
         'protocol iscsi',
         'protocol local',
         'protocol nvmeof',
@@ -283,3 +284,30 @@ def test_settings_are_looked_at_where_their_program_is(
     found = the(check.findings(conf, host), 'LVM')
     assert found.state == check.WARNING
     assert 'global_filter' in found.detail
+
+
+def add_process(
+    bed: beds.SimulatedBed, pid: int, parent: int, user: int, name: str
+) -> None:
+    process = bed.root / 'proc' / str(pid)
+    process.mkdir()
+    (process / 'status').write_text(
+        f'Name:\t{name}\nUmask:\t0022\nPPid:\t{parent}\n'
+        f'Uid:\t{user}\t{user}\t{user}\t{user}\n'
+    )
+
+
+def test_a_worker_that_stays_root(
+    conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    # Given a worker of a user of its own, with its helper
+    add_process(bed, 1, 0, 0, 'systemd')
+    add_process(bed, 4711, 1, 998, 'attachworker')
+    add_process(bed, 4712, 4711, 0, 'attachworker')
+    assert the(check.findings(conf, host), 'running worker').state == check.OK
+    # When another one stays root, then that is told with what mends it
+    add_process(bed, 4713, 1, 0, 'attachworker')
+    found = the(check.findings(conf, host), 'running worker')
+    assert found.state == check.WARNING
+    assert 'process 4713' in found.detail
+    assert 'option user' in found.detail
