@@ -163,6 +163,18 @@ class DeviceOfHost(AttachWorkerError):
     )
 
 
+class ForeignDevice(AttachWorkerError):
+    """It is somebody else's, who may be using it."""
+
+    code = 'in_use'
+    msg_fmt = (
+        'This worker has not attached %(device)s, and does not take by force '
+        'what others have attached. Detach without force once nobody uses '
+        'it; or set option allow_forced_foreign_detach and start the worker '
+        'again.'
+    )
+
+
 class FlushFailed(RetryableError):
     code = 'flush_failed'
     msg_fmt = (

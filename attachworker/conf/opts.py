@@ -110,6 +110,16 @@ _WORKER = [
         help='Seconds that a forced detach waits for the device to write '
         'back what the kernel holds. After that it goes on without.',
     ),
+    cfg.BoolOpt(
+        'allow_forced_foreign_detach',
+        default=False,
+        help='Whether a detach with force takes away what somebody else has '
+        'attached to this host, os-brick for example, also while it is in '
+        'use. Without force the worker takes that away once nobody uses it, '
+        'whatever this says. The privileged helper learns it at its start, '
+        'and only where it is a child of a worker that was started as root. '
+        'What the host itself needs is never removed.',
+    ),
     cfg.IntOpt(
         'encryption_memory',
         default=2048,

@@ -18,8 +18,10 @@ import errno
 import os
 import pathlib
 import re
+import stat
 
 from attachworker import privileged
+from attachworker.privileged import made
 from attachworker.privileged import names
 from attachworker.privileged import removals
 from attachworker.privileged import tools
@@ -31,6 +33,7 @@ _MS_SLAVE = 0x80000
 #: Where an iscsiadm may keep its records: it is built in, and different from
 #: one distribution to the next.
 _DATABASES = ('/etc/iscsi', '/var/lib/iscsi')
+SESSIONS = pathlib.Path('/sys/class/iscsi_session')
 _LOCK_DIRECTORY = '/run/lock/iscsi'
 
 #: What iscsiadm reads there that is no record of a target.
@@ -104,9 +107,23 @@ def _enter_private_databases() -> list[pathlib.Path]:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             path.write_bytes(content)
         found[database.stat().st_dev] = database
-    os.makedirs(_LOCK_DIRECTORY, mode=0o700, exist_ok=True)
+    _make_lock_directory(_LOCK_DIRECTORY)
     _cover(pathlib.Path(_LOCK_DIRECTORY))
     return list(found.values())
+
+
+def _make_lock_directory(place: str) -> None:
+    """Make it, if it is not there; everybody may write above it.
+
+    :raises OSError: somebody has put something else there
+    """
+    os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(place, mode=0o700)
+    if not stat.S_ISDIR(os.lstat(place).st_mode):
+        raise NotADirectoryError(
+            errno.ENOTDIR, f'{place} is no directory; remove what is there'
+        )
 
 
 def _cover(directory: pathlib.Path) -> None:
@@ -270,7 +287,24 @@ def login(
         arguments += ['-p', _portal(address, port), '--login']
         return _run(arguments, timeout)
 
-    return _in_private_databases(body)
+    before = _sessions()
+    answer = _in_private_databases(body)
+    if answer[0] == 0:
+        for session in _sessions() - before:
+            if _target_of(session) == target_name:
+                made.note(session)
+    return answer
+
+
+def _sessions() -> set[pathlib.Path]:
+    return set(SESSIONS.glob('session*'))
+
+
+def _target_of(session: pathlib.Path) -> str | None:
+    # another one may end meanwhile, or not have its name yet
+    with contextlib.suppress(OSError):
+        return (session / 'targetname').read_text(encoding='utf-8').strip()
+    return None
 
 
 @privileged.default.entrypoint
@@ -333,7 +367,12 @@ def logout(session_id: int, timeout: float) -> tuple[int, str]:
         :func:`attachworker.privileged.removals.check`
     """
     names.number(session_id, 2**32 - 1, 'the number of a session')
-    removals.check(removals.of_session(session_id))
+    try:
+        instance = os.stat(SESSIONS / f'session{session_id}').st_ino
+    except FileNotFoundError:
+        pass  # iscsiadm says so
+    else:
+        removals.check(removals.of_session(session_id), instance)
     arguments = ['-m', 'session', '-r', str(session_id), '-u']
     # It needs no record, but reads that of an iface, and leaves a lock file.
     return _in_private_databases(lambda _: _run(arguments, timeout))

@@ -171,11 +171,18 @@ def remove_path(disk: str) -> None:
     :raises OSError: it does not let go; EPERM: see
         :func:`attachworker.privileged.removals.check`
     """
-    removals.check([names.scsi_disk(disk)])
+    removals.check([names.scsi_disk(disk)], *_devices_of([disk]))
     with contextlib.suppress(ConnectionRefusedError):
         if not _let_go(disk):
             # the uevent of a disk that is new came between two questions
             _ask(f'del path {disk}')
+
+
+def _devices_of(disks: list[str]) -> Iterator[int]:
+    """What no other SCSI device has, for each disk that is there."""
+    for disk in disks:
+        with contextlib.suppress(FileNotFoundError):
+            yield os.stat(f'/sys/class/block/{disk}/device').st_ino
 
 
 def _let_go(disk: str) -> bool:
@@ -259,7 +266,8 @@ def set_queueing(map_name: str, queue: bool) -> None:
     verb = 'restorequeueing' if queue else 'disablequeueing'
     alias = _alias(map_name)
     if not queue:
-        removals.check([map_name])
+        paths = os.listdir(f'/sys/block/{map_name}/slaves')
+        removals.check([map_name], *_devices_of(paths))
     _ask(f'{verb} map {alias}')
 
 

@@ -17,6 +17,7 @@ import tempfile
 import uuid
 
 from attachworker import privileged
+from attachworker.privileged import made
 from attachworker.privileged import names
 from attachworker.privileged import removals
 from attachworker.privileged import sysfs
@@ -103,6 +104,7 @@ def connect(options: dict[str, str]) -> int:
     if found is None:
         raise OSError(errno.EPROTO, 'nvme-fabrics says no instance')
     number = int(found[1])
+    made.note(pathlib.Path(CLASS, f'nvme{number}'))
     for name in sorted(_SHOWN & options.keys()):
         # A controller that has gone by now has no such file.
         with contextlib.suppress(FileNotFoundError):
@@ -127,7 +129,7 @@ def delete(controller: str, instance: int) -> None:
         :func:`attachworker.privileged.removals.check`
     """
     with _directory(controller, instance) as directory:
-        removals.check(removals.of_controller(controller))
+        removals.check(removals.of_controller(controller), instance)
         with contextlib.suppress(OSError):
             if (REGISTRY / controller / 'owner').read_text().strip() == OWNER:
                 _forget(controller)

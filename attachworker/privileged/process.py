@@ -15,6 +15,7 @@ import stat
 from oslo_privsep import priv_context
 
 from attachworker import privileged
+from attachworker.privileged import removals
 
 #: The name of a file that is locked for as long as a helper may act.
 LOCK = 'attachworker-helper.lock'
@@ -43,12 +44,14 @@ def forbid_core_dumps() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def start(user: str | None) -> None:
+def start(user: str | None, allow_foreign: bool = False) -> None:
     """Start the helper; to be called before there is any thread.
 
     As root it is forked off, and this process becomes ``user``, if any.
     Otherwise the option ``helper_command`` starts it.
 
+    :param allow_foreign: see :mod:`attachworker.privileged.removals`; only
+        one that is forked off believes it
     :raises KeyError: there is no such user
     """
     # What this process writes is for nobody else; the helper has its own.
@@ -57,6 +60,7 @@ def start(user: str | None) -> None:
         privileged.default.start(priv_context.Method.ROOTWRAP)
         return
     entry = pwd.getpwnam(user) if user else None
+    removals.allow_foreign = allow_foreign
     privileged.default.start(priv_context.Method.FORK)
     if entry is None:
         return

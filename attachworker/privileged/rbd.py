@@ -20,6 +20,7 @@ import re
 import secrets
 
 from attachworker import privileged
+from attachworker.privileged import made
 from attachworker.privileged import names
 from attachworker.privileged import removals
 from attachworker.privileged import sysfs
@@ -91,7 +92,25 @@ def add(
         line = ' '.join(
             (','.join(monitors), ','.join(given), pool, image, snapshot or '-')
         )
+        before = _mappings()
         _write_to_bus('add', line)
+        for mapping in _mappings() - before:
+            if _image_of(mapping) == (pool, image):
+                made.note(mapping)
+
+
+def _mappings() -> set[pathlib.Path]:
+    return set((BUS / 'devices').glob('*'))
+
+
+def _image_of(mapping: pathlib.Path) -> tuple[str, ...] | None:
+    # another one may go meanwhile
+    with contextlib.suppress(OSError):
+        return tuple(
+            (mapping / one).read_text(encoding='utf-8').strip()
+            for one in ('pool', 'name')
+        )
+    return None
 
 
 @privileged.default.entrypoint
@@ -109,7 +128,7 @@ def remove(number: int, instance: int, force: bool) -> None:
     line = f'{_number(number)} force' if force else _number(number)
     if os.stat(BUS / 'devices' / _number(number)).st_ino != instance:
         raise OSError(errno.ESTALE, f'rbd{number} is another image by now')
-    removals.check([f'rbd{number}'])
+    removals.check([f'rbd{number}'], instance)
     _write_to_bus('remove', line)
 
 

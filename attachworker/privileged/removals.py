@@ -1,15 +1,24 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What is never removed from this host: the devices that it lives on itself.
+"""What may be removed from this host, whatever the worker says.
 
 Each verb that takes something away asks :func:`check` first, for all block
-devices that go with it. Whatever the caller says, a device stays that carries
-a file system which the host cannot do without, or that the host swaps to; so
-does everything below such a device. The kernel alone is asked: the tables of
-mounts, the list of swaps, and sysfs.
+devices that go with it.
+
+* What the host lives on itself stays: a device that carries a file system
+  which the host cannot do without, or that the host swaps to, and everything
+  below such a device.
+* What was made here may go (:mod:`attachworker.privileged.made`).
+* What somebody else has made may go while nobody uses it: an attachment may
+  have found its device, or its record be older than the notes. In use it
+  stays, unless the operator allows it (``allow_forced_foreign_detach``).
+
+The kernel alone is asked: the tables of mounts, the list of swaps, sysfs, who
+has a device exclusively, and who has it open.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 import errno
@@ -19,9 +28,17 @@ import re
 import stat
 
 from attachworker import privileged
+from attachworker.privileged import block
+from attachworker.privileged import made
 from attachworker.privileged import processes
 
+#: Whether what others have made goes although it is in use. It is set before
+#: the helper is forked off, and no verb changes it.
+allow_foreign = False
+
 ROOT = pathlib.Path('/')
+#: The uuid of a multipath map, or of a partition that kpartx has made of one.
+_MAP = re.compile(r'(?:part\d+-)?mpath-')
 #: Where the first process of the host has its mounts, and where this one has.
 TABLES = ('proc/1/mountinfo', 'proc/self/mountinfo')
 
@@ -67,14 +84,34 @@ def find(
     return {device: every[device] for device in wanted if device in every}
 
 
-def check(
+def check(devices: list[str], *instances: int) -> None:
+    """Refuse a removal that takes away what is not ours to take.
+
+    :param devices: kernel names of all block devices that go with it
+    :param instances: of what is removed, the inode number of its directory in
+        sysfs; none: it is proven to have been made here
+    :raises PermissionError: one of the devices carries what the host needs,
+        or is in use and was not made here
+    :raises OSError: nobody knows
+    """
+    check_own(devices)
+    if not instances or allow_foreign or any(map(made.has, instances)):
+        return
+    for device, user in users(devices, ROOT, block.claimed, processes.users):
+        raise PermissionError(
+            errno.EPERM,
+            f'{device} was not made by attachworker, and {user} uses it; see '
+            'option allow_forced_foreign_detach',
+        )
+
+
+def check_own(
     devices: Iterable[str],
     root: pathlib.Path = ROOT,
     tables: Iterable[str] = TABLES,
 ) -> None:
     """Refuse a removal that takes away what the host lives on.
 
-    :param devices: kernel names of all block devices that go with it
     :raises PermissionError: one of them carries what the host needs
     :raises OSError: nobody knows
     """
@@ -120,6 +157,67 @@ def _everything(
     for name, carrying in look.own().items():
         for device in look.below(carrying):
             found.setdefault(device, []).append(name)
+    return found
+
+
+def users(
+    devices: list[str],
+    root: pathlib.Path,
+    claimed: Callable[[list[tuple[str, str]]], list[str]],
+    open_or_mounted: Callable[
+        [dict[str, list[str]]],
+        tuple[list[processes.Use], list[tuple[int, str]]],
+    ],
+) -> Iterator[tuple[str, str]]:
+    """Those of some devices that somebody uses, and who it is.
+
+    A multipath map that nobody uses is no user of its paths.
+
+    :param claimed: the verb :func:`attachworker.privileged.block.claimed`
+    :param open_or_mounted: :func:`attachworker.privileged.processes.users`
+    """
+    directory = root / 'sys/class/block'
+    parts = {one: top for top in devices for one in _parts(top, directory)}
+    numbers = {
+        number: one
+        for one in parts
+        if (number := _read(directory / one / 'dev').strip())
+    }
+    if not numbers:
+        return
+    # What a part stands on, that part has exclusively.
+    openable = [
+        (one, number)
+        for number, one in numbers.items()
+        if not _is_there(directory / one / 'partition')
+        and parts.keys().isdisjoint(_names(directory / one / 'holders'))
+    ]
+    for one in claimed(openable):
+        yield parts[one], 'a file system, swap or another device'
+    uses, _ = open_or_mounted(
+        {number: [f'/dev/{one}'] for number, one in numbers.items()}
+    )
+    for number, pid, command, _ in uses:
+        yield parts[numbers[number]], f'process {pid} ({command})'
+
+
+def _parts(device: str, block_class: pathlib.Path) -> list[str]:
+    """A device, its partitions, its multipath map, and those of that."""
+    found = [device]
+    for one in found:
+        directory = block_class / one
+        found += [
+            name
+            for name in _names(directory)
+            if name.startswith(one)
+            and _is_there(directory / name / 'partition')
+        ]
+        found += [
+            holder
+            for holder in _names(directory / 'holders')
+            if holder not in found
+            and _MAP.match(_read(block_class / holder / 'dm/uuid'))
+        ]
     return found
 
 

@@ -9,9 +9,11 @@ import ctypes
 import errno
 import fcntl
 import os
+import pathlib
 
 from attachworker import privileged
 from attachworker.privileged import block
+from attachworker.privileged import made
 from attachworker.privileged import names
 from attachworker.privileged import removals
 from attachworker.privileged import sysfs
@@ -19,6 +21,8 @@ from attachworker.privileged import sysfs
 _hctl = names.rule(
     r'\d{1,9}:\d{1,9}:\d{1,9}:\d{1,20}', 'a SCSI address (H:C:T:L)'
 )
+
+DEVICES = pathlib.Path('/sys/class/scsi_device')
 
 _SG_IO = 0x2285
 _SG_DXFER_FROM_DEV = -3
@@ -74,9 +78,13 @@ def scan(host: int, channel: int, target: int, lun: int) -> None:
     for number in (host, channel, target):
         names.number(number, _MAX_NUMBER, 'the number of a SCSI device')
     names.number(lun, _MAX_LUN, 'the number of a SCSI device')
+    device = DEVICES / f'{host}:{channel}:{target}:{lun}' / 'device'
+    was_there = device.exists()
     sysfs.write(
         f'/sys/class/scsi_host/host{host}/scan', f'{channel} {target} {lun}'
     )
+    if not was_there and device.exists():
+        made.note(device)
 
 
 @privileged.default.entrypoint
@@ -86,8 +94,11 @@ def delete(hctl: str) -> None:
     :raises OSError: there is no such device; EPERM: see
         :func:`attachworker.privileged.removals.check`
     """
-    removals.check(removals.of_scsi_device(_hctl(hctl)))
-    sysfs.write(f'/sys/class/scsi_device/{hctl}/device/delete', '1')
+    device = DEVICES / _hctl(hctl) / 'device'
+    instance = os.stat(device).st_ino
+    removals.check(removals.of_scsi_device(hctl), instance)
+    with sysfs.opened(str(device), instance) as directory:
+        sysfs.write('delete', '1', directory)
 
 
 @privileged.default.entrypoint

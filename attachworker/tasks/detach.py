@@ -86,6 +86,10 @@ class CheckUnused(base.Task):
             raise exception.DeviceOfHost(
                 device=', '.join(disks), what=', '.join(own)
             )
+        foreign = [path.disk for path in paths if not path.lasting]
+        foreign += [map.name] if map is not None else []
+        if foreign and run.adopts and run.force and not run.forces_foreign:
+            raise exception.ForeignDevice(device=', '.join(foreign))
         if run.takedown.local_attachments and not run.force:
             raise exception.DeviceInUse(
                 device=', '.join(disks),

@@ -47,6 +47,7 @@ class Run:
         was there before that stays
     :ivar adopts: whether a detach is of what no attachment of this worker has:
         it takes what somebody else has made, for it is told to
+    :ivar forces_foreign: whether it may do so by force
     :ivar grace: seconds that undoing may take after the deadline
     :ivar name: of the attachment
     :ivar opened: whether there may be a mapping: it was there, or this run
@@ -79,6 +80,7 @@ class Run:
     force: bool = False
     undoes: bool = False
     adopts: bool = False
+    forces_foreign: bool = False
     grace: float = 30.0
     name: str = ''
     volumes: locks.NamedLocks = dataclasses.field(

@@ -64,6 +64,8 @@ class Detach(Operation):
             return
         held = run.holdings.paths(type(info.targets[0]))
         run.adopts = known is None and not held
+        # What is recorded is ours, legible or not.
+        run.forces_foreign = run.forces_foreign or self._is_unreadable()
         targets = {target.key: target for target in (*info.targets, *held)}
         run.targets = list(targets.values())
         outcome = self.run_flow(flows.detach(run), run)
@@ -96,6 +98,15 @@ class Detach(Operation):
             # All that is needed is in the request, and what is ours.
             return self._records.readable(request.attachment_id)
         return self._records.attachment(request.attachment_id)
+
+    def _is_unreadable(self) -> bool:
+        """Whether the journal has a record that makes no sense."""
+        try:
+            if self.request.attachment_id:
+                self._records.attachment(self.request.attachment_id)
+        except exception.RecordUnreadable:
+            return True
+        return False
 
     def _info(
         self, known: AttachmentRecord | None

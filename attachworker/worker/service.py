@@ -83,11 +83,17 @@ def start_helper(conf: cfg.ConfigOpts) -> None:
     :raises ConfigurationError: option user names nobody
     """
     try:
-        process.start(conf.user)
+        process.start(conf.user, conf.allow_forced_foreign_detach)
     except KeyError as error:
         raise exception.ConfigurationError(
             option='user', reason=f'there is no user {conf.user}'
         ) from error
+    if os.geteuid() == 0:
+        LOG.warning(
+            'This worker stays root: whoever takes it over has this host. '
+            'Set option user to a user of its own, as attachworker.service '
+            'does'
+        )
 
 
 def check_directories(conf: cfg.ConfigOpts) -> None:
@@ -231,6 +237,7 @@ class Worker:
             path_grace=conf.multipath.path_grace,
             map_timeout=conf.multipath.map_timeout,
             flush_timeout=conf.forced_flush_timeout,
+            forces_foreign=conf.allow_forced_foreign_detach,
             name=attachment_id,
             **values,
         )

@@ -7,6 +7,7 @@ The verbs are called as a worker would that somebody has taken over.
 """
 
 from collections.abc import Callable
+import pathlib
 import uuid
 
 import pytest
@@ -141,6 +142,59 @@ def test_a_mapping_that_the_host_lives_on(
     detached(worker, volume)
 
 
+def detach_by_connection(
+    worker: harness.Harness, volume: beds.Volume, **values: object
+) -> objects.OperationResult:
+    """Of what the worker has no record of."""
+    request = objects.DetachRequest(
+        request_id=str(uuid.uuid4()),
+        connection_info=volume.connection_info(),
+        **values,
+    )
+    return worker.api.detach_volume({}, worker.name, request)
+
+
+def test_what_others_have_attached_does_not_go_by_force(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given a disk that somebody else has attached, and uses
+    volume = bed.create_volume()
+    somebody = actors.Somebody(bed, volume)
+    path = f'/dev/{somebody.node().name}'
+    with bed.opened(path):
+        # Then force does not take it, whatever the attachment is called
+        for name in (None, 'any'):
+            result = detach_by_connection(
+                worker, volume, force=True, attachment_id=name
+            )
+            assert result.error.code == 'in_use', result.as_dict()
+            assert 'allow_forced_foreign_detach' in result.error.message
+            assert not result.error.retryable
+    somebody.check()
+    # And without force it goes once nobody uses it
+    result = detach_by_connection(worker, volume)
+    assert result.status == 'detached', result.as_dict()
+    assert not somebody.node().exists()
+    # Of what is not there any more, there is nothing to refuse
+    result = detach_by_connection(worker, volume, force=True)
+    assert result.status == 'detached', result.as_dict()
+    somebody.close()
+
+
+def test_the_operator_may_allow_it(
+    bed: beds.Bed, tmp_path: pathlib.Path
+) -> None:
+    volume = bed.create_volume()
+    somebody = actors.Somebody(bed, volume)
+    options = {'allow_forced_foreign_detach': True}
+    with harness.Harness(bed, state_path=tmp_path, **options) as allowed:
+        with bed.opened(f'/dev/{somebody.node().name}'):
+            result = detach_by_connection(allowed, volume, force=True)
+        assert result.status == 'detached', result.as_dict()
+    assert not somebody.node().exists()
+    somebody.close()
+
+
 def test_a_disk_of_others_that_the_host_lives_on(
     bed: beds.Bed, worker: harness.Harness
 ) -> None:
@@ -149,12 +203,7 @@ def test_a_disk_of_others_that_the_host_lives_on(
     somebody = actors.Somebody(bed, volume)
     path = f'/dev/{somebody.node().name}'
     with bed.used_by_host(path, '/boot'):
-        request = objects.DetachRequest(
-            request_id=str(uuid.uuid4()),
-            connection_info=volume.connection_info(),
-            force=True,
-        )
-        result = worker.api.detach_volume({}, worker.name, request)
+        result = detach_by_connection(worker, volume, force=True)
         assert result.error.code == 'in_use', result.as_dict()
         assert 'this host: /boot' in result.error.message
         assert somebody.node().exists()

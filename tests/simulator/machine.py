@@ -98,7 +98,9 @@ class Machine:
             self.rbd,
         )
         self.processes = processes.Processes(self.tree)
-        self.removals = removals.Removals(self.tree)
+        self.removals = removals.Removals(
+            self.tree, self.block, self.processes
+        )
         self.encryption = crypts.Crypts(
             self._lock, self.tree, events, self.block
         )
@@ -157,6 +159,7 @@ class Machine:
             self.tree.write(block.SWAPS, block.NO_SWAPS)
             self.block.claims.clear()
             self.processes.hidden.clear()
+            self.removals.made.clear()
 
     def vanish(self, verb: str, arguments: dict[str, Any]) -> None:
         """Take away, unasked, what a verb was about."""

@@ -74,7 +74,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def _call(self, verb: str, arguments: dict[str, Any]) -> Any:
         self._machine.removals.check(verb, arguments)
-        result = faulty.call(self._machine, self._plan, verb, **arguments)
+        with self._machine.removals.noted(verb):
+            result = faulty.call(self._machine, self._plan, verb, **arguments)
         if self._plan.take({faults.Fault.VANISH}, verb, arguments):
             self._machine.vanish(verb, arguments)
         return result

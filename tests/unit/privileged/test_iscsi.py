@@ -3,6 +3,7 @@
 
 """What the privileged side refuses, whoever asks."""
 
+import pathlib
 import subprocess
 from typing import Any
 
@@ -239,3 +240,24 @@ def test_no_secret_is_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command == ['--as=536870912', 'iscsiadm', '-m', 'session']
     assert set(keywords['env']) == {'LC_ALL', 'PATH'}
     assert keywords['timeout'] == 1.0
+
+
+@pytest.mark.parametrize('there', [False, True])
+def test_a_link_in_place_of_the_lock_directory_is_not_followed(
+    tmp_path: pathlib.Path, there: bool
+) -> None:
+    """Everybody may write to /run/lock."""
+    elsewhere = tmp_path / 'elsewhere'
+    if there:
+        elsewhere.mkdir()
+    (tmp_path / 'iscsi').symlink_to(elsewhere)
+    with pytest.raises(NotADirectoryError, match='remove what is there'):
+        iscsi._make_lock_directory(str(tmp_path / 'iscsi'))
+    assert elsewhere.exists() is there
+
+
+def test_the_lock_directory_is_made_once(tmp_path: pathlib.Path) -> None:
+    place = tmp_path / 'lock/iscsi'
+    for _ in range(2):
+        iscsi._make_lock_directory(str(place))
+    assert place.stat().st_mode & 0o777 == 0o700

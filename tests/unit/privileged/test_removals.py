@@ -200,8 +200,8 @@ def test_the_devices_of_a_session(tree: Tree) -> None:
 def test_what_carries_the_host_is_refused(tree: Tree) -> None:
     tree.carried()
     with pytest.raises(PermissionError, match='sda carries / of this host'):
-        removals.check(['sdb', 'sda'], tree.root)
-    removals.check(['sdb'], tree.root)
+        removals.check_own(['sdb', 'sda'], tree.root)
+    removals.check_own(['sdb'], tree.root)
 
 
 def test_a_mapping_by_name_or_uuid_is_refused(tree: Tree) -> None:
@@ -225,7 +225,7 @@ def test_without_the_tables_nothing_is_known(tree: Tree, table: str) -> None:
     tree.carried()
     (tree.root / table).unlink()
     with pytest.raises(FileNotFoundError):
-        removals.check(['sdb'], tree.root)
+        removals.check_own(['sdb'], tree.root)
 
 
 def test_what_this_machine_is_on_can_be_told() -> None:
@@ -236,3 +236,57 @@ def test_tables_in_which_nothing_is_the_root_prove_nothing(tree: Tree) -> None:
     tree.mounts[1] = '30 22 8:16 / /srv rw - xfs /dev/sdb rw\n'
     with pytest.raises(OSError, match='/ is not mounted'):
         tree.carried('sdb')
+
+
+def in_use(
+    tree: Tree, device: str, claimed: list[str], opened: list[str]
+) -> list[tuple[str, str]]:
+    """Whether a device is, if these have an owner or are open."""
+    return list(
+        removals.users(
+            [device],
+            tree.root,
+            lambda parts: [one for one, _ in parts if one in claimed],
+            lambda numbers: (
+                [
+                    (number, 7, 'qemu', '')
+                    for number, (path,) in numbers.items()
+                    if path.removeprefix('/dev/') in opened
+                ],
+                [],
+            ),
+        )
+    )
+
+
+def add_map(tree: Tree) -> None:
+    """A map of sdb, and a partition of that, as kpartx has made it."""
+    for name, below, uuid in (
+        ('dm-0', 'sdb', 'mpath-36001405'),
+        ('dm-1', 'dm-0', 'part1-mpath-36001405'),
+    ):
+        tree.device(name, below)
+        directory = 'sys/class/block'
+        tree.write(f'{directory}/{name}/dm/uuid', f'{uuid}\n')
+        tree.write(f'{directory}/{below}/holders/{name}', '')
+
+
+def test_a_map_that_nobody_uses_is_no_user(tree: Tree) -> None:
+    for name, number in (('sda', '8:0'), ('sdb', '8:16'), ('sda1', '8:1')):
+        tree.write(f'sys/class/block/{name}/dev', f'{number}\n')
+    add_map(tree)
+    for number, name in enumerate(('dm-0', 'dm-1')):
+        tree.write(f'sys/class/block/{name}/dev', f'254:{number}\n')
+    # Given that each has what it stands on exclusively
+    assert in_use(tree, 'sdb', ['sdb', 'dm-0'], []) == []
+    # Then whoever has the last one, or one of them open, is a user
+    assert in_use(tree, 'sdb', ['sdb', 'dm-0', 'dm-1'], []) == [
+        ('sdb', 'a file system, swap or another device')
+    ]
+    for one in ('sdb', 'dm-0', 'dm-1'):
+        found = in_use(tree, 'sdb', [], [one])
+        assert found == [('sdb', 'process 7 (qemu)')]
+    # And of another disk, its partition counts
+    assert in_use(tree, 'sda', [], []) == []
+    assert in_use(tree, 'sda', ['sda'], []) != []
+    assert in_use(tree, 'sda', [], ['sda1']) != []
