@@ -184,6 +184,26 @@ def test_what_is_attached_outlives_a_restart(
     assert bed.snapshot() == before
 
 
+def test_what_the_helper_has_noted_outlives_it(
+    bed: KernelBed, worker: client.AttachWorkerClient
+) -> None:
+    # Given a volume whose worker and helper are killed
+    volume = bed.create_volume()
+    before = bed.snapshot()
+    path = machine.attach(worker, volume).path
+    restarts = int(machine.show('NRestarts'))
+    os.kill(main_pid(), signal.SIGKILL)
+    machine.until(lambda: machine.show('NRestarts') == str(restarts + 1))
+    machine.until(lambda: machine.show('ActiveState') == 'active')
+    # Then the next helper knows that it was made, and only root could say so
+    notes = os.stat('/run/attachworker-helper')
+    assert (notes.st_uid, notes.st_mode & 0o777) == (0, 0o700)
+    with bed.opened(path):
+        result = worker.detach_volume(volume.name, force=True)
+        assert result.status == 'detached', result.as_dict()
+    assert bed.snapshot() == before
+
+
 def test_reload(bed: KernelBed, worker: client.AttachWorkerClient) -> None:
     pid = main_pid()
     volume = bed.create_volume()
