@@ -53,9 +53,10 @@ def run(*command: str, check: bool = True) -> str:
 
 
 def journal() -> str:
-    """The log of the worker, as systemd keeps it."""
+    """The log of the worker and of iscsid, as systemd keeps it."""
+    units = ('attachworker', 'iscsid.socket', 'iscsid.service')
     return subprocess.run(
-        ('journalctl', '--no-pager', '-u', 'attachworker', '-n', '60'),
+        ('journalctl', '--no-pager', *(f'-u{one}' for one in units), '-n60'),
         capture_output=True,
         text=True,
         check=False,
