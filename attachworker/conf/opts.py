@@ -8,6 +8,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from attachworker.conf import encryption
+
 _WORKER = [
     cfg.HostAddressOpt(
         'host',
@@ -131,6 +133,7 @@ _WORKER = [
         'the host has less available; a volume that takes more than this is '
         'refused.',
     ),
+    encryption.ITERATIONS,
     cfg.IntOpt(
         'stop_timeout',
         default=60,

@@ -20,7 +20,8 @@ _PREFIX = 'attachworker-'
 #: What cryptsetup calls the lower device of a mapping with integrity ends so.
 LOWER = '_dif'
 _UUID = 'CRYPT-'
-_LUKS2 = 'CRYPT-LUKS2-'
+#: How the uuid of a mapping goes on, by format.
+_PROVIDERS = {'luks': 'LUKS1-', 'luks2': 'LUKS2-'}
 #: What cryptsetup has beside what the header asks for; bytes.
 _OWN = 32 << 20
 #: That a header which is made here asks for at most, as cryptsetup's own.
@@ -45,14 +46,14 @@ class Mapping:
     :ivar name: as :func:`name_of` gives it
     :ivar device: kernel name, for example ``dm-1``
     :ivar disks: what is below it, by kernel name; none: it was not finished
-    :ivar luks2: whether that is its format
+    :ivar provider: its format: luks, luks2 or plain
     :ivar integrity: whether it is a pair: dm-crypt above dm-integrity
     """
 
     name: str
     device: str
     disks: tuple[str, ...]
-    luks2: bool
+    provider: str
     integrity: bool = False
 
     @property
@@ -203,18 +204,29 @@ class Encryption(machine.View):
 
     def resize(
         self,
-        name: str,
+        device: block.Device,
+        mapping: Mapping,
         key: str | None,
         asked: int,
         deadline: deadlines.Deadline,
     ) -> None:
         """Give a mapping the size of what is below it.
 
+        :param device: what is below it
         :param asked: bytes of memory, as :meth:`read_header` tells
         :raises OSError: it keeps the old one
         """
+        name = mapping.name
         with self._memory_for(name, asked, deadline):
-            self._call('encryption.resize', deadline, name, key, asked)
+            self._call(
+                'encryption.resize',
+                deadline,
+                *device,
+                name,
+                mapping.provider,
+                key,
+                asked,
+            )
 
     def offset(self, name: str, deadline: deadlines.Deadline) -> int:
         """Where on the device below it its data begins; bytes.
@@ -236,7 +248,8 @@ class Encryption(machine.View):
         if not uuid.startswith(_UUID) or name != known_as:
             return None
         if name.endswith(LOWER):
-            return Mapping(name.removesuffix(LOWER), device, (), True, True)
+            name = name.removesuffix(LOWER)
+            return Mapping(name, device, (), 'luks2', True)
         disks = tuple(sysfs.names(directory / 'slaves'))
         lower = [
             one
@@ -245,5 +258,9 @@ class Encryption(machine.View):
         ]
         for one in lower:
             disks = tuple(sysfs.names(self._block(one) / 'slaves'))
-        luks2 = uuid.startswith(_LUKS2)
-        return Mapping(name, device, disks, luks2, bool(lower))
+        kind = uuid.removeprefix(_UUID)
+        provider = 'plain'
+        for format, start in _PROVIDERS.items():
+            if kind.startswith(start):
+                provider = format
+        return Mapping(name, device, disks, provider, bool(lower))

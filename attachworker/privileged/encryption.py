@@ -7,12 +7,18 @@ import contextlib
 import errno
 import os
 import re
+from typing import NamedTuple
+
+from oslo_config import cfg
 
 from attachworker import privileged
+from attachworker.conf import encryption as options
 from attachworker.privileged import block
 from attachworker.privileged import names
 from attachworker.privileged import removals
 from attachworker.privileged import tools
+
+cfg.CONF.register_opts([options.ITERATIONS])
 
 #: No other mapping is touched.
 _name = names.rule(
@@ -31,11 +37,11 @@ _CHUNK = 1 << 20
 #: Address space that cryptsetup has beyond what a header asks for: libraries,
 #: and the stacks and heaps of four threads; bytes.
 _OWN_MEMORY = 512 << 20
-#: What a header may ask for, over all its keyslots. The defaults of cryptsetup
-#: take two seconds; these take minutes: iterations of PBKDF2, and bytes that
-#: Argon2 writes, its memory once a pass.
-_ITERATIONS = 200_000_000
-_WRITTEN = 256 << 30
+#: The two areas of metadata of a LUKS 2 header are in the first 8 MiB at the
+#: latest, and that of LUKS 1 is; bytes.
+_METADATA = 8 << 20
+#: And the longest header, with all areas of its keyslots; bytes.
+_LONGEST = _METADATA + (128 << 20)
 #: How ``luksDump`` prints what a header asks for, either version of it.
 #: Whatever else is in the header can add such lines, and take none away. No
 #: pattern runs on over the end of a line: there may be a million empty ones.
@@ -43,11 +49,25 @@ _ASKED = re.compile(
     r'^[ \t]*(?:MK )?(iterations|time cost|memory):[ \t]*(-?[0-9]{1,19})\b',
     re.IGNORECASE | re.MULTILINE,
 )
-#: And how it says what would be written or read in the clear: a keyslot that
-#: any key opens, data that is not enciphered, or only partly so.
-_IN_THE_CLEAR = re.compile(
-    r'^[ \t]*(?:(?:MK )?cipher(?: name)?:.*cipher_null|[0-9]+:[ \t]*linear\b)',
+#: The sectors before the data of LUKS 1, and the bytes of each area of LUKS 2.
+_LENGTHS = re.compile(
+    r'^(Payload offset|Metadata area|Keyslots area):[ \t]*([0-9]{1,19})\b',
+    re.MULTILINE,
+)
+#: Where the data of LUKS 2 begins; bytes.
+_DATA = re.compile(r'^[ \t]*offset:[ \t]*([0-9]{1,19}) ', re.MULTILINE)
+#: A cipher that is none.
+_NO_CIPHER = re.compile(
+    r'^[ \t]*(?:MK )?cipher(?: name)?:.*cipher_null',
     re.IGNORECASE | re.MULTILINE,
+)
+#: A part of a LUKS 2 header that is none of those which are known to be fine:
+#: keyslots, digests and segments of data as they usually are. Others are data
+#: in the clear, or enciphered by the storage itself, a reencryption that was
+#: begun, and tokens, which tell cryptsetup where else to get a key.
+_UNUSUAL = re.compile(
+    r'^[ \t]*[0-9]{1,9}:[ \t]*(?!(?:luks2|pbkdf2|crypt)(?:[ \t]|$))(\S+)',
+    re.MULTILINE,
 )
 #: To unlock takes seconds by design, and many at once take turns. What only
 #: reads and derives keys, and makes a mapping that is closed again, is ended
@@ -82,12 +102,14 @@ def _run(
     fine: tuple[int, ...] = (0,),
     memory: int = 0,
     timeout: float = _TIMEOUT,
+    header: int | None = None,
 ) -> tuple[int, str]:
     """Exit code and output of a command.
 
     :param key: goes through its standard input, and nowhere else
     :param timeout: seconds after which it is killed
     :param memory: bytes that it may have beyond those for itself
+    :param header: a descriptor that it is given
     :raises FileNotFoundError: it is not installed
     :raises OSError: it failed; ENOMEM: it wanted more memory, or the kernel
         has killed it
@@ -97,6 +119,7 @@ def _run(
         timeout=timeout,
         key=key or '',
         address_space=_OWN_MEMORY + _memory(memory),
+        descriptors=() if header is None else (header,),
     )
     if code in fine:
         return code, output
@@ -119,9 +142,27 @@ def _cryptsetup(
     fine: tuple[int, ...] = (0,),
     memory: int = 0,
     timeout: float = _TIMEOUT,
+    header: int | None = None,
 ) -> tuple[int, str]:
-    command = ('cryptsetup', act, *how)
-    return _run(*command, key=key, fine=fine, memory=memory, timeout=timeout)
+    """See :func:`_run`.
+
+    :param header: a descriptor of the header to be obeyed, wherever the data
+        is
+    """
+    return _run(
+        *('cryptsetup', act, *how),
+        *(() if header is None else ('--header', _path(header))),
+        key=key,
+        fine=fine,
+        memory=memory,
+        timeout=timeout,
+        header=header,
+    )
+
+
+def _path(descriptor: int) -> str:
+    """Of a descriptor, for a process that has it as well."""
+    return f'/proc/self/fd/{descriptor}'
 
 
 def _bounded(timeout: float) -> float:
@@ -148,6 +189,20 @@ def _held(device: str, instance: int) -> Iterator[str]:
         yield block.node(device)
 
 
+# -- headers
+
+
+class Header(NamedTuple):
+    """What is to be known of a header before it is obeyed.
+
+    :ivar memory: bytes that opening the volume takes
+    :ivar length: bytes of its areas, or as many as there may be
+    """
+
+    memory: int
+    length: int
+
+
 @privileged.default.entrypoint
 def read_header(
     device: str, instance: int, provider: str, timeout: float
@@ -164,43 +219,131 @@ def read_header(
     """
     kind = _type(provider, ('luks', 'luks2'))
     seconds = _bounded(timeout)
-    with _held(device, instance) as node:
-        how = ('--type', kind, node)
-        code, text = _cryptsetup(
-            'luksDump', *how, fine=(0, 1), timeout=seconds
-        )
-    return memory_asked_for(text) if code == 0 else None
+    with (
+        block.opened(device, instance, os.O_RDONLY | os.O_DIRECT) as source,
+        _copied(source) as copy,
+    ):
+        found = _looked_at(copy, kind, seconds)
+    return found.memory if found else None
 
 
-def memory_asked_for(dump: str) -> int:
-    """What a header asks for, as ``luksDump`` prints it; bytes.
+@contextlib.contextmanager
+def _checked(
+    device: str, instance: int, kind: str, memory: int, timeout: float
+) -> Iterator[tuple[str, int]]:
+    """The node of a device, and a copy of its header that may be obeyed.
+
+    The copy alone is looked at, and the copy alone is what cryptsetup is then
+    given: a storage may answer otherwise when it is asked again. The copy has
+    no name and goes with its last descriptor.
+
+    :param memory: bytes that it may ask for
+    :raises OSError: see :func:`read_header`
+    """
+    with (
+        block.opened(device, instance, os.O_RDONLY | os.O_DIRECT) as source,
+        _copied(source) as copy,
+    ):
+        found = _looked_at(copy, kind, timeout)
+        if found is None:
+            raise OSError(errno.EPROTO, 'it has no header of this format')
+        if found.memory > memory:
+            raise OSError(
+                errno.E2BIG,
+                f'its header asks for {found.memory} bytes of memory, and '
+                f'{memory} when it was looked at before; attach it again if '
+                'somebody has changed a key meanwhile',
+            )
+        _copy(source, copy, _METADATA, found.length)
+        os.ftruncate(copy, found.length)
+        yield block.node(device), copy
+
+
+@contextlib.contextmanager
+def _copied(source: int) -> Iterator[int]:
+    """A file in memory that has the metadata of a header.
+
+    Without its keys, which are not needed to look at it, and may be long.
+    """
+    copy = os.memfd_create('attachworker-header')
+    try:
+        os.ftruncate(copy, _LONGEST)
+        _copy(source, copy, 0, _METADATA)
+        yield copy
+    finally:
+        os.close(copy)
+
+
+def _copy(source: int, copy: int, start: int, end: int) -> None:
+    for offset in range(start, end, _CHUNK):
+        found = block.read_direct(source, offset, _CHUNK)
+        # what is not written takes no memory
+        if found.strip(b'\0'):
+            os.pwrite(copy, found, offset)
+
+
+def _looked_at(copy: int, kind: str, timeout: float) -> Header | None:
+    code, text = _cryptsetup(
+        'luksDump',
+        *('--type', kind, _path(copy)),
+        fine=(0, 1),
+        timeout=timeout,
+        header=copy,
+    )
+    return header_in(text) if code == 0 else None
+
+
+def header_in(dump: str) -> Header:
+    """What a header asks for, as ``luksDump`` prints it.
 
     :raises OSError: see :func:`read_header`
     """
-    if _IN_THE_CLEAR.search(dump):
+    unusual = _UNUSUAL.search(dump)
+    if _NO_CIPHER.search(dump) or unusual:
         raise OSError(
             errno.EPERM,
-            'its header wants data or keys in the clear (cipher_null, or a '
-            'linear segment): whoever has the storage could read them. Make '
-            'another header, or finish a reencryption that was begun',
+            f'its header has {unusual[1][:64] if unusual else "cipher_null"}, '
+            'by which data or keys could be in the clear, or known to others: '
+            'remove its tokens (cryptsetup token remove), finish a '
+            'reencryption that was begun, or make another header',
         )
     asked: dict[str, list[int]] = {'iterations': [], 'time cost': []}
     asked['memory'] = [0]
     for name, number in _ASKED.findall(dump):
         asked[name.lower()].append(int(number))
-    memory = max(asked['memory']) * 1024
-    for what, number, most in (
-        ('iterations of PBKDF2', sum(asked['iterations']), _ITERATIONS),
-        ('bytes of Argon2', sum(asked['time cost']) * memory, _WRITTEN),
-    ):
-        if number > most:
-            raise OSError(
-                errno.E2BIG,
-                f'its header asks for {number} {what}, and {most} are allowed',
-            )
     if min(number for found in asked.values() for number in [0, *found]) < 0:
         raise OSError(errno.EPROTO, 'its header has a number below zero')
-    return memory
+    memory = max(asked['memory'])
+    most = cfg.CONF.encryption_iterations
+    # to fill a KiB takes Argon2 about as long as PBKDF2 an iteration
+    number = sum(asked['iterations']) + sum(asked['time cost']) * memory
+    if number > most:
+        raise OSError(
+            errno.E2BIG,
+            f'its header asks for {number} iterations of PBKDF2, or KiB that '
+            f'Argon2 fills, and option encryption_iterations allows {most}',
+        )
+    length = _length_in(dump)
+    return Header(memory * 1024 + length, length)
+
+
+def _length_in(dump: str) -> int:
+    lengths = {'Payload offset': 0, 'Metadata area': 0, 'Keyslots area': 0}
+    for name, number in _LENGTHS.findall(dump):
+        lengths[name] = max(lengths[name], int(number))
+    payload, metadata, keys = lengths.values()
+    length = 2 * metadata + keys
+    if payload:
+        length = max(length, payload * _SECTOR)
+    # cryptsetup checks that only of a header that is before its data
+    if not length or any(int(n) < length for n in _DATA.findall(dump)):
+        raise OSError(
+            errno.EPROTO, 'by its header the data begins inside of the header'
+        )
+    return min(length, _LONGEST)
+
+
+# -- devices
 
 
 @privileged.default.entrypoint
@@ -270,13 +413,23 @@ def open(
         ESTALE: it is another device by now
     """
     kind = _type(provider)
-    how = [*_PLAIN] if provider == 'plain' else []
-    how += ['--readonly'] if read_only else []
+    how = ['--readonly'] if read_only else []
     mapping, seconds = _name(name), _bounded(timeout)
-    with _held(device, instance) as node:
-        how += ['--type', kind, node, mapping]
+    with contextlib.ExitStack() as stack:
+        if provider == 'plain':
+            how += _PLAIN
+            node, copy = stack.enter_context(_held(device, instance)), None
+        else:
+            node, copy = stack.enter_context(
+                _checked(device, instance, kind, _memory(memory), seconds)
+            )
         _cryptsetup(
-            'open', *_BATCH, *how, key=key, memory=memory, timeout=seconds
+            'open',
+            *(*_BATCH, *how, '--type', kind, node, mapping),
+            key=key,
+            memory=memory,
+            timeout=seconds,
+            header=copy,
         )
 
 
@@ -298,15 +451,34 @@ def close(name: str) -> None:
 
 
 @privileged.default.entrypoint
-def resize(name: str, key: str | None, memory: int) -> None:
+def resize(
+    device: str,
+    instance: int,
+    name: str,
+    provider: str,
+    key: str | None,
+    memory: int,
+) -> None:
     """Give a mapping the size of what is below it.
 
+    :param device: what is below it
+    :param instance: see :func:`attachworker.privileged.block.opened`
+    :param provider: luks, luks2 or plain
     :param key: LUKS2 takes it, where the kernel's keyring has the volume key
     :param memory: bytes that the header may ask for
-    :raises OSError: cryptsetup has refused
+    :raises OSError: cryptsetup has refused, or see :func:`read_header`
     """
+    kind, mapping = _type(provider), _name(name)
     how = ('--batch-mode',) if key is None else _BATCH
-    _cryptsetup('resize', *how, _name(name), key=key, memory=memory)
+    with contextlib.ExitStack() as stack:
+        copy = None
+        if provider != 'plain':
+            _, copy = stack.enter_context(
+                _checked(device, instance, kind, _memory(memory), _TIMEOUT)
+            )
+        _cryptsetup(
+            'resize', *how, mapping, key=key, memory=memory, header=copy
+        )
 
 
 @privileged.default.entrypoint

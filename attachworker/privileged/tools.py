@@ -22,6 +22,7 @@ def run(
     merged: bool = False,
     awaited: bool = True,
     address_space: int | None = None,
+    descriptors: tuple[int, ...] = (),
 ) -> tuple[int, str, str]:
     """Exit code, output and error output of a tool.
 
@@ -31,6 +32,7 @@ def run(
     :param awaited: whether the next worker waits for it if it outlives this
         process
     :param address_space: bytes that it may have; None: as many as it wants
+    :param descriptors: that it is given, beside its standard ones
     :raises FileNotFoundError: it is not installed
     :raises TimeoutError: it was killed
     """
@@ -43,7 +45,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             env=_ENVIRONMENT,
-            pass_fds=process.held() if awaited else (),
+            pass_fds=(*descriptors, *(process.held() if awaited else ())),
             timeout=timeout,
             check=False,
         )

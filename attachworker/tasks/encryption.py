@@ -152,21 +152,20 @@ class ResizeEncryption(base.Task):
         attach.check_cryptsetup(run)
         key = run.encryption.key if run.encryption else None
         before = run.host.block.size(found.device)
+        if found.integrity:
+            raise exception.EncryptionFailed(
+                device=found.device,
+                reason='it has integrity, and cryptsetup cannot grow that',
+            )
         try:
-            if found.integrity:
-                raise OSError(
-                    errno.EOPNOTSUPP,
-                    'it has integrity, and cryptsetup cannot grow that',
-                )
             wanted = size - encryption.offset(found.name, run.deadline)
             if before != wanted:
-                asked = self._asked(found) if key else 0
-                encryption.resize(found.name, key, asked, run.deadline)
+                self._resize(found, key)
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno == errno.EACCES:
                 reason = 'the key does not open it'
-            elif found.luks2 and not found.integrity and key is None:
+            elif found.provider == 'luks2' and key is None:
                 reason = 'luks2 takes the key for that; send it, too'
             raise exception.EncryptionFailed(
                 device=found.device, reason=reason
@@ -179,18 +178,22 @@ class ResizeEncryption(base.Task):
             )
         return before, after
 
-    def _asked(self, mapping: Mapping) -> int:
-        """What the header below asks for, by now.
+    def _resize(self, mapping: Mapping, key: str | None) -> None:
+        """Have the header below obeyed, as it is by now.
 
-        :raises OSError: it cannot be read
+        :raises OSError: it cannot be read, or the size stays
         """
-        host = self.run.host
+        host, deadline = self.run.host, self.run.deadline
         device = host.block.device(mapping.disks[0])
         if device is None:
             raise OSError(errno.ENODEV, f'{mapping.disks[0]} is gone')
-        provider = 'luks2' if mapping.luks2 else 'luks'
-        deadline = self.run.deadline
-        return host.encryption.read_header(device, provider, deadline) or 0
+        asked = 0
+        if mapping.provider != 'plain':
+            asked = (
+                host.encryption.read_header(device, mapping.provider, deadline)
+                or 0
+            )
+        host.encryption.resize(device, mapping, key, asked, deadline)
 
 
 def close_opened(run: Run) -> list[str]:

@@ -125,7 +125,8 @@ def _whole_page(data: bytes) -> None:
 
 
 def _header(dump: str) -> None:
-    assert encryption.memory_asked_for(dump) >= 0
+    found = encryption.header_in(dump)
+    assert 0 < found.length <= found.memory
 
 
 def _offset(status: str) -> None:
@@ -216,7 +217,7 @@ PARSERS = [
     Parser('vpd.serial', _serial, _pages(*samples.PAGES)),
     Parser('scsi._whole_page', _whole_page, _pages(*samples.PAGES)),
     Parser(
-        'encryption.memory_asked_for',
+        'encryption.header_in',
         _header,
         _texts(*samples.HEADERS),
         (OSError,),

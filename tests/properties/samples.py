@@ -33,6 +33,8 @@ HEADERS = (
 LUKS header information
 Version:       \t2
 Epoch:         \t3
+Metadata area: \t16384 [bytes]
+Keyslots area: \t16744448 [bytes]
 UUID:          \tc12f3848-f951-49d1-984c-1d99049282d7
 Label:         \t(no label)
 
@@ -51,6 +53,7 @@ Keyslots:
   1: luks2
 \tPBKDF:      pbkdf2
 \tIterations: 1000000
+Tokens:
 Digests:
   0: pbkdf2
 \tIterations: 1000
@@ -61,6 +64,7 @@ LUKS header information for /dev/sda
 Version:       \t1
 Cipher name:   \taes
 Cipher mode:   \txts-plain64
+Payload offset:\t4096
 MK bits:       \t512
 MK iterations: \t1000
 

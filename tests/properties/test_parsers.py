@@ -64,7 +64,7 @@ def test_a_parser_answers_or_raises_what_is_documented(
 
 #: What was found so, or would have been
 FOUND = {
-    'encryption.memory_asked_for': [
+    'encryption.header_in': [
         # the whole helper stood still for hours
         '\n' * 200_000,
         'Keyslots:\n' + ' ' * 200_000,

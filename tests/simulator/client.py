@@ -200,8 +200,24 @@ class Encryption(_Group):
     def close(self, name: str) -> None:
         self._call('encryption.close', name=name)
 
-    def resize(self, name: str, key: str | None, memory: int) -> None:
-        self._call('encryption.resize', name=name, key=key, memory=memory)
+    def resize(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str | None,
+        memory: int,
+    ) -> None:
+        self._call(
+            'encryption.resize',
+            device=device,
+            instance=instance,
+            name=name,
+            provider=provider,
+            key=key,
+            memory=memory,
+        )
 
     def offset(self, name: str, timeout: float) -> int:
         found: int = self._call(

@@ -158,8 +158,7 @@ class Crypts:
                 _, offset = _FORMATS[provider]
                 if found.memory > memory:
                     raise OSError(
-                        errno.ENOMEM,
-                        'Not enough available memory to open a keyslot.',
+                        errno.E2BIG, 'its header asks for more than before'
                     )
                 if found.digest != _digest(key):
                     raise PermissionError(
@@ -192,8 +191,17 @@ class Crypts:
             if below is not None and below.alias == f'{name}{_LOWER}':
                 self._remove(below)
 
-    def resize(self, name: str, key: str | None, memory: int) -> None:
+    def resize(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str | None,
+        memory: int,
+    ) -> None:
         with self._lock:
+            self._block.check(device, instance)
             found = self._find(name)
             uuid_file = self._tree.root / f'sys/{found.directory}/dm/uuid'
             if key is None and 'LUKS2' in uuid_file.read_text():

@@ -90,7 +90,15 @@ class EncryptionVerbs(Protocol):
 
     def close(self, name: str) -> None: ...
 
-    def resize(self, name: str, key: str | None, memory: int) -> None: ...
+    def resize(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str | None,
+        memory: int,
+    ) -> None: ...
 
     def offset(self, name: str, timeout: float) -> int: ...
 

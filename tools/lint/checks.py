@@ -91,6 +91,8 @@ CONF_READERS = (
     # The helper process has no composition root: it sets a default of
     # oslo.privsep, and reads what the operator allows.
     'attachworker/privileged/__init__.py',
+    'attachworker/privileged/encryption.py',
+    'attachworker/privileged/rbd.py',
     'attachworker/privileged/roots.py',
 )
 

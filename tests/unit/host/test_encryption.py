@@ -57,12 +57,12 @@ def test_only_ours_are_found(tmp_path: pathlib.Path) -> None:
     # When there are mappings of ours, then these are found
     dm(tmp_path, 'dm-3', f'CRYPT-LUKS2-1-{NAME}', NAME, 'dm-0')
     dm(tmp_path, 'dm-4', 'CRYPT-PLAIN-x', encryption.name_of('another'))
-    ours = encryption.Mapping(NAME, 'dm-3', ('dm-0',), True)
+    ours = encryption.Mapping(NAME, 'dm-3', ('dm-0',), 'luks2')
     assert found.find(NAME) == ours
     assert ours.path == f'/dev/mapper/{NAME}'
     other = found.find(encryption.name_of('another'))
     assert other is not None
-    assert (other.disks, other.luks2) == ((), False)
+    assert (other.disks, other.provider) == ((), 'plain')
 
 
 def test_a_pair_with_integrity_is_one_mapping(tmp_path: pathlib.Path) -> None:
@@ -73,8 +73,8 @@ def test_a_pair_with_integrity_is_one_mapping(tmp_path: pathlib.Path) -> None:
     dm(tmp_path, 'dm-2', f'CRYPT-SUBDEV-1-{half}_dif', f'{half}_dif', 'sdb')
     found = made(tmp_path)
     # Then the pair is on the disk, and the half is not finished
-    pair = encryption.Mapping(NAME, 'dm-1', ('sda',), True, True)
-    cut = encryption.Mapping(half, 'dm-2', (), True, True)
+    pair = encryption.Mapping(NAME, 'dm-1', ('sda',), 'luks2', True)
+    cut = encryption.Mapping(half, 'dm-2', (), 'luks2', True)
     assert sorted(found.mappings(), key=lambda one: one.device) == [pair, cut]
     assert found.find(NAME) == pair
     assert found.find(half) == cut

@@ -3,12 +3,15 @@
 """The verbs for dm-crypt: what they refuse, and how cryptsetup is run."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import errno
+import os
 import pathlib
 import subprocess
 from typing import Any
 
+from oslo_config import cfg
 import pytest
 
 from attachworker.privileged import encryption
@@ -16,16 +19,74 @@ from attachworker.privileged import encryption
 NAME = f'attachworker-{"0a" * 16}'
 KEY = 'CANARY'
 MEMORY = 1 << 30
+#: What the header that these tests have takes at most.
+LARGE = 2 << 30
+
+
+#: As cryptsetup 2.6 prints it, without what says nothing of work.
+LUKS2 = """\
+LUKS header information
+Version:       \t2
+Metadata area: \t16384 [bytes]
+Keyslots area: \t16744448 [bytes]
+Label:         \t{label}
+Data segments:
+  0: crypt
+\toffset: {offset} [bytes]
+Keyslots:
+  0: luks2
+\tPBKDF:      argon2id
+\tTime cost:  {time}
+\tMemory:     {memory}
+\tThreads:    4
+  1: luks2
+\tPBKDF:      pbkdf2
+\tIterations: 1000000
+Digests:
+  0: pbkdf2
+\tIterations: {iterations}
+"""
+LUKS1 = """\
+Payload offset:\t{payload}
+MK bits:       \t512
+MK iterations: \t{digest}
+Key Slot 0: ENABLED
+\tIterations:         \t{slot}
+Key Slot 1: DISABLED
+"""
+
+
+def luks2(**values: object) -> str:
+    usual = {
+        'label': 'x',
+        'offset': 16 << 20,
+        'time': 4,
+        'memory': 1 << 20,
+        'iterations': 1000,
+    }
+    return LUKS2.format(**usual | values)
+
+
+def luks1(**values: int) -> str:
+    usual = {'payload': 4096, 'digest': 1000, 'slot': 1000}
+    return LUKS1.format(**usual | values)
 
 
 class Cryptsetup:
-    """Stands in for the commands; notes what they are given."""
+    """Stands in for the commands; notes what they are given.
+
+    :ivar headers: what each is given as a file without a name
+    :ivar hostile: called when a header is looked at
+    """
 
     def __init__(self) -> None:
         self.said: list[tuple[str, ...]] = []
         self.read: list[bytes] = []
         self.limits: list[int] = []
         self.timeouts: list[float] = []
+        self.headers: list[bytes] = []
+        self.hostile: Callable[[], object] = lambda: None
+        self.dump = luks2()
         self.ended: Any = subprocess.CompletedProcess([], 0, b'', b'')
 
     def __call__(self, command: tuple[str, ...], **how: Any) -> Any:
@@ -35,6 +96,14 @@ class Cryptsetup:
         limit, command = command[:2], command[2:]
         assert limit[0] == 'prlimit'
         self.limits.append(int(limit[1].removeprefix('--as=')))
+        for descriptor in how['pass_fds']:
+            assert f'/proc/self/fd/{descriptor}' in command
+            length = os.fstat(descriptor).st_size
+            self.headers.append(os.pread(descriptor, length, 0))
+        if command[1] == 'luksDump':
+            self.hostile()
+            dump = self.dump.encode()
+            return subprocess.CompletedProcess([], not dump, dump, b'')
         self.said.append(command)
         self.read.append(how['input'])
         if isinstance(self.ended, Exception):
@@ -50,16 +119,23 @@ def cryptsetup(monkeypatch: pytest.MonkeyPatch) -> Cryptsetup:
 
 
 @pytest.fixture
-def sda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine has of that name is not looked at."""
+def sda(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> pathlib.Path:
+    """A file that stands in for whatever this machine has of that name."""
+    file = tmp_path / 'sda'
+    file.write_bytes(b'header'.ljust(4096, b'\0'))
+
+    @contextlib.contextmanager
+    def opened(device: str, instance: int, flags: int) -> Iterator[int]:
+        with open(file, 'rb') as stream:
+            yield stream.fileno()
+
     monkeypatch.setattr(
         encryption.block, 'node', lambda device: f'/dev/{device}'
     )
-    monkeypatch.setattr(
-        encryption.block,
-        'opened',
-        lambda device, instance, flags: contextlib.nullcontext(-1),
-    )
+    monkeypatch.setattr(encryption.block, 'opened', opened)
+    return file
 
 
 @pytest.mark.parametrize(
@@ -67,7 +143,7 @@ def sda(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         encryption.close,
         lambda name: encryption.offset(name, 9),
-        lambda name: encryption.resize(name, None, 0),
+        lambda name: encryption.resize('sda', 1, name, 'plain', None, 0),
         lambda name: encryption.open('sda', 1, name, 'luks', KEY, False, 0, 9),
     ],
 )
@@ -118,11 +194,14 @@ def test_unknown_formats(cryptsetup: Cryptsetup, provider: str) -> None:
 def test_open(
     cryptsetup: Cryptsetup, provider: str, kind: str, read_only: bool
 ) -> None:
-    encryption.open('sda', 1, NAME, provider, KEY, read_only, 0, 9)
+    encryption.open('sda', 1, NAME, provider, KEY, read_only, LARGE, 9)
     (command,) = cryptsetup.said
     assert command[command.index('--type') + 1] == kind
     assert '--key-file=-' in command
-    assert command[-2:] == ('/dev/sda', NAME)
+    place = command.index('/dev/sda')
+    assert command[place + 1] == NAME
+    # And nothing but a copy of its header, that was looked at, is obeyed
+    assert ('--header' in command[place:]) == (kind != 'plain')
     assert ('--readonly' in command) == read_only
     assert ('--cipher=aes-xts-plain64' in command) == (kind == 'plain')
     assert cryptsetup.read == [KEY.encode()]
@@ -137,9 +216,9 @@ def test_what_changes_no_volume_ends_with_its_request(
 ) -> None:
     cryptsetup.ended.stdout = b'offset: 1'
     encryption.read_header('sda', 1, 'luks2', asked)
-    encryption.open('sda', 1, NAME, 'luks2', KEY, False, 0, asked)
+    encryption.open('sda', 1, NAME, 'luks2', KEY, False, LARGE, asked)
     encryption.offset(NAME, asked)
-    assert cryptsetup.timeouts == [given] * 3
+    assert cryptsetup.timeouts == [given] * 4
 
 
 @pytest.mark.parametrize('timeout', [-1.0, float('nan')])
@@ -158,7 +237,7 @@ def test_memory_that_is_none(cryptsetup: Cryptsetup, memory: Any) -> None:
         lambda: encryption.open(
             'sda', 1, NAME, 'luks2', KEY, False, memory, 9
         ),
-        lambda: encryption.resize(NAME, KEY, memory),
+        lambda: encryption.resize('sda', 1, NAME, 'luks2', KEY, memory),
     ):
         with pytest.raises(ValueError, match='not a size of memory'):
             verb()
@@ -171,9 +250,9 @@ def test_what_must_not_be_cut_short_has_its_time(
 ) -> None:
     monkeypatch.setattr(encryption, '_check_empty', lambda node: None)
     encryption.format('sda', 1, 'luks2', KEY, 0)
-    encryption.resize(NAME, KEY, 0)
+    encryption.resize('sda', 1, NAME, 'luks2', KEY, LARGE)
     encryption.close(NAME)
-    assert cryptsetup.timeouts == [300.0] * 3
+    assert cryptsetup.timeouts == [300.0] * 4
 
 
 @pytest.mark.parametrize(
@@ -191,68 +270,37 @@ def test_failures(cryptsetup: Cryptsetup, code: int, number: int) -> None:
     output = b'a warning\nwhat is wrong\n'
     cryptsetup.ended = subprocess.CompletedProcess([], code, b'', output)
     with pytest.raises(OSError, match='what is wrong$') as caught:
-        encryption.open('sda', 1, NAME, 'luks', KEY, False, 0, 9)
+        encryption.open('sda', 1, NAME, 'luks', KEY, False, LARGE, 9)
     assert caught.value.errno == number
 
 
+@pytest.mark.usefixtures('sda')
 def test_a_key_is_in_no_error(cryptsetup: Cryptsetup) -> None:
     cryptsetup.ended = subprocess.TimeoutExpired('c', 300, KEY.encode())
     with pytest.raises(TimeoutError) as caught:
-        encryption.resize(NAME, KEY, 0)
+        encryption.resize('sda', 1, NAME, 'plain', KEY, 0)
     assert caught.value.__cause__ is None
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.usefixtures('sda')
 def test_resize(cryptsetup: Cryptsetup) -> None:
-    encryption.resize(NAME, None, 0)
-    encryption.resize(NAME, KEY, 0)
+    encryption.resize('sda', 1, NAME, 'plain', None, 0)
+    encryption.resize('sda', 1, NAME, 'luks2', KEY, LARGE)
+    assert ['--header' in one for one in cryptsetup.said] == [False, True]
     assert ['--key-file=-' in one for one in cryptsetup.said] == [False, True]
     assert cryptsetup.read == [b'', KEY.encode()]
 
 
-#: As cryptsetup 2.6 prints it, without what says nothing of work.
-LUKS2 = """\
-LUKS header information
-Version:       \t2
-Label:         \t{label}
-Keyslots:
-  0: luks2
-\tPBKDF:      argon2id
-\tTime cost:  {time}
-\tMemory:     {memory}
-\tThreads:    4
-  1: luks2
-\tPBKDF:      pbkdf2
-\tIterations: 1000000
-Digests:
-  0: pbkdf2
-\tIterations: {iterations}
-"""
-LUKS1 = """\
-MK bits:       \t512
-MK iterations: \t{digest}
-Key Slot 0: ENABLED
-\tIterations:         \t{slot}
-Key Slot 1: DISABLED
-"""
-
-
-def luks2(**values: object) -> str:
-    usual = {'label': 'x', 'time': 4, 'memory': 1 << 20, 'iterations': 1000}
-    return LUKS2.format(**usual | values)
-
-
-def dumped(cryptsetup: Cryptsetup, text: str) -> None:
-    cryptsetup.ended = subprocess.CompletedProcess([], 0, text.encode(), b'')
-
-
 @pytest.mark.usefixtures('sda')
 def test_a_header_says_what_it_takes(cryptsetup: Cryptsetup) -> None:
-    dumped(cryptsetup, luks2())
-    assert encryption.read_header('sda', 1, 'luks2', 9) == 1 << 30
-    dumped(cryptsetup, LUKS1.format(digest=1000, slot=2_000_000))
-    assert encryption.read_header('sda', 1, 'luks', 9) == 0
-    cryptsetup.ended = subprocess.CompletedProcess([], 1, b'', b'')
+    cryptsetup.dump = luks2()
+    # (with the memory that a copy of it is in)
+    wanted = (1 << 30) + (16 << 20)
+    assert encryption.read_header('sda', 1, 'luks2', 9) == wanted
+    cryptsetup.dump = luks1(slot=2_000_000)
+    assert encryption.read_header('sda', 1, 'luks', 9) == 2 << 20
+    cryptsetup.dump = ''
     assert encryption.read_header('sda', 1, 'luks2', 9) is None
     # a header that cryptsetup would read only with more memory than that
     assert max(cryptsetup.limits) == 512 << 20
@@ -261,19 +309,19 @@ def test_a_header_says_what_it_takes(cryptsetup: Cryptsetup) -> None:
 @pytest.mark.parametrize(
     ('text', 'reason'),
     [
-        (luks2(time=1 << 31), 'bytes of Argon2'),
+        (luks2(time=1 << 31), 'KiB that Argon2'),
         (luks2(iterations=(1 << 32) - 1), 'iterations of PBKDF2'),
         (luks2(memory=-1), 'below zero'),
-        (luks2(time=1 << 31, label='\n\tMemory: 1'), 'bytes of Argon2'),
-        (LUKS1.format(digest=1000, slot=(1 << 32) - 1), 'iterations'),
-        (LUKS1.format(digest=(1 << 32) - 1, slot=1000), 'iterations'),
+        (luks2(time=1 << 31, label='\n\tMemory: 1'), 'KiB that Argon2'),
+        (luks1(slot=(1 << 32) - 1), 'iterations'),
+        (luks1(digest=(1 << 32) - 1), 'iterations'),
     ],
 )
 @pytest.mark.usefixtures('sda')
 def test_a_header_that_asks_for_hours_is_refused(
     cryptsetup: Cryptsetup, text: str, reason: str
 ) -> None:
-    dumped(cryptsetup, text)
+    cryptsetup.dump = text
     with pytest.raises(OSError, match=reason):
         encryption.read_header('sda', 1, 'luks2', 9)
 
@@ -285,6 +333,13 @@ def test_a_header_that_asks_for_hours_is_refused(
         '\tcipher: cipher_null-ecb',
         '\tCipher:     capi:ecb(cipher_null)-plain64',
         '  0: linear',
+        # the storage enciphers, or says that it does
+        '  0: hw-opal',
+        # what was begun, and is gone on with when it is opened
+        '  1: reencrypt (unbound)',
+        # a key from elsewhere: a keyring of this host, a server of theirs
+        '  0: luks2-keyring',
+        '  0: ssh',
     ],
 )
 @pytest.mark.usefixtures('sda')
@@ -292,26 +347,126 @@ def test_a_header_that_wants_something_in_the_clear_is_refused(
     cryptsetup: Cryptsetup, line: str
 ) -> None:
     """Whoever has the storage can write one, and needs no key for it."""
-    for header in (luks2(), LUKS1.format(digest=1000, slot=1000)):
-        dumped(cryptsetup, f'{header}{line}\n')
+    for header in (luks2(), luks1()):
+        cryptsetup.dump = f'{header}{line}\n'
         with pytest.raises(OSError, match='in the clear') as caught:
             encryption.read_header('sda', 1, 'luks2', 9)
         assert caught.value.errno == errno.EPERM
+
+
+def test_all_that_cryptsetup_makes_by_itself_is_obeyed() -> None:
+    """Two seconds of the fastest of hosts, for each of all keyslots."""
+    fast = '\tIterations: 15000000\n' * 32
+    encryption.header_in(luks2(time=0) + fast)
+    # where there is little memory, Argon2 goes through it more often
+    small = '\tTime cost:  400\n\tMemory:     65536\n' * 32
+    encryption.header_in(luks2(time=0, memory=0) + small)
+
+
+def test_how_much_work_is_an_option() -> None:
+    text = luks1(slot=3_000_000)
+    encryption.header_in(text)
+    cfg.CONF.set_override('encryption_iterations', 2_000_000)
+    try:
+        with pytest.raises(OSError, match='encryption_iterations allows 20'):
+            encryption.header_in(text)
+    finally:
+        cfg.CONF.clear_override('encryption_iterations')
+
+
+@pytest.mark.parametrize(
+    'text', [luks2(offset=1 << 20), luks1(payload=0), 'Version: 3\n']
+)
+def test_data_inside_of_the_header(text: str) -> None:
+    with pytest.raises(OSError, match='begins inside') as caught:
+        encryption.header_in(text)
+    assert caught.value.errno == errno.EPROTO
+
+
+@pytest.mark.parametrize('provider', ['luks', 'luks2'])
+def test_what_is_obeyed_is_what_was_looked_at(
+    cryptsetup: Cryptsetup, sda: pathlib.Path, provider: str
+) -> None:
+    # Given a storage that gives another header as soon as it was asked once
+    cryptsetup.dump = luks2() if provider == 'luks2' else luks1()
+    cryptsetup.hostile = lambda: sda.write_bytes(b'hostile'.ljust(4096))
+    # When the volume is opened, or grows
+    for verb in (
+        lambda: encryption.open(
+            'sda', 1, NAME, provider, KEY, False, LARGE, 9
+        ),
+        lambda: encryption.resize('sda', 1, NAME, provider, KEY, LARGE),
+    ):
+        sda.write_bytes(b'harmless'.ljust(4096))
+        cryptsetup.headers.clear()
+        verb()
+        # Then cryptsetup is given the one that was looked at
+        begins = [one.rstrip(b'\0').strip() for one in cryptsetup.headers]
+        assert begins == [b'harmless', b'harmless']
+    # And nothing of it is left open
+    assert not [
+        one for one in os.listdir('/proc/self/fd') if 'memfd' in _target(one)
+    ]
+
+
+def _target(descriptor: str) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return os.readlink(f'/proc/self/fd/{descriptor}')
+    return ''
+
+
+@pytest.mark.usefixtures('sda')
+def test_a_header_that_asks_for_more_than_before(
+    cryptsetup: Cryptsetup,
+) -> None:
+    # Given one that was changed since its memory was set aside
+    cryptsetup.dump = luks2(memory=2 << 20)
+    for verb in (
+        lambda: encryption.open(
+            'sda', 1, NAME, 'luks2', KEY, False, MEMORY, 9
+        ),
+        lambda: encryption.resize('sda', 1, NAME, 'luks2', KEY, MEMORY),
+    ):
+        with pytest.raises(OSError, match='when it was looked at') as caught:
+            verb()
+        assert caught.value.errno == errno.E2BIG
+    # or taken away
+    cryptsetup.dump = ''
+    with pytest.raises(OSError, match='no header of this format'):
+        encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY, 9)
+    assert cryptsetup.said == []
+
+
+@pytest.mark.parametrize('megabytes', [3, 20, 300])
+def test_a_header_is_copied_as_far_as_it_goes(
+    cryptsetup: Cryptsetup, sda: pathlib.Path, megabytes: int
+) -> None:
+    # Given a header that says that it is so long, and a longer device
+    cryptsetup.dump = luks1(payload=megabytes << 11)
+    with open(sda, 'r+b') as stream:
+        for place in range(0, 400, 2):
+            stream.seek(place << 20)
+            stream.write(b'.')
+    # When it is opened, then there is so much of it, and never too much
+    encryption.open('sda', 1, NAME, 'luks', KEY, False, LARGE, 9)
+    length = min(megabytes, 136)
+    assert len(cryptsetup.headers[-1]) == length << 20
+    assert cryptsetup.headers[-1].count(b'.') == -(-length // 2)
 
 
 @pytest.mark.usefixtures('sda')
 def test_cryptsetup_gets_no_more_memory_than_it_was_said_to_need(
     cryptsetup: Cryptsetup,
 ) -> None:
-    encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY, 9)
-    assert cryptsetup.limits == [(512 << 20) + MEMORY]
+    encryption.open('sda', 1, NAME, 'luks2', KEY, False, LARGE, 9)
+    assert cryptsetup.limits == [512 << 20, (512 << 20) + LARGE]
 
 
 @pytest.mark.usefixtures('sda')
 def test_a_cryptsetup_that_was_killed(cryptsetup: Cryptsetup) -> None:
     cryptsetup.ended = subprocess.CompletedProcess([], -9, b'', b'')
     with pytest.raises(OSError, match='where memory runs out') as caught:
-        encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY, 9)
+        encryption.open('sda', 1, NAME, 'luks2', KEY, False, LARGE, 9)
     assert caught.value.errno == errno.ENOMEM
 
 

@@ -50,7 +50,9 @@ class FakeEncryption:
         asked: int,
         deadline: Any,
     ) -> None:
-        self.mapping = encryption.Mapping(name, 'dm-1', (device.name,), True)
+        self.mapping = encryption.Mapping(
+            name, 'dm-1', (device.name,), 'luks2'
+        )
         self._say(f'open {device.name}')
 
     def close(self, name: str, deadline: Any) -> list[str]:
@@ -63,7 +65,12 @@ class FakeEncryption:
         return 1024
 
     def resize(
-        self, name: str, key: str | None, asked: int, deadline: Any
+        self,
+        device: block.Device,
+        mapping: encryption.Mapping,
+        key: str | None,
+        asked: int,
+        deadline: Any,
     ) -> None:
         self._say(f'resize with {key}')
 

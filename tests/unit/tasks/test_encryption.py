@@ -10,6 +10,7 @@ from attachworker import exception
 from attachworker import flows
 from attachworker import objects
 from attachworker.connectors import base as connectors
+from attachworker.host import block
 from attachworker.host import encryption
 from attachworker.host import multipath
 from attachworker.worker import engine
@@ -32,7 +33,7 @@ def fake(run: runs.Watched) -> fake_encryption.FakeEncryption:
 
 
 def mapping(*disks: str) -> encryption.Mapping:
-    return encryption.Mapping(NAME, 'dm-1', disks, True)
+    return encryption.Mapping(NAME, 'dm-1', disks, 'luks2')
 
 
 def opened(run: runs.Watched) -> engine.Outcome:
@@ -212,9 +213,13 @@ def test_it_grows() -> None:
     sizes['dm-1'] = 2048
 
     def resize(
-        name: str, key: str | None, asked: int, deadline: object
+        device: block.Device,
+        mapping: encryption.Mapping,
+        key: str | None,
+        asked: int,
+        deadline: object,
     ) -> None:
-        assert (key, asked) == ('key', 4096)
+        assert (device.name, key, asked) == (DISK, 'key', 4096)
         sizes['dm-1'] = 3072
 
     fake(run).resize = resize  # type: ignore[method-assign]

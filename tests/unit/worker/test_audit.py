@@ -235,7 +235,7 @@ def test_mappings(scene: Scene) -> None:
     scene.attach(device=device(path=path).obj_to_primitive())
     scene.links = [link()]
     ours, other = (
-        encryption.Mapping(each, 'dm-1', ('sda',), True)
+        encryption.Mapping(each, 'dm-1', ('sda',), 'luks2')
         for each in (name, encryption.name_of('another'))
     )
     # Then the first is fine as long as it is there
@@ -322,7 +322,7 @@ def test_twice_as_many_attachments_take_twice_as_long(
         scene.maps.append(multipath.Map(f'dm-{number}', wwn, (f'sd{number}',)))
         scene.mappings.append(
             encryption.Mapping(
-                mapping, f'dm-{100 + number}', (f'dm-{number}',), True
+                mapping, f'dm-{100 + number}', (f'dm-{number}',), 'luks2'
             )
         )
         if number in (30, 60):
