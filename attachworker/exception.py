@@ -111,6 +111,11 @@ class AuthFailed(AttachWorkerError):
     )
 
 
+class CephKeyRefused(AttachWorkerError):
+    code = 'auth_failed'
+    msg_fmt = 'There is no access to the image as client.%(user)s: %(reason)s.'
+
+
 class DeviceNotFound(RetryableError):
     code = 'device_not_found'
     msg_fmt = (

@@ -19,11 +19,16 @@ import pathlib
 import re
 import secrets
 
+from oslo_config import cfg
+
 from attachworker import privileged
+from attachworker.conf import rbd as rbd_options
 from attachworker.privileged import made
 from attachworker.privileged import names
 from attachworker.privileged import removals
 from attachworker.privileged import sysfs
+
+cfg.CONF.register_opts([rbd_options.KEYRING_USERS], group=rbd_options.GROUP)
 
 BUS = pathlib.Path('/sys/bus/rbd')
 KEYRINGS = pathlib.Path('/etc/ceph')
@@ -67,7 +72,8 @@ def add(
         nothing
     :param cluster: whose keyring files of this host may have the key; empty:
         the cluster wants none
-    :param keyring: text of a keyring with the key; empty: a file has it
+    :param keyring: text of a keyring with the key; empty: a file has it, of a
+        user that option ``keyring_users`` names
     :raises OSError: ENOKEY if there is no key, or why the kernel does not
     """
     if not monitors or not all(map(_MONITOR.fullmatch, monitors)):
@@ -87,7 +93,7 @@ def add(
         ]
         if cluster:
             _name(cluster)
-            key = _key(f'client.{options["name"]}', cluster, keyring)
+            key = _key(options['name'], cluster, keyring)
             given.append(f'key={stack.enter_context(_kernel_key(key))}')
         line = ' '.join(
             (','.join(monitors), ','.join(given), pool, image, snapshot or '-')
@@ -187,12 +193,13 @@ def _write_to_bus(verb: str, line: str) -> None:
 # -- keys
 
 
-def _key(entity: str, cluster: str, keyring: str) -> bytes:
+def _key(user: str, cluster: str, keyring: str) -> bytes:
     """The key of a user, from a keyring or where Ceph looks for one.
 
-    :raises OSError: ENOKEY: there is none
+    :raises OSError: ENOKEY: there is none, or none that may be used
     """
-    texts = iter([keyring]) if keyring else _files(entity, cluster)
+    entity = f'client.{user}'
+    texts = iter([keyring]) if keyring else _files(user, cluster)
     for text in texts:
         found = _entry(text, entity)
         if found is None:
@@ -200,12 +207,19 @@ def _key(entity: str, cluster: str, keyring: str) -> bytes:
         with contextlib.suppress(binascii.Error, ValueError):
             return base64.b64decode(found, validate=True)
         break
-    raise OSError(errno.ENOKEY, f'no usable key of {entity} in a keyring')
+    where = 'the keyring of the request' if keyring else str(KEYRINGS)
+    raise OSError(errno.ENOKEY, f'there is no usable key of it in {where}')
 
 
-def _files(entity: str, cluster: str) -> Iterator[str]:
+def _files(user: str, cluster: str) -> Iterator[str]:
+    if user not in cfg.CONF[rbd_options.GROUP].keyring_users:
+        raise OSError(
+            errno.ENOKEY,
+            'the request has no keyring, and this host keeps its own for the '
+            'users that option keyring_users of group [rbd] names',
+        )
     names = (
-        f'{cluster}.{entity}.keyring',
+        f'{cluster}.client.{user}.keyring',
         f'{cluster}.keyring',
         'keyring',
         'keyring.bin',

@@ -184,6 +184,14 @@ def test_a_key_of_the_host(
         assert result.status == 'attached', result.as_dict()
         assert bed.read(result.device.path) == volume.pattern
         assert worker.detach(volume.name).status == 'detached'
+        # But a caller cannot be whom it likes
+        other = pathlib.Path('/etc/ceph/ceph.client.admin.keyring')
+        other.write_text('[client.admin]\n\tkey = AQ==\n')
+        posing = info(volume, keyring=None, auth_username='admin')
+        result = worker.attach(volume, connection_info=posing)
+        other.unlink()
+        assert result.error.code == 'auth_failed', result.as_dict()
+        assert 'keyring_users' in result.error.message
     finally:
         _KEYRING.unlink()
 

@@ -11,6 +11,7 @@ from oslo_config import cfg
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
+from attachworker.conf import rbd
 from attachworker.connectors import base
 from attachworker.connectors.rbd import mappings
 from attachworker.host import Host
@@ -75,6 +76,7 @@ class RBDConnector(base.Connector):
                 'the feature exclusive-lock, and a live migration fails: for '
                 'a moment it has the image on two hosts.',
             ),
+            rbd.KEYRING_USERS,
         ]
 
     def unavailable(self) -> str | None:
@@ -268,10 +270,10 @@ def _refusal(
         return _blocklisted(target.lun)
     if error.errno == errno.ENOENT:
         return base.not_found(target)
+    if error.errno in (errno.EPERM, errno.EACCES):
+        reason = 'the cluster refuses its key, or what it may do there'
     if error.errno in (errno.EPERM, errno.EACCES, errno.ENOKEY):
-        return exception.AuthFailed(
-            target=f'client.{info.auth_username}', portal=target.portal
-        )
+        return exception.CephKeyRefused(user=info.auth_username, reason=reason)
     if error.errno in base.UNREACHABLE:
         return exception.TargetUnreachable(portal=target.portal, reason=reason)
     if error.errno == errno.ENXIO:

@@ -8,6 +8,7 @@ import errno
 import pathlib
 from typing import Any
 
+from oslo_config import cfg
 import pytest
 
 from attachworker.privileged import rbd
@@ -131,9 +132,45 @@ def test_a_key_of_the_host(
     assert keys == [b'canary']
 
 
+@pytest.mark.parametrize('user', ['admin', 'glance', 'bootstrap-osd'])
+def test_a_key_of_the_host_that_is_not_for_volumes(
+    bus: pathlib.Path, keys: list[bytes], user: str
+) -> None:
+    # Given keyrings of other users on the host
+    entry = f'[client.{user}]\nkey = {KEY}\n'
+    (rbd.KEYRINGS / f'ceph.client.{user}.keyring').write_text(entry)
+    (rbd.KEYRINGS / 'keyring').write_text(entry)
+    # When a caller names such a user, then there is no key for it
+    with pytest.raises(OSError, match='keyring_users') as caught:
+        add(cluster='ceph', options={'name': user})
+    assert caught.value.errno == errno.ENOKEY
+    assert keys == []
+    assert (bus / 'add_single_major').read_text() == ''
+    # But one that has the key may use it
+    add(cluster='ceph', options={'name': user}, keyring=entry)
+    assert keys == [b'canary']
+
+
+@pytest.mark.parametrize(
+    ('users', 'allowed'), [([], False), (['another'], False), (['x'], True)]
+)
+def test_whose_keys_of_the_host_are_used_is_an_option(
+    bus: pathlib.Path, keys: list[bytes], users: list[str], allowed: bool
+) -> None:
+    (rbd.KEYRINGS / 'keyring').write_text(f'[client.x]\nkey = {KEY}\n')
+    cfg.CONF.set_override('keyring_users', users, group='rbd')
+    refused = pytest.raises(OSError, match='keyring_users')
+    try:
+        with contextlib.nullcontext() if allowed else refused:
+            add(cluster='ceph', options={'name': 'x'})
+    finally:
+        cfg.CONF.clear_override('keyring_users', group='rbd')
+    assert keys == [b'canary'] * allowed
+
+
 @pytest.mark.parametrize('keyring', ['', '[client.cinder]\nkey = #\n'])
 def test_no_key(bus: pathlib.Path, keys: list[bytes], keyring: str) -> None:
-    with pytest.raises(OSError, match='client.cinder') as caught:
+    with pytest.raises(OSError, match='no usable key') as caught:
         add(cluster='ceph', keyring=keyring)
     assert caught.value.errno == errno.ENOKEY
     assert keys == []
