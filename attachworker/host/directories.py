@@ -9,6 +9,8 @@ import os
 import pathlib
 import stat
 
+from attachworker.privileged import processes
+
 _MOUNTS = '/proc/self/mountinfo'
 _IN_MEMORY = ('tmpfs', 'ramfs')
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -79,10 +81,9 @@ def not_in_memory(path: str) -> str | None:
         place = place.parent
     device = os.stat(place).st_dev
     number = f'{os.major(device)}:{os.minor(device)}'
-    for line in pathlib.Path(_MOUNTS).read_text(errors='replace').splitlines():
-        # proc_pid_mountinfo(5): what is about the file system is behind "-".
-        mount, _, system = line.partition(' - ')
-        if mount.split()[2] == number and system.split()[0] in _IN_MEMORY:
+    table = pathlib.Path(_MOUNTS).read_text(encoding='utf-8', errors='replace')
+    for mount in processes.parsed_mounts(table):
+        if mount.number == number and mount.kind in _IN_MEMORY:
             return None
     return (
         f'{path} is not in memory (tmpfs), so the key in it would outlive a '

@@ -49,16 +49,7 @@ def owners(stack: stacks.Stack) -> dict[str, list[str]]:
 
 def swaps(root: pathlib.Path) -> list[str]:
     """The devices and files that this host swaps to."""
-    return swaps_in(sysfs.read(root / _SWAPS) or '')
-
-
-def swaps_in(table: str) -> list[str]:
-    """The same, of the kernel's table, which has a line of titles."""
-    return [
-        processes.plain(words[0])
-        for line in table.split('\n')[1:]
-        if (words := line.split())
-    ]
+    return processes.parsed_swaps(sysfs.read(root / _SWAPS) or '')
 
 
 def file_systems(root: pathlib.Path) -> dict[str, list[str]]:

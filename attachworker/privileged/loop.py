@@ -110,17 +110,15 @@ def _check_unused(file: int) -> None:
             raise OSError(
                 errno.ETXTBSY, f'{name}, which has this file already'
             )
-    for path in _swap_files():
-        if os.path.samestat(os.stat(path), wanted):
-            raise OSError(errno.ETXTBSY, f'this host, which swaps to {path}')
-
-
-def _swap_files() -> Iterator[str]:
     with open(_SWAPS, encoding='utf-8', errors='surrogateescape') as table:
-        for line in list(table)[1:]:
-            path, kind, *_ = line.split()
-            if kind == 'file':
-                yield processes.plain(path)
+        swaps = processes.parsed_swaps(table.read())
+    for path in swaps:
+        # one that was deleted is not the file that is open here
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), wanted):
+                raise OSError(
+                    errno.ETXTBSY, f'this host, which swaps to {path}'
+                )
 
 
 def _configure(config: bytes, flags: int) -> None:

@@ -146,6 +146,18 @@ def parsed_mounts(table: str) -> Iterator[Mount]:
         )
 
 
+def parsed_swaps(table: str) -> list[str]:
+    """The devices and files that a host swaps to, of /proc/swaps.
+
+    It has a line of titles.
+    """
+    return [
+        plain(words[0])
+        for line in table.split('\n')[1:]
+        if (words := line.split())
+    ]
+
+
 def _read(name: str) -> str:
     path = pathlib.Path('/proc') / name
     return path.read_text(encoding='utf-8', errors='replace')

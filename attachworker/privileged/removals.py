@@ -281,10 +281,8 @@ class _Look:
             if mount.point in _OWN and (devices := self._on(mount)):
                 found.setdefault(mount.point, set()).update(devices)
         # what is not built with swap has no such file
-        for line in _read(self._root / 'proc/swaps').split('\n')[1:]:
-            if not line:
-                continue
-            path = processes.plain(line.split()[0])
+        swaps = processes.parsed_swaps(_read(self._root / 'proc/swaps'))
+        for path in swaps:
             found.setdefault(_SWAP, set()).update(self._of_path(path))
         return found
 

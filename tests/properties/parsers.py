@@ -21,7 +21,6 @@ from attachworker.connectors.nvmeof import exclusions
 from attachworker.connectors.nvmeof import fabrics
 from attachworker.connectors.nvmeof import host_identity
 from attachworker.connectors.rbd import mappings
-from attachworker.host import exports
 from attachworker.host import netlink
 from attachworker.host import vpd
 from attachworker.privileged import encryption
@@ -208,7 +207,7 @@ def _monitor(spelled: str) -> None:
 
 
 def _swaps(table: str) -> None:
-    for path in exports.swaps_in(table):
+    for path in processes.parsed_swaps(table):
         assert path
 
 
@@ -244,7 +243,7 @@ PARSERS = [
     Parser(
         'processes.parsed_mounts', _mounts, _texts(samples.MOUNTS), (OSError,)
     ),
-    Parser('exports.swaps_in', _swaps, _texts(samples.SWAPS)),
+    Parser('processes.parsed_swaps', _swaps, _texts(samples.SWAPS)),
     Parser('exclusions.match', _excluded, _texts(samples.EXCLUSIONS)),
     Parser(
         'host_identity.complete',

@@ -96,7 +96,7 @@ FOUND = {
         '22 1 8:1 / /mnt/a\u2028b rw - tmpfs none rw\n',
         'nonsense\n',
     ],
-    'exports.swaps_in': ['Filename\n/a\x0b\x0cb 1\n   \n'],
+    'processes.parsed_swaps': ['Filename\n/a\x0b\x0cb 1\n   \n'],
     'fabrics.described': [bytes((2, 1, 0, 0, 0xAB)), bytes((3, 255, 0, 0, 1))],
     'fabrics.size_in': [b'', b'\xff' * 4096],
     'vpd.wwn': [bytes((2, 1, 0, 4)) + b'    '],
