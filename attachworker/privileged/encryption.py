@@ -69,6 +69,9 @@ _UNUSUAL = re.compile(
     r'^[ \t]*[0-9]{1,9}:[ \t]*(?!(?:luks2|pbkdf2|crypt)(?:[ \t]|$))(\S+)',
     re.MULTILINE,
 )
+#: linux/memfd.h: MFD_NOEXEC_SEAL. Linux has it from 6.3 on, and a host may
+#: refuse files in memory without it (sysctl vm.memfd_noexec).
+_NOEXEC_SEAL = 0x8
 #: To unlock takes seconds by design, and many at once take turns. What only
 #: reads and derives keys, and makes a mapping that is closed again, is ended
 #: earlier if its caller has less time. What writes to a volume is not: a
@@ -265,13 +268,24 @@ def _copied(source: int) -> Iterator[int]:
 
     Without its keys, which are not needed to look at it, and may be long.
     """
-    copy = os.memfd_create('attachworker-header')
+    copy = _file_in_memory()
     try:
         os.ftruncate(copy, _LONGEST)
         _copy(source, copy, 0, _METADATA)
         yield copy
     finally:
         os.close(copy)
+
+
+def _file_in_memory() -> int:
+    """A descriptor of a new file that has no name."""
+    name = 'attachworker-header'
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC | _NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return os.memfd_create(name)
 
 
 def _copy(source: int, copy: int, start: int, end: int) -> None:

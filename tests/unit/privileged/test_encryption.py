@@ -437,6 +437,27 @@ def test_a_header_that_asks_for_more_than_before(
     assert cryptsetup.said == []
 
 
+@pytest.mark.parametrize('known', [False, True])
+@pytest.mark.usefixtures('sda')
+def test_a_copy_is_nothing_to_execute(
+    cryptsetup: Cryptsetup, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    # Given a kernel that insists on saying so, or one that cannot be told
+    make, given = os.memfd_create, []
+
+    def memfd_create(name: str, flags: int = os.MFD_CLOEXEC) -> int:
+        given.append(flags)
+        if bool(flags & 0x8) != known:
+            error = errno.EACCES if known else errno.EINVAL
+            raise OSError(error, os.strerror(error))
+        return make(name)
+
+    monkeypatch.setattr(os, 'memfd_create', memfd_create)
+    # Then there is a copy on both
+    assert encryption.read_header('sda', 1, 'luks2', 9)
+    assert len(given) == 2 - known
+
+
 @pytest.mark.parametrize('megabytes', [3, 20, 300])
 def test_a_header_is_copied_as_far_as_it_goes(
     cryptsetup: Cryptsetup, sda: pathlib.Path, megabytes: int
