@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import re
+import time
 from typing import NamedTuple
 
 from oslo_config import cfg
@@ -224,7 +225,7 @@ def read_header(
     seconds = _bounded(timeout)
     with (
         block.opened(device, instance, os.O_RDONLY | os.O_DIRECT) as source,
-        _copied(source) as copy,
+        _copied(source, seconds) as copy,
     ):
         found = _looked_at(copy, kind, seconds)
     return found.memory if found else None
@@ -245,7 +246,7 @@ def _checked(
     """
     with (
         block.opened(device, instance, os.O_RDONLY | os.O_DIRECT) as source,
-        _copied(source) as copy,
+        _copied(source, timeout) as copy,
     ):
         found = _looked_at(copy, kind, timeout)
         if found is None:
@@ -257,13 +258,13 @@ def _checked(
                 f'{memory} when it was looked at before; attach it again if '
                 'somebody has changed a key meanwhile',
             )
-        _copy(source, copy, _METADATA, found.length)
+        _copy(source, copy, _METADATA, found.length, timeout)
         os.ftruncate(copy, found.length)
         yield block.node(device), copy
 
 
 @contextlib.contextmanager
-def _copied(source: int) -> Iterator[int]:
+def _copied(source: int, timeout: float) -> Iterator[int]:
     """A file in memory that has the metadata of a header.
 
     Without its keys, which are not needed to look at it, and may be long.
@@ -271,7 +272,7 @@ def _copied(source: int) -> Iterator[int]:
     copy = _file_in_memory()
     try:
         os.ftruncate(copy, _LONGEST)
-        _copy(source, copy, 0, _METADATA)
+        _copy(source, copy, 0, _METADATA, timeout)
         yield copy
     finally:
         os.close(copy)
@@ -288,8 +289,15 @@ def _file_in_memory() -> int:
     return os.memfd_create(name)
 
 
-def _copy(source: int, copy: int, start: int, end: int) -> None:
+def _copy(
+    source: int, copy: int, start: int, end: int, timeout: float
+) -> None:
+    until = time.monotonic() + timeout
     for offset in range(start, end, _CHUNK):
+        if time.monotonic() > until:
+            raise TimeoutError(
+                errno.ETIMEDOUT, 'the storage takes too long for its header'
+            )
         found = block.read_direct(source, offset, _CHUNK)
         # what is not written takes no memory
         if found.strip(b'\0'):

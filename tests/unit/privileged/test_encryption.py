@@ -9,6 +9,7 @@ import errno
 import os
 import pathlib
 import subprocess
+import time
 from typing import Any
 
 from oslo_config import cfg
@@ -435,6 +436,27 @@ def test_a_header_that_asks_for_more_than_before(
     with pytest.raises(OSError, match='no header of this format'):
         encryption.open('sda', 1, NAME, 'luks2', KEY, False, MEMORY, 9)
     assert cryptsetup.said == []
+
+
+@pytest.mark.usefixtures('sda')
+def test_a_storage_that_gives_its_header_slowly(
+    cryptsetup: Cryptsetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given one that takes a while for each piece
+    reads = []
+
+    def read_direct(descriptor: int, offset: int, length: int) -> bytes:
+        reads.append(offset)
+        end = time.monotonic() + 0.06
+        while time.monotonic() < end:
+            pass
+        return b''
+
+    monkeypatch.setattr(encryption.block, 'read_direct', read_direct)
+    # Then a request does not wait longer for all of them than it may
+    with pytest.raises(TimeoutError, match='takes too long'):
+        encryption.read_header('sda', 1, 'luks2', 0.1)
+    assert len(reads) < 4
 
 
 @pytest.mark.parametrize('known', [False, True])
