@@ -38,5 +38,5 @@ def read(root: pathlib.Path, name: str) -> str | None:
         text = sysfs.read(path)
     except PermissionError:
         # Without a helper there is nobody to ask.
-        text = system.read(name) if privileged.default.channel else None
+        text = system.read(name) if privileged.readonly.channel else None
     return (text or '').strip() or None

@@ -86,7 +86,7 @@ def flush(device: str) -> None:
         os.close(descriptor)
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def check_readable(device: str, instance: int) -> None:
     """Make sure that the beginning of a device can be read.
 

@@ -165,7 +165,7 @@ def resize(device: str, path: str) -> None:
         fcntl.ioctl(descriptor, _LOOP_SET_CAPACITY)
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def is_ours(device: str, path: str) -> bool:
     """Whether a device was made here for a path.
 
@@ -175,7 +175,7 @@ def is_ours(device: str, path: str) -> bool:
         return _was_made_for(descriptor, path)
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def identify(device: str) -> list[int | str]:
     """The file of a loop device, whatever has its name by now.
 

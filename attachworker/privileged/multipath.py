@@ -102,7 +102,7 @@ def _can_be_said(word: str) -> bool:
     return bool(word) and word.isprintable() and '"' not in word
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def running() -> bool:
     """Whether multipathd answers.
 
@@ -195,7 +195,7 @@ def _let_go(disk: str) -> bool:
     return True
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def map_paths(map_name: str) -> list[tuple[str, str]]:
     """The disks of a map and their state: active, failed or undef.
 
@@ -271,19 +271,14 @@ def set_queueing(map_name: str, queue: bool) -> None:
     _ask(f'{verb} map {alias}')
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def listed() -> list[str]:
     """The WWIDs that are to have a map."""
     try:
-        with _locked(os.O_RDWR) as file:
-            text = file.read()
+        with _locked(os.O_RDONLY) as file:
+            return listed_in(file.read())
     except FileNotFoundError:
         return []
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-        text = WWIDS.read_text(encoding='utf-8', errors='surrogateescape')
-    return listed_in(text)
 
 
 def listed_in(text: str) -> list[str]:
@@ -339,17 +334,21 @@ def _line(wwid: str) -> str:
 
 @contextlib.contextmanager
 def _locked(flags: int) -> Iterator[IO[str]]:
-    """The file of WWIDs, under the lock that multipath-tools take."""
+    """The file of WWIDs, under the lock that multipath-tools take.
+
+    Who only reads it keeps away those who write, and no other reader.
+    """
+    writes = flags & os.O_ACCMODE == os.O_RDWR
     with (
         _wwids_lock,
         open(
             os.open(WWIDS, flags | os.O_CLOEXEC, 0o600),
-            'r+',
+            'r+' if writes else 'r',
             encoding='utf-8',
             # What others have written there stays, byte by byte.
             errors='surrogateescape',
             newline='\n',
         ) as file,
     ):
-        fcntl.lockf(file, fcntl.LOCK_EX)
+        fcntl.lockf(file, fcntl.LOCK_EX if writes else fcntl.LOCK_SH)
         yield file

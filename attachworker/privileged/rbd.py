@@ -151,7 +151,8 @@ def refresh(number: int) -> None:
 def monitors(number: int) -> list[str]:
     """The monitors that an image was mapped with, as they were spelled.
 
-    Nothing else of what it was mapped with: there may be a secret.
+    Nothing else of what it was mapped with: there may be a secret. So the
+    kernel tells it to CAP_SYS_ADMIN alone.
 
     :raises OSError: it is not mapped
     """

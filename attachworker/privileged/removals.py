@@ -55,7 +55,7 @@ _NVME_NAMESPACE = re.compile(r'nvme\d+(?:c\d+)?n\d+')
 _GONE = (FileNotFoundError, NotADirectoryError)
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def carried(devices: list[str]) -> dict[str, list[str]]:
     """What the host cannot do without, for each device that carries any.
 

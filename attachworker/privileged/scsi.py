@@ -110,7 +110,7 @@ def rescan(hctl: str) -> None:
     sysfs.write(f'/sys/class/scsi_device/{_hctl(hctl)}/device/rescan', '1')
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def inquiry(device: str, instance: int, page: int) -> bytes:
     """A page of vital product data, from the target and not from a cache.
 

@@ -17,7 +17,7 @@ FILES = {
 }
 
 
-@privileged.default.entrypoint
+@privileged.readonly.entrypoint
 def read(name: str) -> str | None:
     """The text of a file that names this machine; None if it is not there.
 

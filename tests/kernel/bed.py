@@ -20,6 +20,7 @@ from oslo_privsep import priv_context
 
 from attachworker import privileged
 from attachworker.host import netlink
+from attachworker.privileged import process
 from tests.contract import bed
 from tests.kernel import ceph
 from tests.kernel import daemons
@@ -32,9 +33,13 @@ from tests.kernel import spy
 MULTIPATHD_PID = pathlib.Path('/run/multipathd.pid')
 
 
-def allow_roots() -> None:
-    """Have the helper know the roots: it has the options of who forks it."""
+def configure_helpers() -> None:
+    """Give the helpers their options, which are those of who forks them.
+
+    One knows the roots, and one is not root, as under the unit.
+    """
     cfg.CONF.set_override('local_roots', [bed.LOCAL_ROOT], group='local')
+    cfg.CONF.set_override('user', 'nobody', privileged.READONLY_SECTION)
 
 
 class KernelBed(bed.Bed):
@@ -48,9 +53,9 @@ class KernelBed(bed.Bed):
             )
         spy.install()
         if privileged.default.channel is None:
-            allow_roots()
+            configure_helpers()
             # forked before there are threads, as the daemon does it
-            privileged.default.start(priv_context.Method.FORK)
+            process.start_helpers(priv_context.Method.FORK)
         self.root = pathlib.Path('/')
         self._targets: dict[str, lio.Target] = {}
         self._volumes: dict[str, lio.Backing] = {}

@@ -16,6 +16,7 @@ from oslo_privsep import priv_context
 from attachworker import host as hosts
 from attachworker import privileged
 from attachworker.host import netlink
+from attachworker.privileged import process
 from tests.crash import kill_points
 from tests.kernel import bed
 
@@ -29,9 +30,9 @@ class Machine:
 
     def __call__(self, points: kill_points.Points) -> hosts.Host:
         started = _Started()
-        bed.allow_roots()
+        bed.configure_helpers()
         # forked before there are threads, as the daemon does it
-        privileged.default.start(priv_context.Method.FORK)
+        process.start_helpers(priv_context.Method.FORK)
         verbs = kill_points.Verbs(privileged, points, started.begin)
         return hosts.Host(_ROOT, verbs, netlink.NetlinkSource())
 

@@ -88,10 +88,11 @@ CONF_READERS = (
     'attachworker/conf/',
     'attachworker/worker/service.py',
     'attachworker/connectors/__init__.py',
-    # The helper process has no composition root: it sets a default of
+    # The helper process has no composition root: it sets defaults of
     # oslo.privsep, and reads what the operator allows.
     'attachworker/privileged/__init__.py',
     'attachworker/privileged/encryption.py',
+    'attachworker/privileged/process.py',
     'attachworker/privileged/rbd.py',
     'attachworker/privileged/roots.py',
 )

@@ -79,5 +79,5 @@ def test_what_cannot_be_read_stands_for_itself(
 
 
 def test_the_helper_has_the_threads_that_are_counted_on() -> None:
-    conf = privileged.default.conf
-    assert conf.thread_pool_size == privileged.THREADS
+    for context in privileged.CONTEXTS:
+        assert context.conf.thread_pool_size == privileged.THREADS

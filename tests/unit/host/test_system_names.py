@@ -57,9 +57,9 @@ def test_the_helper_reads_what_the_worker_may_not(
 
     monkeypatch.setattr(privileged_system, 'read', read)
     # Without a helper nobody is asked for one
-    monkeypatch.setattr(privileged.default, 'channel', None)
+    monkeypatch.setattr(privileged.readonly, 'channel', None)
     assert initiator_name(root) is None
     assert asked == []
-    monkeypatch.setattr(privileged.default, 'channel', object())
+    monkeypatch.setattr(privileged.readonly, 'channel', object())
     assert initiator_name(root) == NAME
     assert asked == ['initiator']

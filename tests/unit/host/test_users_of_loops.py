@@ -40,11 +40,13 @@ def looped(path: str) -> Iterator[str]:
 @pytest.fixture
 def host() -> Iterator[hosts.Host]:
     """With verbs in this process, as the helper would run them."""
-    privileged.default.set_client_mode(False)
+    for context in privileged.CONTEXTS:
+        context.set_client_mode(False)
     made = hosts.Host(pathlib.Path('/'), privileged, fake_uevents.FakeSource())
     yield made
     made.close()
-    privileged.default.set_client_mode(True)
+    for context in privileged.CONTEXTS:
+        context.set_client_mode(True)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from attachworker import privileged
 
 @pytest.fixture(autouse=True)
 def in_process() -> Iterator[None]:
-    privileged.default.set_client_mode(False)
+    for context in privileged.CONTEXTS:
+        context.set_client_mode(False)
     yield
-    privileged.default.set_client_mode(True)
+    for context in privileged.CONTEXTS:
+        context.set_client_mode(True)
