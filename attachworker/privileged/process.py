@@ -78,6 +78,8 @@ def start(user: str | None, allow_foreign: bool = False) -> None:
     os.setgroups([entry.pw_gid, *members])
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
+    # With its user it has lost what forbade them (fs.suid_dumpable).
+    forbid_core_dumps()
 
 
 def start_helpers(method: priv_context.Method) -> None:
@@ -107,8 +109,7 @@ def begin_reading() -> None:
     # the one name of this file that a process without rights may write to
     name = f'/proc/self/task/{os.getpid()}/comm'
     pathlib.Path(name).write_text(processes.READER, encoding='ascii')
-    # With its user it has lost what the worker has told the kernel of them.
-    forbid_core_dumps()
+    _settle()
 
 
 @privileged.default.entrypoint
@@ -125,13 +126,9 @@ def hold(path: str) -> None:
     :param path: a file of the name LOCK; in place of the one before
     :raises OSError: it is not there, or locked by somebody else
     """
-    # oslo.privsep has set it to 0: anybody could write to what is made here,
-    # and to what the tools make.
-    os.umask(0o022)
+    _settle()
     if os.path.basename(path) != LOCK:
         raise ValueError('not the lock file of a helper')
-    # One that helper_command has started has not inherited all of it.
-    forbid_core_dumps()
     _let_go_of_the_other()
     descriptor = os.open(
         path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -146,6 +143,15 @@ def hold(path: str) -> None:
     while _held:
         os.close(_held.pop())
     _held.append(descriptor)
+
+
+def _settle() -> None:
+    # oslo.privsep has set it to 0: anybody could write to what is made here,
+    # and to what the tools make.
+    os.umask(0o022)
+    # One that helper_command has started has not inherited all of it, and one
+    # that has changed its user has lost it.
+    forbid_core_dumps()
 
 
 def _let_go_of_the_other() -> None:
