@@ -6,6 +6,7 @@
 from tools import dependencies
 from tools import diagrams
 from tools import samples
+from tools import verbs
 
 
 def test_diagrams_of_the_flows() -> None:
@@ -19,6 +20,12 @@ def test_samples_of_the_notifications() -> None:
         path.name: path.read_text() for path in samples.DIRECTORY.iterdir()
     }
     assert there == samples.texts(), 'run python -m tools.samples'
+
+
+def test_the_table_of_verbs() -> None:
+    assert verbs.TABLE.read_text(encoding='utf-8') == verbs.table(), (
+        'run python -m tools.verbs'
+    )
 
 
 def test_licences_of_what_the_worker_runs_with() -> None:

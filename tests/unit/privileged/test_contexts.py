@@ -54,6 +54,24 @@ for line in sys.stdin:
 """
 
 
+#: As a worker that is not root, whose helpers a command has to start.
+_STARTED_BY_COMMAND = """
+import os, sys
+from oslo_config import cfg
+from attachworker import privileged
+from attachworker.privileged import process
+cfg.CONF(sys.argv[1:], project='attachworker')
+os.geteuid = lambda: 1000
+process.start(None)
+try:
+    privileged.loop.attach('/etc/passwd', True)
+except PermissionError as error:
+    print(error.strerror)
+print((privileged.system.read('machine id') or 'None').strip(), flush=True)
+os._exit(0)
+"""
+
+
 @dataclasses.dataclass
 class Worker:
     running: subprocess.Popen[str]
@@ -197,3 +215,27 @@ def test_the_helper_that_reads_ends_with_its_worker_alone(
             time.sleep(0.05)
     finally:
         os.kill(helpers['default'], signal.SIGCONT)
+
+
+def test_one_command_starts_both(tmp_path: pathlib.Path) -> None:
+    # Given the configuration of somebody who knows of one helper
+    config = tmp_path / 'attachworker.conf'
+    command = f'{sys.executable} -m oslo_privsep.daemon'
+    config.write_text(
+        '[attachworker_privileged]\n'
+        f'helper_command = {command} --config-file {config}\n'
+    )
+    told = subprocess.run(
+        [sys.executable, '-c', _STARTED_BY_COMMAND, '--config-file', config],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=_PATIENCE,
+    ).stdout.splitlines()
+    # Then each answers to its own verbs
+    assert 'knows of no local_roots' in told[-2]
+    expected = pathlib.Path('/etc/machine-id')
+    assert told[-1] == (
+        expected.read_text().strip() if expected.exists() else 'None'
+    )
