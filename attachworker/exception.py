@@ -329,7 +329,7 @@ class BusUnavailable(RetryableError):
     """Raised to the caller: the request did not reach the broker."""
 
     msg_fmt = (
-        'The message bus cannot be reached (%(reason)s); check '
+        'The message bus at %(broker)s cannot be reached (%(reason)s); check '
         'transport_url and the broker.'
     )
 

@@ -264,7 +264,7 @@ class AttachWorkerAPI:
         until = time.monotonic()
         until += self._timeout if timeout is None else timeout
         self._check_plain(ctxt, host, arguments, until)
-        with _clear_errors(host):
+        with _clear_errors(self._transport, host):
             return (
                 self._client(host)
                 .prepare(
@@ -280,7 +280,7 @@ class AttachWorkerAPI:
     ) -> None:
         until = time.monotonic() + self._timeout
         self._check_plain(ctxt, host, {'request': request}, until)
-        with _clear_errors(host):
+        with _clear_errors(self._transport, host):
             self._client(host).prepare(server=host).cast(
                 ctxt, method, request=request
             )
@@ -334,7 +334,7 @@ class AttachWorkerAPI:
 
 
 @contextlib.contextmanager
-def _clear_errors(host: str) -> Iterator[None]:
+def _clear_errors(transport: Any, host: str) -> Iterator[None]:
     """Name what is wrong in the words of this project."""
     try:
         yield
@@ -342,4 +342,4 @@ def _clear_errors(host: str) -> Iterator[None]:
         # No "from": the exception carries the whole message.
         raise exception.HostNotFound(host=host) from None
     except bus.UNREACHABLE as error:
-        raise exception.BusUnavailable(reason=str(error)) from error
+        raise bus.unavailable(transport, error) from error

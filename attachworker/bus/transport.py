@@ -90,6 +90,10 @@ _LOOK_EXPIRES = 45.0
 _QUEUE_RETURN = 5.0
 _QUEUES_KNOWN = 1000
 
+#: Where RabbitMQ listens, unless a URL says otherwise.
+_PORT = 5672
+_TLS_PORT = 5671
+
 _NOTHING = contextlib.nullcontext()
 _GROUP = 'oslo_messaging_rabbit'
 _OPT_DEFAULT = cfg.Locations.opt_default
@@ -212,7 +216,12 @@ class BusConnection(impl_rabbit.Connection):
                 error_callback=consume_again,
             )
         except UNREACHABLE as error:
-            LOG.error('Messages may not come: %s', error)
+            LOG.error(
+                'Messages may not come from %s:%s: %s',
+                self.connection.hostname,
+                self.connection.port,
+                error,
+            )
         else:
             self._looked = deadlines.now()
 
@@ -795,7 +804,7 @@ def broker(transport: oslo_transport.RPCTransport) -> tuple[str, str]:
                 connection.channel.connection, 'server_properties', {}
             )
     except UNREACHABLE as error:
-        raise exception.BusUnavailable(reason=str(error)) from error
+        raise unavailable(transport, error) from error
     return str(said.get('product')), str(said.get('version'))
 
 
@@ -812,20 +821,49 @@ def declare_queue(transport: oslo_transport.RPCTransport, host: str) -> int:
             consumers: int = connection.declare_worker_queue(f'{TOPIC}.{host}')
             return consumers
     except UNREACHABLE as error:
-        raise exception.BusUnavailable(reason=str(error)) from error
+        raise unavailable(transport, error) from error
+
+
+def addresses(transport: oslo_transport.RPCTransport) -> str:
+    """Where the brokers are, without what nobody is to read."""
+    url = transport._driver._url
+    port = _TLS_PORT if transport.conf[_GROUP].ssl else _PORT
+    if is_in_process(transport.conf, str(url)):
+        return 'in this process'
+    return ', '.join(
+        f'[{one.hostname}]:{one.port or port}'
+        if ':' in (one.hostname or '')
+        else f'{one.hostname or "localhost"}:{one.port or port}'
+        for one in url.hosts
+    )
+
+
+def unavailable(
+    transport: oslo_transport.RPCTransport, error: Exception
+) -> exception.BusUnavailable:
+    """The error that says which broker cannot be reached, and why."""
+    return exception.BusUnavailable(
+        broker=addresses(transport), reason=str(error)
+    )
+
+
+def unlisted_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Options of oslo.messaging that its own list lacks.
+
+    Version 18.3 reads these two groups from whatever configuration a transport
+    has, but registers them with the global one only.
+    """
+    return [
+        ('oslo_messaging_tracing', tracing.oslo_messaging_tracing),
+        ('oslo_messaging_metrics', metrics.oslo_messaging_metrics),
+    ]
 
 
 def _driver(
     conf: cfg.ConfigOpts, url: str | None, admission: Admission | None = None
 ) -> BusDriver:
-    # oslo.messaging 18.3 reads these two groups from whatever configuration a
-    # transport has, but registers them with the global one only.
-    conf.register_opts(
-        tracing.oslo_messaging_tracing, group='oslo_messaging_tracing'
-    )
-    conf.register_opts(
-        metrics.oslo_messaging_metrics, group='oslo_messaging_metrics'
-    )
+    for group, unlisted in unlisted_opts():
+        conf.register_opts(unlisted, group=group)
     parsed = _parse(conf, url)
     conf.register_opts(driver_amqp.amqp_opts, group=_GROUP)
     conf.register_opts(impl_rabbit.rabbit_opts, group=_GROUP)

@@ -7,13 +7,15 @@ import argparse
 from typing import Any
 import uuid
 
+from oslo_config import types
 import shtab
 
 _EXAMPLES = {
     'connector': 'attachctl --host compute-1 connector --format json',
     'attach': 'attachctl attach volume.json --multipath --min-paths 2\n'
     '  attachctl attach - --attachment-id my-volume <volume.json',
-    'detach': 'attachctl detach my-volume',
+    'detach': 'attachctl detach my-volume\n'
+    '  attachctl detach --connection-info volume.json',
     'extend': 'attachctl extend my-volume --expected-size 21474836480',
     'list': 'attachctl --host compute-1 list',
     'show': 'attachctl show my-volume --format json',
@@ -61,6 +63,23 @@ def parser() -> argparse.ArgumentParser:
     _add_attach_options(add('attach', 'attach a volume'))
     detach = add('detach', 'detach a volume')
     detach.add_argument(
+        'attachment_id', metavar='ID', nargs='?', help='the attachment'
+    )
+    detach.add_argument(
+        '--connection-info',
+        dest='file',
+        metavar='FILE',
+        type=_given,
+        help='its connection_info, as for attach: for what the journal of '
+        'the worker does not have; without ID, for what somebody else has '
+        'attached',
+    )
+    detach.add_argument(
+        '--ignore-not-found',
+        action='store_true',
+        help='succeed also if the worker knows no such attachment',
+    )
+    detach.add_argument(
         '--force',
         action='store_true',
         help='go on if the device is in use or cannot be flushed; data may '
@@ -75,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add('list', 'list the attachments of the host')
     show = add('show', 'show an attachment')
-    for command in (detach, extend, show):
+    for command in (extend, show):
         command.add_argument(
             'attachment_id', metavar='ID', help='the attachment'
         )
@@ -105,7 +124,9 @@ def add_config_file(options: Any, default: Any = None) -> None:
         metavar='FILE',
         action='append',
         default=default,
-        help='read FILE instead of /etc/attachworker/attachworker.conf',
+        type=_given,
+        help='read FILE instead of /etc/attachworker/attachworker.conf; '
+        '/dev/null: read none',
     )
 
 
@@ -125,6 +146,7 @@ def _common(default: Any = None) -> argparse.ArgumentParser:
     options.add_argument(
         '--transport-url',
         metavar='URL',
+        type=_given,
         default=default,
         help='the bus, rabbit://user:password@host:port/vhost; default: of '
         'the configuration. Other users of this host may see it: '
@@ -133,6 +155,7 @@ def _common(default: Any = None) -> argparse.ArgumentParser:
     options.add_argument(
         '--host',
         metavar='NAME',
+        type=_host,
         default=default,
         help='the host; default: of the configuration, or this one',
     )
@@ -166,7 +189,7 @@ def _add_attach_options(attach: argparse.ArgumentParser) -> None:
         '--enforce-multipath',
         action='store_true',
         default=None,
-        help='fail if there is no map',
+        help='with --multipath: fail if there is no map',
     )
     attach.add_argument(
         '--attachment-id',
@@ -201,6 +224,21 @@ def _add_attach_options(attach: argparse.ArgumentParser) -> None:
         action='store_true',
         help='do not wait; ask for the result later',
     )
+
+
+def _given(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError('must not be empty')
+    return text
+
+
+def _host(text: str) -> str:
+    try:
+        return str(types.HostAddress()(_given(text)))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no name or address of a host'
+        ) from None
 
 
 def _seconds(text: str) -> float:

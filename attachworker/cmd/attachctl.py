@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import contextlib
 import json
 import logging
-import os
 import sys
 from typing import Any
 import uuid
@@ -25,6 +24,7 @@ from attachworker import objects
 from attachworker.bus import transport as bus
 from attachworker.client import AttachWorkerClient
 from attachworker.cmd import arguments
+from attachworker.cmd import console
 from attachworker.cmd import steps
 from attachworker.cmd import tables
 
@@ -52,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: arguments without the name of the program; given by a
         process that has a worker in itself, and may use its bus.
     """
+    return console.run(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         args = arguments.parser().parse_args(argv)
     except SystemExit as error:  # --help, or a usage error with its text
@@ -76,11 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(
             'interrupted; what the worker has begun goes on', EXIT_INTERRUPTED
         )
-    except BrokenPipeError:
-        # The reader of our output has gone: let Python not say so at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
 
 
 def _request(args: Namespace) -> Any:
@@ -93,7 +92,17 @@ def _request(args: Namespace) -> Any:
         for name, value in vars(args).items()
         if name in request_class.fields
     }
-    if args.command == 'attach':
+    if args.command == 'attach' and (
+        args.enforce_multipath and not args.multipath
+    ):
+        raise BadInput(
+            '--enforce-multipath needs --multipath: without it no map is made'
+        )
+    if args.command == 'detach' and not (args.attachment_id or args.file):
+        raise BadInput(
+            'detach needs the ID of an attachment, or --connection-info'
+        )
+    if getattr(args, 'file', None):
         values['connection_info'] = objects.ConnectionInfo.from_dict(
             _read_json(args.file)
         )
@@ -142,12 +151,16 @@ def _run(args: Namespace, in_process: bool) -> int:
 
 
 def _say(what: object, code: int) -> int:
+    print(f'attachctl: {tables.one_line(_first(what))}', file=sys.stderr)
+    return code
+
+
+def _first(what: object) -> object:
     # The text of an exception from the worker has its traceback appended;
     # its first argument has not.
     if isinstance(what, Exception) and what.args:
-        what = what.args[0]
-    print(f'attachctl: {tables.one_line(what)}', file=sys.stderr)
-    return code
+        return what.args[0]
+    return what
 
 
 def _show(args: Namespace, value: Any, table: str | None = None) -> int:
@@ -194,7 +207,16 @@ def _operate(args: Namespace, client: AttachWorkerClient) -> int:
             f'no answer to request {request.request_id}; it may still be '
             'carried out, see "attachctl result"'
         ) from None
-    return _show_result(args, result)
+    code = _show_result(args, result)
+    if objects.NOT_KNOWN in result.warnings and not args.ignore_not_found:
+        # To callers it is a success: what they want gone is not there. Who
+        # types it may have typed something else.
+        return _say(
+            f'nothing was detached: host {client.host} has no attachment '
+            f'{request.attachment_id}; see "attachctl list"',
+            EXIT_FAILED,
+        )
+    return code
 
 
 def _attach(args: Namespace, client: AttachWorkerClient) -> int:
@@ -243,16 +265,47 @@ def _read_json(path: str) -> Any:
         raise BadInput(f'{name} is not JSON{where}') from None
 
 
+def _on_host(client: AttachWorkerClient) -> dict[str, dict[str, Any]]:
+    """What the host has of each attachment; the journal may not know."""
+    try:
+        found = client.audit().as_dict()['attachments']
+    except (exception.HostNotFound, exception.BusUnavailable):
+        raise
+    except exception.AttachWorkerError as error:
+        # What the journal says is better than nothing.
+        _say(f'what the host has is not known: {_first(error)}', EXIT_FAILED)
+        return {}
+    return {
+        one['attachment_id']: {'state': one['state'], 'detail': one['detail']}
+        for one in found
+    }
+
+
 def _list(args: Namespace, client: AttachWorkerClient) -> int:
-    rows = [each.as_dict() for each in client.list_attachments()]
+    attachments = [each.as_dict() for each in client.list_attachments()]
+    on_host = _on_host(client) if attachments else {}
+    rows = [
+        row | {'on_host': on_host.get(row['attachment_id'])}
+        for row in attachments
+    ]
     table = tables.listing(
-        ('attachment_id', 'protocol', 'state', 'device'),
+        ('attachment_id', 'protocol', 'state', 'on_host', 'device'),
         [
-            row | {'device': (row.get('device') or {}).get('path')}
+            row
+            | {
+                'device': (row.get('device') or {}).get('path'),
+                'on_host': (row['on_host'] or {}).get('state'),
+            }
             for row in rows
         ],
     )
     return _show(args, rows, table)
+
+
+def _show_one(args: Namespace, client: AttachWorkerClient) -> int:
+    found = client.get_attachment(args.attachment_id).as_dict()
+    on_host = _on_host(client).get(args.attachment_id)
+    return _show(args, found | {'on_host': on_host})
 
 
 def _cancel(args: Namespace, client: AttachWorkerClient) -> int:
@@ -279,17 +332,30 @@ def _audit(args: Namespace, client: AttachWorkerClient) -> int:
     return _show(args, report, table)
 
 
+def _connector(args: Namespace, client: AttachWorkerClient) -> int:
+    found = client.get_connector_properties()
+    protocols = found.get('attachworker', {}).get('protocols', {})
+    shown = found | {
+        'protocols': {
+            name: 'ok' if reason is None else reason
+            for name, reason in sorted(protocols.items())
+        }
+    }
+    shown['attachworker'] = {
+        name: value
+        for name, value in found.get('attachworker', {}).items()
+        if name != 'protocols'
+    }
+    return _show(args, found, tables.details(shown))
+
+
 COMMANDS: dict[str, Command] = {
-    'connector': lambda args, client: _show(
-        args, client.get_connector_properties()
-    ),
+    'connector': _connector,
     'attach': _attach,
     'detach': _operate,
     'extend': _operate,
     'list': _list,
-    'show': lambda args, client: _show(
-        args, client.get_attachment(args.attachment_id).as_dict()
-    ),
+    'show': _show_one,
     'result': lambda args, client: _show_result(
         args, client.get_result(args.request_id)
     ),

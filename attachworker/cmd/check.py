@@ -16,6 +16,7 @@ import oslo_messaging as messaging
 from attachworker import client
 from attachworker import exception
 from attachworker.bus import transport as bus
+from attachworker.cmd import options
 from attachworker.cmd import settings
 from attachworker.connectors import Connectors
 from attachworker.host import Host
@@ -30,9 +31,38 @@ _BUS_TIMEOUT = 3.0
 
 #: What a process of the worker is called.
 _WORKER = 'attachworker'
-#: Where a daemon listens, as /proc/net/unix has it.
-_ISCSID = '@ISCSIADM_ABSTRACT_NAMESPACE'
-_MULTIPATHD = '@/org/kernel/linux/storage/multipathd'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Daemon:
+    """A program of the host that the worker talks to.
+
+    :ivar unit: what starts it
+    :ivar socket: where it listens, as /proc/net/unix has it
+    :ivar lost: what cannot be done without it
+    """
+
+    name: str
+    unit: str
+    socket: str
+    lost: str
+
+
+#: Those that a protocol cannot do without.
+_DAEMONS = {
+    'iscsi': _Daemon(
+        'iscsid',
+        'iscsid.socket',
+        '@ISCSIADM_ABSTRACT_NAMESPACE',
+        'no iSCSI volume can be attached',
+    )
+}
+_MULTIPATHD = _Daemon(
+    'multipathd',
+    'multipathd',
+    '@/org/kernel/linux/storage/multipathd',
+    'an attach with multipath gets no map',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +82,17 @@ class Finding:
 def findings(conf: cfg.ConfigOpts, host: Host) -> list[Finding]:
     """All that was looked at; nothing is changed.
 
-    :param conf: with the options of the bus, too
+    :param conf: as it was parsed; its values may make no sense
     """
+    said = [
+        Finding('option', FAILURE if one.fatal else WARNING, str(one))
+        for one in options.faults(conf)
+    ]
+    if any(one.state == FAILURE for one in said):
+        # What depends on them would be said wrongly.
+        return said
     return [
+        *(said or [Finding('options', OK)]),
         *_privilege(),
         _finding('running worker', _stays_root(host)),
         *_protocols(conf, host),
@@ -117,7 +155,10 @@ def _statuses(host: Host) -> Iterator[tuple[pathlib.Path, str]]:
 def _protocols(conf: cfg.ConfigOpts, host: Host) -> Iterator[Finding]:
     reasons = Connectors(host, conf).availability()
     for name, reason in sorted(reasons.items()):
-        yield _finding(f'protocol {name}', reason)
+        # Its tool is there, but would find nobody to talk to.
+        if reason is None and name in _DAEMONS:
+            reasons[name] = _trouble(host, _DAEMONS[name])
+        yield _finding(f'protocol {name}', reasons[name])
     if None not in reasons.values():
         yield Finding(
             'protocols', FAILURE, 'none can be used; mend one of the above'
@@ -125,37 +166,29 @@ def _protocols(conf: cfg.ConfigOpts, host: Host) -> Iterator[Finding]:
 
 
 def _daemons(host: Host) -> Iterator[Finding]:
+    for daemon in (*_DAEMONS.values(), _MULTIPATHD):
+        yield _finding(daemon.name, _trouble(host, daemon))
+
+
+def _trouble(host: Host, daemon: _Daemon) -> str | None:
+    """Why a daemon cannot be used, and what to do; None: it can."""
+    if _is_replaced(host, daemon.name):
+        return (
+            'its program was replaced since it was started, and may not '
+            'understand the tools any more; systemctl restart '
+            f'{daemon.name}'
+        )
     try:
         sockets = (host.root / 'proc/net/unix').read_text(encoding='utf-8')
     except OSError:
         sockets = ''
     listening = {line.rpartition(' ')[2] for line in sockets.splitlines()}
-    for name, unit, socket, lost in (
-        (
-            'iscsid',
-            'iscsid.socket',
-            _ISCSID,
-            'no iSCSI volume can be attached',
-        ),
-        (
-            'multipathd',
-            'multipathd',
-            _MULTIPATHD,
-            'an attach with multipath gets no map',
-        ),
-    ):
-        wrong = None
-        if _is_replaced(host, name):
-            wrong = (
-                'its program was replaced since it was started, and may not '
-                f'understand the tools any more; systemctl restart {name}'
-            )
-        elif socket not in listening:
-            wrong = (
-                f'it does not listen, and {lost}; '
-                f'systemctl enable --now {unit}'
-            )
-        yield _finding(name, wrong)
+    if daemon.socket in listening:
+        return None
+    return (
+        f'{daemon.name} does not listen, and {daemon.lost}; '
+        f'systemctl enable --now {daemon.unit}'
+    )
 
 
 def _is_replaced(host: Host, name: str) -> bool:
@@ -184,7 +217,7 @@ def _settings(host: Host) -> Iterator[Finding]:
 
 def _directories(conf: cfg.ConfigOpts) -> Iterator[Finding]:
     state, runtime = conf.state_path, conf.runtime_path
-    wrong: dict[str, str] = {}
+    wrong: dict[str, Finding] = {}
     try:
         if conf.user:
             uid = pwd.getpwnam(conf.user).pw_uid
@@ -192,29 +225,41 @@ def _directories(conf: cfg.ConfigOpts) -> Iterator[Finding]:
             # The unit gives the option by its environment, not in the file.
             uid = os.stat(state if os.path.isdir(state) else '/').st_uid
     except KeyError:
-        yield _finding(
+        yield _no_start(
             'user',
             f'there is no user {conf.user}; make one, or set option user',
         )
     else:
-        # The worker does not start with one of these.
         for option, reason in directories.faults(state, runtime, uid):
-            wrong.setdefault(option, reason)
+            wrong.setdefault(option, _no_start(option, reason))
     if not os.path.isdir(state):
         wrong.setdefault(
             'state_path',
-            f'there is no directory {state}; install -d -m 0700 '
-            f'-o {conf.user or "root"} {state}',
+            _finding(
+                'state_path',
+                f'there is no directory {state}; install -d -m 0700 '
+                f'-o {conf.user or "root"} {state}',
+            ),
         )
     for option in ('state_path', 'runtime_path'):
-        yield _finding(option, wrong.get(option))
+        yield wrong.get(option, Finding(option, OK))
+
+
+def _no_start(check: str, reason: str) -> Finding:
+    """No worker starts, or nobody reaches it: nothing can be attached."""
+    return Finding(check, FAILURE, reason)
 
 
 def _bus(conf: cfg.ConfigOpts) -> Finding:
     broker = 'the broker'
     try:
         with client.AttachWorkerClient(
-            None, conf.host, conf=conf, timeout=_BUS_TIMEOUT
+            None,
+            conf.host,
+            conf=conf,
+            timeout=_BUS_TIMEOUT,
+            key_file=conf.secrets.key_file,
+            level=conf.upgrade_levels.attachworker,
         ) as ours:
             name, version = bus.broker(ours.transport)
             broker = f'{name} {version}'
@@ -232,12 +277,12 @@ def _bus(conf: cfg.ConfigOpts) -> Finding:
             'systemctl status attachworker',
         )
     except exception.ConfigurationError as error:
-        return _finding('bus', f'{broker}: {error}')
+        return _no_start('bus', f'{broker}: {error}')
     except (
         exception.AttachWorkerError,
         messaging.MessagingException,
     ) as error:
-        return _finding(
+        return _no_start(
             'bus', f'{broker}: {error}; see transport_url in the configuration'
         )
     if name != 'RabbitMQ' or not _is_tested(version):

@@ -17,6 +17,7 @@ from attachworker import conf as options
 from attachworker import exception
 from attachworker.cmd import arguments
 from attachworker.cmd import check
+from attachworker.cmd import console
 from attachworker.cmd import tables
 from attachworker.cmd import upgrade
 from attachworker.host import Host
@@ -53,12 +54,16 @@ _OF_ATTACHMENTS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    return console.run(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         args = _parser().parse_args(argv)
     except SystemExit as error:  # --help, or a usage error with its text
         return error.code if isinstance(error.code, int) else EXIT_FAILURE
     try:
-        return int(args.run(args, options.read(args.config_file)))
+        return int(args.run(args, args.read(args.config_file)))
     except (exception.AttachWorkerError, cfg.Error) as error:
         print(
             f'attachworker-status: {tables.one_line(error)}', file=sys.stderr
@@ -89,10 +94,11 @@ def _parser() -> argparse.ArgumentParser:
         help='show what this host lacks to attach volumes',
         description='Look whether this host can attach volumes: for each '
         'protocol the tools, kernel modules and names that it needs, the '
-        'daemons, cryptsetup, the directory of the journal. Nothing is '
-        'changed.',
+        'daemons, cryptsetup, the options, the directory of the journal, the '
+        'bus. Nothing is changed.',
         epilog='Exit codes: 0 all is there, 1 something is not and costs '
-        'what it says, 2 nothing can be attached.',
+        'what it says, 2 nothing can be attached: no protocol can be used, no '
+        'worker would start, or nobody can reach it.',
     )
     new = commands.add_parser(
         'upgrade',
@@ -103,8 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         'start it.',
     )
     new.add_argument('action', choices=('check',))
-    for command, run in ((journal, _journal), (host, _check), (new, _upgrade)):
-        command.set_defaults(run=run)
+    for command, run, read in (
+        (journal, _journal, options.read),
+        # These two tell of each value that makes no sense.
+        (host, _check, options.parse),
+        (new, _upgrade, options.parse),
+    ):
+        command.set_defaults(run=run, read=read)
         arguments.add_config_file(command)
         if command is not new:
             arguments.add_format(command)
@@ -126,7 +137,7 @@ def _check(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
 
 
 def _upgrade(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
-    return int(upgrade.Checks(conf).check())
+    return upgrade.check(conf)
 
 
 def _journal(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:

@@ -69,7 +69,8 @@ def watch(
     with StepWatcher(transport, show) as watcher:
         if not watcher.listens(_CONNECT_TIMEOUT):
             raise exception.BusUnavailable(
-                f'the broker is not reached ({watcher.failed or "no answer"})'
+                f'the broker at {bus.addresses(transport)} is not reached '
+                f'({watcher.failed or "no answer"})'
             )
         watcher.wait(timeout)
 

@@ -4,7 +4,6 @@
 """Whether this host is ready for the worker of this release."""
 
 import contextlib
-import dataclasses
 import pathlib
 from typing import Any
 
@@ -13,6 +12,7 @@ from oslo_upgradecheck import upgradecheck
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.cmd import options
 from attachworker.journal import Reader
 from attachworker.journal import Records
 from attachworker.journal import database
@@ -21,14 +21,42 @@ _Result = upgradecheck.Result
 _Code = upgradecheck.Code
 
 
-@dataclasses.dataclass(frozen=True)
-class Checks(upgradecheck.UpgradeCommands):
-    """To be run with the new release, before its worker is started."""
+def check(conf: cfg.ConfigOpts) -> int:
+    """Print what was looked at, and return the exit code.
 
-    conf: cfg.ConfigOpts
+    :param conf: as it was parsed; its values may make no sense
+    """
+    found = options.faults(conf)
+    # What depends on such a value cannot be looked at.
+    readable = not any(one.fatal for one in found)
+    return int((_Checks if readable else _Options)(conf, found).check())
+
+
+class _Options(upgradecheck.UpgradeCommands):
+    """To be run with the new release, before its worker is started."""
 
     display_title = 'Upgrade of attachworker'
 
+    def __init__(
+        self, conf: cfg.ConfigOpts, faults: list[options.Fault]
+    ) -> None:
+        self.conf = conf
+        self.faults = faults
+
+    def _options(self) -> Any:
+        """What makes no sense, or is not of this release."""
+        if not self.faults:
+            return _Result(_Code.SUCCESS)
+        fatal = any(one.fatal for one in self.faults)
+        return _Result(
+            _Code.FAILURE if fatal else _Code.WARNING,
+            ' '.join(f'{one}.' for one in self.faults),
+        )
+
+    _upgrade_checks: Any = (('Options', _options),)
+
+
+class _Checks(_Options):
     def _journal(self) -> Any:
         """An older one is made one of this release when it is opened."""
         try:
@@ -87,6 +115,7 @@ class Checks(upgradecheck.UpgradeCommands):
         )
 
     _upgrade_checks = (
+        *_Options._upgrade_checks,
         ('Journal', _journal),
         ('Unfinished requests', _unfinished),
         ('Upgrade level', _level),

@@ -24,6 +24,7 @@ from oslo_reports import opts as report_options
 
 from attachworker import conf
 from attachworker import exception
+from attachworker.cmd import options
 from attachworker.worker import service
 
 CONF = cfg.CONF
@@ -51,22 +52,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         CONF(
             sys.argv[1:] if argv is None else argv,
-            project='attachworker',
+            project=conf.PROJECT,
             version=metadata.version('attachworker'),
         )
-    except cfg.Error as error:
+        if CONF.config_file == CONF.default_config_files:
+            conf.check_readable()
+        faults = options.faults(CONF)
+    except (cfg.Error, OSError) as error:
         print(f'attachworker: {_one_line(error)}', file=sys.stderr)
         return 1
+    failure: Exception
     try:
         stdlib_logging.setLogRecordFactory(LogRecord)
-        # A value that makes no sense shows where it is used first.
         logging.setup(CONF, 'attachworker')
+        _refuse(faults)
         service.forbid_core_dumps()
         service.start_helper(CONF)
         service.check_directories(CONF)
         _Main().run()
     except (exception.AttachWorkerError, cfg.Error) as error:
-        return _cannot_start(error)
+        failure = error
+    # Not above, where oslo.log would say the error a second time.
+    return _cannot_start(failure)
+
+
+def _refuse(faults: list[options.Fault]) -> None:
+    """Tell of what the configuration says wrongly.
+
+    :raises ConfigurationError: a value makes no sense
+    """
+    for fault in faults:
+        if not fault.fatal:
+            LOG.warning('%s', fault)
+    fatal = [str(fault) for fault in faults if fault.fatal]
+    if fatal:
+        raise exception.ConfigurationError('; '.join(fatal))
 
 
 class LogRecord(stdlib_logging.LogRecord):
@@ -144,8 +164,14 @@ class _Main:
         stamp = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         _notify(f'RELOADING=1\nMONOTONIC_USEC={stamp}')
         try:
+            _refuse(options.faults(CONF))
             CONF.mutate_config_files()
-        except (cfg.Error, OSError, ValueError) as error:
+        except (
+            exception.ConfigurationError,
+            cfg.Error,
+            OSError,
+            ValueError,
+        ) as error:
             LOG.error('The options stay as they were: %s', _one_line(error))
         except SystemExit:
             # oslo.config has printed which value makes no sense.

@@ -10,10 +10,13 @@ option by itself.
 
 from oslo_config import cfg
 
+from attachworker.conf import types
+
 GROUP = 'local'
 
 ROOTS = cfg.ListOpt(
     'local_roots',
+    item_type=types.AbsolutePath(),
     default=[],
     help='Directories whose block devices and files may be attached as '
     'volumes, for example /dev/vg1 or /var/lib/volumes. None by default: '

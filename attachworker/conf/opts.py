@@ -9,6 +9,7 @@ from typing import Any
 from oslo_config import cfg
 
 from attachworker.conf import encryption
+from attachworker.conf import types
 
 _WORKER = [
     cfg.HostAddressOpt(
@@ -26,6 +27,7 @@ _WORKER = [
     ),
     cfg.ListOpt(
         'portal_networks',
+        item_type=types.Network(),
         default=['0.0.0.0/0', '::/0'],
         help='Networks, as in 192.0.2.0/24, that portals may be in: those of '
         'requests, those that discoveries tell of and those that names lead '
@@ -35,14 +37,14 @@ _WORKER = [
         'cloud (169.254.169.254/32), are in none of them unless a network is '
         'listed that lies within such a range.',
     ),
-    cfg.StrOpt(
+    types.path_opt(
         'state_path',
         default='/var/lib/attachworker',
         help='Directory of the journal. It must outlive restarts of the '
         'worker and belong to one worker alone. The worker does not start if '
         'others may write to it.',
     ),
-    cfg.StrOpt(
+    types.path_opt(
         'runtime_path',
         default='/run/attachworker',
         help='Directory, in memory, of the key that seals the secrets of '
@@ -249,7 +251,7 @@ _METRICS = [
 ]
 
 _SECRETS = [
-    cfg.StrOpt(
+    types.path_opt(
         'key_file',
         help='File with the keys that seal secrets on the bus, the same for '
         'the worker and its callers: lines of "key-id base64key", 32 bytes '

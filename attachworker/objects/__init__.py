@@ -26,6 +26,7 @@ from attachworker.objects.request import DetachRequest
 from attachworker.objects.request import Encryption
 from attachworker.objects.request import ExtendRequest
 from attachworker.objects.request import ReplyTo
+from attachworker.objects.result import NOT_KNOWN
 from attachworker.objects.result import Attachment
 from attachworker.objects.result import AuditedAttachment
 from attachworker.objects.result import AuditFinding

@@ -13,6 +13,10 @@ from attachworker.objects import fields
 from attachworker.objects import request
 from attachworker.objects import rules
 
+#: The warning of a detach that had nothing to do: it is a success, because
+#: what the caller wants gone is not there.
+NOT_KNOWN = 'nothing to do: the attachment is not known'
+
 
 @base.AttachWorkerObjectRegistry.register
 class PathInfo(base.AttachWorkerObject):

@@ -31,7 +31,7 @@ class Detach(Operation):
         if info is None:
             result = self.result_of(
                 self.status,
-                warnings=['nothing to do: the attachment is not known'],
+                warnings=[objects.NOT_KNOWN],
             )
             self.conclude(result)
             return

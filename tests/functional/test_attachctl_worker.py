@@ -69,6 +69,9 @@ def test_ping_and_connector(run: Run, run_json: Callable[..., Any]) -> None:
     code, out, _ = run('connector')
     assert code == 0
     assert connector['initiator'] in out
+    # Protocols that work are told, and not only those that do not
+    for protocol in protocols:
+        assert f'protocols.{protocol} ' in out
 
 
 def test_life_of_an_attachment(
@@ -166,6 +169,27 @@ def test_failed_operations_are_1(
     assert run('show', 'no-such-id')[0] == 1
 
 
+def test_a_detach_of_what_nobody_knows_is_no_success(
+    run: Run,
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given an attachment whose name somebody types wrongly
+    volume = bed.create_volume()
+    assert worker.attach(volume, 'a-8').status == 'attached'
+    code, _, error = run('detach', 'a-9')
+    assert code == 1
+    assert 'no attachment a-9' in error
+    assert error.count('\n') == 1
+    # Scripts may say that they do not care
+    assert run('detach', 'a-9', '--ignore-not-found')[::2] == (0, '')
+    # And it goes by what it is connected to, too
+    assert worker.attachments() == ['a-8 attached']
+    file = write(tmp_path / 'volume.json', volume)
+    assert run('detach', 'a-8', '--connection-info', file)[::2] == (0, '')
+
+
 def test_cast_and_result(
     bed: SimulatedBed,
     worker: harness.Harness,
@@ -259,6 +283,15 @@ def test_audit(
     assert (code, error) == (0, '')
     assert '| a-7 ' in out
     assert 'missing' in out
+    # And who lists or shows attachments is told, too
+    (listed,) = run_json('list')
+    assert (listed['state'], listed['on_host']['state']) == (
+        'attached',
+        'missing',
+    )
+    assert run_json('show', 'a-7') == listed
+    assert 'missing' in run('list')[1]
+    assert listed['on_host']['detail'].split()[0] in run('show', 'a-7')[1]
     assert all(len(line) <= 80 for line in out.splitlines())
     worker.detach('a-7')
 
@@ -284,12 +317,12 @@ def test_check_of_the_bus(
     assert bus('nobody') == ('ok', f'{name}, no worker has started yet')
     # And what does not fit is named
     state, detail = bus(worker.name, f'{broker.url}?rabbit_quorum_queue=true')
-    assert state == 'warning'
+    assert state == 'failure'
     assert 'x-queue-type' in detail
     broker.control('add_user', 'meagre', 'secret')
     broker.control('set_permissions', 'meagre', '^attachworker', '.*', '.*')
     meagre = broker.url.replace('guest:guest', 'meagre:secret')
     state, detail = bus(worker.name, meagre)
-    assert state == 'warning'
+    assert state == 'failure'
     assert "access to queue 'reply_" in detail
     broker.control('delete_user', 'meagre')

@@ -187,7 +187,9 @@ def test_a_request_that_makes_no_sense_is_not_sent(
 def test_errors_of_the_bus(
     mine: casts.Casts, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    errors: list[Exception] = [exception.BusUnavailable(reason='gone')]
+    errors: list[Exception] = [
+        exception.BusUnavailable(broker='b:5672', reason='gone')
+    ]
     if not again:
         errors = [exception.HostNotFound(host='one')]
     tried = threading.Semaphore(0)

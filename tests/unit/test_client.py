@@ -70,7 +70,7 @@ def test_no_answer_sends_the_same_request_again(
     method = answer(
         'detached',
         messaging.MessagingTimeout(),
-        exception.BusUnavailable(reason='gone'),
+        exception.BusUnavailable(broker='b:5672', reason='gone'),
     )
     assert node.send(method, request(), timeout=5).status == 'detached'
     assert method.sent == ['r-1'] * 3

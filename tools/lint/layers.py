@@ -15,7 +15,7 @@ from tools.lint.source import Finding
 from tools.lint.source import Source
 
 #: What every layer but the lowest ones may use.
-EVERYWHERE = frozenset({'exception', 'deadline'})
+EVERYWHERE = frozenset({'exception', 'deadline', 'context'})
 
 #: What both sides of the bus share.
 BUS = frozenset({'bus.transport', 'bus.serializer', 'bus.secrets', 'objects'})
@@ -24,13 +24,16 @@ BUS = frozenset({'bus.transport', 'bus.serializer', 'bus.secrets', 'objects'})
 #: The longest name that fits a module is its layer.
 LAYERS: dict[str, frozenset[str]] = {
     # The command line checks its input and prints results by itself.
-    'cmd': BUS | {'worker.service', 'rpcapi', 'client', 'conf'},
+    'cmd': BUS | {'worker.service', 'rpcapi', 'client', 'conf', 'cmd.options'},
     # Reads the journal, and looks at the host, where no worker runs.
     'cmd.status': frozenset({'cmd', 'conf', 'host', 'journal', 'objects'})
     | {'cmd.check', 'cmd.upgrade'},
-    'cmd.upgrade': frozenset({'journal', 'objects'}),
+    'cmd.upgrade': frozenset({'journal', 'objects', 'cmd.options'}),
     'cmd.check': frozenset({'client', 'cmd.settings', 'connectors', 'host'})
-    | {'bus.transport'},
+    | {'bus.transport', 'cmd.options'},
+    # What a worker may be told, by itself, its connectors and its helper.
+    'cmd.options': frozenset({'bus.transport', 'conf', 'connectors'})
+    | {'privileged'},
     'cmd.settings': frozenset(),
     # The composition root builds all parts.
     'worker.service': BUS
@@ -70,11 +73,12 @@ LAYERS: dict[str, frozenset[str]] = {
     'privileged': frozenset({'conf'}),
     'conf': frozenset(),
     'exception': frozenset(),
+    'context': frozenset(),
     'deadline': frozenset({'exception'}),
 }
 
 #: Layers that EVERYWHERE does not reach: they import what their row says.
-LOWEST = frozenset({'objects', 'privileged', 'conf', 'exception', 'deadline'})
+LOWEST = frozenset({'objects', 'privileged', 'conf'}) | EVERYWHERE
 
 #: Layers whose members, modules or packages, never import each other.
 ISOLATED = frozenset({'connectors'})

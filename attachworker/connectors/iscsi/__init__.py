@@ -15,6 +15,7 @@ from oslo_log import log as logging
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
+from attachworker.conf.types import AbsolutePath
 from attachworker.connectors import base
 from attachworker.connectors.iscsi import discovery
 from attachworker.connectors.iscsi import initiator
@@ -103,6 +104,7 @@ class ISCSIConnector(base.Connector):
             ),
             cfg.ListOpt(
                 'os_brick_lock_paths',
+                item_type=AbsolutePath(),
                 default=[],
                 help='Directories, each the lock_path of a service on this '
                 'host that uses os-brick (option lock_path of its group '

@@ -157,7 +157,7 @@ def test_bad_data_never_reaches_the_worker(
     'error',
     [
         exception.HostNotFound(host='compute-1'),
-        exception.BusUnavailable(reason='refused'),
+        exception.BusUnavailable(broker='b:5672', reason='refused'),
         messaging.MessagingTimeout(),
         messaging.RemoteError('KeyError', 'secret-of-the-worker'),
         messaging.UnsupportedVersion('1.0'),

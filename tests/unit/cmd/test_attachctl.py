@@ -82,6 +82,15 @@ def test_bad_file_is_2_and_one_line(
         ['ping', '--transport-url', 'fake://'],
         ['ping', '--config-file', '/no/such/file'],
         ['detach', 'a\nb'],
+        ['detach'],
+        ['detach', ''],
+        ['detach', '--connection-info', ''],
+        ['detach', '--connection-info', '/no/such/file'],
+        ['ping', '--host', ''],
+        ['ping', '--host', 'a b'],
+        ['ping', '--transport-url', ''],
+        ['ping', '--config-file', ''],
+        ['ping', '--config-file', '/'],
     ],
 )
 def test_bad_arguments_are_2(
@@ -100,6 +109,34 @@ def test_bad_option_of_attach_is_2(tmp_path: pathlib.Path) -> None:
         ['--expected-wwn', 'not a wwn'],
     ):
         assert attachctl.main(['attach', str(path), *option]) == 2
+
+
+def test_a_map_cannot_be_enforced_where_none_is_asked_for(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'volume.json'
+    path.write_text(info())
+    where = ['--transport-url', URL, 'attach', str(path)]
+    assert attachctl.main([*where, '--enforce-multipath']) == 2
+    assert '--multipath' in capsys.readouterr().err
+    # With it, it gets as far as the bus
+    both = ['--multipath', '--enforce-multipath']
+    assert attachctl.main([*where, *both]) == 3
+
+
+@pytest.mark.parametrize(
+    'lines',
+    ['[DEFAULT]\nmax_running = many\n', '[secrets]\nrequired = perhaps\n'],
+)
+def test_a_configuration_that_makes_no_sense_is_2(
+    lines: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'worker.conf'
+    path.write_text(lines)
+    assert attachctl.main(['ping', '--config-file', str(path)]) == 2
+    error = capsys.readouterr().err
+    assert lines.split()[1] in error
+    assert error.count('\n') == 1
 
 
 def test_help_names_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,7 @@ def test_a_host_that_has_all(
     found = check.findings(conf, host)
     assert states(found) == {check.OK}, found
     assert {one.check for one in found} == {
+        'options',
         'running worker',
         'protocol iscsi',
         'protocol local',
@@ -140,6 +141,23 @@ def test_what_lacks_is_told_with_what_mends_it(
     assert check.FAILURE not in states(found)
 
 
+def test_a_protocol_cannot_be_used_without_its_daemon(
+    conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    # Given all that iSCSI needs but the daemon
+    (bed.root / 'proc/net/unix').write_text('')
+    found = check.findings(conf, host)
+    # Then the line of the protocol does not say that all is well
+    for name in ('protocol iscsi', 'iscsid'):
+        assert the(found, name).state == check.WARNING
+        assert 'iscsid does not listen' in the(found, name).detail
+    # And where nothing else can be used, nothing can be attached
+    for path in ('dev/loop-control', 'dev/nvme-fabrics'):
+        (bed.root / path).unlink()
+    (bed.root / 'sys/bus/rbd').rename(bed.root / 'sys/bus/other')
+    assert the(check.findings(conf, host), 'protocols').state == check.FAILURE
+
+
 def test_a_module_that_is_not_loaded(
     conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
 ) -> None:
@@ -166,7 +184,7 @@ def test_a_user_who_is_not_there(
 ) -> None:
     conf.set_override('user', 'no-such-user')
     found = the(check.findings(conf, host), 'user')
-    assert found.state == check.WARNING
+    assert found.state == check.FAILURE
     assert 'no-such-user' in found.detail
 
 
@@ -198,7 +216,7 @@ def test_directories_that_the_worker_refuses(
     runtime.chmod(0o777)
     for option, place in (('state_path', tmp_path), ('runtime_path', runtime)):
         found = the(check.findings(conf, host), option)
-        assert found.state == check.WARNING
+        assert found.state == check.FAILURE
         assert f'chmod go-w {place}' in found.detail
     # And one that is not in memory
     conf.set_override('runtime_path', '/usr/lib')
@@ -241,7 +259,8 @@ def test_the_command(
 
 def test_a_broker_that_is_not_there(conf: cfg.ConfigOpts) -> None:
     found = BUS(conf)
-    assert found.state == check.WARNING
+    # Nobody reaches a worker here
+    assert found.state == check.FAILURE
     assert 'transport_url' in found.detail
     assert 'CANARY' not in found.detail
 
