@@ -13,6 +13,7 @@ from typing import TypeVar
 from oslo_versionedobjects import base as ovo_base
 from oslo_versionedobjects import exception as ovo_exception
 
+from attachworker import context
 from attachworker import exception
 from attachworker import objects
 from attachworker.bus.secrets import WireSecrets
@@ -48,7 +49,11 @@ class ObjectSerializer(ovo_base.VersionedObjectSerializer):
             )
         self._versions = objects.HISTORY[level] if level else {}
 
-    def serialize_entity(self, context: Any, entity: Any) -> Any:
+    def serialize_context(self, ctxt: Any) -> dict[str, str]:
+        """Send what the log of a worker shows of a context, and no token."""
+        return context.to_send(ctxt)
+
+    def serialize_entity(self, ctxt: Any, entity: Any) -> Any:
         """Turn objects into primitives, also within lists and dicts.
 
         What is a primitive already is made an object again only for a peer
@@ -59,13 +64,13 @@ class ObjectSerializer(ovo_base.VersionedObjectSerializer):
                 return self._secrets.seal(entity, self._host)
             entity = from_wire(entity, base.AttachWorkerObject, 'answer')
         if not isinstance(entity, base.AttachWorkerObject):
-            return super().serialize_entity(context, entity)
+            return super().serialize_entity(ctxt, entity)
         version = self._versions.get(entity.obj_name())
         return self._secrets.seal(
             entity.obj_to_primitive(version, self._versions), self._host
         )
 
-    def _process_object(self, context: Any, objprim: Any) -> Any:
+    def _process_object(self, ctxt: Any, objprim: Any) -> Any:
         return from_wire(objprim, base.AttachWorkerObject, 'result')
 
 

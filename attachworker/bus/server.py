@@ -29,6 +29,7 @@ from oslo_log import log as logging
 import oslo_messaging as messaging
 from oslo_messaging.rpc import dispatcher as rpc_dispatcher
 
+from attachworker import context
 from attachworker import exception
 from attachworker import objects
 from attachworker.bus import serializer
@@ -389,9 +390,11 @@ class JournalingListener(bus.Listener):
             )
 
     def __call__(self, message: Any) -> None:
+        # Attributes, not items: the items are what was sent.
+        message.context = context.of_message(message)
         call = _call(message)
-        # An attribute, not an item: the items are what was sent.
-        message.outcome = self.acceptance.accept(message, call)
+        with context.use(message.context):
+            message.outcome = self.acceptance.accept(message, call)
         if message.outcome is LEFT:
             return
         try:
@@ -438,6 +441,7 @@ class Message(dict[str, Any]):
     def __init__(self, method: str, outcome: Any = None, **args: Any) -> None:
         super().__init__(method=method, args=args, version=bus.VERSION)
         self.outcome = outcome
+        self.context = context.NOBODYS
 
 
 class _Threads(concurrent.futures.ThreadPoolExecutor):
@@ -627,7 +631,8 @@ class RPCDispatcher(bus.Dispatcher):
         """Call the method; that there is none is no fault of ours."""
         try:
             _check(incoming.message)
-            return super().dispatch(incoming)
+            with context.use(incoming.message.context):
+                return super().dispatch(incoming)
         except (
             exception.InvalidConnectionInfo,
             rpc_dispatcher.RPCDispatcherError,

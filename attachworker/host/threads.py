@@ -9,6 +9,8 @@ import queue
 import threading
 from typing import Any
 
+from attachworker import context
+
 _IDLE = 'idle'
 
 
@@ -35,6 +37,7 @@ class Threads:
         :param name: of the thread for as long
         :raises RuntimeError, MemoryError: there is no thread for it
         """
+        body = context.bound(body)
         with self._lock:
             if self._idle:
                 self._idle.pop().put((body, name))

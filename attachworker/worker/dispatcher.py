@@ -13,6 +13,7 @@ import threading
 
 from oslo_log import log as logging
 
+from attachworker import context as contexts
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
@@ -38,6 +39,7 @@ class Job:
     :ivar keys: two jobs that have one of these in common run one after
         another, in the order in which they came
     :ivar backend: of jobs with the same one, only so many run at once
+    :ivar context: whose request it is, for the log
     :ivar knows_volume: whether keys and backend are those of its volume; what
         comes behind the attach that makes its attachment has them of that
     """
@@ -46,6 +48,7 @@ class Job:
     keys: frozenset[str]
     backend: str
     knows_volume: bool
+    context: contexts.Context = contexts.NOBODYS
 
     def concerns(
         self, attachment_id: str, info: objects.ConnectionInfo | None
@@ -285,10 +288,11 @@ class Dispatcher:
         return len(self._places) < self._max_running - reserved
 
     def _run(self, job: Job) -> None:
-        try:
-            job.run()
-        except BaseException:
-            LOG.exception('Operation on %s', job.attachment_id)
+        with contexts.use(job.context):
+            try:
+                job.run()
+            except BaseException:
+                LOG.exception('Operation on %s', job.attachment_id)
         with self._lock:
             self._jobs.remove(job)
             if job in self._places:
@@ -339,11 +343,12 @@ class Dispatcher:
                 late, self._late = self._late, []
             again = []
             for job in late:
-                try:
-                    if not job.expire():
-                        again.append(job)
-                except BaseException:
-                    LOG.exception('Operation on %s', job.attachment_id)
+                with contexts.use(job.context):
+                    try:
+                        if not job.expire():
+                            again.append(job)
+                    except BaseException:
+                        LOG.exception('Operation on %s', job.attachment_id)
             pause = min(2 * pause, _LONGEST_PAUSE) if again else _FIRST_PAUSE
             with self._lock:
                 self._late += again

@@ -16,6 +16,7 @@ from typing import TypeVar
 from oslo_log import log as logging
 from taskflow.flow import Flow
 
+from attachworker import context
 from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker import objects
@@ -86,6 +87,7 @@ class Operation(Job):
         self._listeners = listeners
         self.request = request
         self.reply_to = [request.reply_to] if request.reply_to else []
+        self.context = context.current()
         self.attachment_id = self.find_attachment()
         info = self.find_info()
         self.concerns(self.attachment_id, info)

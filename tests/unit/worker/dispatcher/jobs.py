@@ -7,6 +7,7 @@ from collections.abc import Callable
 import math
 import threading
 
+from attachworker import context
 from attachworker.worker import dispatcher as dispatchers
 
 PATIENCE = 10.0
@@ -16,6 +17,8 @@ Make = Callable[..., dispatchers.Dispatcher]
 
 class Job:
     """Runs until it is told to end."""
+
+    context = context.NOBODYS
 
     def __init__(
         self,
