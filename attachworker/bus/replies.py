@@ -135,9 +135,7 @@ class ReplySender:
         self._find = find
         self._settle = settle
         self._retention = retention
-        self._timeout = timeout
-        self._retry_first = retry_first
-        self._retry_max = retry_max
+        self.set_pauses(timeout, retry_first, retry_max)
         self._changed = threading.Condition()
         self._receivers: dict[tuple[str, ...], _Receiver] = {}
         self._known: set[tuple[str, tuple[str, ...], bool]] = set()
@@ -153,6 +151,14 @@ class ReplySender:
             )
             for number in range(threads)
         ]
+
+    def set_pauses(
+        self, timeout: float, retry_first: float, retry_max: float
+    ) -> None:
+        """Change how long receivers have, and are left alone, from now on."""
+        self._timeout = timeout
+        self._retry_first = retry_first
+        self._retry_max = retry_max
 
     def start(self) -> None:
         """Start sending; results may have been handed over before."""

@@ -23,6 +23,7 @@ from kombu import exceptions as kombu_exceptions
 from oslo_config import cfg
 from oslo_log import log
 import oslo_messaging as messaging
+from oslo_messaging import opts as messaging_opts
 from oslo_messaging import transport as oslo_transport
 from oslo_messaging._drivers import amqp as driver_amqp
 from oslo_messaging._drivers import amqpdriver
@@ -845,6 +846,18 @@ def unavailable(
     return exception.BusUnavailable(
         broker=addresses(transport), reason=str(error)
     )
+
+
+def list_opts() -> list[tuple[None, list[cfg.Opt]]]:
+    """What each worker has to be told of the bus, for the sample."""
+    (found,) = (
+        option
+        for group, some in messaging_opts.list_opts()
+        for option in some
+        if group is None and option.name == 'transport_url'
+    )
+    found.sample_default = 'rabbit://user:password@broker:5672/'
+    return [(None, [found])]
 
 
 def unlisted_opts() -> list[tuple[str, list[cfg.Opt]]]:

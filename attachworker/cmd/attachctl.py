@@ -271,7 +271,10 @@ def _on_host(client: AttachWorkerClient) -> dict[str, dict[str, Any]]:
         found = client.audit().as_dict()['attachments']
     except (exception.HostNotFound, exception.BusUnavailable):
         raise
-    except exception.AttachWorkerError as error:
+    except (
+        exception.AttachWorkerError,
+        messaging.MessagingException,
+    ) as error:
         # What the journal says is better than nothing.
         _say(f'what the host has is not known: {_first(error)}', EXIT_FAILED)
         return {}

@@ -166,6 +166,7 @@ class _Main:
         try:
             _refuse(options.faults(CONF))
             CONF.mutate_config_files()
+            self._worker.take_over_options()
         except (
             exception.ConfigurationError,
             cfg.Error,

@@ -21,12 +21,14 @@ _WORKER = [
     ),
     cfg.HostAddressOpt(
         'my_ip',
+        mutable=True,
         default='127.0.0.1',
         sample_default='<address of this host>',
         help='The address that storage is told this host has.',
     ),
     cfg.ListOpt(
         'portal_networks',
+        mutable=True,
         item_type=types.Network(),
         default=['0.0.0.0/0', '::/0'],
         help='Networks, as in 192.0.2.0/24, that portals may be in: those of '
@@ -66,6 +68,7 @@ _WORKER = [
     ),
     cfg.IntOpt(
         'max_running_per_backend',
+        mutable=True,
         default=8,
         min=1,
         max=256,
@@ -92,6 +95,7 @@ _WORKER = [
     ),
     cfg.IntOpt(
         'default_deadline',
+        mutable=True,
         default=300,
         min=1,
         max=86400,
@@ -100,6 +104,7 @@ _WORKER = [
     ),
     cfg.IntOpt(
         'rollback_grace',
+        mutable=True,
         default=30,
         min=1,
         max=3600,
@@ -108,6 +113,7 @@ _WORKER = [
     ),
     cfg.IntOpt(
         'forced_flush_timeout',
+        mutable=True,
         default=30,
         min=1,
         max=3600,
@@ -126,6 +132,7 @@ _WORKER = [
     ),
     cfg.IntOpt(
         'encryption_memory',
+        mutable=True,
         default=2048,
         min=128,
         max=1 << 20,
@@ -138,6 +145,7 @@ _WORKER = [
     encryption.ITERATIONS,
     cfg.IntOpt(
         'stop_timeout',
+        mutable=True,
         default=60,
         min=1,
         max=3600,
@@ -170,6 +178,7 @@ _WORKER = [
     ),
     cfg.IntOpt(
         'max_results',
+        mutable=True,
         default=50_000,
         min=1000,
         max=10_000_000,
@@ -182,6 +191,7 @@ _WORKER = [
 _RPC = [
     cfg.FloatOpt(
         'reply_timeout',
+        mutable=True,
         default=10.0,
         min=1.0,
         max=600.0,
@@ -190,6 +200,7 @@ _RPC = [
     ),
     cfg.FloatOpt(
         'reply_retry_first',
+        mutable=True,
         default=1.0,
         min=0.1,
         max=60.0,
@@ -199,6 +210,7 @@ _RPC = [
     ),
     cfg.FloatOpt(
         'reply_retry_max',
+        mutable=True,
         default=300.0,
         min=1.0,
         max=86400.0,
@@ -219,6 +231,7 @@ _RPC = [
 _MULTIPATH = [
     cfg.FloatOpt(
         'path_grace',
+        mutable=True,
         default=0.5,
         min=0.0,
         max=60.0,
@@ -227,6 +240,7 @@ _MULTIPATH = [
     ),
     cfg.IntOpt(
         'map_timeout',
+        mutable=True,
         default=30,
         min=1,
         max=600,

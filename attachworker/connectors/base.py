@@ -520,6 +520,7 @@ def scan_attempts(what: str) -> cfg.IntOpt:
     """The option of those who use :meth:`Connector._scan_until`."""
     return cfg.IntOpt(
         'scan_attempts',
+        mutable=True,
         default=3,
         min=1,
         max=100,

@@ -195,11 +195,26 @@ _OUR_MISTAKES = (
 )
 
 
+#: Of timestamps: they sort as text.
+_TIME = '%Y-%m-%dT%H:%M:%S.%fZ'
+
+
 def timestamp(seconds: float = 0.0) -> str:
     """The time in so many seconds, in UTC in ISO 8601, which sorts as text."""
     moment = datetime.datetime.now(datetime.UTC)
     moment += datetime.timedelta(seconds=seconds)
-    return moment.strftime('%Y-%m-%dT%H:%M:%S.%fZ')
+    return moment.strftime(_TIME)
+
+
+def seconds_since(text: str) -> float:
+    """Seconds since a timestamp; 0 if it makes no sense or is to come."""
+    try:
+        moment = datetime.datetime.strptime(text, _TIME)
+    except ValueError:
+        return 0.0
+    moment = moment.replace(tzinfo=datetime.UTC)
+    now = datetime.datetime.now(datetime.UTC)
+    return max(0.0, (now - moment).total_seconds())
 
 
 def version(directory: pathlib.Path) -> int | None:

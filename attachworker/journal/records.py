@@ -224,6 +224,17 @@ class Records:
         )
         return int(count)
 
+    def longest_unfinished(self) -> float:
+        """How long ago the oldest request without a result was accepted.
+
+        :returns: seconds, as the clock of the host has them; 0 if there is
+            none, or the clock was set back since
+        """
+        ((oldest,),) = self._journal.rows(
+            'SELECT min(created_at) FROM requests WHERE result IS NULL'
+        )
+        return database.seconds_since(oldest) if oldest else 0.0
+
     def accept(self, record: RequestRecord, call: Call | None = None) -> None:
         """From here on the request gets exactly one final result.
 

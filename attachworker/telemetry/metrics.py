@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import prometheus_client
@@ -27,6 +28,8 @@ class Metrics(registry.Collector, progress.Listener):
     :param look: what is; asked for each answer, from any thread
     :param address: where the metrics can be had
     :param port: None: nowhere
+    :param probes: by path, what asks how the worker is: None if all is well,
+        or what is not. Who asks gets 200 or 503.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class Metrics(registry.Collector, progress.Listener):
         look: Callable[[], Iterable[core.Metric]],
         address: str,
         port: int | None,
+        probes: Mapping[str, Callable[[], str | None]],
     ) -> None:
         self._look = look
+        self._probes = probes
         self._address = address
         self._port = port
         self.registry = prometheus_client.CollectorRegistry()
@@ -76,6 +81,7 @@ class Metrics(registry.Collector, progress.Listener):
         prometheus_client.ProcessCollector(registry=self.registry)
         self.registry.register(self)
         self._server: Any = None
+        self._metrics: Any = None
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...]
@@ -98,12 +104,31 @@ class Metrics(registry.Collector, progress.Listener):
             self._server, _ = prometheus_client.start_http_server(
                 self._port, self._address, self.registry
             )
+            self._metrics = self._server.get_app()
+            self._server.set_app(self._answer)
         except OSError as error:
             raise exception.ConfigurationError(
                 option='port of group metrics',
                 reason=f'{self._address}:{self._port}: '
                 f'{error.strerror or error}; choose another one',
             ) from error
+
+    def _answer(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        path = environ.get('PATH_INFO', '')
+        if path == '/metrics':
+            answer: Iterable[bytes] = self._metrics(environ, start_response)
+            return answer
+        status, text = '404 Not Found', 'There is /metrics'
+        if path in self._probes:
+            wrong = self._probes[path]()
+            status = '503 Service Unavailable' if wrong else '200 OK'
+            text = wrong or 'ok'
+        else:
+            text += ''.join(f', {name}' for name in self._probes)
+        start_response(status, [('Content-Type', 'text/plain; charset=utf-8')])
+        return [f'{text}\n'.encode()]
 
     def stop(self) -> None:
         if self._server is not None:

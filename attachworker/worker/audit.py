@@ -4,6 +4,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+import dataclasses
 import itertools
 from typing import TypeVar
 
@@ -25,13 +26,18 @@ K = TypeVar('K')
 V = TypeVar('V')
 
 
-def report(
-    records: Records, connectors: Connectors, host: Host, boot_id: str
-) -> objects.AuditReport:
-    """Compare what the journal says with what the kernel has.
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What the journal says, and what the kernel has, at one time."""
 
-    :param boot_id: of the running kernel
-    """
+    journal: Contents
+    links: list[Link]
+    maps: list[multipath.Map]
+    mappings: list[encryption.Mapping]
+
+
+def look(records: Records, connectors: Connectors, host: Host) -> Look:
+    """Look at both; nothing is changed."""
     # What is ours is in the journal before it is in the kernel, and after it
     # has left that: read before and after, it holds the owner of whatever was
     # seen in between.
@@ -39,8 +45,22 @@ def report(
     links = connectors.links(before.path_keys)
     maps = host.multipath.maps()
     mappings = host.encryption.mappings()
-    journal = before | records.contents()
-    found = _Comparison(journal, links, maps, mappings, boot_id).report()
+    return Look(before | records.contents(), links, maps, mappings)
+
+
+def compare(seen: Look, boot_id: str) -> objects.AuditReport:
+    """Compare what the journal says with what the kernel has.
+
+    :param boot_id: of the running kernel
+    """
+    return _Comparison(seen, boot_id).report()
+
+
+def report(
+    records: Records, connectors: Connectors, host: Host, boot_id: str
+) -> objects.AuditReport:
+    """The audit: look, compare, and tell of calls that do not return."""
+    found = compare(look(records, connectors, host), boot_id)
     found.findings += [
         _finding(
             'stale',
@@ -54,18 +74,11 @@ def report(
 
 
 class _Comparison:
-    def __init__(
-        self,
-        journal: Contents,
-        links: list[Link],
-        maps: list[multipath.Map],
-        mappings: list[encryption.Mapping],
-        boot_id: str,
-    ) -> None:
-        self._journal = journal
-        self._links = links
-        self._maps = maps
-        self._mappings = mappings
+    def __init__(self, seen: Look, boot_id: str) -> None:
+        self._journal = journal = seen.journal
+        self._links = links = seen.links
+        self._maps = maps = seen.maps
+        self._mappings = mappings = seen.mappings
         #: Attachments of which nothing can be said now.
         self._left_out = journal.busy | journal.unreadable.keys()
         self._records = {one.attachment_id: one for one in journal.attachments}

@@ -22,6 +22,7 @@ from attachworker.connectors.base import Link
 from attachworker.host import Host
 from attachworker.journal import DATA
 from attachworker.journal import Records
+from attachworker.worker import audit
 from attachworker.worker.cleanup import Cleanup
 from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.dispatcher import Job
@@ -33,6 +34,9 @@ LOG = logging.getLogger(__name__)
 class Census:
     """Reads only; what cannot be read is left out.
 
+    :param ready: whether requests are taken
+    :param connected: whether messages have a way from the broker to here
+    :param boot_id: of the running kernel
     :param refused: by reason, how many messages were put aside
     """
 
@@ -44,6 +48,8 @@ class Census:
         dispatcher: Dispatcher,
         cleanup: Cleanup,
         ready: Callable[[], bool],
+        connected: Callable[[], bool],
+        boot_id: str,
         refused: Mapping[str, int],
     ) -> None:
         self._records = records
@@ -52,6 +58,8 @@ class Census:
         self._dispatcher = dispatcher
         self._cleanup = cleanup
         self._ready = ready
+        self._connected = connected
+        self._boot_id = boot_id
         self._refused = refused
 
     def gauges(self) -> Iterator[core.Metric]:
@@ -67,11 +75,23 @@ class Census:
             '1 while requests are taken.',
             self._ready(),
         )
-        waiting, running = map(len, self._dispatcher.jobs())
         yield _one(
-            'attachworker_queue_length', 'Operations that wait.', waiting
+            'attachworker_broker_connected',
+            '1 while messages come from the broker.',
+            self._connected(),
         )
-        yield _one('attachworker_running', 'Operations that run.', running)
+        waiting, running = self._dispatcher.jobs()
+        yield _one(
+            'attachworker_queue_length', 'Operations that wait.', len(waiting)
+        )
+        yield _one(
+            'attachworker_queue_oldest_seconds',
+            'How long the oldest operation has waited; 0 if none waits.',
+            max(map(_age, waiting), default=0.0),
+        )
+        yield _one(
+            'attachworker_running', 'Operations that run.', len(running)
+        )
         yield _one(
             'attachworker_leftovers',
             'Attachments of which a failed attach has left something that '
@@ -103,6 +123,12 @@ class Census:
             'Results of casts that nobody has confirmed yet.',
             self._records.owed(),
         )
+        yield _one(
+            'attachworker_unfinished_oldest_seconds',
+            'How long ago the oldest request was accepted that has no result; '
+            '0 if all have one.',
+            self._records.longest_unfinished(),
+        )
         yield _by(
             'attachworker_attachments',
             'Attachments that the journal has.',
@@ -115,17 +141,18 @@ class Census:
 
     def _kernel(self) -> Iterator[GaugeMetricFamily]:
         multipath = self._host.multipath
+        seen = audit.look(self._records, self._connectors, self._host)
         yield _by(
             'attachworker_maps',
             'Multipath maps of this host, whoever made them.',
             ('state',),
             (
                 ('usable' if multipath.ready(one, False) else 'unusable',)
-                for one in multipath.maps()
+                for one in seen.maps
             ),
             always=[('usable',), ('unusable',)],
         )
-        links = self._links()
+        links = seen.links
         yield _by(
             'attachworker_links',
             'Connections of this host to storage (kind: session, controller, '
@@ -139,6 +166,21 @@ class Census:
             'the kernel says.',
             ('state',),
             ((device.state,) for one in links for device in one.devices),
+        )
+        found = audit.compare(seen, self._boot_id)
+        yield _by(
+            'attachworker_attachments_on_host',
+            'Attachments by what this host has of them, as an audit says.',
+            ('state',),
+            ((one.state,) for one in found.attachments),
+            always=[('ok',), ('degraded',), ('missing',)],
+        )
+        yield _by(
+            'attachworker_audit_findings',
+            'What an audit finds beside the attachments.',
+            ('kind',),
+            ((one.kind,) for one in found.findings),
+            always=[('orphan',), ('stale',), ('foreign',)],
         )
 
     def sections(self) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -171,6 +213,13 @@ class Census:
             ]
             for link in self._links()
         }
+
+
+def _age(job: Job) -> float:
+    """Seconds since it was accepted; a clean-up was not."""
+    if not isinstance(job, Operation):
+        return 0.0
+    return deadlines.now() - job.started
 
 
 def _describe(job: Job) -> str:

@@ -105,13 +105,9 @@ class Dispatcher:
         self, max_running: int, max_running_per_backend: int, max_queued: int
     ) -> None:
         self._max_running = max_running
-        self._max_running_per_backend = max_running_per_backend
         self._max_queued = max_queued
-        # One backend alone may have as many as it may have beside others.
-        self._reserved = min(
-            max_running // 4, max(0, max_running - max_running_per_backend)
-        )
         self._lock = threading.RLock()
+        self._share(max_running_per_backend)
         self._running = False
         #: Set once no more jobs are begun, for good.
         self.stopping = threading.Event()
@@ -131,6 +127,18 @@ class Dispatcher:
         self._timetable = threading.Condition(self._lock)
         #: Told when something is late.
         self._lateness = threading.Condition(self._lock)
+
+    def _share(self, max_running_per_backend: int) -> None:
+        most = self._max_running
+        self._max_running_per_backend = max_running_per_backend
+        # One backend alone may have as many as it may have beside others.
+        self._reserved = min(most // 4, max(0, most - max_running_per_backend))
+
+    def share(self, max_running_per_backend: int) -> None:
+        """Change how many jobs run for one backend; those that run go on."""
+        with self._lock:
+            self._share(max_running_per_backend)
+            self._start_jobs()
 
     def start(self) -> None:
         """Begin to run jobs; some may have been added before."""

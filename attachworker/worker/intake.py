@@ -67,11 +67,11 @@ class Operations:
         self._records = records
         self._sealer = sealer
         self._max_attempts = max_attempts
-        self._max_results = max_results
+        self.max_results = max_results
         self._dispatcher = dispatcher
         self._kinds = kinds
         self._boot_id = boot_id
-        self._default_deadline = default_deadline
+        self.default_deadline = default_deadline
         self._on_finish = on_finish
         self._retention = retention
         self._forgot_at = -math.inf
@@ -182,7 +182,7 @@ class Operations:
         ):
             self._forgot_at = now
             self._records.forget_results(
-                self._retention, self._boot_id, now, self._max_results
+                self._retention, self._boot_id, now, self.max_results
             )
 
     def recall(self, record: RequestRecord) -> Operation:
@@ -228,7 +228,7 @@ class Operations:
         deadline = self._deadline(record)
         if record.operation != 'attach' and not deadline.remaining():
             # A detach is not undone but finished, late as it is.
-            return deadlines.Deadline.after(self._default_deadline)
+            return deadlines.Deadline.after(self.default_deadline)
         return deadline
 
     def _deadline(self, record: RequestRecord) -> deadlines.Deadline:
@@ -248,7 +248,7 @@ class Operations:
         self, kind: str, request: objects.AnyRequest, call: Call | None
     ) -> Operation:
         accepted = deadlines.now()
-        seconds = request.deadline_seconds or self._default_deadline
+        seconds = request.deadline_seconds or self.default_deadline
         deadline = deadlines.Deadline(accepted + seconds)
         # Made first: once accepted, nothing may keep it from being queued.
         operation = self._operation(kind, request, deadline)

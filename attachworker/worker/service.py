@@ -130,8 +130,6 @@ class Worker:
     ) -> None:
         self._conf = conf
         self._host = host
-        host.networks = network.Networks(conf.portal_networks)
-        host.encryption.memory.limit = conf.encryption_memory << 20
         self._run_class = run_class
         self.ready = threading.Event()
         self._listening = False
@@ -171,6 +169,7 @@ class Worker:
         self._volumes = locks.NamedLocks()
         self._make_operations()
         self._make_server()
+        self.take_over_options()
 
     def _make_operations(self) -> None:
         conf = self._conf
@@ -178,8 +177,7 @@ class Worker:
             self._dispatcher,
             self._records,
             self._make_run,
-            functools.partial(
-                links.end_unheld,
+            lambda: links.end_unheld(
                 self._connectors,
                 Holdings(self._database, '', self._boot_id),
                 conf.rollback_grace,
@@ -252,6 +250,8 @@ class Worker:
             self._dispatcher,
             self._cleanup,
             self._is_ready,
+            lambda: self._server.listens,
+            self._boot_id,
             self._admission.refused,
         )
         self._make_listeners()
@@ -303,6 +303,7 @@ class Worker:
                 self._census.gauges,
                 conf.metrics.address,
                 conf.metrics.port,
+                {'/healthz': self._unhealthy, '/readyz': self._unready},
             ),
             notifications.Notifications(
                 messaging.Notifier(
@@ -330,6 +331,7 @@ class Worker:
         :raises ConfigurationError: another worker has this host's name, or
             somebody the port for metrics
         """
+        self._tell_what_starts()
         if not self._secrets.available and not bus.is_in_process(self._conf):
             LOG.warning(
                 'There is no key in option key_file of group secrets: '
@@ -362,6 +364,41 @@ class Worker:
             raise
         self.ready.set()
         LOG.info('Taking requests for host %s', self._conf.host)
+
+    def _tell_what_starts(self) -> None:
+        conf = self._conf
+        files = [*(conf.config_file or []), *conf.config_dirs]
+        LOG.info(
+            'attachworker %s starts for host %s; configuration: %s; broker: '
+            '%s; protocols: %s',
+            metadata.version('attachworker'),
+            conf.host,
+            ', '.join(files) or 'none',
+            bus.addresses(self._transport),
+            '; '.join(
+                name if reason is None else f'{name} cannot be used: {reason}'
+                for name, reason in sorted(
+                    self._connectors.availability().items()
+                )
+            ),
+        )
+
+    def take_over_options(self) -> None:
+        """Have the options in force that may change while the worker runs.
+
+        Others that may are asked for whenever they are needed.
+        """
+        conf = self._conf
+        self._host.networks = network.Networks(conf.portal_networks)
+        self._host.encryption.memory.limit = conf.encryption_memory << 20
+        self._dispatcher.share(conf.max_running_per_backend)
+        self._operations.default_deadline = conf.default_deadline
+        self._operations.max_results = conf.max_results
+        self._replies.set_pauses(
+            conf.rpc.reply_timeout,
+            conf.rpc.reply_retry_first,
+            conf.rpc.reply_retry_max,
+        )
 
     def stop(self, timeout: float = 30.0) -> None:
         """Take no more requests and finish the running ones.
@@ -408,6 +445,21 @@ class Worker:
 
     def _is_ready(self) -> bool:
         return self.ready.is_set() and self._server.listens
+
+    def _unhealthy(self) -> str | None:
+        """Why it should be started again; not because of others."""
+        if self.works():
+            return None
+        return 'no operation is begun any more; start the worker again'
+
+    def _unready(self) -> str | None:
+        """Why requests would wait."""
+        if self._is_ready():
+            return None
+        if self.ready.is_set():
+            broker = bus.addresses(self._transport)
+            return f'no messages come from the broker at {broker}'
+        return 'the worker is starting or stopping; see its log'
 
     def connector_properties(
         self, multipath: bool | None, enforce_multipath: bool

@@ -4,6 +4,8 @@
 """What a Prometheus server is told."""
 
 from collections.abc import Iterator
+import functools
+import urllib.error
 import urllib.request
 
 from prometheus_client import parser
@@ -12,6 +14,7 @@ import pytest
 from tests import harness
 from tests.contract import bed as beds
 from tests.contract.test_iscsi import one_portal
+from tests.functional import caller
 from tests.functional import rabbitmq
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -36,6 +39,16 @@ def scrape(worker: harness.Harness) -> Samples:
         for family in parser.text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def page(worker: harness.Harness, path: str) -> tuple[int, str]:
+    """What is answered at a path."""
+    url = f'http://127.0.0.1:{worker.conf.metrics.port}{path}'
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def value(samples: Samples, name: str, **labels: str) -> float:
@@ -154,6 +167,72 @@ def test_a_map_is_counted(bed: beds.Bed, watched: harness.Harness) -> None:
     result = watched.detach(volume.name)
     assert result.status == 'detached', result.as_dict()
     assert value(scrape(watched), 'maps') == value(before, 'maps')
+
+
+def test_what_the_host_has_lost_does_not_count_as_attached(
+    bed: beds.Bed, watched: harness.Harness
+) -> None:
+    # Given an attachment whose device somebody takes away
+    volume = bed.create_volume()
+    result = watched.attach(volume)
+    assert result.status == 'attached', result.as_dict()
+    before = scrape(watched)
+    assert value(before, 'attachments_on_host', state='ok') == 1
+    assert value(before, 'attachments_on_host', state='missing') == 0
+    assert value(before, 'audit_findings', kind='orphan') == 0
+    bed.drop_session(volume, volume.portals[0])
+    # Then it is missing, whatever the journal says
+    there = scrape(watched)
+    assert value(there, 'attachments_on_host', state='ok') == 0
+    assert value(there, 'attachments_on_host', state='missing') == 1
+    assert watched.detach(volume.name).status == 'detached'
+    gone = scrape(watched)
+    assert value(gone, 'attachments_on_host') == 0
+
+
+def test_how_long_requests_take_is_seen_before_they_end(
+    bed: beds.Bed, watched: harness.Harness
+) -> None:
+    idle = scrape(watched)
+    assert value(idle, 'unfinished_oldest_seconds') == 0
+    assert value(idle, 'queue_oldest_seconds') == 0
+    # Given an attach that hangs, and one of the same volume behind it
+    volume = bed.create_volume()
+    bed.hang_portal(volume.portals[0])
+    calls = [
+        caller.Background(functools.partial(watched.attach, volume, name))
+        for name in ('first', 'second')
+    ]
+    caller.until(lambda: value(scrape(watched), 'queue_length') == 1)
+    # Then both ages grow
+    first = scrape(watched)
+    caller.until(
+        lambda: all(
+            value(scrape(watched), name) > value(first, name) > 0
+            for name in ('unfinished_oldest_seconds', 'queue_oldest_seconds')
+        )
+    )
+    bed.start_portal(volume.portals[0])
+    for call in calls:
+        call.result()
+    for name in ('first', 'second'):
+        assert watched.detach(name).status == 'detached'
+    assert value(scrape(watched), 'unfinished_oldest_seconds') == 0
+
+
+def test_probes_are_told_what_is_wrong(
+    bed: beds.Bed, watched: harness.Harness
+) -> None:
+    assert page(watched, '/healthz') == (200, 'ok\n')
+    assert page(watched, '/readyz') == (200, 'ok\n')
+    assert page(watched, '/healthcheck')[0] == 404
+    # Given a worker that takes no requests any more
+    watched.worker.ready.clear()
+    code, text = page(watched, '/readyz')
+    assert (code, 'starting or stopping' in text) == (503, True)
+    # Then it is not to be killed for that
+    assert page(watched, '/healthz') == (200, 'ok\n')
+    watched.worker.ready.set()
 
 
 def test_no_labels_name_anybody(

@@ -181,6 +181,9 @@ class FakeWorker:
     def list_attachments(self, ctxt: Any) -> Any:
         return list(self.attached.values())
 
+    def audit(self, ctxt: Any) -> Any:
+        return objects.AuditReport(attachments=[], findings=[])
+
     def get_attachment(self, ctxt: Any, attachment_id: str) -> Any:
         if attachment_id not in self.attached:
             raise exception.AttachmentNotFound(attachment_id=attachment_id)

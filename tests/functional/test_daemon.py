@@ -74,10 +74,18 @@ def test_reload_changes_options(running: daemon.Daemon) -> None:
     text = running.config_file.read_text()
     assert ' DEBUG ' not in running.log
     running.config_file.write_text(
-        text.replace('[DEFAULT]', '[DEFAULT]\ndebug = true')
+        text.replace(
+            '[DEFAULT]',
+            '[DEFAULT]\ndebug = true\nmax_results = 2000\nmax_queued = 9\n'
+            'max_reslts = 1',
+        )
     )
     running.signal(signal.SIGHUP)
-    caller.until(lambda: 'debug' in running.log)
+    # It says what has changed, what has not, and what nobody knows
+    caller.until(lambda: 'DEFAULT.debug changed' in running.log)
+    assert 'DEFAULT.max_results changed from [None] to [2000]' in running.log
+    assert 'immutable option DEFAULT.max_queued' in running.log
+    assert 'did you mean max_results?' in running.log
     running.config_file.write_text(text)
     running.signal(signal.SIGHUP)
     assert running.api.ping({}, running.name)['ready']

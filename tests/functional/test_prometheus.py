@@ -216,6 +216,27 @@ def test_every_query_of_the_dashboard_has_data(
 _RAISED_BY = {
     'AttachworkerDown': ('up{job="attachworker"}', '0x20', '3m'),
     'AttachworkerNotReady': ('attachworker_ready', '0x20', '6m'),
+    'AttachworkerBrokerLost': ('attachworker_broker_connected', '0x20', '3m'),
+    'AttachworkerQueueStalls': (
+        'attachworker_queue_oldest_seconds',
+        '121x20',
+        '2m',
+    ),
+    'AttachworkerRequestUnfinished': (
+        'attachworker_unfinished_oldest_seconds',
+        '901x20',
+        '2m',
+    ),
+    'AttachworkerAttachmentMissing': (
+        'attachworker_attachments_on_host{state="missing"}',
+        '1x20',
+        '6m',
+    ),
+    'AttachworkerOrphan': (
+        'attachworker_audit_findings{kind="orphan"}',
+        '1x20',
+        '16m',
+    ),
     'AttachworkerInternalError': (
         'attachworker_operations_total{operation="attach", protocol="iscsi",'
         ' status="failed", code="internal"}',
@@ -262,6 +283,13 @@ _RAISED_BY = {
 _QUIET = (
     ('up{job="attachworker"}', '1x90'),
     ('attachworker_ready', '1x90'),
+    ('attachworker_broker_connected', '1x90'),
+    ('attachworker_queue_oldest_seconds', '30x90'),
+    ('attachworker_unfinished_oldest_seconds', '330x90'),
+    ('attachworker_attachments_on_host{state="missing"}', '0x90'),
+    ('attachworker_attachments_on_host{state="degraded"}', '1x90'),
+    ('attachworker_audit_findings{kind="orphan"}', '0x90'),
+    ('attachworker_audit_findings{kind="foreign"}', '3x90'),
     ('attachworker_leftovers', '0x90'),
     ('attachworker_stuck_calls', '0x90'),
     ('attachworker_queue_length', '3x90'),

@@ -56,6 +56,7 @@ class ISCSIConnector(base.Connector):
         return [
             cfg.IntOpt(
                 'login_timeout',
+                mutable=True,
                 default=15,
                 min=1,
                 max=600,
@@ -65,6 +66,7 @@ class ISCSIConnector(base.Connector):
             base.scan_attempts('LUN'),
             cfg.IntOpt(
                 'device_timeout',
+                mutable=True,
                 default=30,
                 min=1,
                 max=600,
@@ -73,6 +75,7 @@ class ISCSIConnector(base.Connector):
             ),
             cfg.ListOpt(
                 'chap_algorithms',
+                mutable=True,
                 item_type=types.String(
                     choices=['MD5', 'SHA1', 'SHA256', 'SHA3-256']
                 ),
@@ -83,16 +86,19 @@ class ISCSIConnector(base.Connector):
             ),
             cfg.StrOpt(
                 'header_digest',
+                mutable=True,
                 choices=_DIGESTS,
                 help='Checksum over the headers of iSCSI.' + _DIGEST_HELP,
             ),
             cfg.StrOpt(
                 'data_digest',
+                mutable=True,
                 choices=_DIGESTS,
                 help='Checksum over the data of iSCSI.' + _DIGEST_HELP,
             ),
             cfg.IntOpt(
                 'replacement_timeout',
+                mutable=True,
                 default=5,
                 min=0,
                 max=86400,

@@ -48,6 +48,7 @@ class NVMeOFConnector(base.Connector):
         return [
             cfg.IntOpt(
                 'connect_timeout',
+                mutable=True,
                 default=15,
                 min=1,
                 max=600,
@@ -57,6 +58,7 @@ class NVMeOFConnector(base.Connector):
             base.scan_attempts('namespace'),
             cfg.IntOpt(
                 'device_timeout',
+                mutable=True,
                 default=30,
                 min=1,
                 max=600,
@@ -65,6 +67,7 @@ class NVMeOFConnector(base.Connector):
             ),
             cfg.IntOpt(
                 'ctrl_loss_tmo',
+                mutable=True,
                 default=-1,
                 min=-1,
                 help='Seconds after which the kernel gives up a controller '
@@ -73,6 +76,7 @@ class NVMeOFConnector(base.Connector):
             ),
             cfg.IntOpt(
                 'reconnect_delay',
+                mutable=True,
                 default=10,
                 min=1,
                 max=600,
@@ -81,6 +85,7 @@ class NVMeOFConnector(base.Connector):
             ),
             cfg.BoolOpt(
                 'tls',
+                mutable=True,
                 default=False,
                 help='Whether connections over TCP are encrypted. The kernel '
                 'must be able to (Linux 6.7 and newer), tlshd must run, and '
@@ -89,6 +94,7 @@ class NVMeOFConnector(base.Connector):
             ),
             cfg.BoolOpt(
                 'accept_host_nqn',
+                mutable=True,
                 default=False,
                 help='Whether a host_nqn in connection_info may be another '
                 'name than that of this host in /etc/nvme/hostnqn. With this, '
@@ -97,6 +103,7 @@ class NVMeOFConnector(base.Connector):
             ),
             cfg.HostAddressOpt(
                 'host_traddr',
+                mutable=True,
                 help='Address of this host that connections come from. Unset: '
                 'as the routes say.',
             ),

@@ -42,6 +42,7 @@ class RBDConnector(base.Connector):
         return [
             cfg.IntOpt(
                 'map_timeout',
+                mutable=True,
                 default=30,
                 min=1,
                 help='Seconds that a cluster may take to answer when an '
@@ -49,6 +50,7 @@ class RBDConnector(base.Connector):
             ),
             cfg.StrOpt(
                 'ms_mode',
+                mutable=True,
                 choices=[
                     'legacy',
                     'crc',
@@ -63,6 +65,7 @@ class RBDConnector(base.Connector):
             ),
             cfg.IntOpt(
                 'device_timeout',
+                mutable=True,
                 default=10,
                 min=1,
                 help='Seconds that the block device of a mapped image may '
@@ -70,6 +73,7 @@ class RBDConnector(base.Connector):
             ),
             cfg.BoolOpt(
                 'exclusive',
+                mutable=True,
                 default=False,
                 help='Whether an image that can be written to is mapped so '
                 'that its lock never goes to another client. The image needs '
