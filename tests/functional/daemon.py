@@ -22,7 +22,9 @@ from tests import harness
 from tests.contract import bed as beds
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
-_START_TIMEOUT = 40.0
+#: Seconds until one takes requests, or says why it does not; nearly all of
+#: them are for the modules that it imports.
+START_TIMEOUT = 40.0
 
 
 class Daemon:
@@ -116,7 +118,7 @@ class Daemon:
             )
 
     def wait_until_ready(self) -> None:
-        end = time.monotonic() + _START_TIMEOUT
+        end = time.monotonic() + START_TIMEOUT
         while not self._answers():
             assert self.process is not None
             assert self.process.poll() is None, self.log

@@ -38,7 +38,7 @@ def cannot_start(one: daemon.Daemon) -> str:
     """The line that says why; there is no other."""
     one.start()
     try:
-        assert one.wait(_SOON) == 1, one.log
+        assert one.wait(daemon.START_TIMEOUT) == 1, one.log
     finally:
         one.kill()
         one.transport.cleanup()
