@@ -26,7 +26,8 @@ def test_what_is_set_for_one_worker_is_not_set_for_another() -> None:
 @pytest.fixture
 def directory() -> Iterator[pathlib.Path]:
     """One that all may look into, as /etc/attachworker."""
-    with tempfile.TemporaryDirectory() as made:
+    # Where TMPDIR leads to may be closed to others.
+    with tempfile.TemporaryDirectory(dir='/tmp') as made:
         os.chmod(made, 0o755)
         yield pathlib.Path(made)
 
