@@ -56,7 +56,8 @@ step() {
     shift 2
     printf 'setup: %s ' "$what" >&2
     # It ends with this script, even if that is killed.
-    while sleep 1 && kill -0 $$ 2>/dev/null; do printf . >&2; done 9<&- &
+    # What the shell says when it is ended in the middle is nobody's business.
+    while sleep 1 && kill -0 $$; do printf . >&3; done 3>&2 2>/dev/null 9<&- &
     dots=$!
     "$@" >>"$log" 2>&1 </dev/null 9<&- || status=$?
     kill "$dots"

@@ -367,7 +367,8 @@ class Worker:
 
     def _tell_what_starts(self) -> None:
         conf = self._conf
-        files = [*(conf.config_file or []), *conf.config_dirs]
+        # oslo.config finds one file by the name of project and program.
+        files = dict.fromkeys([*(conf.config_file or []), *conf.config_dirs])
         LOG.info(
             'attachworker %s starts for host %s; configuration: %s; broker: '
             '%s; protocols: %s',
