@@ -111,6 +111,11 @@ class WireSecrets:
         return {'required': self._required, 'key_ids': list(self._keys)}
 
     @property
+    def required(self) -> bool:
+        """Whether a secret in the clear is refused."""
+        return self._required
+
+    @property
     def available(self) -> bool:
         """Whether there is a key to seal with."""
         return bool(self._keys)

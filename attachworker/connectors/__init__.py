@@ -75,6 +75,13 @@ class Connectors:
             for name, connector in self._connectors.items()
         }
 
+    def cannot_assemble(self, protocol: str) -> str | None:
+        """Why paths of a protocol would not become one device, or None."""
+        connector = self._connectors.get(protocol)
+        if connector is None:
+            return self._broken.get(protocol, f'no connector for {protocol}')
+        return _reason(connector) or connector.cannot_assemble()
+
     def properties(self) -> dict[str, Any]:
         """What storage has to know of this host, from all connectors."""
         found: dict[str, Any] = {}

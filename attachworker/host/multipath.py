@@ -112,6 +112,12 @@ class Multipath(machine.View):
         """Whether multipathd answers."""
         return bool(self._call('multipath.running', deadline, about=''))
 
+    def missing(self, deadline: deadlines.Deadline) -> str | None:
+        """What is to be done so that multipathd answers; None if it does."""
+        if self.running(deadline):
+            return None
+        return 'multipathd is not running; start it'
+
     def returns(self, deadline: deadlines.Deadline) -> bool:
         """Whether multipathd answers; if it has died, once it is back.
 

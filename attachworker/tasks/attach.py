@@ -42,11 +42,11 @@ class GetConnector(base.Task):
         ):
             return
         reason = connector.cannot_assemble()
-        if reason is None and (
-            connector.assembler is connectors.Assembler.MULTIPATHD
-            and not run.host.multipath.running(run.deadline)
+        if (
+            reason is None
+            and connector.assembler is connectors.Assembler.MULTIPATHD
         ):
-            reason = 'multipathd is not running; start it'
+            reason = run.host.multipath.missing(run.deadline)
         if reason is not None:
             raise exception.MultipathFailed(reason=reason)
 

@@ -469,10 +469,16 @@ class Worker:
 
         :param multipath: None: whether this host can make multipath maps
         """
-        if multipath is None:
-            multipath = self._host.multipath.running(
+        try:
+            no_multipathd = self._host.multipath.missing(
                 deadlines.Deadline.after(_MULTIPATHD_TIMEOUT)
             )
+        except (exception.AttachWorkerError, OSError) as error:
+            if multipath is None:
+                raise
+            no_multipathd = f'nobody knows whether multipathd runs ({error})'
+        if multipath is None:
+            multipath = no_multipathd is None
         return {
             **system.properties(self._host.root),
             **self._connectors.properties(),
@@ -484,6 +490,13 @@ class Worker:
                 'version': metadata.version('attachworker'),
                 'rpc_version': bus.VERSION,
                 'protocols': self._connectors.availability(),
+                'assemblers': {
+                    'multipathd': no_multipathd,
+                    'nvme_native': self._connectors.cannot_assemble('nvmeof'),
+                },
+                'secrets': (
+                    'required' if self._secrets.required else 'accepted'
+                ),
                 'sealing': self._secrets.describe(),
             },
         }

@@ -90,6 +90,30 @@ def test_ping_and_connector(worker: harness.Harness) -> None:
         'nvmeof': None,
         'rbd': None,
     }
+    assert ours['assemblers'].keys() == {'multipathd', 'nvme_native'}
+    assert ours['secrets'] == 'accepted'
+
+
+def test_whether_paths_can_be_put_together_is_told(
+    worker: harness.Harness, bed: SimulatedBed
+) -> None:
+    def multipathd(**arguments: bool) -> str:
+        found = worker.api.get_connector_properties(
+            {}, worker.name, **arguments
+        )
+        return str(found['attachworker']['assemblers']['multipathd'])
+
+    # Given a host whose multipathd does not run
+    bed.stop_multipathd()
+    # Then storage is told, with what to do
+    assert 'start it' in multipathd()
+    # And what nobody knows is not taken for an answer
+    bed.arm(Fault.FAIL_BEFORE, 'multipath.running')
+    assert 'nobody knows' in multipathd(multipath=True)
+    # And once it runs there is nothing in the way
+    bed.set_multipathd()
+    assert multipathd() == 'None'
+    bed.stop_multipathd()
 
 
 def test_unknown_host(worker: harness.Harness) -> None:

@@ -112,6 +112,19 @@ def test_a_connector_of_somebody_else(load: Load) -> None:
     assert found.get('iscsi') is not connector
 
 
+def test_what_keeps_a_protocol_from_putting_paths_together(
+    load: Load, tmp_path: pathlib.Path
+) -> None:
+    found = load({'sound': SOUND, 'broken': BROKEN['import']})
+    assert found.cannot_assemble('nvmeof') is None
+    parameter = tmp_path / 'root/sys/module/nvme_core/parameters/multipath'
+    parameter.write_text('N')
+    assert 'nvme_core.multipath=N' in str(found.cannot_assemble('nvmeof'))
+    # What cannot be used cannot put anything together either
+    assert 'no connector' in str(found.cannot_assemble('morse'))
+    assert 'cannot be loaded' in str(found.cannot_assemble('broken'))
+
+
 @pytest.mark.parametrize('kind', BROKEN)
 def test_a_broken_connector_stops_none(load: Load, kind: str) -> None:
     # Given a connector that is broken, and one that is not
