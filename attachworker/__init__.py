@@ -2,16 +2,3 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """Attaches block volumes to this host, as asked over RabbitMQ."""
-
-import warnings
-
-from oslo_service import backend
-
-# oslo.messaging and oslo.versionedobjects choose the eventlet backend of
-# oslo.service for good when they are imported before this. Where the program
-# has chosen already, its choice stays: it may only be a caller.
-with warnings.catch_warnings():
-    # futurist looks whether eventlet is installed, and eventlet complains.
-    warnings.filterwarnings('ignore', r'\s*Eventlet is deprecated')
-    if backend.get_backend_type() is None:
-        backend.init_backend(backend.BackendType.THREADING)

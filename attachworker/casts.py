@@ -8,6 +8,9 @@ it, and of its result, is for the two ends to see to. The worker journals what
 it takes and sends a result until that is confirmed. This is the other end.
 """
 
+from attachworker import threading_backend  # noqa: F401
+
+# isort: split
 from collections.abc import Callable
 import concurrent.futures
 import dataclasses

@@ -3,6 +3,9 @@
 
 """The worker for people in a hurry: plain values in, a result out."""
 
+from attachworker import threading_backend  # noqa: F401
+
+# isort: split
 from collections.abc import Callable
 from collections.abc import Mapping
 import threading

@@ -6,6 +6,9 @@
 Importing this module loads nothing that works on a host.
 """
 
+from attachworker import threading_backend  # noqa: F401
+
+# isort: split
 from collections.abc import Iterator
 import contextlib
 import time
@@ -216,6 +219,8 @@ class AttachWorkerAPI:
     def cancel(self, ctxt: Context, host: str, request_id: str) -> bool:
         """Stop an attach at its next step and have it rolled back.
 
+        :param request_id: of the attach; a worker of this release or a later
+            one takes its attachment_id, too.
         :returns: True if its result will be the error ``cancelled``; False
             if it is decided already, no attach, or not known.
         """

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 # Before anything else: the import chooses the threading backend.
-import attachworker  # noqa: F401
+from attachworker import threading_backend  # noqa: F401
 from benchmarks import contestants
 from benchmarks import floor
 from tests import harness

@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 # Before anything else: the import chooses the threading backend.
-import attachworker  # noqa: F401
+from attachworker import threading_backend  # noqa: F401
 from benchmarks import hosts
 from benchmarks import loads
 from tests.functional import rabbitmq

@@ -9,7 +9,7 @@ import os
 import pytest
 
 # Before anything else: the import chooses the threading backend.
-import attachworker  # noqa: F401
+from attachworker import threading_backend  # noqa: F401
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -17,6 +17,7 @@ from oslo_log import log as logging
 
 from attachworker import exception
 from attachworker import objects
+from attachworker import threading_backend  # noqa: F401
 from attachworker.brick import bus
 from attachworker.brick import errors
 

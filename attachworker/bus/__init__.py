@@ -6,3 +6,5 @@
 Modules of this package are used on both sides and load no host-side code,
 unless their docstring says that they belong to the worker.
 """
+
+from attachworker import threading_backend  # noqa: F401

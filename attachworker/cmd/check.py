@@ -3,6 +3,9 @@
 
 """What this host lacks to attach volumes, and the command that mends it."""
 
+from attachworker import threading_backend  # noqa: F401
+
+# isort: split
 from collections.abc import Iterator
 import contextlib
 import dataclasses

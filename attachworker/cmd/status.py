@@ -71,6 +71,10 @@ def _main(argv: Sequence[str] | None) -> int:
         return EXIT_FAILURE
 
 
+def _show(columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
+    tables.show(tables.listing(columns, rows, tables.width()), sys.stdout)
+
+
 def _parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog='attachworker-status',
@@ -118,7 +122,12 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run, read=read)
         arguments.add_config_file(command)
         if command is not new:
-            arguments.add_format(command)
+            command.add_argument(
+                '--format',
+                choices=('table', 'json'),
+                default='table',
+                help='default: table',
+            )
     return root
 
 
@@ -129,7 +138,7 @@ def _check(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
     if args.format == 'json':
         print(json.dumps(rows, indent=2))
     else:
-        tables.show(tables.listing(('check', 'state', 'detail'), rows))
+        _show(('check', 'state', 'detail'), rows)
     states = {one.state for one in found}
     if check.FAILURE in states:
         return EXIT_FAILURE
@@ -150,7 +159,7 @@ def _journal(args: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
         for name, columns in _TABLES.items():
             print(f'{name}: {len(found[name])}')
             if found[name]:
-                tables.show(tables.listing(columns, found[name]))
+                _show(columns, found[name])
     open_ends = found['unfinished'] or found['unsent']
     return EXIT_WARNING if open_ends else EXIT_FINE
 

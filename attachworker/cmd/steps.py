@@ -6,10 +6,12 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import json
+import shutil
 import threading
 import time
 from typing import Any
 from typing import Self
+from typing import TextIO
 import uuid
 
 from oslo_log import log
@@ -29,6 +31,8 @@ _CONNECT_TIMEOUT = 10.0
 _TICK = 0.4
 #: Seconds after which the broker forgets the queue of a watcher that died.
 _QUEUE_EXPIRES = 60
+#: Has a terminal clear the line that it is at, to its end.
+_CLEAR_LINE = '\033[K'
 
 
 def step(payload: Mapping[str, Any]) -> str:
@@ -39,6 +43,42 @@ def step(payload: Mapping[str, Any]) -> str:
     return ' '.join(
         [seconds, *(tables.one_line(part) for part in parts if part)]
     )
+
+
+class Screen:
+    """Shows lines on a terminal, each in the place of the one before.
+
+    :param keep: below each other instead
+    """
+
+    def __init__(self, output: TextIO, keep: bool) -> None:
+        self._output = output
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._shown = False
+
+    def show(self, line: str) -> None:
+        with self._lock:
+            if self._keep:
+                print(line, file=self._output, flush=True)
+                return
+            most = shutil.get_terminal_size().columns - 1
+            print(
+                f'\r{_CLEAR_LINE}{line[:most]}',
+                end='',
+                file=self._output,
+                flush=True,
+            )
+            self._shown = True
+
+    def clear(self) -> None:
+        """Take away what is shown, for what comes next."""
+        with self._lock:
+            if self._shown:
+                print(
+                    f'\r{_CLEAR_LINE}', end='', file=self._output, flush=True
+                )
+                self._shown = False
 
 
 def watch(

@@ -8,6 +8,7 @@ for where a volume is, then :mod:`.result`. All that is imported here is part
 of the interface.
 """
 
+from attachworker import threading_backend
 from attachworker.objects.base import AttachWorkerObject
 from attachworker.objects.connection_info import ConnectionInfo
 from attachworker.objects.connection_info import Target

@@ -13,6 +13,9 @@ is not even root. All others belong to ``default``;
 :doc:`/contributor/verbs` says why there are two processes and not more.
 """
 
+from attachworker import threading_backend
+
+# isort: split
 from oslo_config import cfg
 from oslo_privsep import capabilities
 from oslo_privsep import priv_context

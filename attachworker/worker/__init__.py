@@ -3,3 +3,5 @@
 
 
 """What happens to a request, from its acceptance to its final result."""
+
+from attachworker import threading_backend  # noqa: F401

@@ -121,15 +121,22 @@ class Operations:
                     outcome.add_receiver(request.reply_to)
             return outcome
 
-    def cancel(self, request_id: str) -> bool:
+    def cancel(self, name: str) -> bool:
         """Stop an attach at its next step, and have it undone.
 
+        :param name: its request_id; where no request has it, an
+            attachment_id, for the oldest attach of that without a result
         :returns: False if the request is none, or is decided already
         :raises JournalUnavailable: nothing was changed
         """
         with self._lock:
-            operation = self._running.get(request_id)
-            if operation is None or not self._records.cancel(request_id):
+            operation = self._running.get(name)
+            if operation is None and self._records.request(name) is None:
+                operation = self._attach_of(name)
+            if operation is None:
+                return False
+            request_id = operation.request.request_id
+            if not self._records.cancel(request_id):
                 return False
         LOG.info('Request %s is cancelled', request_id)
         operation.cancel()
@@ -140,6 +147,15 @@ class Operations:
                 exception.OperationCancelled(step='its first step')
             )
         return True
+
+    def _attach_of(self, attachment_id: str) -> Operation | None:
+        for operation in self._running.values():
+            if (operation.kind, operation.attachment_id) == (
+                'attach',
+                attachment_id,
+            ):
+                return operation
+        return None
 
     def find(
         self, request_id: str

@@ -3,7 +3,11 @@
 
 """How Sphinx builds the documentation."""
 
-extensions = ['openstackdocstheme', 'oslo_config.sphinxext']
+extensions = [
+    'openstackdocstheme',
+    'oslo_config.sphinxext',
+    'cliff.sphinxext',
+]
 
 project = 'attachworker'
 copyright = 'attachworker developers'
@@ -12,6 +16,17 @@ author = 'attachworker developers'
 root_doc = 'index'
 nitpicky = True
 exclude_patterns: list[str] = []
+
+#: Page, name, what it does, authors, section.
+man_pages = [
+    (
+        'reference/attachctl',
+        'attachctl',
+        'attach volumes to a host, by its attachworker',
+        [author],
+        1,
+    )
+]
 
 html_theme = 'openstackdocs'
 pygments_style = 'native'

@@ -28,6 +28,8 @@ from tests.simulator.faults import Fault
 #: Runs a command and returns its exit code, its output and its errors.
 Run = Callable[..., tuple[int, str, str]]
 
+#: For commands that wait in vain.
+SOON = ('--timeout', '1')
 STEPS = ('GetConnector', 'ConnectTarget', 'GatherPaths', 'VerifyDevice')
 
 
@@ -72,6 +74,9 @@ def test_ping_and_connector(run: Run, run_json: Callable[..., Any]) -> None:
     # Protocols that work are told, and not only those that do not
     for protocol in protocols:
         assert f'protocols.{protocol} ' in out
+    assert 'assemblers.multipathd ' in out
+    # And whether a map is wanted is what somebody says
+    assert run_json('connector', '--multipath')['multipath'] is True
 
 
 def test_life_of_an_attachment(
@@ -104,7 +109,6 @@ def test_life_of_an_attachment(
         code, out, error = run(*command)
         assert (code, error) == (0, '')
         assert 'attached' in out
-        assert all(len(line) <= 80 for line in out.splitlines())
         assert 'CANARY' not in out
     size = 2 * volume.size
     bed.resize_volume(volume, size)
@@ -124,6 +128,88 @@ def test_life_of_an_attachment(
     assert code == 1
     assert 'a-1' in error
     assert error.count('\n') == 1
+
+
+def test_whatever_format_is_asked_for(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    run: Run,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    volume = bed.create_volume()
+    file = write(tmp_path / 'volume.json', volume)
+
+    def out(*words: str) -> str:
+        code, text, error = run(*words)
+        assert (code, error) == (0, '')
+        return text
+
+    # The request is named before anything is done
+    first, *table = out('attach', file, '--attachment-id', 'a-6').splitlines()
+    assert first.startswith('Request ')
+    assert any(first.split()[1] in line for line in table)
+    assert '32 MiB' in '\n'.join(table)
+    assert 'timings' not in '\n'.join(table)
+    assert 'timings.GetConnector' in out('-v', 'result', first.split()[1])
+    # Scripts take one column of all
+    value = ('--format', 'value', '--column')
+    assert out('list', *value, 'attachment_id') == 'a-6\n'
+    path = out('show', 'a-6', *value, 'device.path').strip()
+    assert bed.read(path) == volume.pattern
+    # And nothing of a name is cut, however narrow the terminal is
+    monkeypatch.setenv('COLUMNS', '40')
+    assert volume.target in out('show', 'a-6')
+    monkeypatch.delenv('COLUMNS')
+    head = out('list').splitlines()[1]
+    assert 'SIZE' in head
+    assert 'WWN' not in head
+    wide = out('list', '-o', 'wide')
+    assert ' 1 of 1 ' in wide
+    assert 'WWN' in wide
+    worker.detach('a-6')
+
+
+def test_an_attach_is_cancelled_by_its_attachment(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    run: Run,
+    run_json: Callable[..., Any],
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given an attach that hangs
+    volume = bed.create_volume()
+    file = write(tmp_path / 'volume.json', volume)
+    fault = bed.arm(Fault.HANG_BEFORE, 'iscsi.login')
+    sent = run_json('attach', file, '--cast', '--attachment-id', 'a-11')
+    assert fault.wait()
+    # When somebody waits for its result, for a time
+    code, _, error = run('result', '--wait', sent['request_id'], *SOON)
+    assert code == 1
+    assert 'still under way' in error
+    # And it is cancelled by the name of the attachment
+    assert run('cancel', 'a-12')[0] == 1
+    waiting = caller.Background(
+        lambda: run('result', '--wait', sent['request_id'])
+    )
+    assert run_json('cancel', 'a-11') is True
+    fault.release()
+    # Then who waits is told
+    code, out, _ = waiting.result()
+    assert code == 1
+    assert 'cancelled' in out
+    # And the name stands for nothing any more
+    assert run('cancel', 'a-11')[0] == 1
+
+
+def test_a_worker_that_takes_nothing_is_not_there(
+    worker: harness.Harness, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run('ping')[0] == 0
+    monkeypatch.setattr(worker.worker.ready, 'is_set', lambda: False)
+    code, out, _ = run('ping')
+    assert code == 3
+    assert '| ready' in out
 
 
 def test_attach_from_standard_input(
@@ -181,6 +267,7 @@ def test_a_detach_of_what_nobody_knows_is_no_success(
     code, _, error = run('detach', 'a-9')
     assert code == 1
     assert 'no attachment a-9' in error
+    assert 'did you mean a-8?' in error
     assert error.count('\n') == 1
     # Scripts may say that they do not care
     assert run('detach', 'a-9', '--ignore-not-found')[::2] == (0, '')
@@ -277,8 +364,10 @@ def test_audit(
     assert worker.attach(volume, 'a-7').status == 'attached'
     state = {'attachment_id': 'a-7', 'state': 'ok', 'detail': ''}
     assert run_json('audit') == {'attachments': [state], 'findings': []}
+    assert run('audit', '--exit-code')[0] == 0
     bed.drop_session(volume, volume.portals[0])
     # Then an audit shows it
+    assert run('audit', '--exit-code')[0] == 1
     code, out, error = run('audit')
     assert (code, error) == (0, '')
     assert '| a-7 ' in out
@@ -292,7 +381,6 @@ def test_audit(
     assert run_json('show', 'a-7') == listed
     assert 'missing' in run('list')[1]
     assert 'on_host.detail' in run('show', 'a-7')[1]
-    assert all(len(line) <= 80 for line in out.splitlines())
     worker.detach('a-7')
 
 

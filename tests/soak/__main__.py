@@ -12,7 +12,7 @@ Prints a line of what the worker needs now and then.
 """
 
 # Before oslo.messaging: it chooses the backend of oslo.service.
-import attachworker  # noqa: F401, I001
+from attachworker import threading_backend  # noqa: F401, I001
 
 import collections
 from collections.abc import Callable

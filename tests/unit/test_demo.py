@@ -15,7 +15,7 @@ _PROJECT = pathlib.Path(__file__).resolve().parents[2]
 def shown_in_readme() -> list[str]:
     """The parts of the example between its cuts."""
     readme = (_PROJECT / 'README.rst').read_text()
-    example = readme.partition('narrowed)::\n')[2].partition('\n::\n')[0]
+    example = readme.partition('prints (cut)::\n')[2].partition('\n::\n')[0]
     parts = example.split('    ...\n')
     assert len(parts) > 1
     return ['\n'.join(comparable(part.splitlines())) for part in parts]
@@ -36,7 +36,8 @@ def test_the_simulated_demo_prints_what_readme_shows() -> None:
     demo = subprocess.run(
         [sys.executable, '-m', 'tools.demo'],
         cwd=_PROJECT,
-        env=os.environ | {'HOST': 'simulated'},
+        # A terminal as wide as they always are
+        env=os.environ | {'HOST': 'simulated', 'COLUMNS': '80'},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -7,15 +7,26 @@ import ast
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+import math
 
 from tools.lint.layers import check_layers
 from tools.lint.layers import imported
+from tools.lint.source import PACKAGE
 from tools.lint.source import Finding
 from tools.lint.source import Source
 
 #: Names that say nothing about what is inside.
 BANNED_NAMES = frozenset(
     {'common', 'helper', 'helpers', 'manager', 'misc', 'util', 'utils'}
+)
+
+#: What chooses threads, and packages that import it before their modules.
+BACKEND = 'threading_backend'
+CHOOSING = frozenset({'brick', 'bus', 'objects', 'privileged', 'worker'})
+#: What chooses eventlet for good if nobody has chosen before.
+CHOOSE_EVENTLET = frozenset(
+    {'oslo_messaging', 'oslo_privsep', 'oslo_service'}
+    | {'oslo_versionedobjects'}
 )
 
 #: Where a broad ``except`` may stand: file, then qualified function names.
@@ -272,6 +283,27 @@ def check_private(source: Source) -> Iterator[Finding]:
         )
 
 
+def check_backend(source: Source) -> Iterator[Finding]:
+    """AW111: threads are chosen before what would choose eventlet."""
+    inside = source.module.split('.')[1:]
+    if (
+        not source.in_package
+        or inside == [BACKEND]
+        or (inside[0] in CHOOSING and inside[1:] != ['__init__'])
+    ):
+        return
+    lines = sorted(imported(source))
+    chosen = min(
+        (line for line, name in lines if name == f'{PACKAGE}.{BACKEND}'),
+        default=math.inf,
+    )
+    for line, name in lines:
+        if name.split('.')[0] in CHOOSE_EVENTLET and line < chosen:
+            yield source.finding(
+                line, 'AW111', f'import {PACKAGE}.{BACKEND} before this'
+            )
+
+
 CHECKS: dict[str, Callable[[Source], Iterator[Finding]]] = {
     'AW101': check_layers,
     'AW102': check_sleep,
@@ -282,6 +314,7 @@ CHECKS: dict[str, Callable[[Source], Iterator[Finding]]] = {
     'AW108': check_conf,
     'AW109': check_licence,
     'AW110': check_private,
+    'AW111': check_backend,
 }
 
 

@@ -15,7 +15,9 @@ from tools.lint.source import Finding
 from tools.lint.source import Source
 
 #: What every layer but the lowest ones may use.
-EVERYWHERE = frozenset({'exception', 'deadline', 'context'})
+EVERYWHERE = frozenset(
+    {'exception', 'deadline', 'context', 'threading_backend'}
+)
 
 #: What both sides of the bus share.
 BUS = frozenset({'bus.transport', 'bus.serializer', 'bus.secrets', 'objects'})
@@ -68,12 +70,13 @@ LAYERS: dict[str, frozenset[str]] = {
     # Made without arguments, it takes the bus from the configuration.
     'brick': BUS | {'rpcapi', 'client', 'conf'},
     # The lowest layers.
-    'objects': frozenset({'exception'}),
+    'objects': frozenset({'exception', 'threading_backend'}),
     # The helper reads by itself what the operator allows.
-    'privileged': frozenset({'conf'}),
+    'privileged': frozenset({'conf', 'threading_backend'}),
     'conf': frozenset(),
     'exception': frozenset(),
     'context': frozenset(),
+    'threading_backend': frozenset(),
     'deadline': frozenset({'exception'}),
 }
 

@@ -3,6 +3,7 @@
 
 """What attachctl finds out before it touches the bus."""
 
+from importlib import metadata
 import json
 import pathlib
 import subprocess
@@ -17,6 +18,9 @@ from attachworker.cmd import attachctl
 #: Nothing listens there; whoever tries ends with 3, not 2.
 URL = 'rabbit://127.0.0.1:1/'
 SECRET = 'CANARY-secret'
+COMMANDS = sorted(
+    one.name for one in metadata.entry_points(group=attachctl.NAMESPACE)
+)
 
 
 def info(**changes: Any) -> str:
@@ -142,8 +146,124 @@ def test_a_configuration_that_makes_no_sense_is_2(
 def test_help_names_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert attachctl.main(['--help']) == 0
     text = capsys.readouterr().out
-    for command in attachctl.COMMANDS:
-        assert f'    {command} ' in text
+    for command in COMMANDS:
+        assert f'\n  {command} ' in text
+    # And so does the help of a command, wherever it is asked for
+    for words in (['attach', '--help'], ['help', 'attach']):
+        assert attachctl.main(words) == 0
+        assert '--min-paths' in capsys.readouterr().out
+
+
+def test_who_mistypes_a_command_is_told_which_there_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert attachctl.main(['detahc', 'my-volume']) == 2
+    out, error = capsys.readouterr()
+    assert out == ''
+    assert 'detach' in error
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert attachctl.main(['--version']) == 0
+    version = metadata.version('attachworker')
+    assert capsys.readouterr().out == f'attachctl {version}\n'
+
+
+def test_errors_are_for_programs_where_answers_are(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(*words: str) -> dict[str, str]:
+        assert attachctl.main([*words, '--format', 'json']) != 0
+        out, text = capsys.readouterr()
+        assert out == ''
+        return dict(json.loads(text)['error'])
+
+    path = tmp_path / 'volume.json'
+    path.write_text(info(target_lun='x'))
+    where = ('--transport-url', URL)
+    assert error(*where, 'attach', str(path))['code'] == (
+        'invalid_connection_info'
+    )
+    assert 'target_lun' in error(*where, 'attach', str(path))['message']
+    assert error(*where, 'detach')['code'] == 'bad_input'
+    assert error(*where, 'ping')['code'] == 'no_worker'
+
+
+@pytest.mark.parametrize(
+    ('text', 'size'),
+    [
+        ('4096', 4096),
+        ('4096B', 4096),
+        ('20G', 20 << 30),
+        ('20 GiB', 20 << 30),
+        ('20gb', 20 << 30),
+        ('1.5T', 3 << 39),
+    ],
+)
+def test_sizes_may_have_units(text: str, size: int) -> None:
+    assert arguments.size(text) == size
+
+
+@pytest.mark.parametrize('text', ['', 'G', '-1', '1.5', '1Q', '0x10', '1e9'])
+def test_what_is_no_size_is_refused(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ['--transport-url', URL, 'extend', 'a', f'--expected-size={text}']
+    assert attachctl.main(words) == 2
+    assert '--expected-size' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (['--key-file', 'KEY'], '--encryption'),
+        (['--may-format'], '--encryption'),
+        (['--encryption', 'luks2'], '--key-file'),
+        (['--encryption', 'luks2', '--key-file', '/no/such'], '/no/such'),
+        (['--encryption', 'luks3', '--key-file', 'KEY'], 'luks3'),
+    ],
+)
+def test_half_of_an_encryption_is_bad_input(
+    options: list[str],
+    said: str,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, key = tmp_path / 'volume.json', tmp_path / 'key'
+    path.write_text(info())
+    key.write_text(SECRET)
+    words = [str(key) if one == 'KEY' else one for one in options]
+    where = ['--transport-url', URL, 'attach', str(path)]
+    assert attachctl.main([*where, *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert SECRET not in error
+
+
+def test_one_standard_input_is_not_two_files(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ['attach', '-', '--encryption', 'luks2', '--key-file', '-']
+    assert attachctl.main(['--transport-url', URL, *words]) == 2
+    assert 'standard input' in capsys.readouterr().err
+
+
+def test_help_does_not_wait_for_the_bus() -> None:
+    # Given what is slow to import
+    script = (
+        'import sys; from attachworker.cmd import attachctl; '
+        'attachctl.main(["--help"]); '
+        'print([one for one in sys.modules if one.startswith('
+        '("oslo_", "kombu", "amqp"))])'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == '[]'
 
 
 def test_memory_bus_makes_no_sense_across_processes() -> None:
@@ -186,25 +306,30 @@ def test_watch_without_a_broker(capsys: pytest.CaptureFixture[str]) -> None:
     assert error.count('\n') == 1
 
 
-@pytest.mark.parametrize('command', sorted(attachctl.COMMANDS))
+@pytest.mark.parametrize('command', COMMANDS)
 def test_every_command_has_an_example_that_is_one(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert attachctl.main([command, '--help']) == 0
     out, _ = capsys.readouterr()
-    examples = out.partition('Example:\n')[2].strip().splitlines()
+    _, _, examples = out.partition('example:\n')
+    examples = examples.partition('\n\n')[0].strip().splitlines()
     assert examples
+    program = attachctl.Attachctl()
     for example in examples:
-        words = example.partition('<')[0].split()
-        assert words[0] == 'attachctl'
-        assert arguments.parser().parse_args(words[1:]).command == command
+        name, *words = example.partition('<')[0].split()
+        assert name == 'attachctl'
+        _, words = program.parser.parse_known_args(words)
+        made, found, words = program.command_manager.find_command(words)
+        assert found == command
+        made(program, None).get_parser('').parse_args(words)
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
 def test_bash_completes_commands_and_options(
     capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
-    assert attachctl.main(['--print-completion', 'bash']) == 0
+    assert attachctl.main(['complete']) == 0
     out, _ = capsys.readouterr()
     file = tmp_path / 'attachctl'
     file.write_text(out)
@@ -226,4 +351,5 @@ def test_bash_completes_commands_and_options(
         return done.stdout.split()
 
     assert complete('attachctl', 'att') == ['attach']
+    assert complete('attachctl', 'exten') == ['extend']
     assert complete('attachctl', 'attach', '--multi') == ['--multipath']

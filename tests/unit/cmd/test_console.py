@@ -10,7 +10,7 @@ import pytest
 
 #: A command that needs no bus, and one that has to say something of it.
 _COMMANDS = (
-    ('attachctl', '--print-completion', 'bash'),
+    ('attachctl', 'complete'),
     ('attachctl', '--transport-url', 'rabbit://127.0.0.1:1/', 'ping'),
     ('status', 'upgrade', 'check', '--config-file', '/dev/null'),
 )

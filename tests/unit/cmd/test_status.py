@@ -76,6 +76,7 @@ def test_all_that_is_not_over(
     directory: pathlib.Path,
     config_file: str,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     when: str,
 ) -> None:
     # Given a journal with open ends
@@ -103,11 +104,12 @@ def test_all_that_is_not_over(
     )
     assert files(directory) == before
     # And as tables that a terminal takes
+    monkeypatch.setenv('COLUMNS', '120')
     assert status.main(['journal', '--config-file', config_file]) == 1
     out = capsys.readouterr().out
     assert 'unfinished: 1' in out
     assert 'recovered: 1' in out
-    assert all(len(line) <= 80 for line in out.splitlines())
+    assert all(len(line) <= 120 for line in out.splitlines())
     if when == 'beside a worker':
         # And the worker goes on
         Records(database).settle('unsent', rows.REPLY_TO)

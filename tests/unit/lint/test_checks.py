@@ -10,6 +10,7 @@ import pytest
 
 from tools import lint
 from tools.lint import checks
+from tools.lint import layers
 
 TOP = pathlib.Path(__file__).parents[3]
 
@@ -188,8 +189,35 @@ def test_some_may_read_the_configuration(path: str) -> None:
     ],
 )
 def test_one_file_uses_what_is_private_to_oslo_messaging(text: str) -> None:
+    text = 'from attachworker import threading_backend\n' + text
     assert codes(text, 'attachworker/cmd/steps.py') == ['AW110']
     assert codes(text, 'attachworker/bus/transport.py') == []
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'import oslo_messaging as messaging\n',
+        'from oslo_versionedobjects import fields\n',
+        'from oslo_service import service\n',
+    ],
+)
+def test_threads_are_chosen_before_eventlet_is(text: str) -> None:
+    chosen = 'from attachworker import threading_backend\n'
+    assert codes(text, 'attachworker/client.py') == ['AW111']
+    assert codes(text + chosen, 'attachworker/client.py') == ['AW111']
+    assert codes(chosen + text, 'attachworker/client.py') == []
+    # Their packages have done so already
+    assert codes(text, 'attachworker/bus/serializer.py') == []
+    assert codes(text, 'attachworker/bus/__init__.py') == ['AW111']
+
+
+def test_each_package_that_is_said_to_choose_threads_does() -> None:
+    for name in checks.CHOOSING:
+        path = f'attachworker/{name}/__init__.py'
+        source = lint.Source.parse(path, (TOP / path).read_text())
+        names = [found for _, found in layers.imported(source)]
+        assert f'attachworker.{checks.BACKEND}' in names
 
 
 @pytest.mark.parametrize(

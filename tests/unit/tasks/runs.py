@@ -256,6 +256,9 @@ class FakeMultipath:
     def running(self, deadline: Any) -> bool:
         return self.up
 
+    def missing(self, deadline: Any) -> str | None:
+        return None if self.up else 'multipathd is not running; start it'
+
     def returns(self, deadline: Any) -> bool:
         return self.up
 
