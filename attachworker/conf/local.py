@@ -19,8 +19,9 @@ ROOTS = cfg.ListOpt(
     item_type=types.AbsolutePath(),
     default=[],
     help='Directories whose block devices and files may be attached as '
-    'volumes, for example /dev/vg1 or /var/lib/volumes. None by default: '
-    'whoever may write to the bus could have any disk of this host '
+    'volumes, for example /dev/vg1 or /var/lib/volumes; or a pattern for the '
+    'names of block devices, /dev/drbd* where Cinder has LINSTOR. None by '
+    'default: whoever may write to the bus could have any disk of this host '
     'otherwise. For files, name the directory itself and not a symbolic link, '
     'and let nobody but its owner write to it (chmod go-w): whoever may do '
     'that chooses what is attached.',

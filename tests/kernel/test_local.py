@@ -49,6 +49,40 @@ def file_system(directory: pathlib.Path) -> Iterator[None]:
         subprocess.run(['umount', where], check=True)
 
 
+@contextlib.contextmanager
+def drbd(backing: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A device of DRBD on a file, as LINSTOR makes them; its link.
+
+    The kernel of Debian has version 8.4, which is primary on one host at a
+    time, and only if somebody says so.
+    """
+
+    def run(*command: str) -> str:
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    setup = '/usr/lib/drbd/drbdsetup-84'
+    run('modprobe', 'drbd', 'usermode_helper=/bin/true')
+    with backing.open('wb') as file:
+        file.truncate(16 * _SIZE)
+    disk = run('losetup', '--find', '--show', str(backing))
+    link = pathlib.Path(beds.LOCAL_ROOT, 'by-res-volume')
+    try:
+        run('drbdmeta', '--force', '0', 'v08', disk, 'internal', 'create-md')
+        run(setup, 'new-resource', 'volume')
+        run(setup, 'new-minor', 'volume', '0', '0')
+        run(setup, 'attach', '0', disk, disk, 'internal')
+        run(setup, 'primary', '0', '--force')
+        link.symlink_to('/dev/drbd0')
+        yield link
+    finally:
+        link.unlink(missing_ok=True)
+        run(setup, 'down', 'volume')
+        run('losetup', '--detach', disk)
+        backing.unlink()
+
+
 def make(file: pathlib.Path, word: bytes) -> int:
     """A file with a word all over it.
 
@@ -230,3 +264,30 @@ def test_a_file_system_that_is_mounted_over_an_attached_file(
         assert worker.detach('b').status == 'detached'
         assert bed.snapshot() == before
     bed.remove_volume(some)
+
+
+@pytest.mark.parametrize('root', [beds.LOCAL_ROOT, '/dev/drbd*'])
+def test_a_device_of_drbd(
+    bed: kernel_bed.KernelBed, worker: harness.Harness, root: str
+) -> None:
+    # Given what Cinder's driver for LINSTOR hands out: a link or the node
+    shape = bed.create_local_volume()
+    worker.conf.set_override('local_roots', [root], group='local')
+    with drbd(pathlib.Path('/run/drbd-disk')) as link:
+        before = bed.snapshot()
+        node = link.resolve()
+        with node.open('wb') as device:
+            device.write(b'of LINSTOR')
+        path = str(link if root == beds.LOCAL_ROOT else node)
+        # When it is attached, then it is that device, and its data
+        result = worker.attach(shape, 'one', connection_info=info(path))
+        assert result.status == 'attached', result.as_dict()
+        assert result.device.path == str(node)
+        assert bed.read(result.device.path)[:10] == b'of LINSTOR'
+        # And a detach leaves it to DRBD
+        assert worker.detach('one').status == 'detached'
+        assert bed.snapshot() == before
+        assert node.exists()
+        # A pattern is for these alone, wherever the operator has others
+        other = worker.attach(shape, 'two', connection_info=info('/dev/loop0'))
+        assert 'local_roots' in other.error.message

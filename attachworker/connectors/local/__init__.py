@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 import errno
+import fnmatch
 import os
 import pathlib
 import stat
@@ -49,7 +50,9 @@ class LocalConnector(base.Connector):
         path, disk = self._place(target)
         # The links in /dev/vg1 or /dev/disk lead to nodes outside of it.
         parent = self._real(pathlib.PurePath(target.name).parent)
-        if not self._allowed(parent if disk else path):
+        if not self._allowed(parent if disk else path) and not (
+            disk and self._named(path)
+        ):
             raise _not_allowed(
                 'must be a block device or a file below one of the '
                 'local_roots of the worker'
@@ -189,6 +192,16 @@ class LocalConnector(base.Connector):
                 self._real(pathlib.PurePath(root))
             )
             for root in self._settings.local_roots
+        )
+
+    def _named(self, node: str) -> bool:
+        """Whether a root is a pattern for the names of such devices."""
+        directory, _, name = node.rpartition('/')
+        return any(
+            directory == self._real(pathlib.PurePath(root).parent)
+            and fnmatch.fnmatchcase(name, pathlib.PurePath(root).name)
+            for root in self._settings.local_roots
+            if '*' in pathlib.PurePath(root).name
         )
 
     def _real(self, path: pathlib.PurePath) -> str:
