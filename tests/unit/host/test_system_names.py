@@ -4,6 +4,7 @@
 """The names of the machine, where only root may read them."""
 
 import pathlib
+import socket
 from typing import Any
 
 import pytest
@@ -63,3 +64,68 @@ def test_the_helper_reads_what_the_worker_may_not(
     monkeypatch.setattr(privileged.readonly, 'channel', object())
     assert initiator_name(root) == NAME
     assert asked == ['initiator']
+
+
+MOUNTS = """\
+21 1 0:19 / /proc rw - proc proc rw
+22 1 8:1 / / rw - ext4 /dev/old rw
+30 22 {number} /@ / rw - {kind} /dev/{name} rw
+"""
+
+
+@pytest.mark.parametrize(
+    ('number', 'kind', 'found'),
+    [
+        ('8:2', 'ext4', '6fa1-4c'),
+        # It numbers its mounts by itself
+        ('0:33', 'btrfs', '6fa1-4c'),
+        # Nothing that a container lives on has one
+        ('0:34', 'overlay', None),
+    ],
+)
+def test_the_file_system_that_the_host_lives_on(
+    tmp_path: pathlib.Path, number: str, kind: str, found: str | None
+) -> None:
+    name = 'overlay' if kind == 'overlay' else 'vda2'
+    texts = {
+        'proc/self/mountinfo': MOUNTS.format(
+            number=number, kind=kind, name=name
+        ),
+        'dev/vda2': '',
+        'sys/class/block/vda2/dev': '8:2\n',
+        'run/udev/data/b8:2': 'I:123\nE:ID_FS_TYPE=x\nE:ID_FS_UUID=6fa1-4c\n',
+        'run/udev/data/b8:1': 'E:ID_FS_UUID=of-another\n',
+    }
+    for place, text in texts.items():
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert system.root_file_system(tmp_path) == found
+    # And nobody is told what is not known
+    (tmp_path / 'proc/self/mountinfo').unlink()
+    assert system.root_file_system(tmp_path) is None
+    assert 'uuid' not in system.properties(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('address', 'told'),
+    [
+        ('192.0.2.7', True),
+        ('2001:db8::7', True),
+        ('fd00::7', True),
+        ('127.0.0.1', False),
+        ('::1', False),
+        ('169.254.1.1', False),
+        ('fe80::7', False),
+    ],
+)
+def test_addresses_that_storage_is_told(address: str, told: bool) -> None:
+    assert system.reaches_beyond_its_wire(address) is told
+
+
+def test_all_addresses_are_of_this_host() -> None:
+    for address in system.addresses():
+        # Only an address of this machine can be bound to
+        family = socket.AF_INET6 if ':' in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as one:
+            one.bind((address, 0))
