@@ -25,6 +25,7 @@ LOG = logging.getLogger(__name__)
 
 #: The driver_volume_type for each name of a protocol that os-brick has.
 PROTOCOLS = {
+    'FIBRE_CHANNEL': 'fibre_channel',
     'ISCSI': 'iscsi',
     'ISER': 'iser',
     'LOCAL': 'local',

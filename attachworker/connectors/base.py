@@ -294,8 +294,7 @@ class Connector(abc.ABC):
         """
         target, deadline = claim.target, claim.deadline
         self.check_allowed(target)
-        for portal in filter(None, target.portal.split(',')):
-            check_portal(self._host, portal, deadline)
+        self._check_portals(target, deadline)
         self._host.verbs.check(*self._acted_on(target))
         for path in self._devices(target):
             if path.disk:
@@ -396,6 +395,17 @@ class Connector(abc.ABC):
         return found
 
     # -- what is the protocol's own, in the order in which it is asked for
+
+    def _check_portals(
+        self, target: Target, deadline: deadlines.Deadline
+    ) -> None:
+        """Refuse a target in a network where no portal may be.
+
+        :raises PortalNotAllowed: it is there
+        :raises TargetUnreachable: its portal is a name that leads nowhere
+        """
+        for portal in filter(None, target.portal.split(',')):
+            check_portal(self._host, portal, deadline)
 
     def _acted_on(self, target: Target) -> list[str]:
         """All that a verb may be stuck at when it is about a target.

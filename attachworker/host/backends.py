@@ -9,13 +9,13 @@ import re
 from attachworker.host import known
 from attachworker.host import sysfs
 
-_SCSI = re.compile(r'(?:host)?(\d+)(?::\d+:\d+:\d+)?')
+_SCSI = re.compile(r'(?:host)?(\d+)(?::(\d+:\d+):\d+)?')
 #: Longer stacks than a partition of a map of disks are nobody's.
 _DEEPEST = 4
 
 
 class Backends:
-    """Tells them apart by their addresses; nothing else depends on it."""
+    """Tells them apart by address or port; nothing else depends on it."""
 
     def __init__(self, root: pathlib.Path) -> None:
         self._root = root
@@ -24,7 +24,7 @@ class Backends:
         )
 
     def of(self, about: str) -> str:
-        """The address of the storage; what is unknown stands for itself.
+        """The address, or port, of the storage; what is unknown is itself.
 
         :param about: portal and target, SCSI host or device, session, disk,
             map or controller
@@ -42,7 +42,8 @@ class Backends:
             return self._address_of_session(about)
         scsi = _SCSI.fullmatch(about)
         if scsi:
-            return self._hosts.get(f'host{scsi[1]}')
+            address = self._hosts.get(f'host{scsi[1]}')
+            return address or self._port_of(*scsi.groups())
         if '/' in about or not depth:
             return None
         return self._of_disk(about, depth)
@@ -55,6 +56,14 @@ class Backends:
         for below in sysfs.names(directory / 'slaves'):
             return self._of(below, depth - 1)
         return None
+
+    def _port_of(self, host: str, target: str | None) -> str | None:
+        """The WWPN of the Fibre Channel port that a SCSI target is.
+
+        :param target: None: a whole host is meant, which has many
+        """
+        place = self._root / 'sys/class/fc_transport'
+        return sysfs.read(place / f'target{host}:{target}' / 'port_name')
 
     def _address_of_host(self, host: str) -> str | None:
         # …/host2/iscsi_host/host2, beside …/host2/session1

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""SCSI devices below a session, from sysfs."""
+"""SCSI devices below a link (a session, a remote port), from sysfs."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,7 +17,7 @@ from attachworker.host import sysfs
 from attachworker.host import vpd
 from attachworker.privileged import names
 
-#: The state of a device whose session has lost its target, until it is given
+#: The state of a device whose link has lost its target, until it is given
 #: up: nothing that is asked of it ends before.
 BLOCKED = 'blocked'
 
@@ -45,36 +45,36 @@ class ScsiDevice:
 
 
 class SCSI(machine.View):
-    def devices(self, session: pathlib.Path) -> list[ScsiDevice]:
-        """Every logical unit below a session's directory."""
+    def devices(self, link: pathlib.Path) -> list[ScsiDevice]:
+        """Every logical unit below the directory of a link."""
         return [
             ScsiDevice(os.path.basename(place), self._disk(place))
-            for place in self._units(session)
+            for place in self._units(link)
         ]
 
-    def find(self, session: pathlib.Path, lun: int) -> ScsiDevice | None:
-        """One logical unit below a session's directory."""
-        for target in self._targets(session):
+    def find(self, link: pathlib.Path, lun: int) -> ScsiDevice | None:
+        """One logical unit below the directory of a link."""
+        for target in self._targets(link):
             hctl = f'{target.rpartition("/target")[2]}:{lun}'
             if sysfs.exists(f'{target}/{hctl}'):
                 return ScsiDevice(hctl, self._disk(f'{target}/{hctl}'))
         return None
 
-    def is_empty(self, session: pathlib.Path) -> bool:
-        """Whether there is no logical unit below a session's directory."""
-        return next(self._units(session), None) is None
+    def is_empty(self, link: pathlib.Path) -> bool:
+        """Whether there is no logical unit below the directory of a link."""
+        return next(self._units(link), None) is None
 
-    def _units(self, session: pathlib.Path) -> Iterator[str]:
-        for target in self._targets(session):
+    def _units(self, link: pathlib.Path) -> Iterator[str]:
+        for target in self._targets(link):
             for name in sysfs.names(target):
                 if _HCTL.fullmatch(name):
                     yield f'{target}/{name}'
 
-    def _targets(self, session: pathlib.Path) -> list[str]:
-        """The directories of the targets below a session's."""
+    def _targets(self, link: pathlib.Path) -> list[str]:
+        """The directories of the targets below that of a link."""
         return [
-            f'{session}/{name}'
-            for name in sysfs.names(session)
+            f'{link}/{name}'
+            for name in sysfs.names(link)
             if name.startswith('target')
         ]
 
@@ -90,14 +90,21 @@ class SCSI(machine.View):
         return ScsiDevice(hctl, disk)
 
     def scan(
-        self, host: int, target: int, lun: int, deadline: deadlines.Deadline
+        self,
+        host: int,
+        channel: int,
+        target: int,
+        lun: int,
+        deadline: deadlines.Deadline,
     ) -> None:
-        """Let the kernel probe one LUN of an iSCSI session's host."""
+        """Let the kernel probe one LUN."""
         about = f'host{host}'
-        self._call('scsi.scan', deadline, host, 0, target, lun, about=about)
+        self._call(
+            'scsi.scan', deadline, host, channel, target, lun, about=about
+        )
 
     def wait_for_disk(
-        self, session: pathlib.Path, lun: int, deadline: deadlines.Deadline
+        self, link: pathlib.Path, lun: int, deadline: deadlines.Deadline
     ) -> ScsiDevice | None:
         """The logical unit once it has a block device and a node in /dev.
 
@@ -107,13 +114,13 @@ class SCSI(machine.View):
         """
 
         def look() -> ScsiDevice | None:
-            device = self.find(session, lun)
+            device = self.find(link, lun)
             if device is None or device.disk is None:
                 return None
             node = self._root / 'dev' / device.disk
             return device if sysfs.exists(node) else None
 
-        return self._wait(look, f'/{session.name}/', deadline)
+        return self._wait(look, f'/{link.name}/', deadline)
 
     def state(self, hctl: str) -> str:
         """What the kernel thinks of a device; ``running`` is good."""

@@ -12,6 +12,11 @@ from attachworker import threading_backend
 from attachworker.objects.base import AttachWorkerObject
 from attachworker.objects.connection_info import ConnectionInfo
 from attachworker.objects.connection_info import Target
+from attachworker.objects.fibre_channel import ANY_PORT
+from attachworker.objects.fibre_channel import FibreChannelConnectionInfo
+from attachworker.objects.fibre_channel import FibreChannelTarget
+from attachworker.objects.fibre_channel import FibreChannelZone
+from attachworker.objects.fibre_channel import PortTarget
 from attachworker.objects.iscsi import ISCSIConnectionInfo
 from attachworker.objects.iscsi import ISCSITarget
 from attachworker.objects.local import LocalConnectionInfo
@@ -56,6 +61,9 @@ HISTORY = {
         'DeviceInfo': '1.0',
         'Encryption': '1.0',
         'ExtendRequest': '1.0',
+        'FibreChannelConnectionInfo': '1.0',
+        'FibreChannelTarget': '1.0',
+        'FibreChannelZone': '1.0',
         'ISCSIConnectionInfo': '1.0',
         'ISCSITarget': '1.0',
         'LocalConnectionInfo': '1.0',

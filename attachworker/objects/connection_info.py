@@ -17,6 +17,7 @@ from attachworker.objects import rules
 
 #: The class for each driver_volume_type that is served.
 CLASSES = {
+    'fibre_channel': 'FibreChannelConnectionInfo',
     'iscsi': 'ISCSIConnectionInfo',
     'iser': 'ISCSIConnectionInfo',
     'local': 'LocalConnectionInfo',
@@ -27,7 +28,6 @@ CLASSES = {
 #: Why the other types that drivers send are not served.
 REASONS = {
     'aoe': 'ATA over Ethernet is not supported',
-    'fibre_channel': 'Fibre Channel is not supported',
     'nfs': 'a file on a network share is not a block device',
     'smbfs': 'a file on a network share is not a block device',
 }
@@ -41,6 +41,7 @@ class Target(NamedTuple):
     """
 
     #: 'address:port', IPv6 in brackets; empty where the name says it all.
+    #: For Fibre Channel the port of this host (WWPN), or ANY_PORT.
     portal: str
     #: Name of the target (an IQN, for example), as the target spells it.
     name: str

@@ -23,12 +23,6 @@ _RULES: dict[str, Callable[[object], Any]] = {
     'target_luns': rules.lun,
 }
 
-# The top two bits of a two-byte LUN choose the addressing method; 01b is
-# "flat space" (SAM-5, 4.7.7), which leaves 14 bits for the number.
-_FLAT_SPACE = 0x4000
-# "Peripheral device" addressing, 00b, holds one byte.
-_PERIPHERAL = 0x100
-
 
 @base.AttachWorkerObjectRegistry.register
 class ISCSITarget(base.AttachWorkerObject):
@@ -202,7 +196,7 @@ def _targets(data: Mapping[str, Any]) -> list[ISCSITarget]:
         values * count if len(values) == 1 else values
         for values in (lists[key] or [singles[key]] for key in lists)
     )
-    luns = _wire_luns(
+    luns = rules.wire_luns(
         luns,
         data.get('addressing_mode'),
         'target_luns' if 'target_luns' in given else 'target_lun',
@@ -210,27 +204,4 @@ def _targets(data: Mapping[str, Any]) -> list[ISCSITarget]:
     return [
         ISCSITarget(portal=portal, name=name, lun=lun)
         for portal, name, lun in zip(portals, names, luns, strict=True)
-    ]
-
-
-def _wire_luns(luns: list[int], mode: object, key: str) -> list[int]:
-    """Apply the addressing mode that an array wants.
-
-    SAM-2 and later number LUNs up to 255 by the peripheral method and the
-    others by the flat space method; some arrays want flat space for all. The
-    kernel takes the number with the bits of the method in it.
-    """
-    if mode is None or mode in ('transparent', 'SAM'):
-        return luns
-    if mode not in ('SAM2', 'SAM3-flat'):
-        raise rules.invalid(
-            'addressing_mode', 'must be transparent, SAM, SAM2 or SAM3-flat'
-        )
-    if any(lun >= _FLAT_SPACE for lun in luns):
-        raise rules.invalid(
-            key, f'must be below {_FLAT_SPACE} with this addressing_mode'
-        )
-    return [
-        lun + _FLAT_SPACE if lun >= _PERIPHERAL or mode == 'SAM3-flat' else lun
-        for lun in luns
     ]

@@ -38,6 +38,11 @@ MAX_ISCSI_NAME = 223
 #: and the number above this one for all LUNs of a target (SCAN_WILD_CARD).
 MAX_LUN = 2**64 - 2
 
+# The top two bits of a two-byte LUN choose the addressing method; 01b is
+# "flat space" (SAM-5, 4.7.7), which leaves 14 bits for the number.
+_FLAT_SPACE = 0x4000
+# "Peripheral device" addressing, 00b, holds one byte.
+_PERIPHERAL = 0x100
 # Above the longest host name with brackets, port and tag.
 _MAX_PORTAL = 300
 
@@ -58,6 +63,9 @@ _LABEL = re.compile(r'[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?')
 # The resolver takes '127.1' and 'x.0x7f' for addresses, not for names.
 _NUMBER_LABEL = re.compile(r'[0-9]+|0x[0-9a-f]*')
 _HEX = re.compile(r'[0-9a-f]+')
+_PORT_NAME = re.compile(
+    '(?:0x)?[0-9a-f]{16}|[0-9a-f]{2}(?::[0-9a-f]{2}){7}', re.IGNORECASE
+)
 _NAMESPACE_ID = re.compile(r'[0-9a-f]{32}')
 _WWN_PREFIX = re.compile(
     r'(?:mpath-|scsi-|wwn-|naa\.|eui\.|nguid\.|uuid\.|0x)+'
@@ -258,6 +266,51 @@ def lun(value: object) -> int:
     if not 0 <= value <= MAX_LUN:
         raise RuleBroken('must be from 0 to 2**64 - 2')
     return value
+
+
+def wire_luns(luns: list[int], mode: object, key: str) -> list[int]:
+    """Apply the addressing mode that an array wants.
+
+    SAM-2 and later number LUNs up to 255 by the peripheral method and the
+    others by the flat space method; some arrays want flat space for all. The
+    kernel takes the number with the bits of the method in it.
+
+    :param mode: ``addressing_mode`` of the data; None: the numbers are right
+    :param key: where the numbers are in the data
+    :raises InvalidConnectionInfo: the mode is not known, or a number too high
+    """
+    if mode is None or mode in ('transparent', 'SAM'):
+        return luns
+    if mode not in ('SAM2', 'SAM3-flat'):
+        raise invalid(
+            'addressing_mode', 'must be transparent, SAM, SAM2 or SAM3-flat'
+        )
+    if any(lun >= _FLAT_SPACE for lun in luns):
+        raise invalid(
+            key, f'must be below {_FLAT_SPACE} with this addressing_mode'
+        )
+    return [
+        lun + _FLAT_SPACE if lun >= _PERIPHERAL or mode == 'SAM3-flat' else lun
+        for lun in luns
+    ]
+
+
+def port_name(value: object) -> str:
+    """The WWPN of a Fibre Channel port: 16 hexadecimal digits, lower case.
+
+    Drivers, sysfs and the tools of switches write it with "0x", with colons
+    or as it is.
+    """
+    name = _match(
+        value,
+        _PORT_NAME,
+        'must be the WWPN of a port: 16 hexadecimal digits, with or without '
+        '"0x" before them or ":" between each two',
+    )
+    digits = name.lower().removeprefix('0x').replace(':', '')
+    if not int(digits, 16):
+        raise RuleBroken('must be the WWPN of a port, which is never 0')
+    return digits
 
 
 def portal(value: object) -> str:

@@ -57,7 +57,7 @@ class Volume:
     """A volume that a target exports, or a local one.
 
     :ivar target: IQN or NQN; a path if it is local; pool/image of Ceph
-    :ivar portals: for example ``127.0.0.1:3260``
+    :ivar portals: for example ``127.0.0.1:3260``; WWPNs of Fibre Channel
     :ivar wwn: as sysfs ``wwid`` gives it, without ``naa.``
     :ivar size: bytes
     :ivar pattern: its first 4096 bytes, unique to it
@@ -97,6 +97,18 @@ class Volume:
             }
         if self.protocol == 'rbd':
             return self._of_ceph()
+        if self.protocol == 'fibre_channel':
+            return {
+                'driver_volume_type': 'fibre_channel',
+                'data': {
+                    'target_discovered': True,
+                    'target_wwn': [one.upper() for one in self.portals],
+                    'target_lun': self.lun,
+                    'volume_id': self.name.removeprefix('volume-'),
+                    'access_mode': 'rw',
+                    'discard': True,
+                },
+            }
         data: dict[str, Any] = {
             'target_discovered': False,
             'target_portal': self.portals[0],
@@ -237,6 +249,23 @@ class Bed(abc.ABC):
         """A namespace of an NVMe subsystem.
 
         :param on: share this volume's subsystem
+        """
+
+    @abc.abstractmethod
+    def create_fc_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: Volume | None = None,
+        mapped: bool = True,
+        lun: int | None = None,
+    ) -> Volume:
+        """A volume behind ports of Fibre Channel, which are its portals.
+
+        Each of them is seen by one port of this host, by turns.
+
+        :param on: share this volume's ports
+        :param mapped: False: see :meth:`remap`
         """
 
     @abc.abstractmethod

@@ -15,6 +15,7 @@ from tests.contract import bed as beds
 
 #: How a test comes by a volume of each protocol.
 MAKERS: dict[str, Callable[[beds.Bed], beds.Volume]] = {
+    'fibre_channel': lambda bed: bed.create_fc_volume(),
     'iscsi': lambda bed: bed.create_volume(resizable=True),
     'local': lambda bed: bed.create_local_volume(),
     'nvmeof': lambda bed: bed.create_nvme_volume(),

@@ -133,7 +133,7 @@ def test_bad_option(
         (b'{"driver_volume_type": "iscsi", "data": null}', 'data'),
         (b'{"driver_volume_type": ["iscsi"], "data": {}}', 'driver_volume'),
         (b'{"driver_volume_type": "iscsi", "data": {}}', 'target'),
-        (b'{"driver_volume_type": "fibre_channel", "data": {}}', 'fibre'),
+        (b'{"driver_volume_type": "aoe", "data": {}}', 'aoe'),
     ],
 )
 @pytest.mark.usefixtures('no_bus')

@@ -45,6 +45,13 @@ _INFOS: dict[str, dict[str, Any]] = {
         'keyring': '[client.cinder]\n\tkey = AQ==\n',
     },
     'local': {'device_path': '/srv/volumes/volume-1'},
+    'fibre_channel': {
+        'target_wwn': ['5000001000000001', '5000001000000002'],
+        'target_lun': 1,
+        'initiator_target_map': {
+            '2100000e1e000001': ['5000001000000001', '5000001000000002']
+        },
+    },
 }
 
 

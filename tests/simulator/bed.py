@@ -193,6 +193,25 @@ class SimulatedBed(bed.Bed):
         made['portals'] = tuple(made['portals'])
         return bed.Volume(**made)
 
+    def create_fc_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: bed.Volume | None = None,
+        mapped: bool = True,
+        lun: int | None = None,
+    ) -> bed.Volume:
+        return _volume(
+            self.control(
+                'create_fc_volume',
+                size=size,
+                portals=portals,
+                target=on.target if on else None,
+                mapped=mapped,
+                lun=lun,
+            )
+        )
+
     def create_rbd_volume(
         self,
         size: int = 32 * 1024 * 1024,
@@ -263,9 +282,15 @@ class SimulatedBed(bed.Bed):
         self.control('set_discovery_chap', chap=chap)
 
     def kill_path(self, volume: bed.Volume, portal: str) -> None:
+        if volume.protocol == 'fibre_channel':
+            self.control('set_port', portal=portal, connected=False)
+            return
         self.control('kill_path', portal=portal)
 
     def restore_path(self, volume: bed.Volume, portal: str) -> None:
+        if volume.protocol == 'fibre_channel':
+            self.control('set_port', portal=portal, connected=True)
+            return
         self.control('restore_path', portal=portal)
 
     def set_multipathd(
@@ -443,7 +468,7 @@ class SimulatedBed(bed.Bed):
 
 
 def _volume(made: dict[str, Any]) -> bed.Volume:
-    """One of iSCSI, as the simulator tells it."""
+    """One that is a SCSI disk, as the simulator tells it."""
     made['portals'] = tuple(made['portals'])
     made['chap'] = tuple(made['chap']) if made['chap'] else None
     return bed.Volume(**made)

@@ -73,6 +73,40 @@ class Controls:
         number = self._machine.storage.export(volume, known)
         return _told(found, known, number)
 
+    def create_fc_volume(
+        self,
+        size: int,
+        portals: int,
+        target: str | None,
+        mapped: bool,
+        lun: int | None,
+    ) -> dict[str, Any]:
+        """Make a volume, of a new array unless one is named."""
+        if target is None:
+            array = self._machine.fabric.create_array(portals)
+        else:
+            known = self._machine.storage.target(target)
+            if known is None:
+                raise ValueError(f'no such array: {target}')
+            array = known
+        volume, number = self._machine.storage.create_volume(
+            array, lun, size, mapped, 512
+        )
+        return _told(volume, array, number) | {'protocol': 'fibre_channel'}
+
+    def lose_port(self, portal: str) -> None:
+        """The kernel gives up a target port that was cut off."""
+        self._machine.fabric.lose(portal)
+
+    def block_port(self, portal: str) -> None:
+        """Cut a target port off; what is asked of its devices waits."""
+        self._machine.fabric.set_waiting(portal)
+
+    def set_port(self, portal: str, connected: bool) -> None:
+        """Cut a target port off, or connect it again."""
+        self._machine.fabric.set_connected(portal, connected)
+        self._machine.refresh()
+
     def create_nvme_volume(
         self, size: int, portals: int, target: str | None
     ) -> dict[str, Any]:

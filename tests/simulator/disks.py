@@ -32,7 +32,7 @@ class Disk:
     name: str
     number: str
     directory: str
-    session: sessions.Session
+    session: sessions.Link
     lun: int
     wwid: str
     size: int
@@ -115,7 +115,7 @@ class Disks:
         return 0 if self.access(disk) == 'unavailable' else volume.size
 
     def add(
-        self, directory: str, session: sessions.Session, lun: int
+        self, directory: str, session: sessions.Link, lun: int
     ) -> Disk | None:
         """Make the block device of a logical unit.
 

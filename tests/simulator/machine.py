@@ -12,6 +12,7 @@ import uuid
 from tests.simulator import block
 from tests.simulator import crypts
 from tests.simulator import disks
+from tests.simulator import fabric
 from tests.simulator import faults
 from tests.simulator import iscsid
 from tests.simulator import loops
@@ -42,6 +43,9 @@ LOCKS = 'run/lock/iscsi'
 VOLUMES = 'run/volumes'
 _CLASSES = (
     'block',
+    'fc_host',
+    'fc_remote_ports',
+    'fc_transport',
     'iscsi_connection',
     'iscsi_host',
     'iscsi_session',
@@ -75,7 +79,7 @@ class Machine:
         initiator_name = f'iqn.1993-08.org.debian:01:{uuid.uuid4().hex[:12]}'
         events = uevents.Uevents(root / wire.UEVENTS, plan)
         self.portals = portals.Portals()
-        self.storage = storage.Storage(root / VOLUMES, self._refresh)
+        self.storage = storage.Storage(root / VOLUMES, self.refresh)
         self.sessions = sessions.Sessions(self.tree, events, initiator_name)
         self._disks = disks.Disks(
             self._lock, self.tree, events, self.storage, opened
@@ -115,13 +119,22 @@ class Machine:
             self.sessions,
             self._disks,
         )
+        self.fabric = fabric.Fabric(
+            self._lock,
+            self.tree,
+            events,
+            self.storage,
+            self.sessions,
+            self.scsi,
+        )
+        self.scsi.others = self.fabric.by_address
         self.iscsi = iscsid.Iscsid(
             self._lock,
             self.storage,
             self.portals,
             self.sessions,
             self.scsi,
-            self._refresh,
+            self.refresh,
         )
         self.boot()
         self.tree.write(ISCSIADM, '')
@@ -134,6 +147,7 @@ class Machine:
         with self._lock:
             self.iscsi.clear()
             self.scsi.clear()
+            self.fabric.clear()
             self.multipath.clear()
             self.encryption.clear()
             self._maps.clear()
@@ -160,6 +174,7 @@ class Machine:
             self.block.claims.clear()
             self.processes.hidden.clear()
             self.removals.made.clear()
+            self.fabric.boot()
 
     def vanish(self, verb: str, arguments: dict[str, Any]) -> None:
         """Take away, unasked, what a verb was about."""
@@ -218,7 +233,7 @@ class Machine:
         if hctl is not None:
             self.scsi.vanish(hctl)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Let I/O find its way again: storage or paths have changed."""
         with self._lock:
             self._disks.refresh()

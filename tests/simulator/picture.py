@@ -86,12 +86,15 @@ def _session(path: pathlib.Path) -> list[str]:
 def _device(path: pathlib.Path) -> list[str]:
     """A logical unit: its session, LUN and identity."""
     directory = path.resolve()
-    session = next(
-        (p.name for p in directory.parents if p.name.startswith('session')),
-        '',
-    )
     sys = next(p for p in path.parents if p.name == 'class')
-    owner = _session(sys / 'iscsi_session' / session) if session else []
+    owner: list[str] = []
+    for parent in directory.parents:
+        if parent.name.startswith('session'):
+            owner = _session(sys / 'iscsi_session' / parent.name)
+        elif parent.name.startswith('rport-'):
+            owner = [
+                _text(sys / 'fc_remote_ports' / parent.name / 'port_name')
+            ]
     lun = directory.name.rpartition(':')[2]
     return [*owner, lun, _text(directory / 'wwid')]
 

@@ -3,6 +3,7 @@
 
 """The SCSI midlayer: logical units come by a scan and go by a delete."""
 
+from collections.abc import Callable
 import dataclasses
 import errno
 import os
@@ -28,20 +29,18 @@ def failure(number: int) -> OSError:
 class Device:
     """A logical unit, with what the kernel remembers of it."""
 
-    session: sessions.Session
+    session: sessions.Link
     lun: int
     disk: disks.Disk | None = None
     removed: bool = False
 
     @property
     def hctl(self) -> str:
-        host = self.session.host
-        return f'{host}:0:{sessions.TARGET_ID}:{self.lun}'
+        return f'{self.session.host}:0:{self.session.target_id}:{self.lun}'
 
     @property
     def target_directory(self) -> str:
-        host = self.session.host
-        name = f'target{host}:0:{sessions.TARGET_ID}'
+        name = f'target{self.session.host}:0:{self.session.target_id}'
         return f'{self.session.directory}/{name}'
 
     @property
@@ -68,6 +67,11 @@ class Bus:
         self._sessions = known
         self._disks = sd
         self._devices: dict[str, Device] = {}
+        #: Finds what is at a host, channel and target number, beside
+        #: sessions.
+        self.others: Callable[[int, int, int], sessions.Link | None] = (
+            lambda *address: None
+        )
 
     def clear(self) -> None:
         """Forget all, as a reboot does."""
@@ -78,10 +82,17 @@ class Bus:
     def scan(self, host: int, channel: int, target: int, lun: int) -> None:
         with self._lock:
             session = self._sessions.by_host(host)
-            if session is None:
+            if session is not None:
+                known = (channel, target) == (0, session.target_id)
+                link = session if known else None
+            else:
+                link = self.others(host, channel, target)
+            if link is not None:
+                self.probe(link, lun)
+            elif not (
+                self._tree.root / f'sys/class/scsi_host/host{host}'
+            ).exists():
                 raise failure(errno.ENOENT)
-            if (channel, target) == (0, sessions.TARGET_ID):
-                self.probe(session, lun)
 
     def delete(self, hctl: str) -> None:
         with self._lock:
@@ -113,7 +124,7 @@ class Bus:
         except KeyError:
             raise failure(errno.EIO) from None
 
-    def probe(self, session: sessions.Session, lun: int) -> None:
+    def probe(self, session: sessions.Link, lun: int) -> None:
         """Look for a logical unit; sd takes it up a little later."""
         device = Device(session, lun)
         volume = self._storage.volume(session.target_name, lun, session.portal)
@@ -124,7 +135,7 @@ class Bus:
         ):
             return
         if not self._on_target(device):
-            self._tree.place(f'sys/{device.target_directory}', {})
+            self._place_target(device)
             self._emit('add', device.target_directory, 'scsi', 'scsi_target')
         self._devices[device.hctl] = device
         self._tree.place(
@@ -140,13 +151,27 @@ class Bus:
         timer.daemon = True
         timer.start()
 
-    def set_state(self, session: sessions.Session, state: str) -> None:
+    def _place_target(self, device: Device) -> None:
+        name = device.target_directory.rpartition('/')[2]
+        of_port = f'fc_transport/{name}'
+        is_port = 'rport-' in device.target_directory
+        contents = {f'{of_port}/port_name': f'0x{device.session.portal}\n'}
+        self._tree.place(
+            f'sys/{device.target_directory}', contents if is_port else {}
+        )
+        if is_port:
+            self._tree.symlink(
+                f'sys/class/{of_port}',
+                f'sys/{device.target_directory}/{of_port}',
+            )
+
+    def set_state(self, session: sessions.Link, state: str) -> None:
         """Show what has become of the devices of a session."""
         for device in self._devices.values():
             if device.session is session:
                 self._tree.write(f'sys/{device.directory}/state', f'{state}\n')
 
-    def remove_all(self, session: sessions.Session) -> None:
+    def remove_all(self, session: sessions.Link) -> None:
         for device in list(self._devices.values()):
             if device.session is session:
                 self._remove(device)
@@ -187,6 +212,8 @@ class Bus:
             self._emit(
                 'remove', device.target_directory, 'scsi', 'scsi_target'
             )
+            name = device.target_directory.rpartition('/')[2]
+            self._tree.remove(f'sys/class/fc_transport/{name}')
             self._tree.remove(f'sys/{device.target_directory}')
 
     def _on_target(self, device: Device) -> bool:

@@ -5,6 +5,7 @@
 
 import dataclasses
 import itertools
+from typing import Protocol
 
 from tests.simulator import portals
 from tests.simulator import tree as trees
@@ -19,6 +20,26 @@ GROUP = 1
 _UNSET = '(null)'
 
 
+class Link(Protocol):
+    """What SCSI devices come through: a session, or a remote port.
+
+    Its directory is below sys.
+    """
+
+    target_name: str
+    portal: str
+    logged_in: bool
+
+    @property
+    def host(self) -> int: ...
+
+    @property
+    def target_id(self) -> int: ...
+
+    @property
+    def directory(self) -> str: ...
+
+
 @dataclasses.dataclass
 class Session:
     """A session; its directory is below sys."""
@@ -28,6 +49,7 @@ class Session:
     target_name: str
     portal: str
     logged_in: bool = False
+    target_id: int = TARGET_ID
 
     @property
     def host_directory(self) -> str:
@@ -93,10 +115,14 @@ class Sessions:
                 return session
         return None
 
+    def next_host(self) -> int:
+        """The number of the next SCSI host, of whatever kind."""
+        return next(self._hosts)
+
     def create(self, target_name: str, portal: str) -> Session:
         """A session that is not logged in yet and has no name either."""
         session = Session(
-            next(self._numbers), next(self._hosts), target_name, portal
+            next(self._numbers), self.next_host(), target_name, portal
         )
         self._sessions[session.number] = session
         self._tree.place(

@@ -135,7 +135,9 @@ class Earlier:
         )
         (session,) = Initiator(host).sessions(target.name, address, int(port))
         holdings.intend_device(target)
-        host.scsi.scan(session.host, session.target_id, target.lun, deadline)
+        host.scsi.scan(
+            session.host, 0, session.target_id, target.lun, deadline
+        )
         assert host.scsi.wait_for_disk(session.directory, target.lun, deadline)
         host.close()
 

@@ -59,7 +59,10 @@ LAYERS: dict[str, frozenset[str]] = {
     'connectors.__init__': frozenset({'connectors.base', 'host', 'conf'}),
     # What a connector does is written down before.
     'connectors.base': frozenset({'host', 'journal', 'objects'}),
-    'connectors': frozenset({'conf', 'connectors.base', 'host', 'objects'}),
+    # What those that bring SCSI devices have in common.
+    'connectors.scsi': frozenset({'connectors.base', 'host', 'objects'}),
+    'connectors': frozenset({'conf', 'connectors.base', 'connectors.scsi'})
+    | {'host', 'objects'},
     'telemetry': frozenset({'objects'}),
     'journal': frozenset({'objects'}),
     'host': frozenset({'privileged'}),

@@ -10,36 +10,29 @@ from typing import Any
 
 from oslo_config import cfg
 from oslo_config import types
-from oslo_log import log as logging
 
 from attachworker import deadline as deadlines
-from attachworker import exception
 from attachworker import objects
 from attachworker.conf.types import AbsolutePath
 from attachworker.connectors import base
+from attachworker.connectors import scsi
 from attachworker.connectors.iscsi import discovery
 from attachworker.connectors.iscsi import initiator
 from attachworker.connectors.iscsi import node_record
 from attachworker.connectors.iscsi import sessions
 from attachworker.host import Host
-from attachworker.host import block
 from attachworker.host import locks
-from attachworker.host import scsi as host_scsi
-
-LOG = logging.getLogger(__name__)
 
 #: Name of the lock file of os-brick's connectors, all protocols alike.
 OS_BRICK_LOCK = 'os-brick-connect_volume'
 
 _DIGESTS = ['None', 'CRC32C', 'CRC32C,None', 'None,CRC32C']
-#: Seconds in which a device that is there begins to answer.
-_ANSWERING = 2.0
 _DIGEST_HELP = (
     ' The first that the target can do is used. Unset: as iscsid.conf says.'
 )
 
 
-class ISCSIConnector(base.Connector):
+class ISCSIConnector(scsi.SCSIConnector):
     """Serves ``driver_volume_type`` iscsi and iser."""
 
     def __init__(self, host: Host, settings: Any) -> None:
@@ -63,16 +56,7 @@ class ISCSIConnector(base.Connector):
                 help='Seconds that a portal may take to answer, and again '
                 'that a login may take.',
             ),
-            base.scan_attempts('LUN'),
-            cfg.IntOpt(
-                'device_timeout',
-                mutable=True,
-                default=30,
-                min=1,
-                max=600,
-                help='Seconds that the kernel may take to make, or to '
-                'remove, the block device of a LUN.',
-            ),
+            *scsi.device_options(),
             cfg.ListOpt(
                 'chap_algorithms',
                 mutable=True,
@@ -190,8 +174,7 @@ class ISCSIConnector(base.Connector):
         session, portal = found
         device = self._host.scsi.of_disk(disk)
         target = base.Target(portal, session.target_name, device.lun)
-        wwn = self._host.scsi.cached_wwn(device.hctl)
-        return base.Path(target, disk, device.hctl, wwn)
+        return self._path(target, device)
 
     def links(self, claimed: list[str]) -> list[base.Link]:
         return [
@@ -200,14 +183,10 @@ class ISCSIConnector(base.Connector):
                 session.target_name,
                 frozenset(portals),
                 tuple(
-                    base.LinkedDevice(
-                        device.lun,
-                        device.disk,
-                        device.hctl,
-                        self._host.scsi.state(device.hctl),
-                        self._host.scsi.cached_wwn(device.hctl),
+                    map(
+                        self._linked,
+                        self._host.scsi.devices(session.directory),
                     )
-                    for device in self._host.scsi.devices(session.directory)
                 ),
                 session.sid,
                 session.state == initiator.LOGGED_IN,
@@ -215,15 +194,6 @@ class ISCSIConnector(base.Connector):
             )
             for session, portals in self._initiator.everything()
         ]
-
-    def rescan(self, path: base.Path, deadline: deadlines.Deadline) -> None:
-        self._host.call('scsi.rescan', deadline, path.address)
-
-    def _identifier(
-        self, path: base.Path, deadline: deadlines.Deadline
-    ) -> str | None:
-        device = host_scsi.ScsiDevice(path.address, path.disk)
-        return self._host.scsi.wwn(device, deadline)
 
     # -- sessions
 
@@ -295,117 +265,14 @@ class ISCSIConnector(base.Connector):
         for session in self._sessions.of(target):
             device = self._host.scsi.find(session.directory, target.lun)
             if device is not None:
-                wwn = self._host.scsi.cached_wwn(device.hctl)
-                found.append(
-                    base.Path(target, device.disk or '', device.hctl, wwn)
-                )
+                found.append(self._path(target, device))
         return found
 
     def _bring(
         self, info: objects.ConnectionInfo, claim: base.Claim, link: Any
     ) -> base.Path:
         session: initiator.Session = link
-        scsi = self._host.scsi
-        target, deadline = claim.target, claim.deadline
-
-        def look() -> host_scsi.ScsiDevice | None:
-            return scsi.find(session.directory, target.lun)
-
-        found = look()
-        if found is not None and self._stale(found, claim):
-            self._drop_stale(found, claim)
-            found = None
-        elif found is not None and scsi.cached_wwn(found.hctl) is None:
-            # Whichever volume it was, its size is to be that of this one.
-            self._host.call('scsi.rescan', deadline, found.hctl)
-        if found is None:
-            claim.holdings.intend_device(target)
-            self._scan_until(
-                target,
-                lambda: scsi.scan(
-                    session.host, session.target_id, target.lun, deadline
-                ),
-                look,
-                lambda event: (
-                    f'/{session.directory.name}/' in event['DEVPATH']
-                ),
-                deadline,
-            )
-        device = scsi.wait_for_disk(
-            session.directory,
-            target.lun,
-            self._for_device(deadline),
+        place = scsi.Place(
+            session.directory, session.host, 0, session.target_id
         )
-        if device is None or device.disk is None:
-            raise base.not_found(target)
-        return base.Path(target, device.disk, device.hctl)
-
-    def _stale(self, device: host_scsi.ScsiDevice, claim: base.Claim) -> bool:
-        """Whether the LUN was given to another volume behind its back.
-
-        The kernel goes on showing the identifier of the first one, if it has
-        read one. If not, the one that the device gives itself will do.
-
-        :raises DeviceNotFound: it does not say
-        """
-        if device.disk is None:
-            return False
-
-        def ask() -> tuple[str | None] | None:
-            try:
-                return (self._host.scsi.wwn(device, claim.deadline),)
-            except OSError as error:
-                if error.errno not in block.NO_ANSWER:
-                    raise
-                return None
-
-        # A new one may have to be let be opened yet.
-        answer = self._host.uevents.wait_for(
-            ask,
-            lambda event: event['DEVPATH'].endswith(f'/{device.disk}'),
-            claim.deadline.sooner(_ANSWERING),
-        )
-        if answer is None:
-            raise base.not_found(claim.target)
-        (wwn,) = answer
-        return self._host.scsi.cached_wwn(device.hctl) not in (None, wwn)
-
-    def _drop_stale(
-        self, device: host_scsi.ScsiDevice, claim: base.Claim
-    ) -> None:
-        assert device.disk is not None
-        target, deadline = claim.target, claim.deadline
-        users = self._host.users.of([device.disk], deadline)[device.disk]
-        if claim.holdings.path_holders(target):
-            users.append('another attachment')
-        if claim.holdings.made_device(target):
-            # An attach that is repeated must not harm the one that is there.
-            users.append('this attachment')
-        if users:
-            raise exception.IdentityMismatch(
-                device=device.disk,
-                found='a leftover of another volume, used by '
-                + ', '.join(users),
-                expected='volume',
-            )
-        LOG.warning(
-            'Removing %s (%s), left behind by another volume at this LUN',
-            device.disk,
-            device.hctl,
-        )
-        wwn = self._host.scsi.cached_wwn(device.hctl)
-        leftover = base.Path(target, device.disk, device.hctl, wwn)
-        if not self._remove(leftover, claim):
-            raise exception.HostToolFailed(
-                what=f'Removing {device.disk}, a leftover of another volume',
-                reason='the kernel has not let go of it in time; see dmesg',
-            )
-
-    def _remove(self, path: base.Path, claim: base.Claim) -> bool:
-        # What waits for a target that has died, maybe for a day, ends with
-        # the device; multipathd, told to let go of it first, would wait, too.
-        waits = self._host.scsi.state(path.address) == host_scsi.BLOCKED
-        if path.disk and not waits:
-            self._host.multipath.release(path.disk, path.wwn, claim.deadline)
-        within = self._for_device(claim.deadline)
-        return self._host.scsi.remove(path.address, within)
+        return self._bring_from(place, claim)

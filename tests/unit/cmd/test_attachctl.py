@@ -51,8 +51,8 @@ def info(**changes: Any) -> str:
         (info(target_portal='-oProxy'), 'target_portal'),
         (info(auth_password=SECRET + '\0'), 'auth_password'),
         (
-            json.dumps({'driver_volume_type': 'fibre_channel', 'data': {}}),
-            'fibre_channel',
+            json.dumps({'driver_volume_type': 'aoe', 'data': {}}),
+            'aoe',
         ),
     ],
 )

@@ -94,11 +94,15 @@ def test_a_host_that_has_all(
     conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
 ) -> None:
     (bed.root / 'usr/sbin/multipathd').touch()
+    port = bed.root / 'sys/class/fc_host/host99'
+    port.mkdir(parents=True)
+    (port / 'port_name').write_text('0x2100000e1e000001\n')
     found = check.findings(conf, host)
     assert states(found) == {check.OK}, found
     assert {one.check for one in found} == {
         'options',
         'running worker',
+        'protocol fibre_channel',
         'protocol iscsi',
         'protocol local',
         'protocol nvmeof',
@@ -139,6 +143,14 @@ def test_what_lacks_is_told_with_what_mends_it(
     assert the(found, name).state == check.WARNING
     assert told in the(found, name).detail
     assert check.FAILURE not in states(found)
+
+
+def test_a_host_without_an_adapter(
+    conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
+) -> None:
+    found = the(check.findings(conf, host), 'protocol fibre_channel')
+    assert found.state == check.WARNING
+    assert 'load the driver of its adapter' in found.detail
 
 
 def test_a_protocol_cannot_be_used_without_its_daemon(

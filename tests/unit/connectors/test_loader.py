@@ -47,6 +47,8 @@ THIS_HOST = {
     'dev/nvme-fabrics': '',
     'sys/module/nvme_core/parameters/multipath': 'Y\n',
     'sys/bus/rbd/add': '',
+    'sys/class/fc_host/host1/port_name': '0x2100000e1e000001\n',
+    'sys/class/fc_host/host1/port_state': 'Online\n',
 }
 
 Load = Callable[[dict[str, str]], connectors.Connectors]
@@ -96,6 +98,7 @@ def test_a_connector_of_somebody_else(load: Load) -> None:
     connector = found.get('sound')
     assert connector.settings.patience == 7
     assert found.availability() == {
+        'fibre_channel': None,
         'iscsi': None,
         'local': 'the option local_roots of group [local] is empty',
         'nvmeof': None,
@@ -107,6 +110,7 @@ def test_a_connector_of_somebody_else(load: Load) -> None:
         'nqn': 'nqn.this',
         'nvme_hostid': 'id',
         'nvme_native_multipath': True,
+        'wwpns': ['2100000e1e000001'],
         'sound': 7,
     }
     assert found.get('iscsi') is not connector
@@ -151,4 +155,4 @@ def test_a_connector_that_lacks_something(load: Load) -> None:
 
 def test_a_protocol_that_nobody_serves(load: Load) -> None:
     with pytest.raises(exception.UnsupportedProtocol, match='no connector'):
-        load({}).get('fibre_channel')
+        load({}).get('aoe')

@@ -37,7 +37,7 @@ def connected(
 ) -> tuple[initiator.Session, scsi.ScsiDevice]:
     session = logged_in(host, volume)
     deadline = deadlines.Deadline.after(PATIENCE)
-    host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
+    host.scsi.scan(session.host, 0, session.target_id, volume.lun, deadline)
     device = host.scsi.wait_for_disk(session.directory, volume.lun, deadline)
     assert device is not None
     return session, device
@@ -83,7 +83,9 @@ def test_a_disk_that_comes_late_is_waited_for(
             host.scsi.wait_for_disk, session.directory, volume.lun, deadline
         )
         # When the kernel finds it
-        host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
+        host.scsi.scan(
+            session.host, 0, session.target_id, volume.lun, deadline
+        )
         # Then it is there
         device = waiting.result(PATIENCE)
     assert device is not None
@@ -100,7 +102,7 @@ def test_lost_events_lose_no_disk(
     session = logged_in(host, volume)
     bed.arm(fault, times=None)
     deadline = deadlines.Deadline.after(PATIENCE)
-    host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
+    host.scsi.scan(session.host, 0, session.target_id, volume.lun, deadline)
     assert host.scsi.wait_for_disk(session.directory, volume.lun, deadline)
     assert bed.unfired() == []
 
@@ -110,7 +112,7 @@ def test_a_lun_that_is_not_mapped(
 ) -> None:
     volume = bed.create_volume()
     session = logged_in(host, volume)
-    host.scsi.scan(session.host, session.target_id, 7, deadline)
+    host.scsi.scan(session.host, 0, session.target_id, 7, deadline)
     soon = deadlines.Deadline.after(0.05)
     assert host.scsi.wait_for_disk(session.directory, 7, soon) is None
 

@@ -335,8 +335,8 @@ def test_a_bad_envelope(given, key):
 @pytest.mark.parametrize(
     ('volume_type', 'protocol', 'reason'),
     [
-        ('fibre_channel', 'fibre_channel', 'Fibre Channel'),
-        ('FIBRE_CHANNEL', 'fibre_channel', 'Fibre Channel'),
+        ('aoe', 'aoe', 'ATA over Ethernet'),
+        ('AOE', 'aoe', 'ATA over Ethernet'),
         ('nfs', 'nfs', 'not a block device'),
         ('floppy', 'floppy', 'not known'),
         ('', 'unknown', 'not known'),

@@ -51,6 +51,8 @@ def test_what_was_found_is_the_same_volume() -> None:
         ('ISCSI', 'target_list', 64),
         ('NVMeOF', 'portal_list', 64),
         ('RBD', 'monitors', 31),
+        ('FibreChannel', 'target_list', 64),
+        ('FibreChannel', 'zones', 4096),
     ],
 )
 def test_targets_are_counted_before_they_are_made(

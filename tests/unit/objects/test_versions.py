@@ -37,12 +37,15 @@ HASHES = {
     'AuditFinding': '1.0-16c7c328d34f477df8fdd4854bc1fa69',
     'AuditReport': '1.0-aedca9a125411adeea1e473738d43e8b',
     'AuditedAttachment': '1.0-55eff0cc47c74badecd3b0ee2e0837d9',
-    'Attachment': '1.0-5e1df30001e49706c31b9b0c9c44166b',
+    'Attachment': '1.0-88254de1d693b333c2858638155a43c4',
     'ConnectionInfo': '1.0-98a739099a21b4ac3914f312c116110d',
     'DetachRequest': '1.0-8b2ad992065ed7f9e7b3c89566b86450',
     'DeviceInfo': '1.0-76f3e5d54eed8106b2034d4f2c236fa5',
     'Encryption': '1.0-98955338404c334fe2d04451662138b5',
     'ExtendRequest': '1.0-eed2b92bc47bd88ebb0dee472628f3ec',
+    'FibreChannelConnectionInfo': '1.0-2a1d84246f54e090d6f070367593887b',
+    'FibreChannelTarget': '1.0-2ab864d3dc376fec3f910a4d0737773b',
+    'FibreChannelZone': '1.0-26025ed68b6253f4266a50b91bc312f8',
     'ISCSIConnectionInfo': '1.0-543ad5d53287242ad5c532964701d839',
     'ISCSITarget': '1.0-de055799b42f078c17bd6b2183f0b6b0',
     'LocalConnectionInfo': '1.0-d221d0dcb617ade7409881026a53fe55',
@@ -123,6 +126,17 @@ def everything():
             'data': {'name': 'pool/image', 'hosts': ['192.0.2.1']},
         }
     )
+    fibre_channel = objects.ConnectionInfo.from_dict(
+        {
+            'driver_volume_type': 'fibre_channel',
+            'data': {
+                'target_wwn': '5000001000000001',
+                'initiator_target_map': {
+                    '2100000e1e000001': ['5000001000000001']
+                },
+            },
+        }
+    )
     notification = objects.NotificationPayload(
         request_id='r', attachment_id='a', host='h', step='s', elapsed=0.5
     )
@@ -141,6 +155,9 @@ def everything():
         nvme.portal_list[0],
         rbd,
         rbd.monitors[0],
+        fibre_channel,
+        fibre_channel.target_list[0],
+        fibre_channel.zones[0],
         request.encryption,
         request.reply_to,
         objects.DetachRequest(request_id='r', connection_info=shapes.lio()),

@@ -31,7 +31,9 @@ def test_host_attaches_and_detaches(bed: beds.SimulatedBed) -> None:
         (session,) = Initiator(host).sessions(
             volume.target, address, int(port)
         )
-        host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
+        host.scsi.scan(
+            session.host, 0, session.target_id, volume.lun, deadline
+        )
         device = host.scsi.wait_for_disk(
             session.directory, volume.lun, deadline
         )

@@ -330,7 +330,7 @@ def bring_device(bed: beds.SimulatedBed, volume: contract.Volume) -> str:
     address, _, port = volume.portals[0].rpartition(':')
     (session,) = Initiator(host).sessions(volume.target, address, int(port))
     deadline = deadlines.Deadline.after(PATIENCE)
-    host.scsi.scan(session.host, session.target_id, volume.lun, deadline)
+    host.scsi.scan(session.host, 0, session.target_id, volume.lun, deadline)
     found = host.scsi.wait_for_disk(session.directory, volume.lun, deadline)
     host.close()
     assert found is not None
