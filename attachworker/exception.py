@@ -159,12 +159,13 @@ class DeviceInUse(RetryableError):
 
 
 class DeviceOfHost(AttachWorkerError):
-    """Nobody may take that away, whatever he is told."""
+    """Nobody may take that away, or be given it, whatever he is told."""
 
     code = 'in_use'
     msg_fmt = (
         'Device %(device)s is in use by this host: %(what)s. It is never '
-        'removed, not even by force; see what the request names.'
+        'given away or removed, not even by force; see what the request '
+        'names.'
     )
 
 

@@ -92,7 +92,9 @@ class SCSIConnector(base.Connector, abc.ABC):
         elif found is not None and units.cached_wwn(found.hctl) is None:
             # Whichever volume it was, its size is to be that of this one.
             self._host.call('scsi.rescan', deadline, found.hctl)
-        if found is None:
+        if found is not None:
+            self._check_not_own(found, deadline)
+        else:
             claim.holdings.intend_device(target)
             self._scan_until(
                 target,
@@ -109,6 +111,21 @@ class SCSIConnector(base.Connector, abc.ABC):
         if device is None or device.disk is None:
             raise base.not_found(target)
         return base.Path(target, device.disk, device.hctl)
+
+    def _check_not_own(
+        self, device: scsi.ScsiDevice, deadline: deadlines.Deadline
+    ) -> None:
+        """Refuse what the host lives on itself, as one started from a LUN.
+
+        :raises DeviceOfHost: nobody is to be given that
+        """
+        if device.disk is None:
+            return
+        own = self._host.users.own_file_systems([device.disk], deadline)
+        if own:
+            raise exception.DeviceOfHost(
+                device=device.disk, what=', '.join(own[device.disk])
+            )
 
     def _stale(self, device: scsi.ScsiDevice, claim: base.Claim) -> bool:
         """Whether the LUN was given to another volume behind its back.

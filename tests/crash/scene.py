@@ -144,6 +144,12 @@ class Scene:
                 on=first if scenario.shared else None,
                 portals=scenario.portals,
             )
+        if scenario.protocol == 'fibre_channel':
+            first = bed.create_fc_volume(portals=scenario.portals)
+            return first, bed.create_fc_volume(
+                on=first if scenario.shared else None,
+                portals=scenario.portals,
+            )
         if scenario.protocol == 'rbd':
             return bed.create_rbd_volume(), bed.create_rbd_volume()
         neighbour = bed.create_volume(portals=scenario.portals)

@@ -90,9 +90,17 @@ def nothing_attached(worker: harness.Harness) -> Iterator[None]:
 
 
 #: Kinds of volumes, and how many links to storage one has that is attached.
-LINKS = {'1': 1, '2': 1, 'map': 2, 'local': 0, 'nvmeof': 2, 'rbd': 0}
+LINKS = {
+    '1': 1,
+    '2': 1,
+    'map': 2,
+    'local': 0,
+    'nvmeof': 2,
+    'rbd': 0,
+    'fibre_channel': 0,
+}
 #: Kinds that are attached through all of their paths.
-MULTIPATH = ('map', 'nvmeof')
+MULTIPATH = ('map', 'nvmeof', 'fibre_channel')
 
 
 def two_volumes(bed: beds.Bed, kind: str) -> tuple[beds.Volume, beds.Volume]:
@@ -101,6 +109,9 @@ def two_volumes(bed: beds.Bed, kind: str) -> tuple[beds.Volume, beds.Volume]:
         return bed.create_local_volume(), bed.create_local_volume()
     if kind == 'rbd':
         return bed.create_rbd_volume(), bed.create_rbd_volume()
+    if kind == 'fibre_channel':
+        first = bed.create_fc_volume(portals=2)
+        return first, bed.create_fc_volume(on=first)
     if kind == 'nvmeof':
         first = bed.create_nvme_volume(portals=2)
         return first, bed.create_nvme_volume(on=first)

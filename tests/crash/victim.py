@@ -29,6 +29,7 @@ _PATIENCE = 60.0
 PROCESSES = multiprocessing.get_context('forkserver')
 #: What a worker, and libraries that it uses, import only when it runs
 _LATE_IMPORTS = [
+    'attachworker.connectors.fibre_channel',
     'attachworker.connectors.iscsi',
     'attachworker.connectors.local',
     'attachworker.connectors.nvmeof',

@@ -26,7 +26,7 @@ _KEY = 'key-of-a-volume'
 _ANOTHER_WWN = '600140500000000000000000deadbeef'
 
 #: Kinds of volumes.
-KINDS = ('single', 'two', 'map', 'luks', 'nvmeof', 'rbd', 'local')
+KINDS = ('single', 'two', 'map', 'luks', 'nvmeof', 'rbd', 'local', 'fc')
 #: Two attachments cannot open one encrypted volume.
 IMPOSSIBLE = (('luks', 'detach shared'),)
 #: What is done while a look fails.
@@ -81,6 +81,8 @@ class Scene:
             return bed.create_rbd_volume()
         if self._kind == 'nvmeof':
             return bed.create_nvme_volume(portals=2)
+        if self._kind == 'fc':
+            return bed.create_fc_volume(portals=2)
         volume = bed.create_volume(
             portals=2 if self._kind in ('two', 'map') else 1
         )
@@ -290,7 +292,7 @@ class Scene:
         return {
             'attachment_id': 'one',
             'connection_info': self._volume.connection_info(),
-            'multipath': self._kind in ('map', 'nvmeof'),
+            'multipath': self._kind in ('map', 'nvmeof', 'fc'),
             'encryption': self._encryption(),
         }
 

@@ -42,6 +42,27 @@ def until(holds: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def appear(bed: beds.SimulatedBed, count: int) -> None:
+    """Wait until so many disks are there, and multipathd knows them."""
+
+    def there() -> bool:
+        picture = bed.snapshot()
+        kinds = ('block_devices', 'multipathd_paths')
+        return all(len(picture[kind]) == count for kind in kinds)
+
+    until(there)
+
+
+def scan(bed: beds.SimulatedBed, volume: Any) -> None:
+    """Somebody else has the host look for a LUN of a first target port."""
+    (number,) = [
+        int(path.name.removeprefix('host'))
+        for path in (bed.root / 'sys/class/fc_host').iterdir()
+        if (path / 'port_name').read_text().strip().endswith('1')
+    ]
+    bed.verbs.scsi.scan(number, 0, 0, volume.lun)
+
+
 def state_of(worker: harness.Harness, name: str) -> str:
     report = worker.api.audit({}, worker.name)
     found = {one.attachment_id: one.state for one in report.attachments}
@@ -144,15 +165,8 @@ def test_a_disk_that_somebody_else_has_behind_the_same_port_stays(
     # Given a LUN that the host was started from, say
     theirs = bed.create_fc_volume()
     own = bed.create_fc_volume(on=theirs)
-    host = bed.host()
-    (number,) = [
-        int(path.name.removeprefix('host'))
-        for path in (bed.root / 'sys/class/fc_host').iterdir()
-        if (path / 'port_name').read_text().strip().endswith('1')
-    ]
-    host.close()
-    bed.verbs.scsi.scan(number, 0, 0, theirs.lun)
-    until(lambda: bed.snapshot()['block_devices'])
+    scan(bed, theirs)
+    appear(bed, 1)
     before = bed.snapshot()
     # When another LUN of the port is attached and detached
     attached(worker, own)
@@ -162,6 +176,24 @@ def test_a_disk_that_somebody_else_has_behind_the_same_port_stays(
     assert f'LUN {theirs.lun}' in report.findings[0].what
     detached(worker, own.name)
     assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('point', ['/boot', 'swap'])
+def test_nobody_is_given_what_the_host_lives_on(
+    bed: beds.SimulatedBed, worker: harness.Harness, point: str
+) -> None:
+    # Given a host that was started from a LUN
+    volume = bed.create_fc_volume()
+    scan(bed, volume)
+    appear(bed, 1)
+    (disk,) = (bed.root / 'sys/class/block').glob('sd*')
+    with bed.used_by_host(f'/dev/{disk.name}', point):
+        before = bed.snapshot()
+        # When a caller names it, then it is refused, and stays as it is
+        result = worker.attach(volume)
+        assert result.error.code == 'in_use', result.as_dict()
+        assert f'by this host: {point}' in result.error.message
+        assert bed.snapshot() == before
 
 
 def test_two_attachments_by_different_ports_have_one_device(
@@ -202,7 +234,7 @@ def test_what_was_attached_when_the_host_was_restarted(
     detached(worker, volume.name)
     bed.restart_host()
     bed.set_up()
-    until(lambda: len(bed.snapshot()['block_devices']) == 2)
+    appear(bed, 2)
     with harness.Harness(bed) as later:
         device = attached(later, volume, multipath=True, min_paths=2)
         assert bed.read(device.path) == volume.pattern
@@ -234,9 +266,9 @@ def test_paths_of_what_somebody_else_has_attached(
     volume = bed.create_fc_volume(portals=2)
     bed.restart_host()
     bed.set_up()
-    until(lambda: len(bed.snapshot()['block_devices']) == 2)
+    appear(bed, 2)
     info = objects.ConnectionInfo.from_dict(volume.connection_info())
     paths = worker.api.get_volume_paths({}, worker.name, info)
-    assert len(paths) in (1, 2)
+    assert sorted(paths) == ['/dev/sda', '/dev/sdb']
     detached(worker, 'unknown', connection_info=info)
     assert bed.snapshot()['scsi_devices'] == []
