@@ -22,7 +22,8 @@ from tests.contract.test_every_connector import MAKERS
 UNSET = network.Networks.DEFAULT
 SETTINGS = {'login_timeout': 5, 'scan_attempts': 2}
 
-KINDS = sorted(MAKERS.keys() - beds.ELSEWHERE - {'local'})
+#: Those whose storage has addresses.
+KINDS = sorted(MAKERS.keys() - beds.ELSEWHERE - {'local', 'fibre_channel'})
 
 
 @pytest.fixture

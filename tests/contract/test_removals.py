@@ -45,7 +45,7 @@ def removals_of_disk(bed: beds.Bed, disk: str) -> list[Removal]:
             for one in (bed.root / 'sys/class/nvme').iterdir()
         ]
     hctl = place.parent.parent.name
-    (session,) = (
+    sessions = (
         int(part.removeprefix('session'))
         for part in place.parts
         if part.startswith('session')
@@ -53,7 +53,11 @@ def removals_of_disk(bed: beds.Bed, disk: str) -> list[Removal]:
     return [
         lambda: bed.verbs.multipath.remove_path(disk),
         lambda: bed.verbs.scsi.delete(hctl),
-        lambda: bed.verbs.iscsi.logout(session, 30.0),
+        # a port of Fibre Channel has none
+        *(
+            lambda session=session: bed.verbs.iscsi.logout(session, 30.0)
+            for session in sessions
+        ),
     ]
 
 

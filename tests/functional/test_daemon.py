@@ -63,6 +63,7 @@ def test_it_knows_this_host(running: daemon.Daemon) -> None:
     assert found['os_type'] == 'linux'
     assert found['host'] == running.name
     assert set(found['attachworker']['protocols']) == {
+        'fibre_channel',
         'iscsi',
         'local',
         'nvmeof',

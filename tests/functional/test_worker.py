@@ -84,6 +84,7 @@ def test_ping_and_connector(worker: harness.Harness) -> None:
     assert connector['multipath'] is connector['enforce_multipath'] is True
     ours = connector['attachworker']
     assert ours['rpc_version'] == '1.0'
+    assert '/sys/class/fc_host' in ours['protocols'].pop('fibre_channel')
     assert ours['protocols'] == {
         'iscsi': None,
         'local': None,

@@ -14,6 +14,7 @@ from typing import Self
 
 from hypothesis import strategies as st
 
+from attachworker.connectors.fibre_channel import ports
 from attachworker.connectors.iscsi import initiator
 from attachworker.connectors.local import loops
 from attachworker.connectors.nvmeof import fabrics
@@ -37,6 +38,10 @@ from tests.unit.host import fake_uevents
 _SESSION = 'sys/devices/platform/host2/session1'
 _UNIT = f'{_SESSION}/target2:0:0/2:0:0:1'
 _CONNECTION = f'{_SESSION}/connection1:0/iscsi_connection/connection1:0'
+_PORT = 'sys/devices/pci0000:00/host3/rport-3:0-1'
+_REMOTE = f'{_PORT}/fc_remote_ports/rport-3:0-1'
+_OF_TARGET = f'{_PORT}/target3:0:0/fc_transport/target3:0:0'
+_FC_HOST = 'sys/devices/pci0000:00/host3/fc_host/host3'
 _CTL = 'sys/devices/virtual/nvme-fabrics/ctl/nvme0'
 _DM = 'sys/devices/virtual/block'
 _LIO = 'sys/kernel/config/target/core/fileio_1/one'
@@ -64,6 +69,17 @@ FILES: dict[str, bytes] = {
     f'{_CONNECTION}/persistent_port': b'3260\n',
     f'{_CONNECTION}/address': b'2001:db8::1\n',
     f'{_CONNECTION}/port': b'3260\n',
+    f'{_FC_HOST}/port_name': b'0x2100000e1e000001\n',
+    f'{_FC_HOST}/node_name': b'0x2000000e1e000001\n',
+    f'{_FC_HOST}/port_state': b'Online\n',
+    f'{_FC_HOST}/port_type': b'NPIV VPORT\n',
+    f'{_REMOTE}/port_name': b'0x5000001000000001\n',
+    f'{_REMOTE}/port_state': b'Online\n',
+    f'{_REMOTE}/scsi_target_id': b'0\n',
+    f'{_OF_TARGET}/port_name': b'0x5000001000000001\n',
+    f'{_PORT}/target3:0:0/3:0:0:1/block/sdb/size': b'2048\n',
+    'sys/class/scsi_host/host3/proc_name': b'zfcp\n',
+    'sys/module/zfcp/parameters/allow_lun_scan': b'Y\n',
     f'{_DM}/dm-0/dm/uuid': b'mpath-36001405a1b2c3d4e\n',
     f'{_DM}/dm-0/dm/name': b'mpatha\n',
     f'{_DM}/dm-0/dm/suspended': b'0\n',
@@ -123,6 +139,14 @@ LINKS = {
     'sys/class/iscsi_session/session1': (f'{_SESSION}/iscsi_session/session1'),
     f'{_SESSION}/iscsi_session/session1/device': _SESSION,
     'sys/class/iscsi_connection/connection1:0': _CONNECTION,
+    'sys/class/fc_host/host3': _FC_HOST,
+    'sys/class/fc_remote_ports/rport-3:0-1': _REMOTE,
+    f'{_REMOTE}/device': _PORT,
+    'sys/class/fc_transport/target3:0:0': _OF_TARGET,
+    'sys/class/block/sdb': f'{_PORT}/target3:0:0/3:0:0:1/block/sdb',
+    f'{_PORT}/target3:0:0/3:0:0:1/block/sdb/device': (
+        f'{_PORT}/target3:0:0/3:0:0:1'
+    ),
     'sys/class/nvme/nvme0': _CTL,
     'sys/bus/rbd/devices/0': 'sys/devices/rbd/0',
 }
@@ -301,6 +325,18 @@ def _initiator(host: machine.Machine) -> object:
     return view.everything()
 
 
+def _ports(host: machine.Machine) -> object:
+    view = ports.Ports(host)
+    for one in view.hosts():
+        assert len(one.wwpn) == 16
+        view.seen(one.wwpn, '5000001000000001')
+        view.takes_no_scan(one.number)
+    view.of_disk('sdb')
+    found = view.remote()
+    assert all(-1 <= one.target_id < 2**32 - 1 for one in found)
+    return found
+
+
 def _fabrics(host: machine.Machine) -> object:
     view = fabrics.Fabrics(host)
     view.stored_identity()
@@ -341,7 +377,8 @@ def _stacks(host: machine.Machine) -> object:
 
 def _backends(host: machine.Machine) -> object:
     view = backends.Backends(host.root)
-    abouts = ('session1', 'host2', '2:0:0:1', 'sda', 'dm-0', '192.0.2.1:3260')
+    abouts = ['session1', 'host2', '2:0:0:1', 'sda', 'dm-0', '192.0.2.1:3260']
+    abouts += ['host3', '3:0:0:1', 'sdb']
     return [view.of(one) for one in abouts]
 
 
@@ -359,6 +396,7 @@ FOUND = [
     ('scsi.SCSI', Change(f'{_UNIT}/block/sda/size', name=b'sr0', depth=1)),
     ('scsi.SCSI', Change(f'{_UNIT}/state', name=b'a:b:c:d', depth=1)),
     ('block.Block', Change(f'{_UNIT}/block/sda/size', b'9' * 19)),
+    ('ports.Ports', Change(f'{_REMOTE}/scsi_target_id', b'9' * 40)),
     # digits, but no number
     ('initiator.Initiator', Change(f'{_CONNECTION}/port', '\xb2'.encode())),
     ('mappings.Mappings', Change('sys/devices/rbd/0/size', b'9' * 5000)),
@@ -386,7 +424,8 @@ VIEWS = [
         ('sys/kernel', 'sys/fs', 'proc/swaps', 'dev'),
     ),
     View('stacks.Stack', _stacks, (_UNIT, _DM, 'dev')),
-    View('backends.Backends', _backends, (_SESSION, _DM)),
+    View('ports.Ports', _ports, (_PORT, _FC_HOST, 'sys/class/scsi_host')),
+    View('backends.Backends', _backends, (_SESSION, _DM, _PORT)),
     View('memory.Memory', _memory, ('proc/meminfo',)),
     View('system.read', _system, ('etc/iscsi',)),
 ]

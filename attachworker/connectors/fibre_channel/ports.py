@@ -20,6 +20,8 @@ BLOCKED = 'Blocked'
 
 _HOST = re.compile('host([0-9]{1,10})')
 _REMOTE = re.compile('rport-([0-9]{1,10}):([0-9]{1,10})-[0-9]{1,10}')
+#: In place of a target number (SCAN_WILD_CARD); lower ones are targets.
+_ALL_TARGETS = 2**32 - 1
 #: What the driver of s390's adapters calls itself, and the port of one that is
 #: shared by NPIV.
 _ZFCP, _NPIV = 'zfcp', 'NPIV VPORT'
@@ -168,12 +170,14 @@ class Ports(machine.View):
         if wwpn is None or directory is None:
             return None
         target_id = sysfs.read_int(place / 'scsi_target_id')
+        if target_id is None or not 0 <= target_id < _ALL_TARGETS:
+            target_id = -1
         return RemotePort(
             name,
             directory,
             host,
             channel,
-            -1 if target_id is None else target_id,
+            target_id,
             wwpn,
             sysfs.read(place / 'port_state') or '',
         )
