@@ -16,6 +16,7 @@ import traceback
 os.environ['OS_NOVA_DISABLE_EVENTLET_PATCHING'] = '1'
 
 import nova.conf
+from nova.virt.libvirt.volume import fibrechannel
 from nova.virt.libvirt.volume import iscsi
 from nova.virt.libvirt.volume import nvme
 from os_brick.initiator import connector
@@ -27,6 +28,7 @@ from attachworker import brick
 connector.InitiatorConnector = brick.InitiatorConnector
 
 _DRIVERS = {
+    'fibre_channel': fibrechannel.LibvirtFibreChannelVolumeDriver,
     'iscsi': iscsi.LibvirtISCSIVolumeDriver,
     'nvmeof': nvme.LibvirtNVMEVolumeDriver,
 }

@@ -71,6 +71,10 @@ def test_iscsi_with_multipath(bed: SimulatedBed, nova: process.Caller) -> None:
     life(bed, nova, 'iscsi', volume, multipath=True)
 
 
+def test_fibre_channel(bed: SimulatedBed, nova: process.Caller) -> None:
+    life(bed, nova, 'fibre_channel', bed.create_fc_volume(portals=2))
+
+
 def test_nvme(bed: SimulatedBed, nova: process.Caller) -> None:
     life(bed, nova, 'nvmeof', bed.create_nvme_volume())
 
