@@ -28,7 +28,8 @@ class PathInfo(base.AttachWorkerObject):
     fields = {
         #: Kernel name of its block device ('sda'); null: there is none.
         'device': fields.TextField(rules.text, nullable=True),
-        #: 'address:port'; null where a protocol has none.
+        #: 'address:port', or the WWPN of the port of this host; null where a
+        #: protocol has none.
         'portal': fields.TextField(rules.text, nullable=True),
         #: Name of the target; null where a protocol has none.
         'target': fields.TextField(rules.text, nullable=True),
