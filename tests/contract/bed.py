@@ -24,7 +24,7 @@ LOCAL_ROOT = '/run/volumes-of-tests'
 
 #: Protocols that User-Mode Linux has no modules for; the guest in QEMU has.
 ELSEWHERE = frozenset(
-    {'nvmeof'}
+    {'fibre_channel', 'nvmeof'}
     if os.environ.get('ATTACHWORKER_BED') == 'kernel'
     and 'User Mode Linux' in pathlib.Path('/proc/cpuinfo').read_text()
     else ()

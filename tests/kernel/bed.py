@@ -24,6 +24,7 @@ from attachworker.privileged import process
 from tests.contract import bed
 from tests.kernel import ceph
 from tests.kernel import daemons
+from tests.kernel import fabric
 from tests.kernel import lio
 from tests.kernel import nvmet
 from tests.kernel import picture
@@ -58,6 +59,7 @@ class KernelBed(bed.Bed):
             process.start_helpers(priv_context.Method.FORK)
         self.root = pathlib.Path('/')
         self._targets: dict[str, lio.Target] = {}
+        self._arrays: dict[str, fabric.Array] = {}
         self._volumes: dict[str, lio.Backing] = {}
         self._subsystems: dict[str, nvmet.Subsystem] = {}
         self._silent: dict[str, list[str]] = {}
@@ -273,6 +275,47 @@ class KernelBed(bed.Bed):
             protocol='nvmeof',
         )
 
+    def create_fc_volume(
+        self,
+        size: int = 32 * 1024 * 1024,
+        portals: int = 1,
+        on: bed.Volume | None = None,
+        mapped: bool = True,
+        lun: int | None = None,
+    ) -> bed.Volume:
+        if on is None:
+            array = fabric.Array(portals)
+            # Another one with the same ports has the same LUNs.
+            array = self._arrays.setdefault(array.name, array)
+        else:
+            array = self._arrays[on.target]
+        if lun is None:
+            lun = array.next_lun()
+        serial = uuid.uuid4()
+        name = f'volume-{serial}'
+        pattern = bed.pattern_of(f'{name} {lio.wwn_of(serial)}')
+        backing = lio.BackingDevice(name, serial, size, pattern, 512)
+        self._volumes[name] = backing
+        if mapped:
+            array.map(lun, backing)
+        return bed.Volume(
+            name=name,
+            target=array.name,
+            portals=array.ports,
+            lun=lun,
+            wwn=lio.wwn_of(serial),
+            size=size,
+            pattern=pattern,
+            chap=None,
+            protocol='fibre_channel',
+        )
+
+    def _shower(self, volume: bed.Volume) -> lio.Target | fabric.Array:
+        """What shows a volume that is a SCSI disk."""
+        if volume.protocol == 'fibre_channel':
+            return self._arrays[volume.target]
+        return self._targets[volume.target]
+
     def create_rbd_volume(
         self,
         size: int = 32 * 1024 * 1024,
@@ -306,7 +349,7 @@ class KernelBed(bed.Bed):
         if volume.protocol == 'local':
             os.unlink(self.root / volume.target.lstrip('/'))
             return
-        self._targets[volume.target].unmap(volume.lun)
+        self._shower(volume).unmap(volume.lun)
         self._volumes.pop(volume.name).delete()
 
     def resize_volume(self, volume: bed.Volume, size: int) -> None:
@@ -327,7 +370,7 @@ class KernelBed(bed.Bed):
     def remap(
         self, volume: bed.Volume, other: bed.Volume, portal: str = ''
     ) -> None:
-        target = self._targets[volume.target]
+        target = self._shower(volume)
         address = portal.rpartition(':')[0]
         target.unmap(volume.lun, address)
         target.map(volume.lun, self._volumes[other.name], address)
@@ -343,6 +386,9 @@ class KernelBed(bed.Bed):
         lio.set_discovery_chap(chap)
 
     def kill_path(self, volume: bed.Volume, portal: str) -> None:
+        if volume.protocol == 'fibre_channel':
+            fabric.pair_of(portal).set_link(False)
+            return
         address = portal.rpartition(':')[0]
         if volume.protocol == 'nvmeof':
             self._silent[address] = nvmet.stop(address)
@@ -351,6 +397,9 @@ class KernelBed(bed.Bed):
         self.stop_portal(portal)
 
     def restore_path(self, volume: bed.Volume, portal: str) -> None:
+        if volume.protocol == 'fibre_channel':
+            fabric.pair_of(portal).set_link(True)
+            return
         address = portal.rpartition(':')[0]
         if volume.protocol == 'nvmeof':
             nvmet.start(address, self._silent.pop(address))
@@ -496,6 +545,8 @@ class KernelBed(bed.Bed):
                 log_out(session)
         for target in self._targets.values():
             target.delete()
+        for array in self._arrays.values():
+            array.delete()
         for subsystem in self._subsystems.values():
             subsystem.delete()
         for backing in self._volumes.values():

@@ -123,11 +123,13 @@ def _device(path: pathlib.Path) -> list[str]:
         directory = path.resolve(strict=True)
     except OSError:
         return []
-    session = next(
-        (p.name for p in directory.parents if p.name.startswith('session')),
-        '',
-    )
-    owner = _session(_SYS / 'class/iscsi_session' / session) if session else []
+    owner: list[str] = []
+    for parent in directory.parents:
+        if parent.name.startswith('session'):
+            owner = _session(_SYS / 'class/iscsi_session' / parent.name)
+        elif parent.name.startswith('rport-'):
+            port = _SYS / 'class/fc_remote_ports' / parent.name
+            owner = [_text(port / 'port_name')]
     lun = directory.name.rpartition(':')[2]
     return [*owner, lun, _text(directory / 'wwid')]
 

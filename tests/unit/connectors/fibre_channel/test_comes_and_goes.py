@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import concurrent.futures
 import threading
 import time
 from typing import Any
@@ -210,6 +211,27 @@ def test_two_attachments_by_different_ports_have_one_device(
     detached(worker, 'one')
     assert bed.read(two.path) == volume.pattern
     detached(worker, 'two')
+    assert bed.snapshot() == before
+
+
+def test_eight_maps_at_once(
+    bed: beds.SimulatedBed, worker: harness.Harness
+) -> None:
+    first = bed.create_fc_volume(portals=2)
+    volumes = [first, *(bed.create_fc_volume(on=first) for _ in range(7))]
+    before = bed.snapshot()
+
+    def attach(volume: Any) -> objects.DeviceInfo:
+        return attached(worker, volume, multipath=True, min_paths=2)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for volume, device in zip(
+            volumes, pool.map(attach, volumes), strict=True
+        ):
+            assert bed.read(device.path) == volume.pattern
+            assert not device.degraded
+        ended = pool.map(worker.detach, [one.name for one in volumes])
+        assert {one.status for one in ended} == {'detached'}
     assert bed.snapshot() == before
 
 
