@@ -108,11 +108,6 @@ def pairs() -> list[Pair]:
     return _pairs
 
 
-def set_automatic_scan(wanted: bool) -> None:
-    """Have the kernel look for all LUNs of a port that comes, or not."""
-    _SCAN.write_text('sync' if wanted else 'manual')
-
-
 def pair_of(port: str) -> Pair:
     (found,) = (pair for pair in pairs() if pair.port == port)
     return found
