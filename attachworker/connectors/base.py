@@ -13,6 +13,7 @@ import enum
 import errno
 import threading
 from typing import Any
+from typing import Protocol
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -202,6 +203,43 @@ class Assembler(enum.Enum):
     NONE = 'none'
 
 
+class Devices(Protocol):
+    """What is asked of the devices of a connector, block devices or not.
+
+    See :class:`attachworker.host.block.Block`, which has it for all those
+    that are in sysfs.
+    """
+
+    def device(self, disk: str) -> block.Device | None: ...
+
+    def size(self, disk: str) -> int | None: ...
+
+    def read_only(self, disk: str) -> bool: ...
+
+    def check_readable(
+        self, device: block.Device, deadline: deadlines.Deadline
+    ) -> None: ...
+
+    def flush(self, disk: str, deadline: deadlines.Deadline) -> None: ...
+
+    def resumes(self, disk: str, deadline: deadlines.Deadline) -> bool: ...
+
+
+class Users(Protocol):
+    """Who uses them; see :class:`attachworker.host.users.Users`."""
+
+    def of(
+        self,
+        disks: list[str],
+        deadline: deadlines.Deadline,
+        mapping: str = '',
+    ) -> dict[str, list[str]]: ...
+
+    def own_file_systems(
+        self, disks: list[str], deadline: deadlines.Deadline
+    ) -> dict[str, list[str]]: ...
+
+
 class Connector(abc.ABC):
     """Connects and disconnects the targets of one protocol.
 
@@ -230,6 +268,20 @@ class Connector(abc.ABC):
         self._settings = settings
         #: By whatever stands for a device, or a link, of the protocol.
         self._locks = locks.NamedLocks()
+
+    @property
+    def devices(self) -> Devices:
+        """What answers for its devices."""
+        return self._host.block
+
+    @property
+    def users(self) -> Users:
+        """What knows who uses them."""
+        return self._host.users
+
+    def node(self, disk: str) -> str:
+        """Where whoever uses a device finds it."""
+        return f'/dev/{disk}'
 
     @classmethod
     @abc.abstractmethod
@@ -294,7 +346,7 @@ class Connector(abc.ABC):
         """
         target, deadline = claim.target, claim.deadline
         self.check_allowed(target)
-        self._check_portals(target, deadline)
+        self._check_portals(info, claim)
         self._host.verbs.check(*self._acted_on(target))
         for path in self._devices(target):
             if path.disk:
@@ -396,23 +448,23 @@ class Connector(abc.ABC):
 
     # -- what is the protocol's own, in the order in which it is asked for
 
-    def _check_portals(
-        self, target: Target, deadline: deadlines.Deadline
-    ) -> None:
-        """Refuse a target in a network where no portal may be.
-
-        :raises PortalNotAllowed: it is there
-        :raises TargetUnreachable: its portal is a name that leads nowhere
-        """
-        for portal in filter(None, target.portal.split(',')):
-            check_portal(self._host, portal, deadline)
-
     def _acted_on(self, target: Target) -> list[str]:
         """All that a verb may be stuck at when it is about a target.
 
         First what the verb is about that brings its device, or its link.
         """
         return [target.link_key or str(target)]
+
+    def _check_portals(
+        self, info: objects.ConnectionInfo, claim: Claim
+    ) -> None:
+        """Refuse a target with a portal that is not to be connected to.
+
+        :raises PortalNotAllowed: it is in a network where none may be
+        :raises TargetUnreachable: it is a name that leads nowhere
+        """
+        for portal in filter(None, claim.target.portal.split(',')):
+            check_portal(self._host, portal, claim.deadline)
 
     @abc.abstractmethod
     def _devices(self, target: Target) -> list[Path]:

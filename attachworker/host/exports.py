@@ -47,6 +47,21 @@ def owners(stack: stacks.Stack) -> dict[str, list[str]]:
     return _by_device(stack, 'iblock_', _swaps, _btrfs)
 
 
+def of_file(root: pathlib.Path, path: str) -> list[str]:
+    """The targets of this host that export a file.
+
+    :param path: as whoever exports it has named it
+    :raises OSError: nobody knows
+    """
+    return [
+        user
+        for file, user in itertools.chain(
+            _files_of_lio(root), _files_of_nvmet(root)
+        )
+        if file == path
+    ]
+
+
 def swaps(root: pathlib.Path) -> list[str]:
     """The devices and files that this host swaps to."""
     return processes.parsed_swaps(sysfs.read(root / _SWAPS) or '')
@@ -91,31 +106,52 @@ def _btrfs(stack: stacks.Stack) -> _Found:
 
 
 def _back_stores(stack: stacks.Stack, kind: str) -> _Found:
-    directory = stack.root / _LIO
+    for backed, user in _backed(stack.root, kind):
+        path, major, minor = backed['path'], backed['major'], backed['minor']
+        yield (
+            (
+                stack.name_of(path)
+                if path
+                else stack.numbered(f'{major}:{minor}')
+            ),
+            user,
+        )
+
+
+def _files_of_lio(root: pathlib.Path) -> Iterator[tuple[str, str]]:
+    for backed, user in _backed(root, 'fileio_'):
+        if backed['path']:
+            yield backed['path'], user
+
+
+def _backed(
+    root: pathlib.Path, kind: str
+) -> Iterator[tuple[re.Match[str], str]]:
+    """What is behind each of LIO's back stores of a kind."""
+    directory = root / _LIO
     for adapter in sysfs.names(directory):
         if not adapter.startswith(kind):
             continue
         for name in sysfs.names(directory / adapter):
             info = sysfs.read(directory / adapter / name / 'info') or ''
             backed = _BACKED_BY.search(info)
-            if backed is None:
-                continue
-            device = (
-                stack.name_of(backed['path'])
-                if backed['path']
-                else stack.numbered(f'{backed["major"]}:{backed["minor"]}')
-            )
-            yield device, f'LIO back store {adapter}/{name}'
+            if backed is not None:
+                yield backed, f'LIO back store {adapter}/{name}'
 
 
 def _namespaces(stack: stacks.Stack) -> _Found:
-    directory = stack.root / _NVMET
+    for path, user in _files_of_nvmet(stack.root):
+        yield stack.name_of(path), user
+
+
+def _files_of_nvmet(root: pathlib.Path) -> Iterator[tuple[str, str]]:
+    directory = root / _NVMET
     for subsystem in sysfs.names(directory):
         place = directory / subsystem / 'namespaces'
         for number in sysfs.names(place):
             if sysfs.read(place / number / 'enable') == '1':
                 path = sysfs.read(place / number / 'device_path') or ''
                 yield (
-                    stack.name_of(path),
+                    path,
                     f'NVMe target {subsystem}, namespace {number}',
                 )

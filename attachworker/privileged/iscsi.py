@@ -11,9 +11,7 @@ without brackets, or host names.
 """
 
 from collections.abc import Callable
-import concurrent.futures
 import contextlib
-import ctypes
 import errno
 import os
 import pathlib
@@ -23,12 +21,9 @@ import stat
 from attachworker import privileged
 from attachworker.privileged import made
 from attachworker.privileged import names
+from attachworker.privileged import namespaces
 from attachworker.privileged import removals
 from attachworker.privileged import tools
-
-_CLONE_NEWNS = 0x00020000
-_MS_REC = 0x4000
-_MS_SLAVE = 0x80000
 
 #: Where an iscsiadm may keep its records: it is built in, and different from
 #: one distribution to the next.
@@ -56,24 +51,6 @@ _iface = names.rule(
     r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', 'the name of an iface'
 )
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _mount(
-    source: str, target: str, kind: str | None, flags: int, data: str | None
-) -> None:
-    encoded = [
-        None if text is None else text.encode()
-        for text in (source, target, kind, data)
-    ]
-    if _libc.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3]) != 0:
-        raise _failed(f'mount on {target}')
-
-
-def _failed(what: str) -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, f'{os.strerror(number)}: {what}')
-
 
 def _enter_private_databases() -> list[pathlib.Path]:
     """Give the calling thread, and it alone, databases without records.
@@ -86,9 +63,7 @@ def _enter_private_databases() -> list[pathlib.Path]:
 
     :returns: the directories; which of them is used, only iscsiadm knows
     """
-    if _libc.unshare(_CLONE_NEWNS) != 0:
-        raise _failed('unshare')
-    _mount('none', '/', None, _MS_REC | _MS_SLAVE, None)
+    namespaces.enter_private()
     there = {
         pathlib.Path(place): _settings(pathlib.Path(place))
         for place in filter(_is_there, _DATABASES)
@@ -127,7 +102,7 @@ def _make_lock_directory(place: str) -> None:
 
 
 def _cover(directory: pathlib.Path) -> None:
-    _mount('attachworker', str(directory), 'tmpfs', 0, 'mode=0700,size=16m')
+    namespaces.cover(str(directory), 'mode=0700,size=16m')
 
 
 def _settings(database: pathlib.Path) -> dict[str, bytes]:
@@ -168,8 +143,7 @@ def _in_private_databases(
     In a thread of its own: the mount namespace ends with it, and the threads
     of the helper's pool keep theirs.
     """
-    with concurrent.futures.ThreadPoolExecutor(1, 'iscsi-database') as own:
-        return own.submit(lambda: body(_enter_private_databases())).result()
+    return namespaces.in_own_thread(lambda: body(_enter_private_databases()))
 
 
 def _with_defaults(

@@ -94,18 +94,7 @@ def _check_unused(file: int) -> None:
     another process.
     """
     wanted = os.fstat(file)
-    for name in os.listdir(_BLOCK):
-        if not os.path.exists(f'{_BLOCK}/{name}/loop'):
-            continue
-        try:
-            # These numbers NFS and Ceph have in memory: nobody waits for the
-            # dead server of another file.
-            with _opened(name) as descriptor:
-                number, inode, *_ = _status(descriptor)
-        except OSError as error:
-            if error.errno in _GONE:
-                continue
-            raise
+    for name, (number, inode, _) in files().items():
         if (number, inode) == (wanted.st_dev, wanted.st_ino):
             raise OSError(
                 errno.ETXTBSY, f'{name}, which has this file already'
@@ -119,6 +108,29 @@ def _check_unused(file: int) -> None:
                 raise OSError(
                     errno.ETXTBSY, f'this host, which swaps to {path}'
                 )
+
+
+def files() -> dict[str, tuple[int, int, str]]:
+    """The file of each loop device: numbers of file system and inode, path.
+
+    The path is the one that the kernel knows, in whatever namespace.
+    """
+    found = {}
+    for name in os.listdir(_BLOCK):
+        place = f'{_BLOCK}/{name}/loop'
+        if not os.path.exists(place):
+            continue
+        try:
+            # These numbers NFS and Ceph have in memory: nobody waits for the
+            # dead server of another file.
+            with _opened(name) as descriptor:
+                number, inode, *_ = _status(descriptor)
+            with open(f'{place}/backing_file', errors='replace') as path:
+                found[name] = int(number), int(inode), path.read().strip()
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+    return found
 
 
 def _configure(config: bytes, flags: int) -> None:

@@ -3,8 +3,9 @@
 
 """What the processes of this host do with block devices: open, and mount."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
-import ctypes
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -14,6 +15,7 @@ import re
 import stat
 
 from attachworker import privileged
+from attachworker.privileged import status
 
 #: What our helper that only reads calls itself: the kernel has 15 bytes.
 READER = 'attachworker-ro'
@@ -29,10 +31,6 @@ _OCTAL = re.compile(r'\\([0-7]{3})')
 
 #: How the kernel says that a process, or a file of it, is there no more.
 _ENDED = (FileNotFoundError, ProcessLookupError)
-# linux/fcntl.h, linux/stat.h
-_AT_FDCWD = -100
-_AT_STATX_DONT_SYNC = 0x4000
-_STATX_TYPE = 0x1
 
 #: Number of a device, pid, command, and where it is mounted; empty: the
 #: process has it open.
@@ -56,14 +54,63 @@ def users(
     :raises OSError: somebody may use them, and it cannot be told
     """
     look = _Look(devices)
+    _at_each(look.at)
+    return look.uses, look.hidden
+
+
+def _at_each(look: Callable[[int], None]) -> None:
+    """Look at each process of the host.
+
+    :raises OSError: as the look does, unless the process has ended
+    """
     for pid in sorted(map(int, filter(str.isdigit, os.listdir('/proc')))):
         try:
-            look.at(pid)
+            look(pid)
         except OSError as error:
             # what has ended meanwhile uses nothing any more
             if not _has_ended(pid, error):
                 raise
-    return look.uses, look.hidden
+
+
+def users_of_file(
+    device: int, inode: int | None, name: str
+) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """Who has a file open, by whatever path and in whatever namespace.
+
+    No server is asked. Where nobody knows the inode, for the server is dead,
+    a file of that name on the same file system is taken for it.
+
+    :param device: number of the file system, as stat(2) has it
+    :param inode: None: nobody knows
+    :param name: without the directory
+    :returns: pid and command, as :func:`users` does
+    """
+    uses: list[tuple[int, str]] = []
+    hidden: list[tuple[int, str]] = []
+
+    def look(pid: int) -> None:
+        if pid == os.getpid():
+            return
+        try:
+            os.readlink(f'/proc/{pid}/ns/mnt')
+        except PermissionError:
+            if not _may_see_all():
+                raise
+            hidden.append((pid, _command(pid)))
+            return
+        for path, found in _open_files(pid):
+            if os.makedev(found.dev_major, found.dev_minor) != device:
+                continue
+            if inode is None:
+                known = os.path.basename(os.readlink(path)) == name
+            else:
+                known = found.ino == inode
+            if known:
+                uses.append((pid, _command(pid)))
+                return
+
+    _at_each(look)
+    return uses, hidden
 
 
 class _Look:
@@ -120,6 +167,9 @@ class Mount:
     :ivar source: what it was mounted from, as whoever did it spelled it
     :ivar kind: of its file system
     :ivar options: of its file system, with the escapes of the kernel
+    :ivar identifier: of the mount, which a later one may have
+    :ivar root: what of its file system is mounted
+    :ivar flags: of the mount
     """
 
     number: str
@@ -127,6 +177,9 @@ class Mount:
     source: str
     kind: str
     options: str
+    identifier: str = ''
+    root: str = '/'
+    flags: str = ''
 
 
 def parsed_mounts(table: str) -> Iterator[Mount]:
@@ -139,7 +192,7 @@ def parsed_mounts(table: str) -> Iterator[Mount]:
     for line in filter(None, table.split('\n')):
         mount, _, device = line.partition(' - ')
         fields, source = mount.split(' '), device.split(' ', 2)
-        if len(fields) < 5 or len(source) < 3:
+        if len(fields) < 6 or len(source) < 3:
             raise OSError(errno.EPROTO, 'a line of mountinfo makes no sense')
         yield Mount(
             number=fields[2],
@@ -147,6 +200,9 @@ def parsed_mounts(table: str) -> Iterator[Mount]:
             source=plain(source[1]),
             kind=source[0],
             options=source[2],
+            identifier=fields[0],
+            root=plain(fields[3]),
+            flags=fields[5],
         )
 
 
@@ -167,45 +223,29 @@ def _read(name: str) -> str:
     return path.read_text(encoding='utf-8', errors='replace')
 
 
-class _Statx(ctypes.Structure):
-    """struct statx of <linux/stat.h>, as far as it matters here."""
-
-    _fields_ = (
-        ('before', ctypes.c_uint8 * 28),
-        ('mode', ctypes.c_uint16),
-        ('between', ctypes.c_uint8 * 98),
-        ('rdev_major', ctypes.c_uint32),
-        ('rdev_minor', ctypes.c_uint32),
-        ('after', ctypes.c_uint8 * 120),
-    )
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
 def _open_devices(pid: int) -> Iterator[int]:
     """The numbers of the block devices that a process has open.
 
-    Not by stat(2), which asks the server of a file that is on NFS, and waits
-    for one that is dead.
+    No server of a file is asked: it may be dead.
     """
-    status = _Statx()
+    for _, found in _open_files(pid):
+        if stat.S_ISBLK(found.mode):
+            yield os.makedev(found.rdev_major, found.rdev_minor)
+
+
+def _open_files(pid: int) -> Iterator[tuple[str, status.Status]]:
+    """Where each open file of a process is in /proc, and what it is.
+
+    The second value changes with the next file.
+    """
+    found = status.Status()
     directory = f'/proc/{pid}/fd'
     for descriptor in os.listdir(directory):
         path = f'{directory}/{descriptor}'
-        if _libc.statx(
-            _AT_FDCWD,
-            path.encode(),
-            _AT_STATX_DONT_SYNC,
-            _STATX_TYPE,
-            ctypes.byref(status),
-        ):
-            error = ctypes.get_errno()
-            if error in (errno.ENOENT, errno.ESRCH):
-                continue  # closed meanwhile
-            raise OSError(error, os.strerror(error), path)
-        if stat.S_ISBLK(status.mode):
-            yield os.makedev(status.rdev_major, status.rdev_minor)
+        # closed meanwhile
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status.read(path, found, status.CACHED)
+            yield path, found
 
 
 def _is_bystander(pid: int) -> bool:

@@ -43,8 +43,8 @@ def opened(path: str, flags: int) -> Iterator[int]:
         raise ValueError('not the real path of a file')
     root = _root_of(path)
     with (
-        _found(root, os.O_DIRECTORY) as top,
-        _found(os.path.relpath(path, root), 0, top) as file,
+        found(root, os.O_DIRECTORY) as top,
+        found(os.path.relpath(path, root), 0, top) as file,
     ):
         if os.fstat(top).st_mode & _MAY_WRITE:
             raise PermissionError(
@@ -89,7 +89,7 @@ def _root_of(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _found(
+def found(
     path: str, flags: int, directory: int | None = None
 ) -> Iterator[int]:
     """What is at a path, absolute or below a directory.

@@ -33,9 +33,10 @@ class GetConnector(base.Task):
 
     def execute(self) -> None:
         run = self.run
-        if run.encryption is not None:
-            check_cryptsetup(run)
         connector = run.connector
+        if run.encryption is not None:
+            _check_block_device(run)
+            check_cryptsetup(run)
         if (
             not run.enforce_multipath
             or connector.assembler is connectors.Assembler.NONE
@@ -308,7 +309,7 @@ class VerifyDevice(base.Task):
         device = check_readable(run, disk, path.target)
         _check_access(run, disk, path)
         check_still(run, path, map)
-        if run.host.block.device(disk) != device:
+        if run.connector.devices.device(disk) != device:
             # its name is another one's by now
             raise exception.DeviceNotFound(volume=path.target.label)
         return describe(run, disk, map)
@@ -322,7 +323,7 @@ def _check_access(run: Run, disk: str, path: connectors.Path) -> None:
 
     :raises DeviceInUse: somebody has it read-only
     """
-    read_only = run.host.block.read_only(disk)
+    read_only = run.connector.devices.read_only(disk)
     one_path = run.connector.assembler is connectors.Assembler.NONE
     if one_path and not path.lasting:
         if read_only and not run.info.read_only:
@@ -360,12 +361,13 @@ def check_readable(
     :raises DeviceNotFound: it has gone
     :raises HostToolFailed: it cannot be read
     """
-    device, size = run.host.block.device(disk), run.host.block.size(disk)
+    devices = run.connector.devices
+    device, size = devices.device(disk), devices.size(disk)
     if device is None or size is None:
         raise exception.DeviceNotFound(volume=target.label)
     try:
         if size:
-            run.host.block.check_readable(device, run.deadline)
+            devices.check_readable(device, run.deadline)
             return device
         reason = 'its size is 0'
     except OSError as error:
@@ -471,14 +473,24 @@ def describe(
     opened = run.encryption and run.host.encryption.find(run.mapping)
     return objects.DeviceInfo(
         type=connector.device_type,
-        path=opened.path if opened else f'/dev/{disk}',
+        path=opened.path if opened else connector.node(disk),
         scsi_wwn=run.expected_wwn if scsi else None,
         multipath_id=found.wwid if found else None,
-        size=run.host.block.size(opened.device if opened else disk),
+        size=connector.devices.size(opened.device if opened else disk),
         degraded=run.multipath
         and (not mapped or any(one.state != 'connected' for one in paths)),
         paths=paths,
     )
+
+
+def _check_block_device(run: Run) -> None:
+    """:raises UnsupportedProtocol: dm-crypt cannot stand on the volume"""
+    if run.connector.device_type == 'file':
+        raise exception.UnsupportedProtocol(
+            protocol=run.info.protocol,
+            reason='with a key: it is a file, which whoever uses it opens '
+            'with the key himself, as QEMU does; attach it without',
+        )
 
 
 def check_cryptsetup(run: Run) -> None:

@@ -134,13 +134,13 @@ class FlushDevice(base.Task):
                 self._check_resumed(disk)
                 if map is not None:
                     self._prepare(map)
-                self.run.host.block.flush(disk, deadline)
+                self.run.connector.devices.flush(disk, deadline)
             except (
                 OSError,
                 exception.DeadlineExceeded,
                 exception.TargetQuarantined,
             ) as error:
-                if self.run.host.block.size(disk) is None:
+                if self.run.connector.devices.device(disk) is None:
                     continue  # gone meanwhile, and with it what it held
                 if not self.run.force:
                     raise exception.FlushFailed(
@@ -153,7 +153,8 @@ class FlushDevice(base.Task):
 
     def _check_resumed(self, disk: str) -> None:
         """:raises OSError: the flush would not end"""
-        if not self.run.host.block.resumes(disk, self.run.deadline):
+        devices = self.run.connector.devices
+        if not devices.resumes(disk, self.run.deadline):
             raise OSError(
                 errno.EBUSY,
                 f'{disk} is suspended; dmsetup resume /dev/{disk} has it '

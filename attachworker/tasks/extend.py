@@ -40,7 +40,7 @@ class FindLivePaths(base.Task):
                 device=run.name, reason='no path to it works; mend one'
             )
         name = held.name if held else alive[0].disk
-        return alive, held, run.host.block.size(name)
+        return alive, held, connector.devices.size(name)
 
     def _members(
         self, paths: list[connectors.Path], held: multipath.Map

@@ -172,7 +172,8 @@ class Run:
         One of 0 is unknown: a path through an unavailable port (ALUA) has it,
         and a map without a table. None: the device is gone.
         """
-        sizes = {disk: self.host.block.size(disk) for disk in disks}
+        devices = self.connector.devices
+        sizes = {disk: devices.size(disk) for disk in disks}
         return {disk: size for disk, size in sizes.items() if size != 0}
 
     def before(self, step: str) -> None:

@@ -140,7 +140,7 @@ class Takedown:
         if self._run.force:
             within = within.sooner(self._run.map_timeout)
         try:
-            return self._host.users.of(disks, within, self._run.mapping)
+            return self._connector.users.of(disks, within, self._run.mapping)
         except (
             OSError,
             exception.DeadlineExceeded,
@@ -161,7 +161,9 @@ class Takedown:
         :raises HostToolFailed: nobody can tell
         """
         try:
-            found = self._host.users.own_file_systems(disks, self._deadline)
+            found = self._connector.users.own_file_systems(
+                disks, self._deadline
+            )
         except OSError as error:
             raise exception.HostToolFailed(
                 what=f'Looking for file systems on {", ".join(disks)}',

@@ -507,7 +507,7 @@ class Worker:
         for target in info.targets:
             connector.check_allowed(target)
         return [
-            f'/dev/{path.disk}'
+            connector.node(path.disk)
             for target in info.targets
             for path in connector.paths(target)
         ]

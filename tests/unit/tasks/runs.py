@@ -62,6 +62,9 @@ class FakeConnector:
     target_class = objects.Target
 
     def __init__(self) -> None:
+        #: Those of the host of the run.
+        self.devices: Any = None
+        self.users: Any = None
         self.errors: dict[base.Target, BaseException] = {}
         self.before: dict[base.Target, threading.Event] = {}
         self.during: dict[base.Target, threading.Event] = {}
@@ -87,6 +90,9 @@ class FakeConnector:
         self.no_assembly: str | None = None
         self.renamed: dict[str, base.Path | None] = {}
         self.strangers: dict[str, base.Path] = {}
+
+    def node(self, disk: str) -> str:
+        return f'/dev/{disk}'
 
     def discover(
         self,
@@ -416,7 +422,7 @@ def make(
 ) -> Watched:
     """A run whose parts are all fakes; see the classes above."""
     chosen = connector or FakeConnector()
-    disks = FakeBlock()
+    disks = chosen.devices = chosen.users = FakeBlock()
     run = Watched(
         info=objects.ConnectionInfo.from_dict(shapes.lio()),
         targets=list(targets) or [ONE],
