@@ -81,6 +81,9 @@ class Harness:
         for name, value in (iscsi or {}).items():
             self.conf.set_override(name, value, group='iscsi')
         self.conf.set_override('local_roots', [beds.LOCAL_ROOT], group='local')
+        self.conf.set_override(
+            'mount_point_base', beds.MOUNT_BASE, group='nfs'
+        )
         self.worker = service.Worker(
             self.conf, host or bed.host(), run_class=run_class
         )

@@ -29,6 +29,7 @@ PROTOCOLS = {
     'ISCSI': 'iscsi',
     'ISER': 'iser',
     'LOCAL': 'local',
+    'NFS': 'nfs',
     'NVME': 'nvmeof',
     'NVMEOF': 'nvmeof',
     'RBD': 'rbd',

@@ -419,7 +419,10 @@ def shown(row: sqlite3.Row) -> dict[str, Any]:
     :param row: with the column ``result``, that of its last request
     :raises RecordUnreadable: it makes no sense
     """
-    protocol = check(row).protocol
+    connection, what = check(row), f'attachment {row["attachment_id"]}'
+    with reading.legible(what):
+        data = json.loads(row['connection'])[reading.DATA]
+        protocol = connection.protocol_of(data)
     result = row['result']
     if result is not None:
         try:

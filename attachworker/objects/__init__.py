@@ -20,6 +20,10 @@ from attachworker.objects.fibre_channel import PortTarget
 from attachworker.objects.iscsi import ISCSIConnectionInfo
 from attachworker.objects.iscsi import ISCSITarget
 from attachworker.objects.local import LocalConnectionInfo
+from attachworker.objects.mounts import FileTarget
+from attachworker.objects.mounts import MountConnectionInfo
+from attachworker.objects.mounts import directory_of
+from attachworker.objects.mounts import server_of
 from attachworker.objects.nvmeof import NVMeOFConnectionInfo
 from attachworker.objects.nvmeof import NVMeOFPortal
 from attachworker.objects.rbd import ImageTarget
@@ -67,6 +71,7 @@ HISTORY = {
         'ISCSIConnectionInfo': '1.0',
         'ISCSITarget': '1.0',
         'LocalConnectionInfo': '1.0',
+        'MountConnectionInfo': '1.0',
         'NVMeOFConnectionInfo': '1.0',
         'NVMeOFPortal': '1.0',
         'NotificationPayload': '1.0',

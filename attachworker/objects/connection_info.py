@@ -21,15 +21,21 @@ CLASSES = {
     'iscsi': 'ISCSIConnectionInfo',
     'iser': 'ISCSIConnectionInfo',
     'local': 'LocalConnectionInfo',
+    'nfs': 'MountConnectionInfo',
     'nvmeof': 'NVMeOFConnectionInfo',
     'rbd': 'RBDConnectionInfo',
 }
 
+_ANOTHER_SHARE = 'of files on network shares, those on NFS are served alone'
+
 #: Why the other types that drivers send are not served.
 REASONS = {
     'aoe': 'ATA over Ethernet is not supported',
-    'nfs': 'a file on a network share is not a block device',
-    'smbfs': 'a file on a network share is not a block device',
+    'glusterfs': _ANOTHER_SHARE,
+    'quobyte': _ANOTHER_SHARE,
+    'scality': _ANOTHER_SHARE,
+    'smbfs': _ANOTHER_SHARE,
+    'vzstorage': _ANOTHER_SHARE,
 }
 
 
@@ -205,6 +211,14 @@ class ConnectionInfo(base.AttachWorkerObject):
                 protocol=self.protocol, reason='the protocol is not said'
             )
         super().validate()
+
+    @classmethod
+    def protocol_of(cls, data: Mapping[str, Any]) -> str:
+        """The protocol of an object of this class.
+
+        :param data: of its primitive
+        """
+        return cls.protocol
 
     @property
     def read_only(self) -> bool:

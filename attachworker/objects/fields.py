@@ -26,7 +26,7 @@ ATTACHMENT_STATES = (
     'missing',
     'failed',
 )
-PROTOCOLS = ('iscsi', 'nvmeof', 'rbd', 'local', 'fibre_channel')
+PROTOCOLS = ('iscsi', 'nvmeof', 'rbd', 'local', 'fibre_channel', 'nfs')
 #: Codes of the errors in a result; attachworker.exception has their meaning.
 ERROR_CODES = (
     'invalid_connection_info',

@@ -26,7 +26,8 @@ class PathInfo(base.AttachWorkerObject):
     VERSION = '1.0'
 
     fields = {
-        #: Kernel name of its block device ('sda'); null: there is none.
+        #: Kernel name of its block device ('sda'); null: there is none. Of a
+        #: file its path below the directory with all mounts.
         'device': fields.TextField(rules.text, nullable=True),
         #: 'address:port', or the WWPN of the port of this host; null where a
         #: protocol has none.
@@ -48,10 +49,10 @@ class DeviceInfo(base.AttachWorkerObject):
     VERSION = '1.0'
 
     fields = {
-        #: 'block'; 'local' if nothing was connected for it.
-        'type': fields.ChoiceField('block', 'local', default='block'),
+        #: 'block'; 'local' if nothing was connected for it; 'file' of a share.
+        'type': fields.ChoiceField('block', 'local', 'file', default='block'),
         #: Device file: '/dev/sda', '/dev/dm-0' of a map; of a volume that is
-        #: opened with a key '/dev/mapper/attachworker-…'.
+        #: opened with a key '/dev/mapper/attachworker-…'; or the file.
         'path': fields.TextField(rules.text),
         #: Identity as multipath prints it ('3600…'); null: not a SCSI disk.
         'scsi_wwn': fields.TextField(rules.text, nullable=True),

@@ -24,6 +24,8 @@ T = TypeVar('T')
 
 #: Port of iSCSI, RFC 7143 section 4.2.7.1.
 ISCSI_PORT = 3260
+#: Port of a server of NFS, RFC 7530 section 3.1.
+NFS_PORT = 2049
 #: Longest passphrase or keyring, in characters.
 MAX_SECRET = 4096
 #: Longest value in a record of open-iscsi, in bytes, without its NUL.
@@ -34,6 +36,8 @@ MAX_PATH = 4095
 MAX_NQN = 223
 #: Longest iSCSI name, in bytes, RFC 7143 section 4.2.7.1.
 MAX_ISCSI_NAME = 223
+#: Longest share of files, in characters.
+MAX_SHARE = 1024
 #: A LUN field of SCSI has 8 bytes (SAM-5); the kernel takes it as an integer,
 #: and the number above this one for all LUNs of a target (SCAN_WILD_CARD).
 MAX_LUN = 2**64 - 2
@@ -62,6 +66,82 @@ _BARE_IPV6 = re.compile(r'[0-9A-Fa-f:.]+')
 _LABEL = re.compile(r'[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?')
 # The resolver takes '127.1' and 'x.0x7f' for addresses, not for names.
 _NUMBER_LABEL = re.compile(r'[0-9]+|0x[0-9a-f]*')
+#: A share of NFS. Commas divide the parts of a path's key in the journal, and
+#: the kernel shows other signs with escapes.
+_SHARE = re.compile(
+    r'(?P<server>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z][0-9A-Za-z._-]*)'
+    r':(?P<path>/[0-9A-Za-z._/@%+=~:-]*)'
+)
+_FILE_NAME = re.compile(r'[0-9A-Za-z_][0-9A-Za-z._@%+=~:-]{0,254}')
+_FLAG = ''
+_COUNT = '[0-9]{1,9}'
+#: What a mount of NFS may be told, with the pattern of its value. Nothing of
+#: it has to do with anything on this host but the mount itself.
+MOUNT_OPTIONS = (
+    {
+        'vers': r'3|4|4\.[0-2]',
+        'nfsvers': r'3|4|4\.[0-2]',
+        'minorversion': '[0-2]',
+        'proto': 'tcp6?',
+        'port': '[0-9]{1,5}',
+        'mountproto': 'tcp6?',
+        'mountport': '[0-9]{1,5}',
+        'mountvers': '3',
+        'nconnect': '[0-9]{1,2}',
+        'sec': 'sys|krb5|krb5i|krb5p',
+        'local_lock': 'all|flock|posix|none',
+        'lookupcache': 'all|pos|positive|none',
+    }
+    | dict.fromkeys(
+        (
+            'timeo',
+            'retrans',
+            'rsize',
+            'wsize',
+            'acregmin',
+            'acregmax',
+            'acdirmin',
+            'acdirmax',
+            'actimeo',
+        ),
+        _COUNT,
+    )
+    | dict.fromkeys(
+        (
+            'hard',
+            'soft',
+            'softerr',
+            'rw',
+            'ro',
+            'sync',
+            'async',
+            'ac',
+            'noac',
+            'cto',
+            'nocto',
+            'lock',
+            'nolock',
+            'acl',
+            'noacl',
+            'rdirplus',
+            'nordirplus',
+            'resvport',
+            'noresvport',
+            'sharecache',
+            'nosharecache',
+            'noatime',
+            'nodiratime',
+            'relatime',
+            'nosuid',
+            'nodev',
+            'noexec',
+        ),
+        _FLAG,
+    )
+)
+#: Options of one mount, and characters of all of them.
+_MOST_OPTIONS = 64
+_LONGEST_OPTIONS = 1024
 _HEX = re.compile(r'[0-9a-f]+')
 _PORT_NAME = re.compile(
     '(?:0x)?[0-9a-f]{16}|[0-9a-f]{2}(?::[0-9a-f]{2}){7}', re.IGNORECASE
@@ -405,6 +485,64 @@ def ceph_name(value: object) -> str:
         'must have names of 1 to 255 printable ASCII characters without '
         'white space, ",", "/" or "@", and none that begins with "-"',
     )
+
+
+def share(value: object) -> str:
+    """A share of NFS, 'server:/path', as it is spelled.
+
+    IPv6 addresses are in brackets. The server is a host name or an IP
+    address, and what it may be is looked at as in :func:`portal`.
+    """
+    value = text(value)
+    found = _SHARE.fullmatch(value)
+    if found is None or len(value) > MAX_SHARE:
+        raise RuleBroken(
+            'must be server:/path, an IPv6 address in brackets, of at most '
+            f'{MAX_SHARE} letters, digits and "._/@%+=~:-"'
+        )
+    if '..' in found['path'].split('/'):
+        raise RuleBroken('must have no ".." in its path')
+    endpoint(found['server'], None, NFS_PORT)
+    return value
+
+
+def file_name(value: object) -> str:
+    """The name of a file in the root directory of a share."""
+    return _match(
+        value,
+        _FILE_NAME,
+        'must be the name of a file without a directory: a letter, digit or '
+        '"_", then up to 254 of these and "._@%+=~:-"',
+    )
+
+
+def mount_options(value: object) -> str:
+    """Options of a mount with commas between them, sorted.
+
+    Drivers send them as arguments of mount(8): '-o a,b -o c'.
+    """
+    value = text(value)
+    if len(value) > _LONGEST_OPTIONS:
+        raise RuleBroken(f'must have at most {_LONGEST_OPTIONS} characters')
+    found: set[str] = set()
+    for word in value.split():
+        found.update(filter(None, word.removeprefix('-o').split(',')))
+    if not 1 <= len(found) <= _MOST_OPTIONS:
+        raise RuleBroken(f'must have 1 to {_MOST_OPTIONS} options')
+    for option in found:
+        name, _, given = option.partition('=')
+        pattern = MOUNT_OPTIONS.get(name)
+        if (
+            pattern is None
+            or not re.fullmatch(pattern, given)
+            or option.endswith('=')
+        ):
+            raise RuleBroken(
+                'must have, after "-o", options of NFS with a sensible value '
+                'that concern this mount alone: '
+                + ', '.join(sorted(MOUNT_OPTIONS))
+            )
+    return ','.join(sorted(found))
 
 
 def is_ip_portal(portal: str) -> bool:

@@ -34,6 +34,8 @@ default: priv_context.PrivContext = priv_context.PrivContext(
         capabilities.CAP_DAC_OVERRIDE,
         # the open files of other users' processes
         capabilities.CAP_SYS_PTRACE,
+        # to mount where the host does, and not in a namespace of the worker
+        capabilities.CAP_SYS_CHROOT,
     ],
 )
 
@@ -60,6 +62,7 @@ from attachworker.privileged import block
 from attachworker.privileged import encryption
 from attachworker.privileged import iscsi
 from attachworker.privileged import loop
+from attachworker.privileged import mounts
 from attachworker.privileged import multipath
 from attachworker.privileged import nvme
 from attachworker.privileged import process

@@ -24,6 +24,8 @@ from oslo_log import log as logging
 LOG = logging.getLogger(__name__)
 
 PLACE = pathlib.Path('/run/attachworker-helper')
+#: How the notes of mounts begin.
+_MOUNT = 'mount-'
 BOOT_ID = pathlib.Path('/proc/sys/kernel/random/boot_id')
 
 
@@ -34,8 +36,7 @@ def note(directory: pathlib.Path) -> None:
     """
     try:
         path = _path(os.stat(directory).st_ino)
-        PLACE.mkdir(mode=0o700, exist_ok=True)
-        _check_place()
+        prepare()
         _sweep()
         path.write_text(f'{directory}\n', encoding='utf-8')
     except OSError as error:
@@ -48,7 +49,7 @@ def note(directory: pathlib.Path) -> None:
         )
 
 
-def has(instance: int) -> bool:
+def has(instance: int | str) -> bool:
     """Whether something was made here.
 
     :param instance: the inode number of its directory in sysfs, which the
@@ -62,7 +63,40 @@ def has(instance: int) -> bool:
         return False
 
 
-def _path(instance: int) -> pathlib.Path:
+def prepare() -> None:
+    """Make the directory of all notes, if it is not there.
+
+    :raises OSError: it cannot be made, or others may write there
+    """
+    PLACE.mkdir(mode=0o700, exist_ok=True)
+    _check_place()
+
+
+def note_mount(key: str, point: str) -> None:
+    """Write down that something was mounted here.
+
+    :param key: of the mount; unlike that of a thing in sysfs, a later mount
+        may have it. So who takes the mount away forgets it.
+    :raises OSError: it cannot be written down
+    """
+    prepare()
+    _path(f'{_MOUNT}{key}').write_text(f'{point}\n', encoding='utf-8')
+
+
+def has_mount(key: str) -> bool:
+    """Whether something was mounted here.
+
+    :raises OSError: nobody knows
+    """
+    return has(f'{_MOUNT}{key}')
+
+
+def forget_mount(key: str) -> None:
+    """It is mounted no more."""
+    _path(f'{_MOUNT}{key}').unlink(missing_ok=True)
+
+
+def _path(instance: int | str) -> pathlib.Path:
     return PLACE / f'{_boot_id()}.{instance}'
 
 
@@ -89,9 +123,11 @@ def _sweep() -> None:
     """Forget what is gone; once is enough for one process."""
     for path in PLACE.iterdir():
         boot, _, instance = path.name.rpartition('.')
+        if boot == _boot_id() and instance.startswith(_MOUNT):
+            continue
         directory = path.read_text(encoding='utf-8').rstrip('\n')
         try:
-            there = os.stat(directory).st_ino == int(instance)
+            there = str(os.stat(directory).st_ino) == instance
         except FileNotFoundError:
             there = False
         if not there or boot != _boot_id():

@@ -7,6 +7,7 @@ import abc
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import hashlib
 import os
 import pathlib
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 #: That portals may be in: the storage of all beds is on loopback.
 NETWORKS = ['127.0.0.0/8', '::1/128', 'fe80::/10', '0.0.0.0/0', '::/0']
 LOCAL_ROOT = '/run/volumes-of-tests'
+#: Where shares are mounted.
+MOUNT_BASE = '/run/mounts-of-tests'
 
 #: Protocols that User-Mode Linux has no modules for; the guest in QEMU has.
 ELSEWHERE = frozenset(
@@ -52,11 +55,24 @@ def pattern_of(text: str) -> bytes:
     return bytes(pattern)
 
 
+def mounts_of(root: pathlib.Path) -> list[str]:
+    """What is mounted below MOUNT_BASE, and the directories there."""
+    table = (root / 'proc/1/mountinfo').read_text()
+    base = root / MOUNT_BASE.lstrip('/')
+    mounted = [
+        f'{line.split(" - ")[1].split()[1]} {line.split()[4]}'
+        for line in table.splitlines()
+        if f' {MOUNT_BASE}/' in line
+    ]
+    return sorted([*mounted, *(os.listdir(base) if base.exists() else ())])
+
+
 @dataclasses.dataclass(frozen=True)
 class Volume:
     """A volume that a target exports, or a local one.
 
-    :ivar target: IQN or NQN; a path if it is local; pool/image of Ceph
+    :ivar target: IQN or NQN; a path if it is local; pool/image of Ceph; the
+        share of a file
     :ivar portals: for example ``127.0.0.1:3260``; WWPNs of Fibre Channel
     :ivar wwn: as sysfs ``wwid`` gives it, without ``naa.``
     :ivar size: bytes
@@ -109,6 +125,8 @@ class Volume:
                     'discard': True,
                 },
             }
+        if self.protocol == 'nfs':
+            return self._of_nfs()
         data: dict[str, Any] = {
             'target_discovered': False,
             'target_portal': self.portals[0],
@@ -150,6 +168,29 @@ class Volume:
             'discard': True,
         }
         return {'driver_volume_type': 'rbd', 'data': data}
+
+    def _of_nfs(self) -> dict[str, Any]:
+        """As Cinder's NFS driver has it."""
+        port = self.portals[0].rpartition(':')[2]
+        return {
+            'driver_volume_type': 'nfs',
+            'data': {
+                'export': self.target,
+                'name': self.name,
+                'options': f'-o vers=4.2,port={port}',
+                'format': 'raw',
+                'qos_specs': None,
+                'access_mode': 'rw',
+                'encrypted': False,
+            },
+            'mount_point_base': '/var/lib/cinder/mnt',
+        }
+
+    @property
+    def directory(self) -> str:
+        """Where os-brick mounts the share of a file, below its base."""
+        share = self.target.encode()
+        return hashlib.md5(share, usedforsecurity=False).hexdigest()
 
 
 class Bed(abc.ABC):
@@ -276,6 +317,32 @@ class Bed(abc.ABC):
         name: str | None = None,
     ) -> Volume:
         """An image of a Ceph cluster, which wants a user and a key."""
+
+    @abc.abstractmethod
+    def create_mount_volume(
+        self, size: int = 32 * 1024 * 1024, on: Volume | None = None
+    ) -> Volume:
+        """A file of a share of NFS.
+
+        :param on: in the share of this volume
+        """
+
+    @abc.abstractmethod
+    def file_of(self, volume: Volume) -> pathlib.Path:
+        """The file on the server of a volume that is one."""
+
+    @abc.abstractmethod
+    def unmount_share(self, volume: Volume) -> None:
+        """Have somebody else unmount the share of a volume."""
+
+    @abc.abstractmethod
+    def mount_elsewhere(
+        self, volume: Volume, other: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
+        """Have somebody else mount the share of a volume meanwhile.
+
+        :param other: not that share, but something else in its place
+        """
 
     @abc.abstractmethod
     def encrypt(

@@ -18,9 +18,13 @@ MAKERS: dict[str, Callable[[beds.Bed], beds.Volume]] = {
     'fibre_channel': lambda bed: bed.create_fc_volume(),
     'iscsi': lambda bed: bed.create_volume(resizable=True),
     'local': lambda bed: bed.create_local_volume(),
+    'nfs': lambda bed: bed.create_mount_volume(),
     'nvmeof': lambda bed: bed.create_nvme_volume(),
     'rbd': lambda bed: bed.create_rbd_volume(),
 }
+
+#: Those whose volumes are files, and no block devices.
+FILES = frozenset({'nfs'})
 
 KEY = 'a key'
 
@@ -137,6 +141,9 @@ def test_it_grows(bed: beds.Bed, worker: harness.Harness, make: Make) -> None:
 def test_encrypted(bed: beds.Bed, worker: harness.Harness, make: Make) -> None:
     # Given a volume that is encrypted
     volume = make()
+    if volume.protocol in FILES:
+        assert_refused_with_a_key(bed, worker, volume)
+        return
     bed.encrypt(volume, 'luks2', KEY)
     before = bed.snapshot()
     wanted = {'encryption': {'provider': 'luks2', 'key': KEY}}
@@ -156,6 +163,19 @@ def test_encrypted(bed: beds.Bed, worker: harness.Harness, make: Make) -> None:
     assert b'seen with the key' not in bed.read(raw, 32, offset=16 << 20)
     assert worker.detach(volume.name).status == 'detached'
     assert bed.snapshot() == before
+
+
+def assert_refused_with_a_key(
+    bed: beds.Bed, worker: harness.Harness, volume: beds.Volume
+) -> None:
+    """A file is opened with its key by whoever uses it."""
+    before = bed.snapshot()
+    wanted = {'encryption': {'provider': 'luks2', 'key': KEY}}
+    result = worker.attach(volume, **wanted)
+    assert result.error.code == 'unsupported_protocol', result.as_dict()
+    assert 'attach it without' in result.error.message
+    assert bed.snapshot() == before
+    assert worker.attachments() == []
 
 
 def test_a_volume_that_is_not_there(

@@ -74,8 +74,14 @@ def _rbd(data: dict[str, Any], host: str, port: int) -> dict[str, Any]:
     return data | {'hosts': [host], 'ports': [str(port)]}
 
 
+def _nfs(data: dict[str, Any], host: str, port: int) -> dict[str, Any]:
+    server = f'[{host}]' if ':' in host else host
+    return data | {'export': f'{server}:/share', 'options': f'port={port}'}
+
+
 AT: dict[str, Callable[[dict[str, Any], str, int], dict[str, Any]]] = {
     'iscsi': _iscsi,
+    'nfs': _nfs,
     'nvmeof': _nvmeof,
     'rbd': _rbd,
 }

@@ -19,11 +19,18 @@ from tests.contract import actors
 from tests.contract import bed as beds
 from tests.contract import test_every_connector as every
 
-make = every.make
 Make = every.Make
 Removal = Callable[[], object]
 
 _SIZE = 64 << 20
+
+
+@pytest.fixture(
+    params=sorted(every.MAKERS.keys() - beds.ELSEWHERE - every.FILES)
+)
+def make(request: pytest.FixtureRequest, bed: beds.Bed) -> Make:
+    """Makes a volume of each protocol whose volumes are disks."""
+    return lambda: every.MAKERS[request.param](bed)
 
 
 def removals_of_disk(bed: beds.Bed, disk: str) -> list[Removal]:

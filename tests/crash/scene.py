@@ -152,6 +152,10 @@ class Scene:
             )
         if scenario.protocol == 'rbd':
             return bed.create_rbd_volume(), bed.create_rbd_volume()
+        if scenario.protocol == 'nfs':
+            first = bed.create_mount_volume()
+            on = first if scenario.shared else None
+            return first, bed.create_mount_volume(on=on)
         neighbour = bed.create_volume(portals=scenario.portals)
         volume = bed.create_volume(
             on=neighbour if scenario.shared else None,

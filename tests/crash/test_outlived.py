@@ -51,6 +51,7 @@ MADE = [
     ('scsi.scan', alone(lambda bed: bed.create_volume())),
     ('scsi.scan', shared),
     ('rbd.add', alone(lambda bed: bed.create_rbd_volume())),
+    ('mounts.mount', alone(lambda bed: bed.create_mount_volume())),
     ('loop.attach', alone(lambda bed: bed.create_local_volume())),
     ('encryption.open', alone(encrypted)),
 ]
@@ -62,6 +63,8 @@ TAKEN = [
     ('scsi.delete', alone(lambda bed: bed.create_volume())),
     ('block.flush', alone(lambda bed: bed.create_volume())),
     ('rbd.remove', alone(lambda bed: bed.create_rbd_volume())),
+    ('mounts.unmount', alone(lambda bed: bed.create_mount_volume())),
+    ('mounts.flush', alone(lambda bed: bed.create_mount_volume())),
     ('loop.detach', alone(lambda bed: bed.create_local_volume())),
     ('encryption.close', alone(encrypted)),
 ]

@@ -118,6 +118,33 @@ ATTACH += [
         ('host_tool_failed', 'ConnectTarget'),
     ),
 ]
+ATTACH += [
+    (('mount', verb, fault, number), (code, 'ConnectTarget'))
+    for verb, fault, number, code in (
+        (
+            'mounts.mount',
+            Fault.FAIL_BEFORE,
+            errno.ETIMEDOUT,
+            'target_unreachable',
+        ),
+        ('mounts.mount', Fault.FAIL_BEFORE, errno.EIO, 'host_tool_failed'),
+        ('mounts.mount', Fault.FAIL_AFTER, errno.EIO, 'host_tool_failed'),
+        ('mounts.mount', Fault.VANISH, 0, 'host_tool_failed'),
+        ('mounts.inspect', Fault.FAIL_BEFORE, errno.EIO, 'device_not_found'),
+        (
+            'mounts.inspect',
+            Fault.FAIL_BEFORE,
+            errno.EACCES,
+            'host_tool_failed',
+        ),
+    )
+]
+ATTACH += [
+    (
+        ('mount', 'mounts.inspect', Fault.VANISH, 0),
+        ('device_not_found', 'FindWwn'),
+    ),
+]
 
 
 @pytest.mark.parametrize(('what', 'told'), ATTACH)
@@ -152,6 +179,8 @@ def test_attach_undoes(
         ('nvme', 'nvme.identify'),
         ('rbd', 'rbd.add'),
         ('rbd', 'rbd.refresh'),
+        ('mount', 'mounts.mount'),
+        ('mount', 'mounts.inspect'),
     ],
 )
 def test_attach_does_not_hang(
@@ -185,6 +214,7 @@ def test_attach_does_not_hang(
         ('local', 'loop.detach'),
         ('nvme', 'nvme.delete'),
         ('rbd', 'rbd.remove'),
+        ('mount', 'mounts.unmount'),
     ],
 )
 def test_detach_goes_on_from_there(

@@ -32,6 +32,7 @@ _LATE_IMPORTS = [
     'attachworker.connectors.fibre_channel',
     'attachworker.connectors.iscsi',
     'attachworker.connectors.local',
+    'attachworker.connectors.mounts',
     'attachworker.connectors.nvmeof',
     'attachworker.connectors.rbd',
     'concurrent.futures.thread',

@@ -68,7 +68,9 @@ def test_ping_and_connector(run: Run, run_json: Callable[..., Any]) -> None:
     assert connector['initiator'].startswith('iqn.')
     protocols = connector['attachworker']['protocols']
     assert '/sys/class/fc_host' in protocols.pop('fibre_channel')
-    assert protocols == dict.fromkeys(('iscsi', 'local', 'nvmeof', 'rbd'))
+    assert protocols == dict.fromkeys(
+        ('iscsi', 'local', 'nfs', 'nvmeof', 'rbd')
+    )
     code, out, _ = run('connector')
     assert code == 0
     assert connector['initiator'] in out

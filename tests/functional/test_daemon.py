@@ -66,6 +66,7 @@ def test_it_knows_this_host(running: daemon.Daemon) -> None:
         'fibre_channel',
         'iscsi',
         'local',
+        'nfs',
         'nvmeof',
         'rbd',
     }

@@ -88,6 +88,7 @@ def test_ping_and_connector(worker: harness.Harness) -> None:
     assert ours['protocols'] == {
         'iscsi': None,
         'local': None,
+        'nfs': None,
         'nvmeof': None,
         'rbd': None,
     }

@@ -125,7 +125,8 @@ def test_a_stuck_scan_of_a_session_that_others_use_is_left_over(
 
 
 @pytest.mark.parametrize(
-    'verb', ['rbd.remove', 'loop.detach', 'encryption.close']
+    'verb',
+    ['rbd.remove', 'loop.detach', 'mounts.unmount', 'encryption.close'],
 )
 def test_what_is_about_to_go_is_not_given_out(
     bed: SimulatedBed, worker: harness.Harness, verb: str
@@ -136,6 +137,8 @@ def test_what_is_about_to_go_is_not_given_out(
         volume = bed.create_rbd_volume()
     elif verb == 'loop.detach':
         volume = bed.create_local_volume()
+    elif verb == 'mounts.unmount':
+        volume = bed.create_mount_volume()
     else:
         volume = bed.create_volume()
         bed.encrypt(volume, 'luks2', 'key')

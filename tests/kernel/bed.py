@@ -26,6 +26,7 @@ from tests.kernel import ceph
 from tests.kernel import daemons
 from tests.kernel import fabric
 from tests.kernel import lio
+from tests.kernel import nfsd
 from tests.kernel import nvmet
 from tests.kernel import picture
 from tests.kernel import set_ups
@@ -40,6 +41,7 @@ def configure_helpers() -> None:
     One knows the roots, and one is not root, as under the unit.
     """
     cfg.CONF.set_override('local_roots', [bed.LOCAL_ROOT], group='local')
+    cfg.CONF.set_override('mount_point_base', bed.MOUNT_BASE, group='nfs')
     cfg.CONF.set_override('user', 'nobody', privileged.READONLY_SECTION)
 
 
@@ -61,6 +63,8 @@ class KernelBed(bed.Bed):
         self._targets: dict[str, lio.Target] = {}
         self._arrays: dict[str, fabric.Array] = {}
         self._volumes: dict[str, lio.Backing] = {}
+        self._shares: dict[str, nfsd.Share] = {}
+        os.makedirs(bed.MOUNT_BASE, exist_ok=True)
         self._subsystems: dict[str, nvmet.Subsystem] = {}
         self._silent: dict[str, list[str]] = {}
         self.verbs = privileged
@@ -339,7 +343,57 @@ class KernelBed(bed.Bed):
             protocol='rbd',
         )
 
+    def create_mount_volume(
+        self, size: int = 32 * 1024 * 1024, on: bed.Volume | None = None
+    ) -> bed.Volume:
+        share = nfsd.Share() if on is None else self._shares[on.target]
+        self._shares[share.name] = share
+        name = f'volume-{uuid.uuid4()}'
+        pattern = bed.pattern_of(f'{share.name} {name}')
+        with open(share.file(name), 'xb') as file:
+            file.write(pattern)
+            file.truncate(size)
+        return bed.Volume(
+            name=name,
+            target=share.name,
+            portals=(nfsd.PORTAL,),
+            lun=0,
+            wwn='',
+            size=size,
+            pattern=pattern,
+            chap=None,
+            protocol='nfs',
+        )
+
+    def file_of(self, volume: bed.Volume) -> pathlib.Path:
+        return self._shares[volume.target].file(volume.name)
+
+    def unmount_share(self, volume: bed.Volume) -> None:
+        place = f'{bed.MOUNT_BASE}/{volume.directory}'
+        nfsd.unmount(place)
+        os.rmdir(place)
+
+    @contextlib.contextmanager
+    def mount_elsewhere(
+        self, volume: bed.Volume, other: bool = False
+    ) -> Iterator[None]:
+        place = f'{bed.MOUNT_BASE}/{volume.directory}'
+        if other:
+            os.makedirs(place)
+            command = ['mount', '-t', 'tmpfs', 'tmpfs', place]
+            subprocess.run(command, check=True)
+        else:
+            nfsd.mount(volume.target, place)
+        try:
+            yield
+        finally:
+            nfsd.unmount(place)
+            os.rmdir(place)
+
     def remove_volume(self, volume: bed.Volume) -> None:
+        if volume.protocol == 'nfs':
+            self.file_of(volume).unlink()
+            return
         if volume.protocol == 'rbd':
             ceph.cluster().remove(volume.target)
             return
@@ -353,6 +407,9 @@ class KernelBed(bed.Bed):
         self._volumes.pop(volume.name).delete()
 
     def resize_volume(self, volume: bed.Volume, size: int) -> None:
+        if volume.protocol == 'nfs':
+            os.truncate(self.file_of(volume), size)
+            return
         if volume.protocol == 'rbd':
             ceph.cluster().resize(volume.target, size)
             return
@@ -389,6 +446,9 @@ class KernelBed(bed.Bed):
         if volume.protocol == 'fibre_channel':
             fabric.pair_of(portal).set_link(False)
             return
+        if volume.protocol == 'nfs':
+            nfsd.stop()
+            return
         address = portal.rpartition(':')[0]
         if volume.protocol == 'nvmeof':
             self._silent[address] = nvmet.stop(address)
@@ -399,6 +459,9 @@ class KernelBed(bed.Bed):
     def restore_path(self, volume: bed.Volume, portal: str) -> None:
         if volume.protocol == 'fibre_channel':
             fabric.pair_of(portal).set_link(True)
+            return
+        if volume.protocol == 'nfs':
+            nfsd.start()
             return
         address = portal.rpartition(':')[0]
         if volume.protocol == 'nvmeof':

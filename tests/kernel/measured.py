@@ -67,7 +67,7 @@ _NAMES = (
     (re.compile(r'\bvolume-[\w-]+'), 'VOLUME'),
     (re.compile(r'\b(iqn|nqn)\.[^/]+'), r'\1'),
     (re.compile(r'\b[0-9a-f]{32}\b'), 'HEX'),
-    (re.compile(r'helper/UUID\.\d+'), 'helper/NOTE'),
+    (re.compile(r'helper/UUID\.[\w-]+'), 'helper/NOTE'),
     (re.compile(r'/(\.trash\.|tmp)\w{8}(?=/|$)'), r'/\1RANDOM'),
     (re.compile(r'/nodes/.*|/send_targets/.*'), '/RECORD'),
 )

@@ -65,6 +65,7 @@ def take() -> dict[str, Any]:
             [_text(path / name) for name in ('pool', 'name', 'image_id')]
             for path in (_SYS / 'bus/rbd/devices').glob('*')
         ),
+        'mounts': beds.mounts_of(_ROOT),
         'maps': sorted(
             _text(path / 'dm/uuid')
             for path in _entries('block')

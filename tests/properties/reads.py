@@ -26,7 +26,10 @@ _KEY = 'key-of-a-volume'
 _ANOTHER_WWN = '600140500000000000000000deadbeef'
 
 #: Kinds of volumes.
-KINDS = ('single', 'two', 'map', 'luks', 'nvmeof', 'rbd', 'local', 'fc')
+KINDS = (
+    *('single', 'two', 'map', 'luks', 'nvmeof', 'rbd', 'nfs', 'local'),
+    'fc',
+)
 #: Two attachments cannot open one encrypted volume.
 IMPOSSIBLE = (('luks', 'detach shared'),)
 #: What is done while a look fails.
@@ -79,6 +82,8 @@ class Scene:
             return bed.create_local_volume()
         if self._kind == 'rbd':
             return bed.create_rbd_volume()
+        if self._kind == 'nfs':
+            return bed.create_mount_volume()
         if self._kind == 'nvmeof':
             return bed.create_nvme_volume(portals=2)
         if self._kind == 'fc':

@@ -52,6 +52,11 @@ _INFOS: dict[str, dict[str, Any]] = {
             '2100000e1e000001': ['5000001000000001', '5000001000000002']
         },
     },
+    'nfs': {
+        'export': '192.0.2.1:/srv/volumes',
+        'name': 'volume-1',
+        'options': '-o vers=4.2,timeo=100',
+    },
 }
 
 

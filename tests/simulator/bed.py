@@ -228,7 +228,40 @@ class SimulatedBed(bed.Bed):
         made['chap'] = tuple(made['chap'])
         return bed.Volume(**made)
 
+    def create_mount_volume(
+        self, size: int = 32 * 1024 * 1024, on: bed.Volume | None = None
+    ) -> bed.Volume:
+        made = self.control(
+            'create_mount_volume', size=size, share=on.target if on else None
+        )
+        made['portals'] = tuple(made['portals'])
+        return bed.Volume(**made)
+
+    def file_of(self, volume: bed.Volume) -> pathlib.Path:
+        share = volume.target.rpartition('/')[2]
+        return self.root / 'run/exports' / share / volume.name
+
+    def unmount_share(self, volume: bed.Volume) -> None:
+        self.control('take_mount_away', directory=volume.directory)
+
+    @contextlib.contextmanager
+    def mount_elsewhere(
+        self, volume: bed.Volume, other: bool = False
+    ) -> Iterator[None]:
+        address, _, port = volume.portals[0].rpartition(':')
+        self.control(
+            'make_mount',
+            share=volume.target,
+            kind='tmpfs' if other else 'nfs4',
+            options='rw' if other else f'rw,addr={address},port={port}',
+        )
+        yield
+        self.control('take_mount_away', directory=volume.directory)
+
     def remove_volume(self, volume: bed.Volume) -> None:
+        if volume.protocol == 'nfs':
+            os.unlink(self.file_of(volume))
+            return
         if volume.protocol == 'rbd':
             self.control('remove_rbd_volume', spec=volume.target)
             return
@@ -243,6 +276,9 @@ class SimulatedBed(bed.Bed):
         self.control('remove_volume', target=volume.target, lun=volume.lun)
 
     def resize_volume(self, volume: bed.Volume, size: int) -> None:
+        if volume.protocol == 'nfs':
+            os.truncate(self.file_of(volume), size)
+            return
         if volume.protocol == 'rbd':
             self.control('resize_rbd_volume', spec=volume.target, size=size)
             return

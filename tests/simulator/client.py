@@ -312,6 +312,50 @@ class RBD(_Group):
         return found
 
 
+class Mounts(_Group):
+    def mount(
+        self, kind: str, share: str, options: list[str], timeout: float
+    ) -> tuple[int, str]:
+        code, output = self._call(
+            'mounts.mount',
+            kind=kind,
+            share=share,
+            options=options,
+            timeout=timeout,
+        )
+        return code, output
+
+    def unmount(self, kind: str, directory: str, lazy: bool) -> None:
+        self._call('mounts.unmount', kind=kind, directory=directory, lazy=lazy)
+
+    def inspect(
+        self, kind: str, directory: str, name: str, fresh: bool
+    ) -> list[int]:
+        found: list[int] = self._call(
+            'mounts.inspect',
+            kind=kind,
+            directory=directory,
+            name=name,
+            fresh=fresh,
+        )
+        return found
+
+    def flush(self, kind: str, directory: str, name: str) -> None:
+        self._call('mounts.flush', kind=kind, directory=directory, name=name)
+
+    def users(
+        self, kind: str, directory: str, name: str, inode: int | None
+    ) -> tuple[list[tuple[int, str]], list[tuple[int, str]], list[str]]:
+        uses, hidden, kernel = self._call(
+            'mounts.users',
+            kind=kind,
+            directory=directory,
+            name=name,
+            inode=inode,
+        )
+        return [(pid, one) for pid, one in uses], hidden, kernel
+
+
 class Multipath(_Group):
     def running(self) -> bool:
         answer: bool = self._call('multipath.running')
@@ -365,6 +409,7 @@ class Verbs:
         self.block = Block(path, self.process)
         self.encryption = Encryption(path, self.process)
         self.loop = Loop(path, self.process)
+        self.mounts = Mounts(path, self.process)
         self.multipath = Multipath(path, self.process)
         self.processes = Processes(path, self.process)
         self.removals = Removals(path, self.process)

@@ -149,6 +149,31 @@ class Controls:
         """Grow an image; the host is not told."""
         self._machine.rbd.resize_image(spec, size)
 
+    def create_mount_volume(
+        self, size: int, share: str | None
+    ) -> dict[str, Any]:
+        """Make a file, on a new share unless one is named."""
+        share, portal, file = self._machine.mounts.create_volume(size, share)
+        return {
+            'name': file.name,
+            'target': share,
+            'portals': [portal],
+            'lun': 0,
+            'wwn': '',
+            'size': size,
+            'pattern': file.read_bytes()[:4096],
+            'chap': None,
+            'protocol': 'nfs',
+        }
+
+    def make_mount(self, share: str, kind: str, options: str) -> None:
+        """Have somebody else mount something in the place of a share."""
+        self._machine.mounts.make(share, kind, options, ours=False)
+
+    def take_mount_away(self, directory: str) -> None:
+        """Have somebody else unmount what is there."""
+        self._machine.mounts.take_away(directory)
+
     def make_loop_device(self, path: str) -> None:
         """Have somebody else make a loop device of a file."""
         self._machine.loop.make(path)

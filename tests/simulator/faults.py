@@ -60,6 +60,7 @@ _LEAVE_NOTHING = frozenset(
         'multipath.remove_map',
         'multipath.remember',
         'multipath.forget',
+        'mounts.unmount',
     }
 )
 

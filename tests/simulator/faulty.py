@@ -30,6 +30,9 @@ class FaultyVerbs:
             verb_names.EncryptionVerbs, _Group('encryption', verbs, plan)
         )
         self.loop = cast(verb_names.LoopVerbs, _Group('loop', verbs, plan))
+        self.mounts = cast(
+            verb_names.MountsVerbs, _Group('mounts', verbs, plan)
+        )
         self.nvme = cast(verb_names.NVMeVerbs, _Group('nvme', verbs, plan))
         self.rbd = cast(verb_names.RBDVerbs, _Group('rbd', verbs, plan))
         self.removals = cast(

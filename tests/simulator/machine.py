@@ -17,6 +17,7 @@ from tests.simulator import faults
 from tests.simulator import iscsid
 from tests.simulator import loops
 from tests.simulator import maps
+from tests.simulator import mounts
 from tests.simulator import multipathd
 from tests.simulator import nvme
 from tests.simulator import portals
@@ -92,6 +93,7 @@ class Machine:
         self.rbd = rbd.RBD(
             self._lock, self.tree, events, self.portals, root / VOLUMES
         )
+        self.mounts = mounts.Mounts(self._lock, self.tree, self.portals)
         self.block = block.Block(
             changed,
             self.tree,
@@ -140,6 +142,7 @@ class Machine:
         self.tree.write(ISCSIADM, '')
         self.tree.write(LOOP_CONTROL, '')
         self.tree.write(CRYPTSETUP, '')
+        self.tree.write(mounts.TOOL, '')
         self.tree.write(INITIATOR_NAME, f'InitiatorName={initiator_name}\n')
 
     def boot(self) -> None:
@@ -165,6 +168,7 @@ class Machine:
                 path.mkdir(parents=True, exist_ok=True)
             self.nvme.boot()
             self.rbd.boot()
+            self.mounts.boot()
             self.tree.write(BOOT_ID, f'{uuid.uuid4()}\n')
             self.tree.write(
                 processes.MOUNTS,
@@ -202,8 +206,9 @@ class Machine:
             self.nvme.vanish_at(options['nqn'], portal)
         elif verb.startswith('nvme.'):
             self.nvme.vanish_controller(arguments['controller'])
-        elif verb.startswith('rbd.'):
-            self.rbd.vanish(arguments)
+        elif verb.startswith(('mounts.', 'rbd.')):
+            part = self.rbd if verb.startswith('rbd.') else self.mounts
+            part.vanish(arguments)
         else:
             (device,) = (
                 arguments[name]

@@ -6,6 +6,7 @@
 import pathlib
 from typing import Any
 
+from tests.contract import bed as beds
 from tests.simulator import multipathd
 from tests.simulator import portals
 
@@ -50,6 +51,7 @@ def of(
             [_text(path / name) for name in ('pool', 'name', 'image_id')]
             for path in (sys / 'bus/rbd/devices').iterdir()
         ),
+        'mounts': beds.mounts_of(root),
         'maps': sorted(
             _text(path / 'dm/uuid')
             for path in (sys / 'class/block').iterdir()

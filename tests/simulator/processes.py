@@ -24,6 +24,8 @@ def of(root: pathlib.Path) -> Iterator[tuple[int, str, str, str]]:
     tables = [(1, root / MOUNTS)] + [
         (int(path.parent.name), path)
         for path in sorted(root.glob('proc/[0-9]*/mountinfo'))
+        # which has shares alone
+        if path.parent.name != '1'
     ]
     for pid, path in tables:
         for line in path.read_text().splitlines():

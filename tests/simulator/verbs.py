@@ -115,6 +115,24 @@ class LoopVerbs(Protocol):
     def identify(self, device: str) -> list[int | str]: ...
 
 
+class MountsVerbs(Protocol):
+    def mount(
+        self, kind: str, share: str, options: list[str], timeout: float
+    ) -> tuple[int, str]: ...
+
+    def unmount(self, kind: str, directory: str, lazy: bool) -> None: ...
+
+    def inspect(
+        self, kind: str, directory: str, name: str, fresh: bool
+    ) -> list[int]: ...
+
+    def flush(self, kind: str, directory: str, name: str) -> None: ...
+
+    def users(
+        self, kind: str, directory: str, name: str, inode: int | None
+    ) -> tuple[list[tuple[int, str]], list[tuple[int, str]], list[str]]: ...
+
+
 class MultipathVerbs(Protocol):
     def running(self) -> bool: ...
 
@@ -203,6 +221,9 @@ class Verbs(Protocol):
     def loop(self) -> LoopVerbs: ...
 
     @property
+    def mounts(self) -> MountsVerbs: ...
+
+    @property
     def multipath(self) -> MultipathVerbs: ...
 
     @property
@@ -227,6 +248,7 @@ _GROUPS: dict[str, Any] = {
     'block': BlockVerbs,
     'encryption': EncryptionVerbs,
     'loop': LoopVerbs,
+    'mounts': MountsVerbs,
     'multipath': MultipathVerbs,
     'nvme': NVMeVerbs,
     'process': ProcessVerbs,
@@ -255,6 +277,8 @@ READ_ONLY = frozenset(
         'loop.is_ours',
         'encryption.read_header',
         'encryption.offset',
+        'mounts.inspect',
+        'mounts.users',
         'nvme.identify',
         'rbd.monitors',
         'rbd.is_ours',

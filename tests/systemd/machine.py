@@ -90,9 +90,9 @@ def install(url: str) -> None:
     shutil.chown(_CONF.parent, group='attachworker')
     sample = _PROJECT / 'etc/attachworker/attachworker.conf.sample'
     _CONF.write_text(
-        sample.read_text().replace(
-            '[local]\n', f'[local]\nlocal_roots = {beds.LOCAL_ROOT}\n'
-        )
+        sample.read_text()
+        .replace('[local]\n', f'[local]\nlocal_roots = {beds.LOCAL_ROOT}\n')
+        .replace('[nfs]\n', f'[nfs]\nmount_point_base = {beds.MOUNT_BASE}\n')
     )
     shutil.chown(_CONF, group='attachworker')
     _CONF.chmod(0o640)

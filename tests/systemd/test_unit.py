@@ -118,13 +118,17 @@ def test_directories_that_others_can_write_to(
     assert not {'state_path', 'runtime_path'} & wrong().keys()
 
 
-@pytest.mark.parametrize('kind', ['iscsi', 'multipath', 'luks2', 'local'])
+@pytest.mark.parametrize(
+    'kind', ['iscsi', 'multipath', 'luks2', 'local', 'nfs']
+)
 def test_within_the_limits_of_the_unit(
     bed: KernelBed, worker: client.AttachWorkerClient, kind: str
 ) -> None:
     options: dict[str, Any] = {}
     if kind == 'local':
         volume = bed.create_local_volume()
+    elif kind == 'nfs':
+        volume = bed.create_mount_volume()
     else:
         portals = 2 if kind == 'multipath' else 1
         volume = bed.create_volume(portals=portals, chap=('user', 'a-secret'))

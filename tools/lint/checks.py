@@ -104,6 +104,7 @@ CONF_READERS = (
     'attachworker/privileged/__init__.py',
     'attachworker/privileged/encryption.py',
     'attachworker/privileged/process.py',
+    'attachworker/privileged/mounts.py',
     'attachworker/privileged/rbd.py',
     'attachworker/privileged/roots.py',
 )

@@ -183,7 +183,7 @@ def test_factory(worker: FakeClient, protocol: str) -> None:
     assert connector.use_multipath is True
 
 
-@pytest.mark.parametrize('protocol', ['AOE', 'NFS', 'nothing', ''])
+@pytest.mark.parametrize('protocol', ['AOE', 'SMBFS', 'nothing', ''])
 def test_other_protocols(worker: FakeClient, protocol: str) -> None:
     with pytest.raises(exception.InvalidConnectorProtocol):
         brick.InitiatorConnector.factory(protocol, None)

@@ -16,7 +16,9 @@ from attachworker import conf as options
 from attachworker import host as hosts
 from attachworker.cmd import check
 from attachworker.cmd import status
+from tests.contract.bed import MOUNT_BASE
 from tests.simulator import bed as beds
+from tests.simulator import mounts
 
 SOCKETS = """\
 Num       RefCount Protocol Flags    Type St Inode Path
@@ -58,6 +60,7 @@ def conf(tmp_path: pathlib.Path, runtime: pathlib.Path) -> cfg.ConfigOpts:
         f'user = {user}\n'
         'transport_url = rabbit://u:CANARY@127.0.0.1:1/\n'
         '[local]\nlocal_roots = /srv\n'
+        f'[nfs]\nmount_point_base = {MOUNT_BASE}\n'
     )
     made = cfg.ConfigOpts()
     options.register(made)
@@ -105,6 +108,7 @@ def test_a_host_that_has_all(
         'protocol fibre_channel',
         'protocol iscsi',
         'protocol local',
+        'protocol nfs',
         'protocol nvmeof',
         'protocol rbd',
         'iscsid',
@@ -164,7 +168,7 @@ def test_a_protocol_cannot_be_used_without_its_daemon(
         assert the(found, name).state == check.WARNING
         assert 'iscsid does not listen' in the(found, name).detail
     # And where nothing else can be used, nothing can be attached
-    for path in ('dev/loop-control', 'dev/nvme-fabrics'):
+    for path in ('dev/loop-control', 'dev/nvme-fabrics', mounts.TOOL):
         (bed.root / path).unlink()
     (bed.root / 'sys/bus/rbd').rename(bed.root / 'sys/bus/other')
     assert the(check.findings(conf, host), 'protocols').state == check.FAILURE
@@ -239,7 +243,12 @@ def test_directories_that_the_worker_refuses(
 def test_a_host_that_can_do_nothing(
     conf: cfg.ConfigOpts, bed: beds.SimulatedBed, host: hosts.Host
 ) -> None:
-    for path in ('usr/sbin/iscsiadm', 'dev/loop-control', 'dev/nvme-fabrics'):
+    for path in (
+        'usr/sbin/iscsiadm',
+        'dev/loop-control',
+        'dev/nvme-fabrics',
+        mounts.TOOL,
+    ):
         (bed.root / path).unlink()
     (bed.root / 'sys/bus/rbd').rename(bed.root / 'sys/bus/other')
     assert the(check.findings(conf, host), 'protocols').state == check.FAILURE
@@ -321,7 +330,7 @@ def add_process(
     bed: beds.SimulatedBed, pid: int, parent: int, user: int, name: str
 ) -> None:
     process = bed.root / 'proc' / str(pid)
-    process.mkdir()
+    process.mkdir(exist_ok=True)
     (process / 'status').write_text(
         f'Name:\t{name}\nUmask:\t0022\nPPid:\t{parent}\n'
         f'Uid:\t{user}\t{user}\t{user}\t{user}\n'

@@ -101,6 +101,7 @@ def test_a_connector_of_somebody_else(load: Load) -> None:
         'fibre_channel': None,
         'iscsi': None,
         'local': 'the option local_roots of group [local] is empty',
+        'nfs': 'the option mount_point_base of group [nfs] is not set',
         'nvmeof': None,
         'rbd': None,
         'sound': None,

@@ -337,7 +337,7 @@ def test_a_bad_envelope(given, key):
     [
         ('aoe', 'aoe', 'ATA over Ethernet'),
         ('AOE', 'aoe', 'ATA over Ethernet'),
-        ('nfs', 'nfs', 'not a block device'),
+        ('glusterfs', 'glusterfs', 'those on NFS are served alone'),
         ('floppy', 'floppy', 'not known'),
         ('', 'unknown', 'not known'),
         ('x\nFAKE LOG LINE', 'unknown', 'not known'),

@@ -37,10 +37,10 @@ HASHES = {
     'AuditFinding': '1.0-16c7c328d34f477df8fdd4854bc1fa69',
     'AuditReport': '1.0-aedca9a125411adeea1e473738d43e8b',
     'AuditedAttachment': '1.0-55eff0cc47c74badecd3b0ee2e0837d9',
-    'Attachment': '1.0-88254de1d693b333c2858638155a43c4',
+    'Attachment': '1.0-cfc18247aaacebd740cc6d8d64118d68',
     'ConnectionInfo': '1.0-98a739099a21b4ac3914f312c116110d',
     'DetachRequest': '1.0-8b2ad992065ed7f9e7b3c89566b86450',
-    'DeviceInfo': '1.0-76f3e5d54eed8106b2034d4f2c236fa5',
+    'DeviceInfo': '1.0-b6ec8e839b7eb8d577f4c095436d71c5',
     'Encryption': '1.0-98955338404c334fe2d04451662138b5',
     'ExtendRequest': '1.0-eed2b92bc47bd88ebb0dee472628f3ec',
     'FibreChannelConnectionInfo': '1.0-2a1d84246f54e090d6f070367593887b',
@@ -49,6 +49,7 @@ HASHES = {
     'ISCSIConnectionInfo': '1.0-543ad5d53287242ad5c532964701d839',
     'ISCSITarget': '1.0-de055799b42f078c17bd6b2183f0b6b0',
     'LocalConnectionInfo': '1.0-d221d0dcb617ade7409881026a53fe55',
+    'MountConnectionInfo': '1.0-303003b358ca3c74f841870bf87063fd',
     'NVMeOFConnectionInfo': '1.0-4665c13123cd315fa992a6440482ae9a',
     'NVMeOFPortal': '1.0-8d923da6f87abc37e9efe7cace278ab9',
     'NotificationPayload': '1.0-ce2964d6c9932cfb380c48ddfa74168a',
@@ -137,6 +138,12 @@ def everything():
             },
         }
     )
+    nfs = objects.ConnectionInfo.from_dict(
+        {
+            'driver_volume_type': 'nfs',
+            'data': {'export': '192.0.2.1:/share', 'name': 'volume-one'},
+        }
+    )
     notification = objects.NotificationPayload(
         request_id='r', attachment_id='a', host='h', step='s', elapsed=0.5
     )
@@ -155,6 +162,7 @@ def everything():
         nvme.portal_list[0],
         rbd,
         rbd.monitors[0],
+        nfs,
         fibre_channel,
         fibre_channel.target_list[0],
         fibre_channel.zones[0],

@@ -131,3 +131,18 @@ def test_what_cannot_be_noted_is_made_all_the_same(
 ) -> None:
     made.note(tmp_path / 'gone')
     assert 'allow_forced_foreign_detach' in caplog.text
+
+
+def test_a_mount_is_known_until_it_is_taken_away(
+    place: pathlib.Path, device: pathlib.Path
+) -> None:
+    # Given a mount that is noted, and something in sysfs noted after it
+    made.note_mount('40-0-41', '/srv/mnt/one')
+    made.note(device)
+    assert made.has_mount('40-0-41')
+    assert not made.has_mount('41-0-41')
+    assert made.has(device.stat().st_ino)
+    # When it is taken away, then a later one of that number is not ours
+    made.forget_mount('40-0-41')
+    assert not made.has_mount('40-0-41')
+    made.forget_mount('40-0-41')
