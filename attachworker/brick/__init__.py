@@ -20,20 +20,10 @@ from attachworker import objects
 from attachworker import threading_backend  # noqa: F401
 from attachworker.brick import bus
 from attachworker.brick import errors
+from attachworker.brick import factory
+from attachworker.brick.factory import get_connector_mapping  # noqa: F401
 
 LOG = logging.getLogger(__name__)
-
-#: The driver_volume_type for each name of a protocol that os-brick has.
-PROTOCOLS = {
-    'FIBRE_CHANNEL': 'fibre_channel',
-    'ISCSI': 'iscsi',
-    'ISER': 'iser',
-    'LOCAL': 'local',
-    'NFS': 'nfs',
-    'NVME': 'nvmeof',
-    'NVMEOF': 'nvmeof',
-    'RBD': 'rbd',
-}
 
 #: Of the ids that are made here; it must never change.
 _NAMESPACE = uuid.UUID('4f2f7d1b-6a55-4f0a-8a55-0d1c2c5d7c11')
@@ -50,7 +40,7 @@ class RemoteConnector:
         files (``/etc/attachworker/attachworker.conf``) or the environment
         (``OS_DEFAULT__TRANSPORT_URL``).
     :param host: name of the worker; None: of the configuration.
-    :param protocol: a key of PROTOCOLS, in upper or lower case.
+    :param protocol: a key of ``factory.SERVED``, in upper or lower case.
     :param use_multipath: whether a multipath map is wanted.
     :param transport: open-iscsi iface to go through; None or 'default': TCP.
         ``transport_iface`` of the connection properties goes first.
@@ -70,12 +60,8 @@ class RemoteConnector:
         transport: str | None = None,
         **ignored: Any,
     ) -> None:
-        try:
-            self._volume_type = PROTOCOLS[protocol.upper()]
-        except KeyError:
-            raise exception.InvalidConnectorProtocol(
-                f'Volumes of type {protocol} are not served'
-            ) from None
+        factory.check(protocol)
+        self._volume_type = factory.SERVED[protocol.upper()]
         self.use_multipath = bool(use_multipath)
         self._transport_iface = None if transport == 'default' else transport
         self._worker = bus.client_for(transport_url, host)
@@ -229,12 +215,15 @@ class InitiatorConnector:
     ) -> RemoteConnector:
         """Return a connector.
 
-        :param protocol: a key of PROTOCOLS, in upper or lower case.
+        :param protocol: a key of ``factory.SERVED``, in upper or lower case.
+        :param arch: as ``uname -m`` has it; None: of this machine. os-brick
+            has some protocols on x86 only.
         :param kwargs: other parameters of RemoteConnector; by default the
             bus and the worker's name are those of the configuration.
         :raises InvalidConnectorProtocol: volumes of this type are not
             served.
         """
+        factory.check_arch(protocol, arch)
         return RemoteConnector(
             protocol=protocol, use_multipath=use_multipath, **kwargs
         )

@@ -4,12 +4,17 @@
 """Code written for os-brick, with a real worker and a real broker."""
 
 from collections.abc import Iterator
+import json
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from attachworker import brick
 from attachworker import exception
 from attachworker.brick import bus
+from attachworker.brick import factory
 from tests import harness
 from tests.functional import rabbitmq
 from tests.simulator.bed import SimulatedBed
@@ -106,3 +111,25 @@ def test_nobody_serves_the_host(broker: rabbitmq.RabbitMQNode) -> None:
     with pytest.raises(exception.BrickException, match='nobody'):
         connector.check_valid_device('/dev/sda')
     bus.close()
+
+
+def test_each_protocol_of_os_brick_is_served_or_refused() -> None:
+    # Given what os-brick itself says of each architecture
+    script = (
+        'import json; from os_brick.initiator import connector; '
+        'print(json.dumps({arch: sorted(connector.get_connector_mapping('
+        'arch)) for arch in ("x86_64", "s390x", "ppc64le")}))'
+    )
+    os_brick = pathlib.Path(sys.prefix).with_name('.venv-os-brick')
+    said = subprocess.run(
+        [str(os_brick / 'bin/python'), '-W', 'ignore', '-c', script],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    for arch, names in json.loads(said.stdout).items():
+        # Then each of its names is known here
+        assert set(names) <= factory.SERVED.keys() | factory.NOT_SERVED.keys()
+        # And those that are served are so where os-brick has them
+        served = factory.get_connector_mapping(arch).keys()
+        assert served == factory.SERVED.keys() & set(names)

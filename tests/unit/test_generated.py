@@ -5,6 +5,7 @@
 
 from tools import dependencies
 from tools import diagrams
+from tools import factory
 from tools import samples
 from tools import verbs
 
@@ -25,6 +26,12 @@ def test_samples_of_the_notifications() -> None:
 def test_the_table_of_verbs() -> None:
     assert verbs.TABLE.read_text(encoding='utf-8') == verbs.table(), (
         'run python -m tools.verbs'
+    )
+
+
+def test_the_table_of_protocols_of_os_brick() -> None:
+    assert factory.TABLE.read_text(encoding='utf-8') == factory.table(), (
+        'run python -m tools.factory'
     )
 
 

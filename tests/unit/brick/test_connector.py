@@ -4,6 +4,7 @@
 """Which request is sent, and what dict comes of its result."""
 
 import copy
+import importlib
 from typing import Any
 import uuid
 
@@ -11,6 +12,7 @@ import pytest
 
 from attachworker import brick
 from attachworker import exception
+from attachworker.brick import factory
 from tests.unit.brick.fake_client import DATA
 from tests.unit.brick.fake_client import IQN
 from tests.unit.brick.fake_client import PLURAL
@@ -183,12 +185,43 @@ def test_factory(worker: FakeClient, protocol: str) -> None:
     assert connector.use_multipath is True
 
 
-@pytest.mark.parametrize('protocol', ['AOE', 'SMBFS', 'nothing', ''])
-def test_other_protocols(worker: FakeClient, protocol: str) -> None:
-    with pytest.raises(exception.InvalidConnectorProtocol):
+@pytest.mark.parametrize(
+    ('protocol', 'reason'),
+    [
+        ('AOE', 'the protocols are'),
+        ('nothing', 'the protocols are'),
+        ('', 'the protocols are'),
+        ('gpfs', 'LOCAL'),
+        ('SCALEIO', 'PowerFlex'),
+    ],
+)
+def test_other_protocols(
+    worker: FakeClient, protocol: str, reason: str
+) -> None:
+    with pytest.raises(exception.InvalidConnectorProtocol, match=reason):
         brick.InitiatorConnector.factory(protocol, None)
     with pytest.raises(ValueError, match='not served'):
         brick.RemoteConnector(protocol=protocol)
+
+
+def test_the_factory_has_what_os_brick_has_on_an_architecture(
+    worker: FakeClient,
+) -> None:
+    for arch in ('s390x', 'ppc64le', 'x86_64'):
+        served = brick.get_connector_mapping(arch)
+        for protocol in factory.SERVED:
+            if protocol in served:
+                brick.InitiatorConnector.factory(protocol, None, arch=arch)
+                continue
+            with pytest.raises(exception.InvalidConnectorProtocol, match=arch):
+                brick.InitiatorConnector.factory(protocol, None, arch=arch)
+            # Who asks for a connector itself is not bound by that
+            brick.RemoteConnector(protocol=protocol)
+    assert set(brick.get_connector_mapping('x86_64')) == set(factory.SERVED)
+    module, _, name = brick.get_connector_mapping()['ISCSI'].rpartition('.')
+    assert getattr(importlib.import_module(module), name) is (
+        brick.RemoteConnector
+    )
 
 
 def test_connector_properties(worker: FakeClient) -> None:
