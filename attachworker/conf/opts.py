@@ -143,6 +143,7 @@ _WORKER = [
         'refused.',
     ),
     encryption.ITERATIONS,
+    encryption.KEY_TIME,
     cfg.IntOpt(
         'stop_timeout',
         mutable=True,

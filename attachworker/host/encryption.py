@@ -28,6 +28,8 @@ _OWN = 32 << 20
 _FORMAT = 1 << 30
 #: That it may ask for at any rate.
 _LEAST = 32 << 20
+#: What a copy of a usual header is in, which counts as asked for; bytes.
+_HEADER = 16 << 20
 
 
 def name_of(attachment_id: str) -> str:
@@ -140,10 +142,96 @@ class Encryption(machine.View):
         :raises OSError: it cannot be formatted, or its name is another
             device's
         """
-        most = min(_FORMAT, max(_LEAST, self.memory.spare() - _OWN))
+        most = self._most()
         with self._memory_for(device.name, most, deadline):
             self._call(
                 'encryption.format', deadline, *device, provider, key, most
+            )
+
+    def has_key(
+        self,
+        device: block.Device,
+        provider: str,
+        key: str,
+        asked: int,
+        deadline: deadlines.Deadline,
+    ) -> bool:
+        """Whether a key opens a volume; nothing is opened.
+
+        :param asked: bytes of memory, as :meth:`read_header` tells
+        :raises OSError: nobody knows
+        """
+        with self._memory_for(device.name, asked, deadline):
+            return bool(
+                self._call(
+                    'encryption.has_key',
+                    deadline,
+                    *device,
+                    provider,
+                    key,
+                    asked,
+                    deadline.remaining(),
+                )
+            )
+
+    def add_key(
+        self,
+        device: block.Device,
+        mapping: Mapping,
+        key: str,
+        new_key: str,
+        asked: int,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        """Have one more key open a volume that is open.
+
+        :param device: what is below the mapping
+        :param key: one that opens it
+        :param asked: bytes of memory, as :meth:`read_header` tells
+        :raises OSError: it cannot be done; EACCES: the key does not open it
+        """
+        most = max(asked, self._most())
+        self._change('add_key', device, mapping, key, new_key, most, deadline)
+
+    def remove_key(
+        self,
+        device: block.Device,
+        mapping: Mapping,
+        key: str,
+        kept_key: str,
+        asked: int,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        """Have a key not open a volume any more that another key opens.
+
+        :param kept_key: the other one; see :meth:`add_key` for the rest
+        :raises OSError: it cannot be done; EACCES: nothing would open it
+        """
+        self._change(
+            'remove_key', device, mapping, key, kept_key, asked, deadline
+        )
+
+    def _change(
+        self,
+        verb: str,
+        device: block.Device,
+        mapping: Mapping,
+        key: str,
+        other_key: str,
+        memory: int,
+        deadline: deadlines.Deadline,
+    ) -> None:
+        with self._memory_for(device.name, memory, deadline):
+            self._call(
+                f'encryption.{verb}',
+                deadline,
+                *device,
+                mapping.name,
+                mapping.provider,
+                key,
+                other_key,
+                memory,
+                deadline.remaining(),
             )
 
     def open(
@@ -235,6 +323,11 @@ class Encryption(machine.View):
         """
         seconds = deadline.remaining()
         return int(self._call('encryption.offset', deadline, name, seconds))
+
+    def _most(self) -> int:
+        """Bytes that a header which is made here may ask for."""
+        spare = self.memory.spare() - _OWN - _HEADER
+        return min(_FORMAT, max(_LEAST, spare))
 
     def _memory_for(
         self, name: str, asked: int, deadline: deadlines.Deadline

@@ -114,6 +114,17 @@ def read_direct(descriptor: int, offset: int, length: int) -> bytes:
         return buffer[:count]
 
 
+def write_direct(descriptor: int, offset: int, content: bytes) -> None:
+    """Write to a device that was opened with O_DIRECT.
+
+    :raises OSError: not all of it was written
+    """
+    with contextlib.closing(mmap.mmap(-1, len(content))) as buffer:
+        buffer[:] = content
+        if os.pwritev(descriptor, [buffer], offset) != len(content):
+            raise OSError(errno.EIO, 'not all of it was written')
+
+
 @privileged.default.entrypoint
 def claimed(devices: list[tuple[str, str]]) -> list[str]:
     """Those of some devices that the kernel gives to nobody else now.

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encrypted block devices, opened and closed by cryptsetup."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import errno
 import os
+import pathlib
 import re
 import time
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from attachworker.privileged import names
 from attachworker.privileged import removals
 from attachworker.privileged import tools
 
-cfg.CONF.register_opts([options.ITERATIONS])
+cfg.CONF.register_opts([options.ITERATIONS, options.KEY_TIME])
 
 #: No other mapping is touched.
 _name = names.rule(
@@ -78,6 +80,17 @@ _NOEXEC_SEAL = 0x8
 #: earlier if its caller has less time. What writes to a volume is not: a
 #: header would be half written, a mapping be left suspended.
 _TIMEOUT = 300.0
+#: Memory that a keyslot which is added asks for at most, as cryptsetup has it
+#: by itself; bytes.
+_KEYSLOT_MEMORY = 1 << 30
+#: Keyslots that a LUKS 2 header has at most.
+_MOST_KEYSLOTS = 32
+#: The sectors at the start of LUKS 1 that name its keyslots; bytes.
+_LUKS1_METADATA = 4096
+#: A header is written in such pieces, where it has changed; bytes.
+_BLOCK = 4096
+#: How the uuid of a device that cryptsetup has made begins.
+_UUID = 'CRYPT-'
 #: What any header may ask for, in bytes: 1 TiB.
 _MOST_MEMORY = 1 << 40
 #: Seconds that anything gets.
@@ -106,14 +119,14 @@ def _run(
     fine: tuple[int, ...] = (0,),
     memory: int = 0,
     timeout: float = _TIMEOUT,
-    header: int | None = None,
+    descriptors: tuple[int, ...] = (),
 ) -> tuple[int, str]:
     """Exit code and output of a command.
 
     :param key: goes through its standard input, and nowhere else
     :param timeout: seconds after which it is killed
     :param memory: bytes that it may have beyond those for itself
-    :param header: a descriptor that it is given
+    :param descriptors: that it is given
     :raises FileNotFoundError: it is not installed
     :raises OSError: it failed; ENOMEM: it wanted more memory, or the kernel
         has killed it
@@ -123,7 +136,7 @@ def _run(
         timeout=timeout,
         key=key or '',
         address_space=_OWN_MEMORY + _memory(memory),
-        descriptors=() if header is None else (header,),
+        descriptors=descriptors,
     )
     if code in fine:
         return code, output
@@ -160,7 +173,7 @@ def _cryptsetup(
         fine=fine,
         memory=memory,
         timeout=timeout,
-        header=header,
+        descriptors=() if header is None else (header,),
     )
 
 
@@ -201,10 +214,12 @@ class Header(NamedTuple):
 
     :ivar memory: bytes that opening the volume takes
     :ivar length: bytes of its areas, or as many as there may be
+    :ivar metadata: bytes of an area of metadata; 0: LUKS 1
     """
 
     memory: int
     length: int
+    metadata: int
 
 
 @privileged.default.entrypoint
@@ -248,19 +263,30 @@ def _checked(
         block.opened(device, instance, os.O_RDONLY | os.O_DIRECT) as source,
         _copied(source, timeout) as copy,
     ):
-        found = _looked_at(copy, kind, timeout)
-        if found is None:
-            raise OSError(errno.EPROTO, 'it has no header of this format')
-        if found.memory > memory:
-            raise OSError(
-                errno.E2BIG,
-                f'its header asks for {found.memory} bytes of memory, and '
-                f'{memory} when it was looked at before; attach it again if '
-                'somebody has changed a key meanwhile',
-            )
-        _copy(source, copy, _METADATA, found.length, timeout)
-        os.ftruncate(copy, found.length)
+        _complete(source, copy, kind, memory, timeout)
         yield block.node(device), copy
+
+
+def _complete(
+    source: int, copy: int, kind: str, memory: int, timeout: float
+) -> Header:
+    """Have a copy that may be obeyed hold the keyslots, too.
+
+    :raises OSError: it may not be obeyed, or cannot be read
+    """
+    found = _looked_at(copy, kind, timeout)
+    if found is None:
+        raise OSError(errno.EPROTO, 'it has no header of this format')
+    if found.memory > memory:
+        raise OSError(
+            errno.E2BIG,
+            f'its header asks for {found.memory} bytes of memory, and '
+            f'{memory} when it was looked at before; attach it again if '
+            'somebody has changed a key meanwhile',
+        )
+    _copy(source, copy, _METADATA, found.length, timeout)
+    os.ftruncate(copy, found.length)
+    return found
 
 
 @contextlib.contextmanager
@@ -269,7 +295,7 @@ def _copied(source: int, timeout: float) -> Iterator[int]:
 
     Without its keys, which are not needed to look at it, and may be long.
     """
-    copy = _file_in_memory()
+    copy = _file_in_memory('attachworker-header')
     try:
         os.ftruncate(copy, _LONGEST)
         _copy(source, copy, 0, _METADATA, timeout)
@@ -278,9 +304,8 @@ def _copied(source: int, timeout: float) -> Iterator[int]:
         os.close(copy)
 
 
-def _file_in_memory() -> int:
-    """A descriptor of a new file that has no name."""
-    name = 'attachworker-header'
+def _file_in_memory(name: str) -> int:
+    """A descriptor of a new file that has no name in any directory."""
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC | _NOEXEC_SEAL)
     except OSError as error:
@@ -345,11 +370,12 @@ def header_in(dump: str) -> Header:
             f'its header asks for {number} iterations of PBKDF2, or KiB that '
             f'Argon2 fills, and option encryption_iterations allows {most}',
         )
-    length = _length_in(dump)
-    return Header(memory * 1024 + length, length)
+    length, metadata = _lengths_in(dump)
+    return Header(memory * 1024 + length, length, metadata)
 
 
-def _length_in(dump: str) -> int:
+def _lengths_in(dump: str) -> tuple[int, int]:
+    """Bytes of all areas, and of an area of metadata."""
     lengths = {'Payload offset': 0, 'Metadata area': 0, 'Keyslots area': 0}
     for name, number in _LENGTHS.findall(dump):
         lengths[name] = max(lengths[name], int(number))
@@ -362,7 +388,271 @@ def _length_in(dump: str) -> int:
         raise OSError(
             errno.EPROTO, 'by its header the data begins inside of the header'
         )
-    return min(length, _LONGEST)
+    return min(length, _LONGEST), metadata
+
+
+# -- keys
+
+
+@privileged.default.entrypoint
+def has_key(
+    device: str,
+    instance: int,
+    provider: str,
+    key: str,
+    memory: int,
+    timeout: float,
+) -> bool:
+    """Whether a key opens a volume; nothing is opened.
+
+    :param instance: see :func:`attachworker.privileged.block.opened`
+    :param provider: luks or luks2
+    :param memory: bytes that the header may ask for
+    :param timeout: seconds after which it is given up
+    :raises OSError: see :func:`read_header`
+    """
+    kind, left = _type(provider, ('luks', 'luks2')), _countdown(timeout)
+    with _checked(device, instance, kind, _memory(memory), left()) as found:
+        return _opens(found[1], kind, key, memory, left)
+
+
+@privileged.default.entrypoint
+def add_key(
+    device: str,
+    instance: int,
+    name: str,
+    provider: str,
+    key: str,
+    new_key: str,
+    memory: int,
+    timeout: float,
+) -> None:
+    """Have one more key open a volume that is open.
+
+    :param instance: see :func:`attachworker.privileged.block.opened`
+    :param name: of the mapping that is on the device
+    :param provider: luks or luks2
+    :param key: one that opens it
+    :param memory: bytes that the header may ask for, before and after
+    :param timeout: seconds after which it is given up; what is written then
+        is written to its end
+    :raises OSError: nothing was changed, or see :func:`_changed`; EACCES: the
+        key does not open it
+    """
+    kind, left = _type(provider, ('luks', 'luks2')), _countdown(timeout)
+    how = ['--type', kind, _key_time()]
+    if provider == 'luks2':
+        most = min(_memory(memory), _KEYSLOT_MEMORY)
+        how.append(f'--pbkdf-memory={most // 1024}')
+    with (
+        _changed(device, instance, name, kind, memory, left) as copy,
+        _key_file(new_key) as file,
+    ):
+        _run(
+            *('cryptsetup', 'luksAddKey', *_BATCH, *how),
+            *(_path(copy), _path(file)),
+            key=key,
+            memory=memory,
+            timeout=left(),
+            descriptors=(copy, file),
+        )
+
+
+@privileged.default.entrypoint
+def remove_key(
+    device: str,
+    instance: int,
+    name: str,
+    provider: str,
+    key: str,
+    kept_key: str,
+    memory: int,
+    timeout: float,
+) -> None:
+    """Have a key not open a volume any more that another key opens.
+
+    All keyslots that it opens go; there may be several.
+
+    :param kept_key: one that opens it afterwards
+    :raises OSError: see :func:`add_key`, which has the other parameters, too;
+        EACCES: without the key nothing would open the volume
+    """
+    kind, left = _type(provider, ('luks', 'luks2')), _countdown(timeout)
+    with _changed(device, instance, name, kind, memory, left) as copy:
+        for _ in range(_MOST_KEYSLOTS):
+            code, _ = _run(
+                *('cryptsetup', 'luksRemoveKey', *_BATCH, '--type', kind),
+                _path(copy),
+                key=key,
+                fine=(0, 2),
+                memory=memory,
+                timeout=left(),
+                descriptors=(copy,),
+            )
+            if code == 2:
+                break
+        if not _opens(copy, kind, kept_key, memory, left):
+            raise PermissionError(
+                errno.EACCES,
+                'the key that is to be kept does not open it; nothing was '
+                'changed',
+            )
+
+
+def _key_time() -> str:
+    """How costly a keyslot is to be that is made here."""
+    return f'--iter-time={cfg.CONF.encryption_key_time}'
+
+
+def _opens(
+    copy: int, kind: str, key: str, memory: int, left: Callable[[], float]
+) -> bool:
+    code, _ = _run(
+        *('cryptsetup', 'open', '--test-passphrase', *_BATCH),
+        *('--type', kind, _path(copy)),
+        key=key,
+        fine=(0, 2),
+        memory=memory,
+        timeout=left(),
+        descriptors=(copy,),
+    )
+    return code == 0
+
+
+def _countdown(timeout: float) -> Callable[[], float]:
+    """What is left of some seconds, from now on."""
+    until = time.monotonic() + _bounded(timeout)
+    return lambda: max(until - time.monotonic(), _LEAST)
+
+
+@contextlib.contextmanager
+def _key_file(key: str) -> Iterator[int]:
+    """A file in memory that holds a key.
+
+    For the second one: the first goes through the standard input.
+    """
+    file = _file_in_memory('attachworker-key')
+    try:
+        os.pwrite(file, key.encode(), 0)
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _changed(
+    device: str,
+    instance: int,
+    name: str,
+    kind: str,
+    memory: int,
+    left: Callable[[], float],
+) -> Iterator[int]:
+    """A copy of the header of a device, which is written to it in the end.
+
+    What cryptsetup obeys, and changes, is the copy: it may be ended at any
+    time, and a storage that gives another header meanwhile has no effect.
+    What has come of it is looked at once more before anything is written.
+
+    :param name: of the mapping of ours that is on the device
+    :raises OSError: nothing was changed: see :func:`read_header`; EPERM: the
+        device is none whose keys may be changed here; ESTALE: somebody else
+        has changed the header meanwhile; EIO: it was not written as it should
+    """
+    mapping, asked = _name(name), _memory(memory)
+    with (
+        block.opened(device, instance, os.O_RDWR | os.O_DIRECT) as target,
+        _copied(target, left()) as copy,
+    ):
+        _check_below(device, mapping)
+        # cryptsetup mends the metadata of a copy as soon as it looks at it
+        start = os.pread(copy, _METADATA, 0)
+        header = _complete(target, copy, kind, asked, left())
+        rest = max(header.length - len(start), 0)
+        before = start[: header.length] + os.pread(copy, rest, len(start))
+        yield copy
+        made = _looked_at(copy, kind, left())
+        if made is None or made[1:] != header[1:]:
+            raise OSError(errno.EPROTO, 'no header has come of it')
+        _write(target, before, os.pread(copy, header.length, 0), header)
+
+
+def _check_below(device: str, mapping: str) -> None:
+    """Make sure that a device is below a mapping, and not one of the host.
+
+    :raises PermissionError: it is not
+    """
+    removals.check_own([device])
+    block_class = removals.ROOT / 'sys/class/block'
+    for holder in os.listdir(block_class / device / 'holders'):
+        dm = block_class / holder / 'dm'
+        named = _read(dm / 'name') in (mapping, f'{mapping}{LOWER}')
+        if named and _read(dm / 'uuid').startswith(_UUID):
+            return
+    raise PermissionError(
+        errno.EPERM, f'{device} is not what {mapping} was opened on'
+    )
+
+
+def _read(path: pathlib.Path) -> str:
+    """An attribute; empty where there is none."""
+    try:
+        return path.read_text(encoding='ascii').strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ''
+
+
+def _write(target: int, before: bytes, after: bytes, header: Header) -> None:
+    """Write what has changed of a header, so that it may end at any time.
+
+    The keyslots come first, and each copy of the metadata that names them is
+    on the disk before the next is begun. Cut short, a new keyslot is not
+    named yet; one that is removed is, and has nothing in it any more.
+
+    :param before: what the device has; a key that somebody else has changed
+        meanwhile shows in the metadata at least
+    :raises OSError: ESTALE: it has something else; EIO: afterwards it has not
+        what was written
+    """
+    size = header.metadata or _LUKS1_METADATA
+    copies = [(0, size), (size, 2 * size)] if header.metadata else [(0, size)]
+    areas = [
+        [
+            place
+            for place in range(start, end, _BLOCK)
+            if start < copies[-1][1]
+            or _piece(before, place) != _piece(after, place)
+        ]
+        for start, end in ((copies[-1][1], header.length), *copies)
+    ]
+    if not all(_has(target, before, places) for places in areas):
+        raise OSError(
+            errno.ESTALE,
+            'somebody else has changed its header meanwhile; nothing was '
+            'changed here, send the request again',
+        )
+    for places in areas:
+        for place in places:
+            if _piece(before, place) != _piece(after, place):
+                block.write_direct(target, place, _piece(after, place))
+        os.fsync(target)
+    if not all(_has(target, after, places) for places in areas):
+        raise OSError(errno.EIO, 'the storage did not keep its new header')
+
+
+def _piece(content: bytes, place: int) -> bytes:
+    """What is written at a time; the last one may be shorter."""
+    return content[place : place + _BLOCK]
+
+
+def _has(target: int, content: bytes, places: list[int]) -> bool:
+    """Whether a device has the pieces of some content that begin there."""
+    return all(
+        block.read_direct(target, place, _BLOCK).startswith(
+            _piece(content, place)
+        )
+        for place in places
+    )
 
 
 # -- devices
@@ -380,7 +670,7 @@ def format(
     :raises FileExistsError: it is not empty; says what was found
     :raises OSError: it cannot be read or written, or is another device by now
     """
-    how = ['--type', _type(provider, ('luks', 'luks2'))]
+    how = ['--type', _type(provider, ('luks', 'luks2')), _key_time()]
     _memory(memory)
     if provider == 'luks2':
         how.append(f'--pbkdf-memory={memory // 1024}')

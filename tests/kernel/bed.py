@@ -42,6 +42,8 @@ def configure_helpers() -> None:
     """
     cfg.CONF.set_override('local_roots', [bed.LOCAL_ROOT], group='local')
     cfg.CONF.set_override('mount_point_base', bed.MOUNT_BASE, group='nfs')
+    # nobody guesses the keys of a test
+    cfg.CONF.set_override('encryption_key_time', 10)
     cfg.CONF.set_override('user', 'nobody', privileged.READONLY_SECTION)
 
 

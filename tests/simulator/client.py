@@ -197,6 +197,72 @@ class Encryption(_Group):
             timeout=timeout,
         )
 
+    def has_key(
+        self,
+        device: str,
+        instance: int,
+        provider: str,
+        key: str,
+        memory: int,
+        timeout: float,
+    ) -> bool:
+        found: bool = self._call(
+            'encryption.has_key',
+            device=device,
+            instance=instance,
+            provider=provider,
+            key=key,
+            memory=memory,
+            timeout=timeout,
+        )
+        return found
+
+    def add_key(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        new_key: str,
+        memory: int,
+        timeout: float,
+    ) -> None:
+        self._call(
+            'encryption.add_key',
+            device=device,
+            instance=instance,
+            name=name,
+            provider=provider,
+            key=key,
+            new_key=new_key,
+            memory=memory,
+            timeout=timeout,
+        )
+
+    def remove_key(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        kept_key: str,
+        memory: int,
+        timeout: float,
+    ) -> None:
+        self._call(
+            'encryption.remove_key',
+            device=device,
+            instance=instance,
+            name=name,
+            provider=provider,
+            key=key,
+            kept_key=kept_key,
+            memory=memory,
+            timeout=timeout,
+        )
+
     def close(self, name: str) -> None:
         self._call('encryption.close', name=name)
 

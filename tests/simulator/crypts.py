@@ -65,22 +65,26 @@ def header(
     :param integrity: whether it is opened as a pair of devices
     """
     version, _ = _FORMATS[provider]
-    name = uuid.uuid4().hex
-    text = f'{name}{_digest(key)}{int(integrity)}{memory}'
-    parts = (_MAGIC, bytes((0, version)), text.encode())
-    return b''.join(parts).ljust(_HEADER, b'\0')
+    made = _Header(uuid.uuid4().hex, integrity, memory, (_digest(key),))
+    return made.content(version)
 
 
 class _Header(NamedTuple):
     """What is read of a header.
 
-    :ivar digest: of its key
+    :ivar digests: of its keys
     """
 
     name: str
-    digest: str
     integrity: bool
     memory: int
+    digests: tuple[str, ...]
+
+    def content(self, version: int) -> bytes:
+        words = (self.name, int(self.integrity), self.memory, *self.digests)
+        text = ' '.join(map(str, words))
+        parts = (_MAGIC, bytes((0, version)), text.encode())
+        return b''.join(parts).ljust(_HEADER, b'\0')
 
 
 class Crypts:
@@ -149,21 +153,10 @@ class Crypts:
             offset, identity = 0, _digest(key)
             below = device
             if provider != 'plain':
-                found = self._header(device, provider)
-                if found is None:
-                    raise OSError(
-                        errno.EIO, f'/dev/{device} is not a LUKS device.'
-                    )
+                found = self._obeyed(device, instance, provider, memory)
                 identity = found.name
                 _, offset = _FORMATS[provider]
-                if found.memory > memory:
-                    raise OSError(
-                        errno.E2BIG, 'its header asks for more than before'
-                    )
-                if found.digest != _digest(key):
-                    raise PermissionError(
-                        errno.EACCES, 'No key available with this passphrase.'
-                    )
+                _check_key(found, key)
                 if found.integrity:
                     lower = f'{name}{_LOWER}'
                     kind = 'integrity'
@@ -172,6 +165,86 @@ class Crypts:
                     )
                     offset = 0
             self._make(below, name, provider, offset, identity, read_only)
+
+    def has_key(
+        self,
+        device: str,
+        instance: int,
+        provider: str,
+        key: str,
+        memory: int,
+        timeout: float,
+    ) -> bool:
+        with self._lock:
+            found = self._obeyed(device, instance, provider, memory)
+            return _digest(key) in found.digests
+
+    def add_key(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        new_key: str,
+        memory: int,
+        timeout: float,
+    ) -> None:
+        with self._lock:
+            found = self._obeyed(device, instance, provider, memory)
+            _check_key(found, key)
+            digests = (*found.digests, _digest(new_key))
+            self._change(device, name, provider, found, digests)
+
+    def remove_key(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        kept_key: str,
+        memory: int,
+        timeout: float,
+    ) -> None:
+        with self._lock:
+            found = self._obeyed(device, instance, provider, memory)
+            _check_key(found, kept_key)
+            gone = _digest(key)
+            digests = tuple(one for one in found.digests if one != gone)
+            self._change(device, name, provider, found, digests)
+
+    def _obeyed(
+        self, device: str, instance: int, provider: str, memory: int
+    ) -> _Header:
+        self._block.check(device, instance)
+        found = self._header(device, provider)
+        if found is None:
+            raise OSError(errno.EPROTO, 'it has no header of this format')
+        if found.memory > memory:
+            raise OSError(errno.E2BIG, 'its header asks for more than before')
+        return found
+
+    def _change(
+        self,
+        device: str,
+        name: str,
+        provider: str,
+        header: _Header,
+        digests: tuple[str, ...],
+    ) -> None:
+        below = [
+            one.below
+            for one in self._mappings.values()
+            if one.alias in (name, f'{name}{_LOWER}')
+        ]
+        if device not in below:
+            raise PermissionError(
+                errno.EPERM, f'{device} is not what {name} was opened on'
+            )
+        version, _ = _FORMATS[provider]
+        with open(self._block.file(device), 'r+b') as stream:
+            stream.write(header._replace(digests=digests).content(version))
 
     def close(self, name: str) -> None:
         with self._lock:
@@ -326,11 +399,19 @@ class Crypts:
         if not head.startswith(start):
             return None
         text = head.removeprefix(start).rstrip(b'\0').decode()
-        return _Header(text[:32], text[32:64], text[64] == '1', int(text[65:]))
+        name, integrity, memory, *digests = text.split()
+        return _Header(name, integrity == '1', int(memory), tuple(digests))
 
     def _emit(self, action: str, found: Mapping) -> None:
         self._events.emit(
             action, 'block', f'/{found.directory}', DEVNAME=found.name
+        )
+
+
+def _check_key(found: _Header, key: str) -> None:
+    if _digest(key) not in found.digests:
+        raise PermissionError(
+            errno.EACCES, 'No key available with this passphrase.'
         )
 
 

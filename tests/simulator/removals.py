@@ -62,6 +62,8 @@ class Removals:
                 given['controller'], root
             ),
             'rbd.remove': lambda given: [f'rbd{given["number"]}'],
+            'encryption.add_key': lambda given: [given['device']],
+            'encryption.remove_key': lambda given: [given['device']],
             'loop.detach': lambda given: [given['device']],
             'multipath.remove_path': lambda given: [given['disk']],
             'multipath.remove_map': lambda given: [given['map_name']],

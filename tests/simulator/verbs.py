@@ -88,6 +88,40 @@ class EncryptionVerbs(Protocol):
         timeout: float,
     ) -> None: ...
 
+    def has_key(
+        self,
+        device: str,
+        instance: int,
+        provider: str,
+        key: str,
+        memory: int,
+        timeout: float,
+    ) -> bool: ...
+
+    def add_key(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        new_key: str,
+        memory: int,
+        timeout: float,
+    ) -> None: ...
+
+    def remove_key(
+        self,
+        device: str,
+        instance: int,
+        name: str,
+        provider: str,
+        key: str,
+        kept_key: str,
+        memory: int,
+        timeout: float,
+    ) -> None: ...
+
     def close(self, name: str) -> None: ...
 
     def resize(
@@ -276,6 +310,7 @@ READ_ONLY = frozenset(
         'loop.identify',
         'loop.is_ours',
         'encryption.read_header',
+        'encryption.has_key',
         'encryption.offset',
         'mounts.inspect',
         'mounts.users',

@@ -102,3 +102,53 @@ def test_closing(tmp_path: pathlib.Path) -> None:
     dm(tmp_path, 'dm-0', f'CRYPT-PLAIN-{NAME}', NAME, 'sda')
     left = found.close(NAME, deadline)
     assert left == [f'mapping {NAME}: it is in use']
+
+
+@pytest.mark.parametrize('limit', [512 << 20, 1 << 30, 4 << 30])
+def test_what_is_made_here_can_be_opened_here(
+    tmp_path: pathlib.Path, limit: int
+) -> None:
+    # Given a bound for all runs of cryptsetup
+    given: list[int] = []
+    found = made(
+        tmp_path,
+        format=lambda *rest: given.append(rest[-1]),
+        add_key=lambda *rest: given.append(rest[-2]),
+    )
+    found.memory.limit = limit
+    deadline = deadlines.Deadline.after(10)
+    sda = block.Device('sda', 1)
+    # When a header is made, or gets one more key
+    found.format(sda, 'luks2', 'key', deadline)
+    ours = encryption.Mapping(NAME, 'dm-3', ('sda',), 'luks2')
+    found.add_key(sda, ours, 'key', 'new', 32 << 20, deadline)
+    # Then it asks, with a copy of itself, for no more than that
+    for memory in given:
+        with found.memory.held('sda', memory + (48 << 20), deadline):
+            assert memory >= 256 << 20
+    # And what asks for more already gets it
+    found.add_key(sda, ours, 'key', 'new', limit - (32 << 20), deadline)
+    assert given[-1] == limit - (32 << 20)
+
+
+def test_keys_of_a_device(tmp_path: pathlib.Path) -> None:
+    said: list[tuple[object, ...]] = []
+
+    def has_key(*rest: object) -> bool:
+        said.append(rest[:-1])
+        return True
+
+    found = made(
+        tmp_path,
+        has_key=has_key,
+        remove_key=lambda *rest: said.append(rest[:-1]),
+    )
+    deadline = deadlines.Deadline.after(10)
+    sda = block.Device('sda', 1)
+    ours = encryption.Mapping(NAME, 'dm-3', ('sda',), 'luks')
+    assert found.has_key(sda, 'luks', 'key', 4096, deadline)
+    found.remove_key(sda, ours, 'old', 'new', 4096, deadline)
+    assert said == [
+        ('sda', 1, 'luks', 'key', 4096),
+        ('sda', 1, NAME, 'luks', 'old', 'new', 4096),
+    ]
