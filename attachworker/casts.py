@@ -95,6 +95,7 @@ class Casts:
             objects.AttachRequest: self._api.cast_attach_volume,
             objects.DetachRequest: self._api.cast_detach_volume,
             objects.ExtendRequest: self._api.cast_extend_volume,
+            objects.RotateKeyRequest: self._api.cast_rotate_encryption_key,
         }
         self._reply_to = {
             'exchange': bus.EXCHANGE,

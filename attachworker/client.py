@@ -149,6 +149,21 @@ class AttachWorkerClient:
             **options,
         )
 
+    def rotate_encryption_key(
+        self, attachment_id: str, old_key: str, new_key: str, **options: Any
+    ) -> objects.OperationResult:
+        """Give an encrypted volume that is attached another key.
+
+        Options as of :meth:`attach_volume`, and fields of RotateKeyRequest.
+        """
+        return self._operate(
+            'rotate',
+            attachment_id=attachment_id,
+            old_key=old_key,
+            new_key=new_key,
+            **options,
+        )
+
     def _operate(
         self,
         kind: str,
@@ -161,7 +176,7 @@ class AttachWorkerClient:
         request = objects.REQUESTS[kind](
             request_id=request_id or _new_id(), **fields
         )
-        method = getattr(self.api, f'{kind}_volume')
+        method = getattr(self.api, objects.METHODS[kind])
         return self.send(method, request, timeout, raise_on_failure)
 
     def get_connector_properties(self, **options: Any) -> dict[str, Any]:

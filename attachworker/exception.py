@@ -271,8 +271,9 @@ class UndoFailed(RetryableError):
 
 class SecretsLost(RetryableError):
     msg_fmt = (
-        'The worker or its host was started again during the attach, which '
-        'was undone: its passwords were not kept. Send a new request.'
+        'The worker or its host was started again before the request had '
+        'ended, and its passwords were not kept, so it was not gone on with. '
+        'Send a new request.'
     )
 
 

@@ -14,6 +14,8 @@ The keys of the store, each with the task that provides it:
     FindLivePaths, VerifySize: bytes before and after an extend.
 ``sizes``
     ResizeEncryption: both, of the device that the caller has.
+``old_opens``, ``new_opens``
+    CheckKeys: whether the old key, the new one, opens the volume already.
 ``device``
     VerifyDevice: the DeviceInfo of the answer.
 ``opened``
@@ -49,6 +51,10 @@ from attachworker.tasks.extend import VerifySize
 from attachworker.tasks.multipath import FindMap
 from attachworker.tasks.multipath import MapMultipath
 from attachworker.tasks.multipath import RemoveMap
+from attachworker.tasks.rotate import AddKey
+from attachworker.tasks.rotate import CheckKeys
+from attachworker.tasks.rotate import RemoveKey
+from attachworker.tasks.rotate import VerifyKeys
 from attachworker.tasks.run import Run
 
 
@@ -106,4 +112,15 @@ def extend(run: Run) -> Flow:
         ResizeMap(run),
         VerifySize(run),
         ResizeEncryption(run),
+    )
+
+
+def rotate(run: Run) -> Flow:
+    """Give a volume that is open another key; it can be run again."""
+    return linear_flow.Flow('rotate').add(
+        GetConnector(run),
+        CheckKeys(run),
+        AddKey(run),
+        RemoveKey(run),
+        VerifyKeys(run),
     )

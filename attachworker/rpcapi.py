@@ -39,6 +39,9 @@ ANSWER_GRACE = 60
 _ASK_TIMEOUT = 10.0
 _ASK_AGAIN = 60.0
 
+#: What the first version of the interface does not have, and which one does.
+_ADDED = {'rotate_encryption_key': '1.1'}
+
 Context = dict[str, Any]
 
 
@@ -66,11 +69,14 @@ class AttachWorkerAPI:
     * ``BusUnavailable``: the broker cannot be reached; whether it has the
       request is not known, so send it again with the same request_id;
     * ``oslo_messaging.MessagingTimeout``: no answer in time; the same;
-    * ``oslo_messaging.UnsupportedVersion``, ``RemoteError``.
+    * ``oslo_messaging.UnsupportedVersion``, ``RemoteError``;
+    * ``oslo_messaging.RPCVersionCapError``: ``level`` says that workers do
+      not know the method; nothing was sent.
 
     RPC API version history:
 
     * 1.0 - Initial version.
+    * 1.1 - Added rotate_encryption_key.
 
     :param transport: from :func:`attachworker.bus.transport.get_transport`.
     :param timeout: seconds for methods that only look.
@@ -157,6 +163,18 @@ class AttachWorkerAPI:
         """Take over a volume's new size; ``timeout`` as in attach_volume."""
         return self._operate(ctxt, host, 'extend_volume', request, timeout)
 
+    def rotate_encryption_key(
+        self,
+        ctxt: Context,
+        host: str,
+        request: objects.RotateKeyRequest,
+        timeout: float | None = None,
+    ) -> objects.OperationResult:
+        """Change the key of a volume; ``timeout`` as in attach_volume."""
+        return self._operate(
+            ctxt, host, 'rotate_encryption_key', request, timeout
+        )
+
     def cast_attach_volume(
         self, ctxt: Context, host: str, request: objects.AttachRequest
     ) -> None:
@@ -174,6 +192,12 @@ class AttachWorkerAPI:
     ) -> None:
         """Have a volume's new size taken over."""
         self._cast(ctxt, host, 'extend_volume', request)
+
+    def cast_rotate_encryption_key(
+        self, ctxt: Context, host: str, request: objects.RotateKeyRequest
+    ) -> None:
+        """Have the key of a volume changed."""
+        self._cast(ctxt, host, 'rotate_encryption_key', request)
 
     def get_attachment(
         self, ctxt: Context, host: str, attachment_id: str
@@ -274,6 +298,7 @@ class AttachWorkerAPI:
                 self._client(host)
                 .prepare(
                     server=host,
+                    version=_version_of(method),
                     timeout=max(1.0, until - time.monotonic()),
                     call_monitor_timeout=monitor_timeout,
                 )
@@ -286,9 +311,9 @@ class AttachWorkerAPI:
         until = time.monotonic() + self._timeout
         self._check_plain(ctxt, host, {'request': request}, until)
         with _clear_errors(self._transport, host):
-            self._client(host).prepare(server=host).cast(
-                ctxt, method, request=request
-            )
+            self._client(host).prepare(
+                server=host, version=_version_of(method)
+            ).cast(ctxt, method, request=request)
 
     def _client(self, host: str) -> Any:
         """What sends to the worker of a host, which alone opens secrets."""
@@ -336,6 +361,11 @@ class AttachWorkerAPI:
         if wanted.get('required'):
             raise wire_secrets.must_be_sealed(plain[0], wanted['key_ids'])
         self._plain_until[host] = now + _ASK_AGAIN
+
+
+def _version_of(method: str) -> str:
+    """Of the interface, the first one that has a method."""
+    return _ADDED.get(method, bus.FIRST_VERSION)
 
 
 @contextlib.contextmanager

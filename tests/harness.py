@@ -137,6 +137,18 @@ class Harness:
         )
         return self.api.extend_volume({}, self.name, request)
 
+    def rotate(
+        self, attachment_id: str, old_key: str, new_key: str, **values: Any
+    ) -> objects.OperationResult:
+        """Give a volume that is open another key."""
+        request = objects.RotateKeyRequest(
+            **{'request_id': str(uuid.uuid4()), **values},
+            attachment_id=attachment_id,
+            old_key=old_key,
+            new_key=new_key,
+        )
+        return self.api.rotate_encryption_key({}, self.name, request)
+
     def attachments(self) -> list[str]:
         """What list_attachments shows, as 'id state'."""
         found = self.api.list_attachments({}, self.name)

@@ -33,6 +33,7 @@ def text() -> str:
         flows.attach,
         flows.detach,
         flows.extend,
+        flows.rotate,
     ):
         flow = build(mock.Mock(targets=_TARGETS))
         parts.append('\n'.join([flow.name, *_arrows(list(_steps(flow)))]))

@@ -14,6 +14,7 @@ from attachworker import objects
 from attachworker.tasks import attach
 from attachworker.tasks import detach
 from attachworker.tasks import extend
+from attachworker.tasks import rotate
 
 DIRECTORY = (
     pathlib.Path(__file__).resolve().parents[1]
@@ -41,6 +42,12 @@ _OPERATIONS = {
         extend.RescanPaths.__name__,
         extend.VerifySize.__name__,
         'extend_failed',
+    ),
+    'rotate': (
+        'rotated',
+        rotate.AddKey.__name__,
+        rotate.CheckKeys.__name__,
+        'encryption_failed',
     ),
 }
 

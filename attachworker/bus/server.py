@@ -70,6 +70,10 @@ _MOST_BACKLOG = 1000
 _LONGEST_TIMEOUT = 86400
 
 
+#: By method that takes a request, the kind of operation that it asks for.
+_KINDS = {method: kind for kind, method in objects.METHODS.items()}
+
+
 def _optional_flag(value: object) -> bool | None:
     return None if value is None else rules.flag(value)
 
@@ -142,8 +146,8 @@ class RequestAcceptance:
         :returns: what became of it, for the endpoint; LEFT; or None if the
             message is none, or is not served
         """
-        kind = str(message.get('method')).removesuffix('_volume')
-        if kind not in objects.REQUESTS or not self._is_served(message):
+        kind = _KINDS.get(str(message.get('method')))
+        if kind is None or not self._is_served(message):
             return None
         arguments = message.get('args')
         primitive = (
@@ -191,7 +195,7 @@ class RequestAcceptance:
                 continue
             with self._changed:
                 self._waiting[call.message_id] = outcome
-            # Each of the three methods gives what there is.
+            # Each method that takes a request gives what there is.
             found.append((call, 'attach_volume', outcome))
         return found
 
@@ -439,7 +443,7 @@ class Message(dict[str, Any]):
     """The content of a message, with room for what became of it."""
 
     def __init__(self, method: str, outcome: Any = None, **args: Any) -> None:
-        super().__init__(method=method, args=args, version=bus.VERSION)
+        super().__init__(method=method, args=args, version=bus.FIRST_VERSION)
         self.outcome = outcome
         self.context = context.NOBODYS
 
@@ -556,6 +560,10 @@ class Endpoint:
 
     @_exposed
     def extend_volume(self, ctxt: Any, request: Any = None) -> Any:
+        return _answer(ctxt[_OUTCOME])
+
+    @_exposed
+    def rotate_encryption_key(self, ctxt: Any, request: Any = None) -> Any:
         return _answer(ctxt[_OUTCOME])
 
     @_exposed

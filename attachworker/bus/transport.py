@@ -45,7 +45,10 @@ LOG = log.getLogger(__name__)
 #: non-durable, and oslo.messaging then makes our queues non-durable, too.
 EXCHANGE = 'attachworker'
 TOPIC = 'attachworker'
-VERSION = '1.0'
+#: Of the interface, and of that which the first release had: what is in there
+#: is asked for in that version, so that each worker serves it.
+VERSION = '1.1'
+FIRST_VERSION = '1.0'
 NOTIFICATION_TOPIC = 'attachworker_notifications'
 
 #: The brokers that are tested, and all between them.
@@ -787,7 +790,7 @@ def is_in_process(conf: cfg.ConfigOpts, url: str | None = None) -> bool:
 def get_target(host: str | None = None) -> messaging.Target:
     """Return the address of the worker of ``host``, or of any worker."""
     return messaging.Target(
-        exchange=EXCHANGE, topic=TOPIC, version=VERSION, server=host
+        exchange=EXCHANGE, topic=TOPIC, version=FIRST_VERSION, server=host
     )
 
 

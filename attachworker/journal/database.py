@@ -17,7 +17,7 @@ import threading
 from attachworker import exception
 from attachworker.objects import normalise_wwn
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 _NAME = 'journal.sqlite'
 #: Belongs to the worker that runs; has a text once there has been a journal.
 _LOCK = 'lock'
@@ -183,6 +183,10 @@ ALTER TABLE requests ADD COLUMN counted REAL NOT NULL DEFAULT 0.0;
     # attachment began; NULL once it is made.
     9: """
 ALTER TABLE attachments ADD COLUMN listed TEXT;
+""",
+    # Whether a rotation was about to add its key to the volume.
+    10: """
+ALTER TABLE requests ADD COLUMN adds_key INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

@@ -41,6 +41,8 @@ class RequestRecord:
     :ivar attempts: how often a worker has been started with it unfinished
     :ivar created_at: when it was accepted, in UTC, in ISO 8601
     :ivar cancelled: whether its only possible result is that it was
+    :ivar adds_key: whether the new key of a rotation opens the volume because
+        of it, perhaps
     :ivar receivers: where the result of a cast is wanted, and has not been
         confirmed
     """
@@ -58,6 +60,7 @@ class RequestRecord:
     attempts: int = 0
     created_at: str = ''
     cancelled: bool = False
+    adds_key: bool = False
     receivers: tuple[dict[str, Any], ...] = ()
 
     def result_object(self) -> objects.OperationResult | None:
@@ -369,6 +372,16 @@ class Records:
             request_id,
         )
 
+    def intend_key(self, request_id: str) -> None:
+        """A rotation is about to add its new key to the volume.
+
+        That outlives a loss of power, as the key does.
+        """
+        self._journal.write(
+            'UPDATE requests SET adds_key = 1 WHERE request_id = ?',
+            request_id,
+        )
+
     # -- calls
 
     def calls(self) -> list[tuple[Call, str]]:
@@ -574,6 +587,8 @@ def _request(row: sqlite3.Row) -> RequestRecord:
             'body': reading.decoded(row['body']) or {},
             'result': reading.decoded(row['result']),
             'cancelled': bool(row['cancelled']),
+            # a journal of an earlier release does not have it
+            'adds_key': bool(columns.get('adds_key', 0)),
             # those that make sense
             'receivers': tuple(
                 filter(

@@ -29,6 +29,7 @@ from attachworker.objects.nvmeof import NVMeOFPortal
 from attachworker.objects.rbd import ImageTarget
 from attachworker.objects.rbd import RBDConnectionInfo
 from attachworker.objects.rbd import RBDMonitor
+from attachworker.objects.request import METHODS
 from attachworker.objects.request import REQUESTS
 from attachworker.objects.request import AnyRequest
 from attachworker.objects.request import AttachRequest
@@ -36,6 +37,7 @@ from attachworker.objects.request import DetachRequest
 from attachworker.objects.request import Encryption
 from attachworker.objects.request import ExtendRequest
 from attachworker.objects.request import ReplyTo
+from attachworker.objects.request import RotateKeyRequest
 from attachworker.objects.result import NOT_KNOWN
 from attachworker.objects.result import Attachment
 from attachworker.objects.result import AuditedAttachment
@@ -82,4 +84,12 @@ HISTORY = {
         'RBDMonitor': '1.0',
         'ReplyTo': '1.0',
     },
+}
+
+# What 1.1 has added.
+HISTORY['1.1'] = {
+    **HISTORY['1.0'],
+    'NotificationPayload': '1.1',
+    'OperationResult': '1.1',
+    'RotateKeyRequest': '1.0',
 }

@@ -17,7 +17,7 @@ from oslo_versionedobjects import fields
 
 from attachworker.objects import rules
 
-STATUSES = ('attached', 'detached', 'extended', 'failed')
+STATUSES = ('attached', 'detached', 'extended', 'rotated', 'failed')
 ATTACHMENT_STATES = (
     'attaching',
     'attached',

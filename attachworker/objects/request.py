@@ -65,7 +65,7 @@ class Encryption(base.AttachWorkerObject):
 
 
 class Request(base.AttachWorkerObject):
-    """What the three requests share.
+    """What all requests share.
 
     The constructor takes dicts for the objects in a request: that of a
     driver for connection_info, the fields for the others.
@@ -203,11 +203,45 @@ class ExtendRequest(Request):
     }
 
 
-AnyRequest = AttachRequest | DetachRequest | ExtendRequest
+@base.AttachWorkerObjectRegistry.register
+class RotateKeyRequest(Request):
+    """Give an encrypted volume that is attached another key.
+
+    The keys are no part of its content: a request that is sent again joins
+    the first one, whatever keys it brings.
+    """
+
+    # Version 1.0: Initial version
+    VERSION = '1.0'
+
+    fields = {
+        'attachment_id': fields.TextField(rules.identifier),
+        #: The passphrase that opens the volume now, and no more afterwards.
+        'old_key': fields.SecretField(rules.secret),
+        #: The one that opens it afterwards.
+        'new_key': fields.SecretField(rules.secret),
+    }
+
+    def validate(self) -> None:
+        super().validate()
+        if self.old_key == self.new_key:
+            raise rules.invalid('new_key', 'must be another one than old_key')
+
+
+AnyRequest = AttachRequest | DetachRequest | ExtendRequest | RotateKeyRequest
 
 #: By the kind of operation that they ask for.
 REQUESTS: dict[str, type[AnyRequest]] = {
     'attach': AttachRequest,
     'detach': DetachRequest,
     'extend': ExtendRequest,
+    'rotate': RotateKeyRequest,
+}
+
+#: By the same, the method of the RPC interface that takes such a request.
+METHODS = {
+    'attach': 'attach_volume',
+    'detach': 'detach_volume',
+    'extend': 'extend_volume',
+    'rotate': 'rotate_encryption_key',
 }

@@ -17,6 +17,11 @@ from attachworker.objects import rules
 #: what the caller wants gone is not there.
 NOT_KNOWN = 'nothing to do: the attachment is not known'
 
+#: What says of a rotation, to those who do not know of it, that it is done or
+#: has failed: they have not asked for it, but see it as the last result of an
+#: attachment. An extend, too, leaves the volume attached.
+_BEFORE_ROTATION = {'rotate': 'extend', 'rotated': 'extended'}
+
 
 @base.AttachWorkerObjectRegistry.register
 class PathInfo(base.AttachWorkerObject):
@@ -118,13 +123,14 @@ class OperationResult(base.AttachWorkerObject):
     """The one final answer to a request."""
 
     # Version 1.0: Initial version
-    VERSION = '1.0'
+    # Version 1.1: Added rotate to operation, and rotated to status
+    VERSION = '1.1'
 
     fields = {
         'request_id': fields.TextField(rules.identifier),
         #: Of the request; null: it named none.
         'attachment_id': fields.TextField(rules.identifier, nullable=True),
-        'operation': fields.ChoiceField('attach', 'detach', 'extend'),
+        'operation': fields.ChoiceField(*request.REQUESTS),
         'status': fields.ChoiceField(*fields.STATUSES),
         'device': ovo_fields.ObjectField('DeviceInfo', nullable=True),
         #: Bytes before an extend.
@@ -139,6 +145,13 @@ class OperationResult(base.AttachWorkerObject):
         #: Seconds that each step took, by atom name.
         'timings': fields.DictOfFloatsField(default={}),
     }
+
+    def obj_make_compatible(
+        self, primitive: dict[str, Any], target_version: str
+    ) -> None:
+        super().obj_make_compatible(primitive, target_version)
+        if target_version == '1.0':
+            _without_rotation(primitive, 'operation', 'status')
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -175,7 +188,8 @@ class NotificationPayload(base.AttachWorkerObject):
     """
 
     # Version 1.0: Initial version
-    VERSION = '1.0'
+    # Version 1.1: Added rotated to status
+    VERSION = '1.1'
 
     fields = {
         'request_id': fields.TextField(rules.identifier),
@@ -191,6 +205,13 @@ class NotificationPayload(base.AttachWorkerObject):
         'status': fields.ChoiceField(*fields.STATUSES, nullable=True),
         'error': fields.ChoiceField(*fields.ERROR_CODES, nullable=True),
     }
+
+    def obj_make_compatible(
+        self, primitive: dict[str, Any], target_version: str
+    ) -> None:
+        super().obj_make_compatible(primitive, target_version)
+        if target_version == '1.0':
+            _without_rotation(primitive, 'status')
 
 
 @base.AttachWorkerObjectRegistry.register
@@ -241,3 +262,10 @@ class AuditReport(base.AttachWorkerObject):
         ),
         'findings': ovo_fields.ListOfObjectsField('AuditFinding', default=[]),
     }
+
+
+def _without_rotation(primitive: dict[str, Any], *names: str) -> None:
+    """Have fields of a primitive say only what version 1.0 knows."""
+    for name in names:
+        if primitive.get(name) in _BEFORE_ROTATION:
+            primitive[name] = _BEFORE_ROTATION[primitive[name]]

@@ -36,6 +36,7 @@ class GetConnector(base.Task):
         connector = run.connector
         if run.encryption is not None:
             _check_block_device(run)
+        if run.encryption is not None or run.rotation is not None:
             check_cryptsetup(run)
         if (
             not run.enforce_multipath
@@ -219,7 +220,7 @@ class FindWwn(base.Task):
         if chosen is None:
             LOG.info('%s: %s has the volume already', run.name, name)
             chosen = theirs[0]
-            _check_member(run, chosen)
+            _check_member(run, chosen, run.deadline)
             self._shared = chosen.target
             run.holdings.take(chosen.target)
         for target in run.targets:
@@ -519,7 +520,10 @@ def _path_info(
 
 
 def check_members(
-    run: Run, found: multipath.Map, paths: list[connectors.Path]
+    run: Run,
+    found: multipath.Map,
+    paths: list[connectors.Path],
+    deadline: deadlines.Deadline | None = None,
 ) -> None:
     """Make sure that a map has only paths to our volume.
 
@@ -528,18 +532,20 @@ def check_members(
     or whose target this one names, is known; of all others the unit serial
     number must be the same. A size of 0 (a path in standby) is unknown.
 
+    :param deadline: None: that of the run
     :raises IdentityMismatch: a stranger is in it, or it is another volume's
     """
     host, connector = run.host, run.connector
+    until = deadline or run.deadline
     first = paths[0].disk
-    if not is_map_of(run, found, first):
+    if not is_map_of(run, found, first, until):
         raise exception.IdentityMismatch(
             device=first,
             found=f'a path of {found.name}, the map of {found.wwid}',
             expected=run.wwn,
         )
     ours = {path.disk for path in paths}
-    size, serial = host.block.size(first), _serial(run, first)
+    size, serial = host.block.size(first), _serial(run, first, until)
     for disk in found.disks:
         if disk == first:
             continue
@@ -547,7 +553,7 @@ def check_members(
         if disk not in ours:
             other = connector.path_of(disk)
             if other is not None:
-                _check_member(run, other)
+                _check_member(run, other, until)
         theirs = host.block.size(disk)
         if size and theirs and size != theirs:
             raise exception.IdentityMismatch(
@@ -555,7 +561,7 @@ def check_members(
                 found=f'of size {theirs}',
                 expected=f'size {size} of {first}',
             )
-        their_serial = _serial(run, disk)
+        their_serial = _serial(run, disk, until)
         if None not in (serial, their_serial) and serial != their_serial:
             raise exception.IdentityMismatch(
                 device=disk,
@@ -573,7 +579,12 @@ def check_members(
             )
 
 
-def is_map_of(run: Run, found: multipath.Map, disk: str) -> bool:
+def is_map_of(
+    run: Run,
+    found: multipath.Map,
+    disk: str,
+    deadline: deadlines.Deadline | None = None,
+) -> bool:
     """Whether the name of a map is one of the volume's.
 
     What multipathd calls a volume can be configured (uid_attribute): ID_WWN
@@ -584,14 +595,16 @@ def is_map_of(run: Run, found: multipath.Map, disk: str) -> bool:
     wwn = objects.normalise_wwn(run.wwn)
     if len(name) >= _SHORTEST_WWN and wwn.startswith(name):
         return True
-    serial = _serial(run, disk)
+    serial = _serial(run, disk, deadline or run.deadline)
     return bool(serial) and str(serial).lower().replace(' ', '_') in name
 
 
-def _check_member(run: Run, path: connectors.Path) -> None:
+def _check_member(
+    run: Run, path: connectors.Path, deadline: deadlines.Deadline
+) -> None:
     """:raises IdentityMismatch: it leads elsewhere; a dead one may not"""
     try:
-        found = run.connector.identify(path, run.deadline)
+        found = run.connector.identify(path, deadline)
     except exception.DeviceNotFound:
         return
     takedown.check_identity(path, found, run.wwn)
@@ -606,10 +619,10 @@ def _is_known(run: Run, path: connectors.Path | None) -> bool:
     )
 
 
-def _serial(run: Run, disk: str) -> str | None:
+def _serial(run: Run, disk: str, deadline: deadlines.Deadline) -> str | None:
     try:
         device = run.host.scsi.of_disk(disk)
-        return run.host.scsi.serial(device, run.deadline)
+        return run.host.scsi.serial(device, deadline)
     except OSError as error:
         if error.errno not in block.NO_ANSWER:
             raise

@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps of an extend; each can be run again."""
 
+from typing import NamedTuple
+
+from attachworker import deadline as deadlines
 from attachworker import exception
 from attachworker.connectors import base as connectors
 from attachworker.host import multipath
 from attachworker.tasks import base
 from attachworker.tasks import takedown
+from attachworker.tasks.run import Run
 
 #: Seconds in which storage shows a new size at all of its ports.
 _LAG = 10.0
@@ -23,59 +27,16 @@ class FindLivePaths(base.Task):
     def execute(
         self,
     ) -> tuple[list[connectors.Path], multipath.Map | None, int | None]:
-        run, connector = self.run, self.run.connector
+        run = self.run
         if run.expected_wwn is not None:
             run.lock_volume(run.expected_wwn)
-        found = [
-            path for target in run.targets for path in connector.paths(target)
+        found = live_paths(run, run.deadline, exception.ExtendFailed)
+        run.warnings += [
+            f'{path.disk} does not answer and keeps its old size'
+            for path in found.silent
         ]
-        held = run.host.multipath.of_any(path.disk for path in found)
-        if held is not None:
-            found = self._members(found, held)
-        for path in found:
-            run.host.check_device(path.disk, path.address)
-        alive = [path for path in found if self._answers(path, held)]
-        if not alive:
-            raise exception.ExtendFailed(
-                device=run.name, reason='no path to it works; mend one'
-            )
-        name = held.name if held else alive[0].disk
-        return alive, held, connector.devices.size(name)
-
-    def _members(
-        self, paths: list[connectors.Path], held: multipath.Map
-    ) -> list[connectors.Path]:
-        """All paths of a map: those of other attachments grow with it."""
-        known = {path.disk: path for path in paths}
-        others = map(
-            self.run.connector.path_of,
-            (disk for disk in held.disks if disk not in known),
-        )
-        return [*paths, *filter(None, others)]
-
-    def _answers(
-        self, path: connectors.Path, held: multipath.Map | None
-    ) -> bool:
-        run = self.run
-        try:
-            if held is not None and path.disk not in self._working(held):
-                raise exception.DeviceNotFound(volume=path.target.label)
-            wwn = run.connector.identify(path, run.deadline)
-        except exception.DeviceNotFound:
-            run.warnings.append(
-                f'{path.disk} does not answer and keeps its old size'
-            )
-            return False
-        takedown.check_identity(path, wwn, run.expected_wwn or wwn)
-        return True
-
-    def _working(self, held: multipath.Map) -> list[str]:
-        try:
-            return self.run.host.multipath.working(held, self.run.deadline)
-        except OSError as error:
-            raise exception.ExtendFailed(
-                device=held.name, reason=f'multipathd does not answer: {error}'
-            ) from error
+        name = found.map.name if found.map else found.paths[0].disk
+        return found.paths, found.map, run.connector.devices.size(name)
 
 
 class RescanPaths(base.Task):
@@ -190,3 +151,87 @@ class VerifySize(base.Task):
 
 def _told(sizes: dict[str, int | None]) -> str:
     return ', '.join(f'{name} has {size}' for name, size in sizes.items())
+
+
+class LivePaths(NamedTuple):
+    """The devices of a volume that is attached.
+
+    :ivar paths: those that answer
+    :ivar map: their map; None: there is none
+    :ivar silent: those that do not answer
+    """
+
+    paths: list[connectors.Path]
+    map: multipath.Map | None
+    silent: list[connectors.Path]
+
+
+def live_paths(
+    run: Run,
+    deadline: deadlines.Deadline,
+    failure: type[exception.ExtendFailed | exception.EncryptionFailed],
+) -> LivePaths:
+    """See which devices of the volume answer, and that they are its own.
+
+    The caller has the lock of the volume.
+
+    :param failure: raised if none answers
+    :raises IdentityMismatch: one is another volume's
+    """
+    connector = run.connector
+    found = [
+        path for target in run.targets for path in connector.paths(target)
+    ]
+    held = run.host.multipath.of_any(path.disk for path in found)
+    working = None
+    if held is not None:
+        found = _members(run, found, held)
+        working = _working(run, held, deadline, failure)
+    for path in found:
+        run.host.check_device(path.disk, path.address)
+    alive: list[connectors.Path] = []
+    silent: list[connectors.Path] = []
+    for path in found:
+        works = working is None or path.disk in working
+        answers = works and _answers(run, path, deadline)
+        (alive if answers else silent).append(path)
+    if not alive:
+        raise failure(device=run.name, reason='no path to it works; mend one')
+    return LivePaths(alive, held, silent)
+
+
+def _members(
+    run: Run, paths: list[connectors.Path], held: multipath.Map
+) -> list[connectors.Path]:
+    """All paths of a map: those of other attachments are the volume's, too."""
+    known = {path.disk: path for path in paths}
+    others = map(
+        run.connector.path_of,
+        (disk for disk in held.disks if disk not in known),
+    )
+    return [*paths, *filter(None, others)]
+
+
+def _working(
+    run: Run,
+    held: multipath.Map,
+    deadline: deadlines.Deadline,
+    failure: type[exception.ExtendFailed | exception.EncryptionFailed],
+) -> list[str]:
+    try:
+        return run.host.multipath.working(held, deadline)
+    except OSError as error:
+        raise failure(
+            device=held.name, reason=f'multipathd does not answer: {error}'
+        ) from error
+
+
+def _answers(
+    run: Run, path: connectors.Path, deadline: deadlines.Deadline
+) -> bool:
+    try:
+        wwn = run.connector.identify(path, deadline)
+    except exception.DeviceNotFound:
+        return False
+    takedown.check_identity(path, wwn, run.expected_wwn or wwn)
+    return True

@@ -21,6 +21,30 @@ from attachworker.tasks.takedown import Takedown
 
 
 @dataclasses.dataclass
+class Rotation:
+    """Two keys of a volume, of which the new one takes the old one's place.
+
+    :ivar note_intention: writes down that the new key is about to be added
+    :ivar intended: whether it was, by an earlier worker perhaps
+    :ivar settled: whether it is known that one of the two keys alone opens
+        the volume, but for a keyslot that was there before
+    :ivar done: whether that is the new one
+    """
+
+    old_key: str = dataclasses.field(repr=False)
+    new_key: str = dataclasses.field(repr=False)
+    note_intention: Callable[[], None]
+    intended: bool = False
+    settled: bool = False
+    done: bool = False
+
+    def intend(self) -> None:
+        """From now on the new key may open the volume because of us."""
+        self.note_intention()
+        self.intended = True
+
+
+@dataclasses.dataclass
 class Run:
     """One operation while its flow runs.
 
@@ -28,6 +52,7 @@ class Run:
     :ivar targets: the ways to it, in the order of the request
     :ivar multipath: whether the caller asked for a multipath map
     :ivar encryption: how the device is to be opened; None: as it is
+    :ivar rotation: how its key is to be changed; None: it is not
     :ivar min_paths: how many the device must have for success
     :ivar turn: seconds that one device gets to come to the host before the
         next one is tried, where the host is to have one of them
@@ -69,6 +94,7 @@ class Run:
     multipath: bool = False
     enforce_multipath: bool = False
     encryption: objects.Encryption | None = None
+    rotation: Rotation | None = None
     min_paths: int = 1
     turn: float = 10.0
     path_grace: float = 0.5

@@ -4,40 +4,21 @@
 
 import dataclasses
 
-from attachworker import exception
 from attachworker import flows
 from attachworker import objects
 from attachworker.host import encryption
 from attachworker.journal import AttachmentRecord
-from attachworker.journal import AttachmentState
 from attachworker.worker import late_paths
-from attachworker.worker.operation import Operation
-
-_EXTENDED = (
-    AttachmentState.ATTACHED,
-    AttachmentState.DEGRADED,
-    AttachmentState.DETACH_FAILED,
-)
+from attachworker.worker.operation import OfAttached
 
 
-class Extend(Operation):
+class Extend(OfAttached):
     kind = 'extend'
     status = 'extended'
 
-    def find_info(self) -> objects.ConnectionInfo | None:
-        known = self._known()
-        return None if known is None else known.info()
-
-    def perform(self) -> None:
-        known = self._known()
-        if known is None:
-            missing = exception.AttachmentNotFound(
-                attachment_id=self.attachment_id
-            )
-            self.conclude(self.failed(missing))
-            return
-        device = known.device_info()
-        assert device is not None  # by its state
+    def change(
+        self, known: AttachmentRecord, device: objects.DeviceInfo
+    ) -> None:
         info = known.info()
         run = self.make_run(
             info,
@@ -59,10 +40,3 @@ class Extend(Operation):
         result.old_size = old_size
         record = dataclasses.replace(known, device=device.obj_to_primitive())
         self.conclude(result, record)
-
-    def _known(self) -> AttachmentRecord | None:
-        """What is attached, in part perhaps."""
-        known = self._records.attachment(self.attachment_id)
-        if known is None or known.state not in _EXTENDED:
-            return None
-        return known

@@ -226,6 +226,7 @@ class Operations:
         if any(map(has_run, self._records.ended_after(record))):
             operation.abandoned = exception.LaterRequestEnded()
         operation.resumed = True
+        operation.adds_key = record.adds_key
         if record.cancelled:
             operation.cancel()
         return operation

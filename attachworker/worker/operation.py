@@ -52,7 +52,7 @@ class Operation(Job):
     :param listeners: are told how it goes on
     :param on_finish: is told once it has its final result
     :param stopping: set once the worker is to stop
-    :cvar kind: attach, detach or extend
+    :cvar kind: attach, detach, extend or rotate
     :cvar status: of a result that is a success
     :ivar attachment_id: operations with the same one run one after another
     :ivar keys: see :class:`attachworker.worker.dispatcher.Job`
@@ -63,6 +63,7 @@ class Operation(Job):
     :ivar abandoned: why an operation that an earlier worker began, or that
         was cancelled, is not resumed; None otherwise
     :ivar resumed: whether an earlier worker began it
+    :ivar adds_key: see :class:`attachworker.journal.RequestRecord`
     :ivar reply_to: everybody who is to be told the result of a cast: a
         request may be sent again from elsewhere
     """
@@ -95,6 +96,7 @@ class Operation(Job):
         self._cancelled = threading.Event()
         self.deadline = deadlines.Deadline(deadline.at, self._cancelled)
         self.resumed = False
+        self.adds_key = False
         self.started = deadlines.now()
         self.abandoned: exception.AttachWorkerError | None = None
         self._stopping = stopping
@@ -443,6 +445,41 @@ class Operation(Job):
     def mend_later(self) -> None:
         """Put right what was left undone after the result."""
         self._cleanup.later(self.attachment_id)
+
+
+class OfAttached(Operation):
+    """An operation on what is attached, in part perhaps."""
+
+    def find_info(self) -> objects.ConnectionInfo | None:
+        known = self._known()
+        return None if known is None else known.info()
+
+    def perform(self) -> None:
+        known = self._known()
+        if known is None:
+            self.abandoned = exception.AttachmentNotFound(
+                attachment_id=self.attachment_id
+            )
+            self.abandon()
+            return
+        device = known.device_info()
+        assert device is not None  # by its state
+        self.change(known, device)
+
+    def change(
+        self, known: AttachmentRecord, device: objects.DeviceInfo
+    ) -> None:
+        """Do what was asked for; ends with :meth:`conclude`.
+
+        :param device: as the caller was told of it last
+        """
+        raise NotImplementedError
+
+    def _known(self) -> AttachmentRecord | None:
+        known = self._records.attachment(self.attachment_id)
+        if known is None or not known.state.may_have_device:
+            return None
+        return known
 
 
 def has_run(record: RequestRecord) -> bool:

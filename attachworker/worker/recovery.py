@@ -55,8 +55,12 @@ def run(
     missing = [
         each for each in attachments if each.state is AttachmentState.MISSING
     ]
-    # An extend goes on with what is attached again before it.
-    busy = {each.attachment_id for each in unfinished if each.kind != 'extend'}
+    # Others go on with what is attached again before them.
+    busy = {
+        each.attachment_id
+        for each in unfinished
+        if each.kind in ('attach', 'detach')
+    }
     again = _requests_again(missing, busy, reattach)
     for attachment in attachments:
         try:

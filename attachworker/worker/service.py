@@ -53,6 +53,7 @@ from attachworker.worker.dispatcher import Dispatcher
 from attachworker.worker.extend import Extend
 from attachworker.worker.intake import Operations
 from attachworker.worker.operation import Operation
+from attachworker.worker.rotate import Rotate
 
 LOG = logging.getLogger(__name__)
 
@@ -199,6 +200,7 @@ class Worker:
                 ),
                 'detach': functools.partial(Detach, *parts),
                 'extend': functools.partial(Extend, *parts),
+                'rotate': functools.partial(Rotate, *parts),
             },
             self._boot_id,
             conf.default_deadline,

@@ -402,3 +402,146 @@ def test_a_step_that_fails_leaves_nothing(bed: beds.Bed, step: str) -> None:
         assert result.leftovers == [], result.as_dict()
         assert worker.attachments() == []
         assert bed.snapshot() == before
+
+
+NEW_KEY = 'CANARY-of-the-same-volume-later'
+
+
+def opens(bed: beds.Bed, below: str, provider: str) -> list[str]:
+    """Which of the two keys open what is below a mapping."""
+    return [
+        key
+        for key in (KEY, NEW_KEY)
+        if bed.verbs.encryption.has_key(
+            below, bed.instance(below), provider, key, 2 << 30, 60.0
+        )
+    ]
+
+
+def below(bed: beds.Bed, volume: beds.Volume) -> str:
+    """The kernel name of what a mapping is on top of."""
+    name = encryption.name_of(volume.name)
+    device = (bed.root / 'dev/mapper' / name).resolve().name
+    (found,) = (bed.root / f'sys/class/block/{device}/slaves').iterdir()
+    return found.name
+
+
+@pytest.mark.parametrize(
+    ('provider', 'make', 'multipath'),
+    [
+        ('luks', single, False),
+        ('luks2', single, False),
+        ('luks2', double, True),
+        ('luks2', lambda bed: bed.create_local_volume(), False),
+    ],
+    ids=['luks', 'luks2', 'luks2-map', 'luks2-local'],
+)
+def test_a_key_is_rotated_while_the_volume_is_used(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    provider: str,
+    make: Make,
+    multipath: bool,
+) -> None:
+    # Given a volume that is open, with somebody who has it open
+    volume = make(bed)
+    bed.encrypt(volume, provider, KEY)
+    before = bed.snapshot()
+    wanted = {'encryption': ask(provider), 'multipath': multipath}
+    path = worker.attach(volume, **wanted).device.path
+    bed.write(path, DATA)
+    attached = [f'{volume.name} attached']
+    assert actors.until(lambda: worker.attachments() == attached)
+    meanwhile = bed.snapshot()
+    device = below(bed, volume)
+    assert opens(bed, device, provider) == [KEY]
+    once = {'request_id': str(uuid.uuid4())}
+    with bed.opened(path):
+        # When its key is rotated
+        result = worker.rotate(volume.name, KEY, NEW_KEY, **once)
+        # Then the new one alone opens it, and nobody sees a difference
+        assert result.status == 'rotated', result.as_dict()
+        assert (result.device.path, result.operation) == (path, 'rotate')
+        assert (result.leftovers, result.warnings) == ([], [])
+        assert 'CANARY' not in str(result.as_dict())
+        assert opens(bed, device, provider) == [NEW_KEY]
+        assert bed.read(path) == DATA
+    assert bed.snapshot() == meanwhile
+    # And the same request gets the same result, and a new one with the same
+    # keys finds it done
+    again = worker.rotate(volume.name, KEY, NEW_KEY, **once)
+    assert again.as_dict() == result.as_dict()
+    assert worker.rotate(volume.name, KEY, NEW_KEY).status == 'rotated'
+    # And from the next attach on that key is the one
+    detached(worker, volume)
+    refused = worker.attach(volume, **wanted)
+    assert refused.error.code == 'encryption_failed', refused.as_dict()
+    wanted['encryption'] = ask(provider, NEW_KEY)
+    result = worker.attach(volume, **wanted)
+    assert result.status == 'attached', result.as_dict()
+    assert bed.read(result.device.path) == DATA
+    detached(worker, volume)
+    assert bed.snapshot() == before
+
+
+def test_a_rotation_with_a_wrong_old_key_changes_nothing(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', KEY)
+    worker.attach(volume, encryption=ask('luks2'))
+    before = bed.snapshot()
+    result = worker.rotate(volume.name, 'another', NEW_KEY)
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert result.error.step == 'CheckKeys'
+    assert 'neither the old nor the new key' in result.error.message
+    assert result.leftovers == []
+    assert opens(bed, below(bed, volume), 'luks2') == [KEY]
+    assert bed.snapshot() == before
+    detached(worker, volume)
+
+
+def test_a_rotation_of_what_has_no_key_of_its_own(
+    bed: beds.Bed, worker: harness.Harness
+) -> None:
+    # Given nothing that is attached, a volume as it is, and plain dm-crypt
+    volume = bed.create_volume()
+    result = worker.rotate(volume.name, KEY, NEW_KEY)
+    assert result.error.code == 'attachment_not_found', result.as_dict()
+    assert worker.attach(volume).status == 'attached'
+    result = worker.rotate(volume.name, KEY, NEW_KEY)
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert 'attach it with its key first' in result.error.message
+    detached(worker, volume)
+    assert worker.attach(volume, encryption=ask('plain')).device
+    result = worker.rotate(volume.name, KEY, NEW_KEY)
+    # Then the caller is told what to do
+    assert result.error.code == 'encryption_failed', result.as_dict()
+    assert 'copy the data to a volume' in result.error.message
+    detached(worker, volume)
+
+
+@pytest.mark.parametrize('step', ['AddKey', 'RemoveKey', 'VerifyKeys'])
+def test_a_rotation_that_fails_leaves_one_key(
+    bed: beds.Bed, step: str
+) -> None:
+    # Given a volume that is open, and a step that fails when it has ended
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', KEY)
+    run_class = faults.failing(faults.Mode.RAISES_AFTER)
+    with harness.Harness(bed, run_class=run_class) as worker:
+        assert worker.attach(volume, encryption=ask('luks2')).device
+        run_class.arm(step)
+        result = worker.rotate(volume.name, KEY, NEW_KEY)
+        assert run_class.step is None, 'the fault did not strike'
+        # Then the result says which key opens it, and there is no other
+        assert result.leftovers == [], result.as_dict()
+        found = opens(bed, below(bed, volume), 'luks2')
+        if step == 'AddKey':
+            assert (result.status, found) == ('failed', [KEY])
+            assert result.error.step == step
+        else:
+            assert (result.status, found) == ('rotated', [NEW_KEY])
+        # And the next attempt goes on from there
+        assert worker.rotate(volume.name, KEY, NEW_KEY).status == 'rotated'
+        detached(worker, volume)

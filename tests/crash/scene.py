@@ -20,6 +20,7 @@ import uuid
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.host import encryption
 from tests import harness
 from tests.contract import bed as beds
 from tests.crash import victim
@@ -28,6 +29,14 @@ _PATIENCE = 30.0
 _ANOTHER_WWN = '600140500000000000000000deadbeef'
 _STEP = 1024 * 1024
 _KEY = 'key-of-a-volume'
+_ANOTHER_KEY = 'another-key-of-it'
+#: What a request that has succeeded says.
+_DONE = {
+    'attach': 'attached',
+    'detach': 'detached',
+    'extend': 'extended',
+    'rotate': 'rotated',
+}
 #: Of what is killed when it is accepted, nobody needs to ask twice.
 _ACCEPTED = 'journal Records.accept after commit #1'
 
@@ -45,7 +54,7 @@ class Ask:
         return found
 
     def __call__(self, worker: harness.Harness) -> objects.OperationResult:
-        call = getattr(worker.api, f'{self.kind}_volume')
+        call = getattr(worker.api, objects.METHODS[self.kind])
         result: objects.OperationResult = call(
             {}, worker.name, self.make_request()
         )
@@ -67,7 +76,7 @@ class Await:
 class Scenario:
     """What is asked for, and of what.
 
-    :ivar kind: attach, detach or extend
+    :ivar kind: attach, detach, extend or rotate
     :ivar portals: of the volume's target
     :ivar multipath: whether a map is wanted
     :ivar shared: whether a neighbour uses the same target
@@ -118,6 +127,8 @@ class Scene:
         for number, portal in enumerate(self._volume.portals):
             self._names[portal] = f'portal {number}'
         self._size = self._volume.size
+        #: That opens the volume, and the one that it is rotated to.
+        self._key, self._next_key = _KEY, _ANOTHER_KEY
         with self._worker() as worker:
             attached = worker.attach(
                 self._neighbour, multipath=scenario.multipath
@@ -189,6 +200,14 @@ class Scene:
         elif kind == 'detach':
             make = functools.partial(
                 harness.detach_request, volume.name, **values
+            )
+        elif kind == 'rotate':
+            make = functools.partial(
+                objects.RotateKeyRequest,
+                attachment_id=volume.name,
+                old_key=self._key,
+                new_key=self._next_key,
+                **values,
             )
         else:
             self._size += _STEP
@@ -282,10 +301,18 @@ class Scene:
         result: objects.OperationResult,
     ) -> None:
         scenario, volume = self._scenario, self._volume
-        wanted = 'failed' if scenario.fails else f'{scenario.kind}ed'
+        wanted = 'failed' if scenario.fails else _DONE[scenario.kind]
+        if scenario.kind == 'rotate':
+            # It may be done before anybody knows why it should not be.
+            if result.status == 'rotated':
+                self._key, self._next_key = self._next_key, self._key
+                wanted = 'rotated'
+            self._check_key()
         assert result.status == wanted, result.as_dict()
         assert result.leftovers == [], result.as_dict()
-        there = scenario.kind != 'detach' and not scenario.fails
+        there = scenario.kind in ('extend', 'rotate') or (
+            scenario.kind == 'attach' and not scenario.fails
+        )
         attached = [f'{self._neighbour.name} attached']
         attached += [f'{volume.name} attached'] * there
         self._until(self._attached if there else self._before)
@@ -298,11 +325,31 @@ class Scene:
         )
         read = self._bed.read
         assert read(self._neighbour_path) == self._neighbour.pattern
-        if there:
+        if there and result.device:
             assert read(result.device.path) == volume.pattern
         if scenario.kind == 'extend' and not scenario.encryption:
             assert result.device.size == self._size
             assert result.old_size == self._size - _STEP
+
+    def _check_key(self) -> None:
+        """The volume opens by one key, and that is the one of the result."""
+        name = encryption.name_of(self._volume.name)
+        device = (self._bed.root / 'dev/mapper' / name).resolve().name
+        slaves = self._bed.root / f'sys/class/block/{device}/slaves'
+        (disk,) = (one.name for one in slaves.iterdir())
+        opening = [
+            key
+            for key in (self._key, self._next_key)
+            if self._bed.verbs.encryption.has_key(
+                disk,
+                self._bed.instance(disk),
+                self._scenario.encryption,
+                key,
+                2 << 30,
+                60.0,
+            )
+        ]
+        assert opening == [self._key]
 
     # -- the bed
 
@@ -321,7 +368,7 @@ class Scene:
     @property
     def _encryption(self) -> dict[str, str] | None:
         provider = self._scenario.encryption
-        return {'provider': provider, 'key': _KEY} if provider else None
+        return {'provider': provider, 'key': self._key} if provider else None
 
     def _detach(self, worker: harness.Harness) -> None:
         detached = worker.detach(self._volume.name)

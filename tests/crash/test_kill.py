@@ -56,6 +56,8 @@ SCENARIOS = [
     Scenario('attach', encryption='luks2'),
     Scenario('detach', encryption='luks2'),
     Scenario('extend', encryption='luks2'),
+    Scenario('rotate', encryption='luks2'),
+    Scenario('rotate', encryption='luks2', fails='AddKey'),
     Scenario('detach'),
     Scenario('detach', shared=True),
     Scenario('detach', portals=2),
@@ -90,6 +92,8 @@ def test_killed_anywhere(
     ) as scene:
         if scenario.fails == 'VerifyDevice':
             bed.arm(Fault.FAIL_BEFORE, 'block.check_readable', times=None)
+        if scenario.fails == 'AddKey':
+            bed.arm(Fault.FAIL_AFTER, 'encryption.add_key', times=None)
         points = scene.points()
         # When the worker is killed at each, then the next one ends it
         struck = [scene.strike(point) for point in points]

@@ -20,6 +20,7 @@ from taskflow.flow import Flow
 
 from attachworker import flows
 from attachworker import objects
+from attachworker.host import encryption
 from tests import harness
 from tests.contract import bed as beds
 from tests.crash import faults
@@ -252,6 +253,54 @@ def test_extend(
     assert (result.device.path, result.device.size) == (path, size)
     assert worker.detach(volume.name).status == 'detached'
     assert bed.snapshot() == before
+
+
+@pytest.mark.parametrize('step', steps(flows.rotate))
+def test_rotate(
+    bed: beds.Bed,
+    worker: harness.Harness,
+    run_class: type[faults.FailingRun],
+    mode: faults.Mode,
+    step: str,
+) -> None:
+    # Given a volume that is open
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', 'old')
+    before = bed.snapshot()
+    wanted = {'provider': 'luks2', 'key': 'old'}
+    assert worker.attach(volume, encryption=wanted).status == 'attached'
+    # When a step of the rotation of its key goes wrong
+    run_class.arm(step)
+    result = worker.rotate(volume.name, 'old', 'new')
+    # Then there is one result, and the volume opens by the key of that
+    assert run_class.step is None, 'the fault did not strike'
+    assert result.leftovers == [], result.as_dict()
+    opening = [key for key in ('old', 'new') if opens(bed, volume, key)]
+    if opening == ['new']:
+        # nothing that goes wrong afterwards makes it undone
+        assert step in ('RemoveKey', 'VerifyKeys')
+        assert (result.status, result.error) == ('rotated', None)
+    else:
+        assert opening == ['old']
+        assert (result.status, result.error.step) == ('failed', step)
+        assert result.error.code == _CODES[mode]
+    stored = worker.api.get_result({}, worker.name, result.request_id)
+    assert stored.as_dict() == result.as_dict()
+    # And the next attempt goes on from there
+    assert worker.rotate(volume.name, 'old', 'new').status == 'rotated'
+    assert not opens(bed, volume, 'old')
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+
+
+def opens(bed: beds.Bed, volume: beds.Volume, key: str) -> bool:
+    """Whether a key opens a volume that is attached."""
+    name = encryption.name_of(volume.name)
+    device = (bed.root / 'dev/mapper' / name).resolve().name
+    (disk,) = (bed.root / f'sys/class/block/{device}/slaves').iterdir()
+    return bed.verbs.encryption.has_key(
+        disk.name, bed.instance(disk.name), 'luks2', key, 0, 60.0
+    )
 
 
 def extended(

@@ -21,10 +21,12 @@ import signal
 import threading
 from typing import Any
 import urllib.request
+import uuid
 
 import pytest
 
 from attachworker import client
+from attachworker import objects
 from attachworker.cmd import steps
 from tests import harness
 from tests.contract import bed as beds
@@ -232,12 +234,45 @@ def test_a_secret_is_nowhere_whatever_happens(
         result = node.get_result(request.request_id)
         assert result.status == 'attached', result.as_dict()
         nowhere(result.as_dict())
+        if wanted.get('encryption'):
+            _rotate(bed, watched, request.attachment_id, nowhere)
         # And its detach
         gone = node.detach_volume(request.attachment_id)
         assert gone.status == 'detached', gone.as_dict()
         nowhere(gone.as_dict(), seen)
     assert seen
     assert processes.found == set()
+
+
+def _rotate(
+    bed: SimulatedBed,
+    watched: Watched,
+    attachment_id: str,
+    nowhere: Callable[..., None],
+) -> None:
+    """Another key, by a rotation that fails, and one that is cut short."""
+    running, node = watched.daemon, watched.node
+    keys = {'old_key': CANARY, 'new_key': f'{CANARY}-later'}
+    bed.arm(Fault.FAIL_AFTER, 'encryption.add_key')
+    failed = node.rotate_encryption_key(attachment_id, **keys)
+    assert failed.error.step == 'AddKey', failed.as_dict()
+    assert failed.leftovers == []
+    nowhere(failed.as_dict())
+    fault = bed.arm(Fault.HANG_AFTER, 'encryption.add_key')
+    request = objects.RotateKeyRequest(
+        request_id=str(uuid.uuid4()), attachment_id=attachment_id, **keys
+    )
+    node.api.cast_rotate_encryption_key({}, running.name, request)
+    assert fault.wait(15)
+    nowhere()
+    running.kill()
+    assert secrets.found_in_files(running) == []
+    fault.release()
+    running.restart()
+    caller.until(lambda: node.get_result(request.request_id) is not None)
+    result = node.get_result(request.request_id)
+    assert result.status == 'rotated', result.as_dict()
+    nowhere(result.as_dict())
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_ping_and_connector(worker: harness.Harness) -> None:
     assert connector['initiator'].startswith('iqn.')
     assert connector['multipath'] is connector['enforce_multipath'] is True
     ours = connector['attachworker']
-    assert ours['rpc_version'] == '1.0'
+    assert ours['rpc_version'] == '1.1'
     assert '/sys/class/fc_host' in ours['protocols'].pop('fibre_channel')
     assert ours['protocols'] == {
         'iscsi': None,
@@ -123,7 +123,7 @@ def test_unknown_host(worker: harness.Harness) -> None:
         worker.api.list_attachments({}, 'nobody')
 
 
-@pytest.mark.parametrize('version', ['1.1', '2.0'])
+@pytest.mark.parametrize('version', ['1.2', '2.0'])
 def test_other_version_is_unsupported(
     raw: caller.RawClient, version: str
 ) -> None:

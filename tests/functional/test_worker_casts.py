@@ -99,6 +99,32 @@ def test_extend_of_what_has_not_grown_is_delivered(
     worker.detach(volume.name)
 
 
+def test_result_of_a_rotation_is_delivered(
+    bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
+) -> None:
+    # Given an open volume
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', 'old')
+    wanted = {'provider': 'luks2', 'key': 'old'}
+    path = worker.attach(volume, encryption=wanted).device.path
+    # When its key is to be another one, and nobody waits for that
+    request = objects.RotateKeyRequest(
+        request_id='rotate-' + volume.name,
+        attachment_id=volume.name,
+        old_key='old',
+        new_key='new',
+        reply_to=receiver.reply_to,
+    )
+    worker.api.cast_rotate_encryption_key({}, worker.name, request)
+    # Then who was named in it is told
+    result = one_result(receiver)
+    assert (result.operation, result.status) == ('rotate', 'rotated')
+    assert result.device.path == path
+    stored = worker.api.get_result({}, worker.name, request.request_id)
+    assert stored.as_dict() == result.as_dict()
+    worker.detach(volume.name)
+
+
 def test_failed_attach_is_delivered(
     bed: SimulatedBed, worker: harness.Harness, receiver: caller.Receiver
 ) -> None:

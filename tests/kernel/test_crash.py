@@ -43,6 +43,11 @@ CHOICE = {
     ],
     Scenario('attach', encryption='luks2'): ['encryption.open after #1'],
     Scenario('detach', encryption='luks2'): ['encryption.close after #1'],
+    Scenario('rotate', encryption='luks'): [
+        'encryption.add_key during #1',
+        'encryption.add_key after #1',
+        'encryption.remove_key after #1',
+    ],
     Scenario('attach', 0, protocol='local'): ['loop.attach after #1'],
     Scenario('attach', 0, protocol='rbd'): [
         'rbd.add during #1',
@@ -53,7 +58,7 @@ CHOICE = {
         'multipath.resize_map after #1',
     ],
 }
-assert sum(map(len, CHOICE.values())) <= 22  # and 3 in tests/kernel_qemu
+assert sum(map(len, CHOICE.values())) <= 25  # and 3 in tests/kernel_qemu
 
 
 @pytest.mark.timeout(900)

@@ -57,6 +57,63 @@ def test_a_key_is_in_no_command(
     assert bed.snapshot() == before
 
 
+@pytest.mark.parametrize('provider', ['luks', 'luks2'])
+def test_the_key_of_a_volume_that_is_mounted(
+    bed: kernel_bed.KernelBed,
+    worker: harness.Harness,
+    provider: str,
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a file system on a volume that is open, and a key of the operator
+    volume = bed.create_volume()
+    bed.encrypt(volume, provider, KEY)
+    path = bed.path_of(volume)
+    said(
+        *('cryptsetup', 'luksAddKey', '--batch-mode', '--pbkdf=pbkdf2'),
+        *('--pbkdf-force-iterations=1000', str(path)),
+        key=f'{KEY}\nOPERATOR\nOPERATOR\n',
+    )
+    before = bed.snapshot()
+    wanted = {'provider': provider, 'key': KEY}
+    device = worker.attach(volume, encryption=wanted).device
+    with bed.used_by_host(device.path, str(tmp_path)), Spy() as spy:
+        file = tmp_path / 'file'
+        file.write_text('before')
+        meanwhile = seen(encryption.name_of(volume.name))
+        # When its key is rotated
+        result = worker.rotate(volume.name, KEY, f'{KEY}-later')
+        assert result.status == 'rotated', result.as_dict()
+        # Then nobody who uses it sees a difference
+        assert file.read_text() == 'before'
+        file.write_text('after')
+        os.sync()
+        assert seen(encryption.name_of(volume.name)) == meanwhile
+    assert any(b'luksAddKey' in command for command in spy.commands)
+    assert any(b'luksRemoveKey' in command for command in spy.commands)
+    assert spy.leaks == set()
+    assert worker.detach(volume.name).status == 'detached'
+    assert bed.snapshot() == before
+    # And cryptsetup of the host finds it as it should be
+    kind = {'luks': 'luks1', 'luks2': 'luks2'}[provider]
+    for key, code in ((KEY, 2), (f'{KEY}-later', 0), ('OPERATOR', 0)):
+        ended = subprocess.run(
+            ('cryptsetup', 'open', '--test-passphrase', '--batch-mode')
+            + ('--key-file=-', '--type', kind, str(path)),
+            input=key.encode(),
+            timeout=120,
+        )
+        assert ended.returncode == code, key
+    # And what was written meanwhile is there with the new key
+    wanted['key'] = f'{KEY}-later'
+    device = worker.attach(volume, encryption=wanted).device
+    said('mount', device.path, str(tmp_path))
+    try:
+        assert file.read_text() == 'after'
+    finally:
+        said('umount', str(tmp_path))
+    assert worker.detach(volume.name).status == 'detached'
+
+
 def running() -> list[str]:
     """The processes of cryptsetup."""
     found = subprocess.run(

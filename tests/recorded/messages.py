@@ -115,6 +115,9 @@ def _results() -> dict[str, base.AttachWorkerObject]:
             old_size=1 << 29,
             **values,
         ),
+        'result-rotated': objects.OperationResult(
+            operation='rotate', status='rotated', device=device, **values
+        ),
         'attachment': objects.Attachment(
             attachment_id='attachment-1',
             volume_id='volume-1',
@@ -163,6 +166,12 @@ def messages() -> dict[str, Any]:
             request_id='request-1',
             attachment_id='attachment-1',
             expected_size=1 << 30,
+        ),
+        'rotate': objects.RotateKeyRequest(
+            request_id='request-1',
+            attachment_id='attachment-1',
+            old_key='passphrase',
+            new_key='another',
         ),
         **_results(),
     }

@@ -64,6 +64,23 @@ def test_bad_input_is_found_before_anything_is_sent(
         node.detach_volume()
 
 
+def test_each_operation_has_its_method(
+    node: client.AttachWorkerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for method, given in {
+        'attach_volume': (INFO,),
+        'detach_volume': ('a-1',),
+        'extend_volume': ('a-1',),
+        'rotate_encryption_key': ('a-1', 'old', 'new'),
+    }.items():
+        api = answer('detached')
+        monkeypatch.setattr(node.api, method, api)
+        getattr(node, method)(*given, request_id='r-2')
+        assert api.sent == ['r-2']
+    with pytest.raises(exception.InvalidConnectionInfo, match='new_key'):
+        node.rotate_encryption_key('a-1', 'same', 'same')
+
+
 def test_no_answer_sends_the_same_request_again(
     node: client.AttachWorkerClient,
 ) -> None:

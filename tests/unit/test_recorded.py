@@ -4,7 +4,9 @@
 """Messages of earlier releases, from the record, against this code."""
 
 import json
+import math
 from typing import Any
+import uuid
 
 import oslo_messaging as messaging
 import pytest
@@ -196,6 +198,51 @@ def test_a_call_that_the_level_does_not_have() -> None:
     """Refused here, with the version: no message that nobody understands."""
     transport = bus.get_transport(harness.configuration())
     api = rpcapi.AttachWorkerAPI(transport, level='1.0')
-    prepared = api._client('one').prepare(version='1.1')
-    with pytest.raises(messaging.RPCVersionCapError, match='1.1'):
-        prepared.call({}, 'ping')
+    request = objects.RotateKeyRequest(
+        request_id='r', attachment_id='a', old_key='k', new_key='l'
+    )
+    for method in (
+        api.rotate_encryption_key,
+        api.cast_rotate_encryption_key,
+    ):
+        # (that it takes plain secrets is known)
+        api._plain_until['one'] = math.inf
+        with pytest.raises(messaging.RPCVersionCapError, match='1.1'):
+            method({}, 'one', request)
+
+
+class _OldWorker:
+    """What a worker of the first release serves, and that only."""
+
+    target = messaging.Target(version='1.0')
+
+    def ping(self, ctxt: Any) -> dict[str, Any]:
+        return {'ready': True}
+
+    def rotate_encryption_key(self, ctxt: Any, request: Any) -> None:
+        raise AssertionError('it is newer')
+
+
+def test_an_older_worker_serves_what_it_has() -> None:
+    """Also who is not told of its version."""
+    transport = bus.get_transport(harness.configuration())
+    name = f'host-{uuid.uuid4()}'
+    server = messaging.get_rpc_server(
+        transport,
+        bus.get_target(name),
+        [_OldWorker()],
+        serializer=serializer.WorkerSerializer(),
+        access_policy=messaging.DefaultRPCAccessPolicy,
+    )
+    server.start()
+    try:
+        api = rpcapi.AttachWorkerAPI(transport)
+        assert api.ping({}, name) == {'ready': True}
+        request = objects.RotateKeyRequest(
+            request_id='r', attachment_id='a', old_key='k', new_key='l'
+        )
+        with pytest.raises(messaging.UnsupportedVersion, match='1.1'):
+            api.rotate_encryption_key({}, name, request)
+    finally:
+        server.stop()
+        server.wait()

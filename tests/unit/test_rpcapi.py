@@ -17,7 +17,8 @@ from attachworker.bus import transport
 METHODS = (
     'get_connector_properties attach_volume detach_volume extend_volume '
     'get_attachment list_attachments get_result get_volume_paths cancel '
-    'audit ping cast_attach_volume cast_detach_volume cast_extend_volume'
+    'audit ping cast_attach_volume cast_detach_volume cast_extend_volume '
+    'rotate_encryption_key cast_rotate_encryption_key'
 )
 
 HOST_SIDE = (

@@ -315,3 +315,30 @@ def test_a_file_that_makes_no_sense(
     assert CANARY not in str(caught.value)
     with pytest.raises(exception.ConfigurationError, match='No such file'):
         WireSecrets.read(f'{path}.not')
+
+
+def test_both_keys_of_a_volume_whose_key_is_rotated() -> None:
+    made = objects.RotateKeyRequest(
+        request_id='r',
+        attachment_id='a',
+        old_key=f'{CANARY}-old',
+        new_key=f'{CANARY}-new',
+    )
+    keys = WireSecrets({'one': ONE}, required=True)
+    primitive = json.loads(
+        json.dumps(
+            serializer.ObjectSerializer(keys).serialize_entity({}, made)
+        )
+    )
+    assert CANARY not in json.dumps(primitive)
+    found = serializer.from_wire(
+        primitive, objects.RotateKeyRequest, 'request', keys
+    )
+    assert found == made
+    # And neither can be put in the place of the other one
+    data = primitive[DATA]
+    data['old_key'], data['new_key'] = data['new_key'], data['old_key']
+    with pytest.raises(exception.InvalidConnectionInfo, match='another'):
+        serializer.from_wire(
+            primitive, objects.RotateKeyRequest, 'request', keys
+        )

@@ -47,7 +47,7 @@ class Worker:
             self.records,
             Sealer(directory / 'run', str(directory)),
             self._jobs,
-            {'attach': self.kind, 'detach': self.kind},
+            dict.fromkeys(objects.REQUESTS, self.kind),
             'boot',
             300.0,
             lambda operation: None,
@@ -448,3 +448,32 @@ def test_what_is_not_served_is_refused(
     with pytest.raises(rpc_dispatcher.ExpectedException) as caught:
         worker.send(method, version=version)
     assert caught.value.exc_info[0] is error
+
+
+@pytest.mark.parametrize(('kind', 'method'), objects.METHODS.items())
+def test_each_kind_of_request_has_its_method(
+    worker: Worker, kind: str, method: str
+) -> None:
+    # Given a request of one kind
+    asked = {
+        'attach': fakes.attach('one'),
+        'detach': objects.DetachRequest(request_id='one', attachment_id='a'),
+        'extend': objects.ExtendRequest(request_id='one', attachment_id='a'),
+        'rotate': objects.RotateKeyRequest(
+            request_id='one', attachment_id='a', old_key='k', new_key='l'
+        ),
+    }[kind]
+    # When it is sent to the method of another one, then it is refused
+    for other in objects.METHODS.values():
+        if other != method:
+            with pytest.raises(rpc_dispatcher.ExpectedException):
+                worker.send(
+                    other, version='1.1', request=asked.obj_to_primitive()
+                )
+    # And nothing is known by the bare name of a kind
+    assert worker.acceptance.accept(server.Message(kind), None) is None
+    # When it is sent to its own, then it is what the journal has
+    worker.send(method, False, '1.1', request=asked.obj_to_primitive())
+    record = worker.records.request('one')
+    assert record is not None
+    assert record.operation == kind

@@ -249,7 +249,7 @@ def test_upgrade_of_what_is_no_journal(
 
 
 @pytest.mark.parametrize(
-    ('level', 'code'), [('1.0', 0), ('0.9', 2), ('nonsense', 2)]
+    ('level', 'code'), [('1.1', 0), ('1.0', 1), ('0.9', 2), ('nonsense', 2)]
 )
 def test_upgrade_level(
     level: str,

@@ -13,6 +13,7 @@ from attachworker import exception
 from attachworker import objects
 from attachworker.journal import AttachmentState
 from attachworker.journal import Database
+from attachworker.journal import Reader
 from attachworker.journal import Records
 from attachworker.journal import reading
 from attachworker.journal import records as journal_records
@@ -382,6 +383,18 @@ def test_nobody_is_told_cancelled_without_having_cancelled(
 ) -> None:
     records.accept(rows.request())
     assert not records.finish('request', {}, None, None, cancelled=True)
+
+
+def test_a_rotation_is_known_to_be_about_to_add_its_key(
+    database: Database, records: Records
+) -> None:
+    records.accept(rows.request(operation='rotate'))
+    assert records.request('request').adds_key is False
+    records.intend_key('request')
+    # Also by who reads it without a worker
+    for read in (records, Records(Reader(database.path.parent))):
+        assert read.request('request').adds_key is True
+    assert records.unfinished()[0].adds_key is True
 
 
 def test_a_mark_that_makes_no_sense_is_one(records: Records) -> None:

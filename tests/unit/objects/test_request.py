@@ -7,6 +7,7 @@ import pytest
 
 from attachworker import exception
 from attachworker import objects
+from attachworker.objects import fields
 from tests.unit.objects import shapes
 
 
@@ -214,3 +215,43 @@ def test_a_request_knows_its_connection():
         f'iscsi single 192.0.2.5:3260,{shapes.IQN},0'
     )
     assert valid(multipath=True).connection_key.startswith('iscsi multipath')
+
+
+def rotation(**values):
+    return objects.RotateKeyRequest(
+        **{
+            'request_id': 'r',
+            'attachment_id': 'a',
+            'old_key': shapes.CANARY,
+            'new_key': f'{shapes.CANARY}2',
+        }
+        | values
+    )
+
+
+def test_the_keys_of_a_rotation_are_never_shown():
+    request = rotation()
+    request.validate()
+    shown = f'{request} {request!r} {request.as_dict()}'
+    assert shapes.CANARY not in shown
+    assert request.as_dict()['new_key'] == fields.MASK
+    # nor do they count, and the same without them is the same
+    assert request.content_digest() == rotation(old_key='x').content_digest()
+
+
+@pytest.mark.parametrize(
+    ('values', 'key'),
+    [
+        ({'new_key': shapes.CANARY}, 'new_key'),
+        ({'new_key': 'a\0b'}, 'new_key'),
+        ({'old_key': 'k' * 5000}, 'old_key'),
+        ({'old_key': ''}, 'old_key'),
+        ({'old_key': None}, 'old_key'),
+        ({'attachment_id': '../a'}, 'attachment_id'),
+    ],
+)
+def test_keys_that_cannot_be_exchanged(values, key):
+    with pytest.raises(exception.InvalidConnectionInfo) as caught:
+        rotation(**values).validate()
+    assert caught.value.kwargs['key'] == key
+    assert shapes.CANARY not in str(caught.value)

@@ -52,13 +52,14 @@ HASHES = {
     'MountConnectionInfo': '1.0-303003b358ca3c74f841870bf87063fd',
     'NVMeOFConnectionInfo': '1.0-4665c13123cd315fa992a6440482ae9a',
     'NVMeOFPortal': '1.0-8d923da6f87abc37e9efe7cace278ab9',
-    'NotificationPayload': '1.0-ce2964d6c9932cfb380c48ddfa74168a',
+    'NotificationPayload': '1.1-4f42764c88f6d485ed84bb90de7b91fc',
     'OperationError': '1.0-cf7b4a9d04f3ef9eb206d662da612c27',
-    'OperationResult': '1.0-f00c6d92a2266b8da47efdff349a65ee',
+    'OperationResult': '1.1-4fee8cdf3f1492ea6160562cadbece9f',
     'PathInfo': '1.0-480c55b85085620f207d54b652feaf6b',
     'RBDConnectionInfo': '1.0-e5059f0e8b447e458610f270861d27ea',
     'RBDMonitor': '1.0-cc619c7c2b91485575b4c8a9c748d756',
     'ReplyTo': '1.0-4853e6d90631ac2afb476e5a442f3f07',
+    'RotateKeyRequest': '1.0-5fb976bb3313c688057b4ec77e5a04b0',
 }
 
 HELP = (
@@ -172,6 +173,9 @@ def everything():
         objects.ExtendRequest(
             request_id='r', attachment_id='a', expected_size=1
         ),
+        objects.RotateKeyRequest(
+            request_id='r', attachment_id='a', old_key='k', new_key='l'
+        ),
         notification,
         report,
         report.attachments[0],
@@ -234,8 +238,15 @@ def test_an_object_survives_the_journey(given):
     assert copy.deepcopy(given) == given
 
 
-@pytest.mark.parametrize('version', sorted(objects.HISTORY))
-@pytest.mark.parametrize('given', everything(), ids=ids)
+@pytest.mark.parametrize(
+    ('given', 'version'),
+    [
+        pytest.param(given, version, id=f'{given.obj_name()}-{version}')
+        for version, manifest in objects.HISTORY.items()
+        for given in everything()
+        if given.obj_name() in manifest
+    ],
+)
 def test_an_object_can_be_sent_to_an_older_peer(given, version):
     manifest = objects.HISTORY[version]
 
@@ -244,6 +255,29 @@ def test_an_object_can_be_sent_to_an_older_peer(given, version):
     )
 
     base.AttachWorkerObject.obj_from_primitive(primitive).validate()
+
+
+def test_a_rotation_is_shown_to_who_does_not_know_of_it():
+    # Given a result as an older peer sees it, as the last one perhaps
+    attachment = everything()[-1]
+    attachment.last_result = objects.OperationResult(
+        request_id='r', operation='rotate', status='rotated'
+    )
+    notification = objects.NotificationPayload(
+        request_id='r', host='h', elapsed=0.5, status='rotated'
+    )
+    for given in (attachment, attachment.last_result, notification):
+        primitive = given.obj_to_primitive(
+            target_version='1.0', version_manifest=objects.HISTORY['1.0']
+        )
+        # Then it has nothing in it that version 1.0 does not have
+        assert 'rotate' not in json.dumps(primitive)
+        data = primitive['versioned_object.data']
+        data = data.get('last_result', {}).get('versioned_object.data', data)
+        assert data['status'] == 'extended'
+        assert data.get('operation', 'extend') == 'extend'
+        # And one that knows 1.1 is told what it was
+        assert 'rotated' in json.dumps(given.obj_to_primitive())
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ class FakeEncryption:
     :ivar error: what opening, formatting or resizing raises
     :ivar left: what closing leaves
     :ivar said: what it was asked to do, in order
+    :ivar keys: those that open the device
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,7 @@ class FakeEncryption:
         self.error: OSError | None = None
         self.left: list[str] = []
         self.said: list[str] = []
+        self.keys = ['key']
 
     def find(self, name: str) -> encryption.Mapping | None:
         found = self.mapping
@@ -73,6 +75,43 @@ class FakeEncryption:
         deadline: Any,
     ) -> None:
         self._say(f'resize with {key}')
+
+    def has_key(
+        self,
+        device: block.Device,
+        provider: str,
+        key: str,
+        asked: int,
+        deadline: Any,
+    ) -> bool:
+        assert (provider, asked) == (self.format_found, 4096)
+        return key in self.keys
+
+    def add_key(
+        self,
+        device: block.Device,
+        mapping: encryption.Mapping,
+        key: str,
+        new_key: str,
+        asked: int,
+        deadline: Any,
+    ) -> None:
+        assert key in self.keys
+        self.keys.append(new_key)
+        self._say(f'add {new_key} to {device.name}')
+
+    def remove_key(
+        self,
+        device: block.Device,
+        mapping: encryption.Mapping,
+        key: str,
+        kept_key: str,
+        asked: int,
+        deadline: Any,
+    ) -> None:
+        assert kept_key in self.keys
+        self.keys.remove(key)
+        self._say(f'remove {key} from {device.name}')
 
     def _say(self, what: str) -> None:
         self.said.append(what)
