@@ -342,6 +342,30 @@ class Extend(_Operation):
         _add_encryption(parser)
 
 
+class RotateKey(_Operation):
+    """Give an encrypted volume that is attached another key."""
+
+    example = (
+        'attachctl rotate-key my-volume --old-key-file old --new-key-file new'
+    )
+    kind = 'rotate'
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        self.add_attachment(parser)
+        for name, help_text in (
+            ('old', 'opens the volume now'),
+            ('new', 'is to open it afterwards, in place of the old one'),
+        ):
+            parser.add_argument(
+                f'--{name}-key-file',
+                metavar='FILE',
+                type=arguments.given,
+                required=True,
+                help=f'holds the passphrase that {help_text}, without the end '
+                'of its line',
+            )
+
+
 class List(_Displayed, lister.Lister):
     """List the attachments of the host."""
 

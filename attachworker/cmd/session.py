@@ -77,6 +77,11 @@ def _made(request_class: type[Any], options: Namespace) -> Any:
             )
     if 'encryption' in values:
         values['encryption'] = _encryption(options)
+    values |= {
+        name: _key(getattr(options, f'{name}_file'))
+        for name in ('old_key', 'new_key')
+        if name in request_class.fields
+    }
     if getattr(options, 'file', None):
         values['connection_info'] = objects.ConnectionInfo.from_dict(
             _read_json(options.file)
@@ -98,9 +103,16 @@ def _encryption(options: Namespace) -> dict[str, Any] | None:
         raise exits.bad_input(
             'only one of FILE and --key-file can be the standard input'
         )
-    key = _read(options.key_file).removesuffix('\n')
-    found = {'provider': options.encryption, 'key': key}
+    found = {
+        'provider': options.encryption,
+        'key': _key(options.key_file),
+    }
     return found | ({'may_format': True} if may_format else {})
+
+
+def _key(path: str) -> str:
+    """The passphrase that a file holds."""
+    return _read(path).removesuffix('\n')
 
 
 def _check_host(host: str | None) -> None:
@@ -257,7 +269,7 @@ class Session:
                 else contextlib.nullcontext()
             ):
                 result = self.client.send(
-                    getattr(self.client.api, f'{kind}_volume'),
+                    getattr(self.client.api, objects.METHODS[kind]),
                     request,
                     timeout=self.options.timeout,
                 )

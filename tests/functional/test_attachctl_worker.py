@@ -173,6 +173,40 @@ def test_whatever_format_is_asked_for(
     worker.detach('a-6')
 
 
+def test_an_encrypted_volume_gets_another_key(
+    bed: SimulatedBed,
+    worker: harness.Harness,
+    run: Run,
+    run_json: Callable[..., Any],
+    tmp_path: pathlib.Path,
+) -> None:
+    keys = {name: tmp_path / name for name in ('old', 'new')}
+    for name, file in keys.items():
+        # A line, as an editor leaves it
+        file.write_text(f'the-{name}-passphrase\n')
+    volume = bed.create_volume()
+    bed.encrypt(volume, 'luks2', 'the-old-passphrase')
+    info = write(tmp_path / 'volume.json', volume)
+    attach = ('attach', info, '--attachment-id', 'a-13')
+    attach += ('--encryption', 'luks2', '--key-file')
+    opened = run_json(*attach, str(keys['old']))
+    assert opened['status'] == 'attached'
+    rotated = run_json(
+        'rotate-key',
+        'a-13',
+        *('--old-key-file', str(keys['old'])),
+        *('--new-key-file', str(keys['new'])),
+    )
+    assert rotated['status'] == 'rotated'
+    # Then the new one opens it, and the old one does not
+    assert run('detach', 'a-13')[0] == 0
+    code, out, _ = run(*attach, str(keys['old']))
+    assert code == 1
+    assert 'encryption_failed' in out
+    assert run(*attach, str(keys['new']))[0] == 0
+    assert run('detach', 'a-13')[0] == 0
+
+
 def test_an_attach_is_cancelled_by_its_attachment(
     bed: SimulatedBed,
     worker: harness.Harness,

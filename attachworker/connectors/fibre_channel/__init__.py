@@ -161,7 +161,7 @@ class FibreChannelConnector(scsi.SCSIConnector):
     # -- ports
 
     def _check_portals(
-        self, target: base.Target, deadline: deadlines.Deadline
+        self, info: objects.ConnectionInfo, claim: base.Claim
     ) -> None:
         """Ports have no address: where one may go is the fabric's to say."""
 
