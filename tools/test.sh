@@ -82,7 +82,7 @@ suite() {
                 tests/contract/test_every_connector.py \
                 tests/contract/test_fibre_channel.py \
                 tests/parity/test_results.py \
-                -k "iser or nvmeof or fibre and ($few or eight)"
+                -k "iser or nvmeof or fibre and ($few)"
             ;;
         *) echo "There is no suite $1." >&2; return 2 ;;
     esac
