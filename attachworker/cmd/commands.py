@@ -196,11 +196,6 @@ class Connector(Show):
 class _Operation(Show):
     """A command that sends a request, and shows its result."""
 
-    def add_attachment(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            'attachment_id', metavar='ID', help='the attachment'
-        )
-
     def ask(self, options: argparse.Namespace) -> Any:
         return self.session.operate(str(self.kind), self.app.stdout)
 
@@ -331,7 +326,7 @@ class Extend(_Operation):
     kind = 'extend'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        self.add_attachment(parser)
+        _add_attachment(parser)
         parser.add_argument(
             '--expected-size',
             type=arguments.size,
@@ -351,7 +346,7 @@ class RotateKey(_Operation):
     kind = 'rotate'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        self.add_attachment(parser)
+        _add_attachment(parser)
         for name, help_text in (
             ('old', 'opens the volume now'),
             ('new', 'is to open it afterwards, in place of the old one'),
@@ -399,9 +394,7 @@ class ShowAttachment(Show):
     example = 'attachctl show my-volume --format json'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            'attachment_id', metavar='ID', help='the attachment'
-        )
+        _add_attachment(parser)
 
     def ask(self, options: argparse.Namespace) -> Any:
         return self.session.attachment(options.attachment_id, self.say)
@@ -531,6 +524,10 @@ class Watch(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         self.session.watch(parsed_args.all, parsed_args.formatter == 'json')
+
+
+def _add_attachment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('attachment_id', metavar='ID', help='the attachment')
 
 
 def _add_multipath(parser: argparse.ArgumentParser, default: Any) -> None:

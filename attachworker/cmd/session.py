@@ -192,7 +192,7 @@ def opened(options: Namespace, in_process: bool) -> Iterator['Session']:
             key_file=settings.secrets.key_file,
             level=settings.upgrade_levels.attachworker,
         )
-    with worker, _bad_input(), _translated(host):
+    with worker, _translated(host), _bad_input():
         yield Session(options, worker)
 
 
@@ -216,12 +216,6 @@ def _translated(host: str) -> Iterator[None]:
             f'the worker failed: {error.exc_type}: {error.value}',
             exits.FAILED,
         ) from None
-    except (
-        exception.InvalidConnectionInfo,
-        exception.UnsupportedProtocol,
-        exception.ConfigurationError,
-    ):
-        raise
     except exception.AttachWorkerError as error:
         raise exits.Failed(error.code, _first(error), exits.FAILED) from None
     except messaging.MessagingException as error:
