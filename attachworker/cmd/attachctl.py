@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    program = Attachctl(in_process=argv is not None)
+    in_process = argv is not None
+    if not in_process:
+        console.on_interrupt(lambda: console.EXIT_INTERRUPTED)
+    program = Attachctl(in_process)
     try:
         code = program.run(list(sys.argv[1:] if argv is None else argv))
         return console.EXIT_UNWRITTEN if code == _BROKEN_PIPE else code

@@ -22,6 +22,7 @@ from cliff import lister
 from cliff import show
 
 from attachworker.cmd import arguments
+from attachworker.cmd import console
 from attachworker.cmd import exits
 from attachworker.cmd import tables
 
@@ -70,23 +71,32 @@ class Command(command.Command, abc.ABC):
 
         options = argparse.Namespace(**vars(self.app_args))
         vars(options).update(vars(parsed_args))
+        in_process = getattr(self.app, 'in_process', False)
         try:
             # Bad input must not get as far as the bus.
             request = sessions.request(self.kind, options)
-            in_process = getattr(self.app, 'in_process', False)
+            if not in_process:
+                console.on_interrupt(
+                    lambda: self.interrupted(options, request)
+                )
             with sessions.opened(options, in_process) as self.session:
                 self.session.request = request
                 super().run(options)
         except exits.Failed as error:
             return self.say(error, options)
-        except KeyboardInterrupt:
-            text = 'interrupted; what the worker has begun goes on'
-            if self.kind is not None:
-                text += f': attachctl result --wait {request.request_id}'
-            return self.say(
-                exits.Failed('interrupted', text, exits.INTERRUPTED), options
-            )
         return self.exit_code
+
+    def interrupted(self, options: argparse.Namespace, request: Any) -> int:
+        """Say what becomes of what was asked, and return the exit code."""
+        text = 'interrupted; what the worker has begun goes on'
+        if request is not None:
+            text += f': attachctl result --wait {request.request_id}'
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # below the step that is shown, and ^C
+        return self.say(
+            exits.Failed('interrupted', text, console.EXIT_INTERRUPTED),
+            options,
+        )
 
     def fail(self, error: exits.Failed) -> None:
         """Say what is wrong; what the answer has is shown all the same."""
@@ -524,6 +534,10 @@ class Watch(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         self.session.watch(parsed_args.all, parsed_args.formatter == 'json')
+
+    def interrupted(self, options: argparse.Namespace, request: Any) -> int:
+        """That is how watching ends."""
+        return exits.DONE
 
 
 def _add_attachment(parser: argparse.ArgumentParser) -> None:

@@ -1,16 +1,20 @@
 # SPDX-FileCopyrightText: The attachworker contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A command and the files that a shell gives it, or does not."""
+"""A command, the files that a shell gives it or does not, and Ctrl-C."""
 
 from collections.abc import Callable
 import contextlib
 import errno
 import os
+import signal
 import sys
+from typing import Any
 
 #: The reader of the output has gone, or the output cannot be written.
 EXIT_UNWRITTEN = 1
+#: As shells have it for a program that ended by SIGINT.
+EXIT_INTERRUPTED = 130
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -36,6 +40,27 @@ def run(command: Callable[[], int]) -> int:
             f'The output cannot be written: {error.strerror}', file=sys.stderr
         )
     return EXIT_UNWRITTEN
+
+
+def on_interrupt(end: Callable[[], int]) -> None:
+    """Have Ctrl-C end the process at once.
+
+    Not by KeyboardInterrupt: it comes up wherever the code of a library is
+    at the moment, and not all of that lets it pass.
+
+    :param end: called before; returns the exit code
+    """
+
+    def interrupt(*_: Any) -> None:
+        code = EXIT_INTERRUPTED
+        try:
+            code = end()
+        finally:
+            os._exit(code)
+
+    # Who starts a command in the background may have it ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _open_missing() -> None:

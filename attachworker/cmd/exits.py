@@ -8,8 +8,6 @@ FAILED = 1
 BAD_INPUT = 2
 #: There is no worker, it is not ready, or there is no bus.
 NO_WORKER = 3
-#: As shells have it for a program that ended by SIGINT.
-INTERRUPTED = 130
 
 
 class Failed(Exception):

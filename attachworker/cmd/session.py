@@ -384,10 +384,9 @@ class Session:
 
     def watch(self, everywhere: bool, as_json: bool) -> None:
         """Show what is done, until the time is over, or for ever."""
-        with contextlib.suppress(KeyboardInterrupt):
-            steps.watch(
-                self.client.transport,
-                None if everywhere else self.client.host,
-                as_json,
-                self.options.timeout,
-            )
+        steps.watch(
+            self.client.transport,
+            None if everywhere else self.client.host,
+            as_json,
+            self.options.timeout,
+        )

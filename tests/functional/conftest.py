@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import signal
 
 import pytest
 
@@ -14,6 +15,16 @@ from tests.functional import caller
 from tests.functional import fake_worker
 from tests.functional import rabbitmq
 from tests.simulator.bed import SimulatedBed
+
+
+@pytest.fixture(scope='session', autouse=True)
+def sigint() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C.
+
+    What these tests start would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')

@@ -3,13 +3,17 @@
 
 """attachctl watch, and the notifications that it shows."""
 
+from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import threading
 from typing import Any
+from typing import Self
 
 import oslo_messaging as messaging
 import pytest
@@ -27,7 +31,7 @@ KEY = 'a-key-of-some-length'
 
 
 class Watching:
-    """attachctl watch, as a process."""
+    """attachctl watch, as a process that ends with the test."""
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -43,6 +47,15 @@ class Watching:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Who listens still is heard of by the tests after this one.
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -57,16 +70,24 @@ class Watching:
         return self._process.wait(20), error
 
 
+Watch = Callable[..., Watching]
+
+
+@pytest.fixture
+def watch(broker: rabbitmq.RabbitMQNode) -> Iterator[Watch]:
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(
+            Watching('--transport-url', broker.url, *arguments)
+        )
+
+
 def test_watch(
-    bed: SimulatedBed,
-    worker: harness.Harness,
-    broker: rabbitmq.RabbitMQNode,
+    bed: SimulatedBed, worker: harness.Harness, watch: Watch
 ) -> None:
-    url = ('--transport-url', broker.url)
     # Given somebody who watches this host, all hosts, and another one
-    ours = Watching(*url, '--host', worker.name, 'watch')
-    everybody = Watching(*url, 'watch', '--all', '--format', 'json')
-    nobody = Watching(*url, '--host', 'another', 'watch')
+    ours = watch('--host', worker.name, 'watch')
+    everybody = watch('watch', '--all', '--format', 'json')
+    nobody = watch('--host', 'another', 'watch')
     # When there is an attach that works, after they listen, and one that
     # does not
     volume = bed.create_volume()
@@ -149,11 +170,9 @@ def test_watch_for_a_time(
 
 
 def test_notifications_are_as_the_samples(
-    bed: SimulatedBed, worker: harness.Harness, broker: rabbitmq.RabbitMQNode
+    bed: SimulatedBed, worker: harness.Harness, watch: Watch
 ) -> None:
-    watching = Watching(
-        '--transport-url', broker.url, 'watch', '--all', '--format', 'json'
-    )
+    watching = watch('watch', '--all', '--format', 'json')
     volume = bed.create_volume(resizable=True)
     encrypted = bed.create_volume()
     bed.encrypt(encrypted, 'luks2', KEY)

@@ -33,12 +33,17 @@ class Pair:
 
     def __init__(self, number: int) -> None:
         self._own, other = f'fch{number}', f'fct{number}'
+        # Named here, and not by the kernel: udev gives a device whose
+        # address is a random one another address, some time later.
+        own_address = f'02:00:00:00:01:{number:02x}'
+        other_address = f'02:00:00:00:02:{number:02x}'
         _run(
-            *('ip', 'link', 'add', self._own, 'mtu', _MTU, 'type', 'veth'),
-            *('peer', 'name', other, 'mtu', _MTU),
+            *('ip', 'link', 'add', self._own, 'address', own_address),
+            *('mtu', _MTU, 'type', 'veth', 'peer', 'name', other),
+            *('address', other_address, 'mtu', _MTU),
         )
-        self._host_port = _wwpn(self._own)
-        self.port = _wwpn(other)
+        self._host_port = _wwpn(own_address)
+        self.port = _wwpn(other_address)
         self._group = CONFIGFS / _colons(self.port) / 'tpgt_1'
         self._acl = self._group / 'acls' / _colons(self._host_port)
         self._acl.mkdir(parents=True)
@@ -143,9 +148,8 @@ class Array:
             self.unmap(lun)
 
 
-def _wwpn(device: str) -> str:
+def _wwpn(address: str) -> str:
     """The name of the port that is made of an Ethernet device."""
-    address = _text(_CLASS / 'net' / device / 'address')
     return '2000' + address.replace(':', '')
 
 
