@@ -125,14 +125,19 @@ make_scratch() {
 
 # Runs one suite, in a process that the pool has started.
 run() {
-    local name=$1 output=$results/$1.output status=0 result
+    local name=$1 output=$results/$1.output status=0 result processor
     echo "$name begins"
     suite "$name" > "$output" 2>&1 || status=1
     # What pytest counted
     result=$(sed -n 's/^=* *\(.*[0-9] .*\) in [0-9.]*s.*/\1/p' "$output")
     [ "$status" -eq 0 ] || result="FAILED ${result}"
-    printf '%-18s %5d s  %s\n' "$name" "$SECONDS" "$result" |
-        tee -a "$results/times"
+    # Not in a subshell, which has none of the suite's
+    times > "$results/$name.processor"
+    processor=$(awk 'NR == 2 {
+        gsub(/[ms]/, " "); printf "%d", ($1 + $3) * 60 + $2 + $4
+    }' "$results/$name.processor")
+    printf '%-18s %5d s  %5d s of processor  %s\n' \
+        "$name" "$SECONDS" "$processor" "$result" | tee -a "$results/times"
     # Why a guest did not boot, and the suite took longer on another machine
     sed -En 's/^lab: ((User-Mode Linux|QEMU)[^:]*: [^;]*).*/    \1/p' "$output" |
         tee -a "$results/times"
