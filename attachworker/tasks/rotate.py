@@ -17,7 +17,7 @@ from attachworker.host import block
 from attachworker.host import verbs
 from attachworker.tasks import attach
 from attachworker.tasks import base
-from attachworker.tasks import extend
+from attachworker.tasks.paths import live_paths
 from attachworker.tasks.run import Rotation
 from attachworker.tasks.run import Run
 
@@ -164,9 +164,7 @@ class _Keys:
         # Looked up before it is identified: nothing else is written to then.
         device = run.host.block.device(disks[0]) if disks else None
         run.lock_known_volume()
-        found = extend.live_paths(
-            run, self._deadline, exception.EncryptionFailed
-        )
+        found = live_paths(run, self._deadline, exception.EncryptionFailed)
         name = found.map.name if found.map else found.paths[0].disk
         if device is None or disks != (name,):
             raise self.failure(f'it is not on top of {name}')
