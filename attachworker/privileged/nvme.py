@@ -4,6 +4,7 @@
 """NVMe over Fabrics: controllers, and what a namespace says of itself."""
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import ctypes
 import errno
@@ -14,6 +15,7 @@ import re
 import shutil
 import struct
 import tempfile
+import threading
 import uuid
 
 from attachworker import privileged
@@ -56,6 +58,8 @@ _OPTIONS = {
 }
 #: Those that the kernel shows in sysfs, to everybody.
 _SHOWN = frozenset(('dhchap_secret', 'dhchap_ctrl_secret'))
+#: Seconds between looks for a controller that is being made.
+_LOOK_AGAIN = 0.005
 #: Of these, the kernel is told the name alone.
 _FLAGS = frozenset(('tls',))
 _INSTANCE = re.compile(r'instance=([0-9]{1,10})')
@@ -77,7 +81,8 @@ def connect(options: dict[str, str]) -> int:
     """Have the kernel make a controller, through its fabrics interface.
 
     The keys of an authentication go to the kernel and nowhere else. It has
-    them in sysfs, where only root can read them once this returns.
+    them in sysfs, where only root can read them some milliseconds after the
+    controller has appeared, which is before it is connected.
 
     :param options: as ``nvme-fabrics`` of the kernel calls them; the value of
         a flag means nothing
@@ -94,9 +99,11 @@ def connect(options: dict[str, str]) -> int:
         name if name in _FLAGS else f'{name}={value}'
         for name, value in options.items()
     )
+    shown = {name: options[name] for name in _SHOWN & options.keys()}
     descriptor = os.open(FABRICS, os.O_RDWR | os.O_CLOEXEC)
     try:
-        os.write(descriptor, text.encode())
+        with _hidden_soon(shown):
+            os.write(descriptor, text.encode())
         answer = os.read(descriptor, _LONGEST_ANSWER).decode(errors='replace')
     finally:
         os.close(descriptor)
@@ -105,11 +112,41 @@ def connect(options: dict[str, str]) -> int:
         raise OSError(errno.EPROTO, 'nvme-fabrics says no instance')
     number = int(found[1])
     made.note(pathlib.Path(CLASS, f'nvme{number}'))
-    for name in sorted(_SHOWN & options.keys()):
+    for name in shown:
         # A controller that has gone by now has no such file.
         with contextlib.suppress(FileNotFoundError):
             os.chmod(f'{CLASS}/nvme{number}/{name}', 0o600)
     return number
+
+
+@contextlib.contextmanager
+def _hidden_soon(keys: Mapping[str, str]) -> Iterator[None]:
+    """Meanwhile, have only root read keys where they appear in sysfs.
+
+    :param keys: by the name of their file
+    """
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_LOOK_AGAIN):
+            for name, key in keys.items():
+                for path in pathlib.Path(CLASS).glob(f'nvme*/{name}'):
+                    # It may go at any time; connect() ends with a chmod that
+                    # must not fail.
+                    with contextlib.suppress(OSError):
+                        if path.read_text().strip() == key:
+                            path.chmod(0o600)
+
+    if not keys:
+        yield
+        return
+    thread = threading.Thread(target=look, name='keys', daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _directory(

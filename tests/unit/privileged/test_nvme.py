@@ -6,10 +6,12 @@
 import errno
 import os
 import pathlib
+import threading
 
 import pytest
 
 from attachworker.privileged import nvme
+from tests.contract import actors
 
 NQN = 'nqn.2014-08.org.example:one'
 CANARY = 'DHHC-1:00:canary:'
@@ -136,6 +138,38 @@ def test_nobody_else_can_read_the_keys_in_sysfs(
     for path in shown:
         path.unlink()
     assert nvme.connect(options) == 3
+
+
+def test_nobody_else_can_read_the_keys_while_it_connects(
+    fabrics: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a controller of somebody else, and a kernel that shows the keys of
+    # a new one while it connects, and then cannot
+    monkeypatch.setattr(nvme, 'CLASS', str(tmp_path))
+    other, ours = (
+        tmp_path / controller / 'dhchap_secret'
+        for controller in ('nvme0', 'nvme3')
+    )
+    other.parent.mkdir()
+    other.write_text('of somebody else\n')
+    other.chmod(0o644)
+
+    def write(descriptor: int, text: bytes) -> int:
+        ours.parent.mkdir()
+        ours.touch(0o644)
+        ours.write_text(f'{CANARY}\n')
+        # Then only root can read them, before the connect has ended
+        assert actors.until(lambda: ours.stat().st_mode & 0o777 == 0o600)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(nvme.os, 'write', write)
+    with pytest.raises(ConnectionRefusedError):
+        nvme.connect({'transport': 'tcp', 'nqn': NQN, 'dhchap_secret': CANARY})
+    # And nothing was done to the other one
+    assert other.stat().st_mode & 0o777 == 0o644
+    assert not [one for one in threading.enumerate() if one.name == 'keys']
 
 
 def test_an_answer_without_an_instance(fabrics: pathlib.Path) -> None:
