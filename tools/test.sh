@@ -129,7 +129,7 @@ run() {
     echo "$name begins"
     suite "$name" > "$output" 2>&1 || status=1
     # What pytest counted
-    result=$(sed -n 's/^=* *\(.*[0-9] .*\) in [0-9.]*s.*/\1/p' "$output")
+    result=$(sed -n 's/^=* *\([0-9]\+ [a-z].*\) in [0-9.]*s.*/\1/p' "$output")
     [ "$status" -eq 0 ] || result="FAILED ${result}"
     # Not in a subshell, which has none of the suite's
     times > "$results/$name.processor"

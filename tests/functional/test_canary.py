@@ -148,6 +148,11 @@ def watched(
             f'port = {port}',
             '[local]',
             f'local_roots = {beds.LOCAL_ROOT}',
+            # What hangs does so until the worker is killed, however long the
+            # looks for the secret take.
+            *('[iscsi]', 'login_timeout = 120'),
+            *('[nvmeof]', 'connect_timeout = 120'),
+            *('[rbd]', 'device_timeout = 120'),
         )
         running = stack.enter_context(
             daemon.Daemon(
