@@ -7,6 +7,9 @@
 
 set -euo pipefail
 
+# What Python and pytest have compiled is kept, whatever the caller's does.
+unset PYTHONDONTWRITEBYTECODE
+
 usage() {
     cat <<'USAGE'
 Usage: tools/test.sh                  all suites; a skipped test is a failure
@@ -146,8 +149,11 @@ run() {
 
 run_pool() {
     local status=0
-    # Once, not in each process that imports it
+    # Once, not in each process that imports it, and in each guest, whose files
+    # go with it: first as Python has it, then as pytest makes it of tests.
     "$python" -m compileall -q attachworker tests
+    "$python" -m pytest --collect-only -q tests > "$results/collected" ||
+        { cat "$results/collected"; return 1; }
     set -m # a process group of its own, to stop all of it
     # LAB_SLOT: no two that run at the same time have the same number.
     printf '%s\n' "$@" > "$results/suites"

@@ -6,6 +6,7 @@
 
 import functools
 from typing import Any
+from typing import NamedTuple
 
 from oslo_log import log as logging
 
@@ -535,7 +536,7 @@ def check_members(
     :param deadline: None: that of the run
     :raises IdentityMismatch: a stranger is in it, or it is another volume's
     """
-    host, connector = run.host, run.connector
+    host = run.host
     until = deadline or run.deadline
     first = paths[0].disk
     if not is_map_of(run, found, first, until):
@@ -546,37 +547,61 @@ def check_members(
         )
     ours = {path.disk for path in paths}
     size, serial = host.block.size(first), _serial(run, first, until)
+    like = _Like(found, first, size, serial)
     for disk in found.disks:
         if disk == first:
             continue
-        other = None
-        if disk not in ours:
-            other = connector.path_of(disk)
-            if other is not None:
-                _check_member(run, other, until)
-        theirs = host.block.size(disk)
-        if size and theirs and size != theirs:
-            raise exception.IdentityMismatch(
-                device=disk,
-                found=f'of size {theirs}',
-                expected=f'size {size} of {first}',
-            )
-        their_serial = _serial(run, disk, until)
-        if None not in (serial, their_serial) and serial != their_serial:
-            raise exception.IdentityMismatch(
-                device=disk,
-                found=f'of unit serial number {their_serial}',
-                expected=f'unit serial number {serial} of {first}',
-            )
-        proves = their_serial is not None and objects.is_worldwide(run.wwn)
-        if disk in ours or proves:
-            continue
-        if not _is_known(run, other):
-            raise exception.IdentityMismatch(
-                device=found.name,
-                found=f'a map with {disk} in it, which no attachment names',
-                expected='map of ' + ', '.join(map(str, run.targets)),
-            )
+        try:
+            _check_disk(run, disk, disk in ours, like, until)
+        except exception.IdentityMismatch:
+            # Another attachment may have taken its own path away meanwhile:
+            # what it has left of a disk that is gone is nothing to compare.
+            now = host.multipath.of(disk)
+            if now is not None and now.name == found.name:
+                raise
+
+
+class _Like(NamedTuple):
+    """A disk of a map that is the volume, to compare the others with."""
+
+    map: multipath.Map
+    disk: str
+    size: int | None
+    serial: str | None
+
+
+def _check_disk(
+    run: Run, disk: str, ours: bool, like: _Like, until: deadlines.Deadline
+) -> None:
+    """Make sure that another disk of the map is a path to our volume.
+
+    :param ours: whether this request has found it
+    :raises IdentityMismatch: nothing says that it is
+    """
+    other = None if ours else run.connector.path_of(disk)
+    if other is not None:
+        _check_member(run, other, until)
+    size = run.host.block.size(disk)
+    if like.size and size and like.size != size:
+        raise exception.IdentityMismatch(
+            device=disk,
+            found=f'of size {size}',
+            expected=f'size {like.size} of {like.disk}',
+        )
+    serial = _serial(run, disk, until)
+    if None not in (like.serial, serial) and like.serial != serial:
+        raise exception.IdentityMismatch(
+            device=disk,
+            found=f'of unit serial number {serial}',
+            expected=f'unit serial number {like.serial} of {like.disk}',
+        )
+    proves = serial is not None and objects.is_worldwide(run.wwn)
+    if not (ours or proves or _is_known(run, other)):
+        raise exception.IdentityMismatch(
+            device=like.map.name,
+            found=f'a map with {disk} in it, which no attachment names',
+            expected='map of ' + ', '.join(map(str, run.targets)),
+        )
 
 
 def is_map_of(

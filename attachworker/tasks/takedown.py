@@ -65,6 +65,20 @@ class Takedown:
         self._targets = run.targets
         self._identity = run.expected_wwn
 
+    def lock_unknown_volume(self) -> None:
+        """Keep others from the volume if only the kernel knows which it is.
+
+        An attach that was cut short may have brought devices and not have
+        learned their identity. Another one of the volume, which has, may be
+        about to take them into its map.
+
+        :raises DeadlineExceeded: others had it until the deadline
+        """
+        if self._identity is None:
+            for wwn in sorted({path.wwn or '' for path in self._paths()}):
+                if wwn:
+                    self._run.lock_volume(wwn)
+
     # -- whose it is
 
     @functools.cached_property
@@ -328,11 +342,22 @@ class Takedown:
             gone = paths.difference(self._connector.paths(target))
             wwids.update(path.wwn for path in gone if path.wwn)
             if gone:
-                left += self.collect(
+                failed = self.collect(
                     functools.partial(self._clear_up, wwids, beside),
                     "multipath's list",
                 )
+                if failed:
+                    self._note_lines(wwids)
+                left += failed
         return left
+
+    def _note_lines(self, wwids: set[str]) -> None:
+        """Have the journal know what is to go off the list of multipath."""
+        for wwid in sorted(wwids):
+            if self._holdings.identity() is None:
+                self._holdings.identify(wwid)
+            else:
+                self._holdings.note_line(wwid)
 
     def _clear_up(self, wwids: set[str], beside: str | None) -> list[str]:
         """Remove what multipathd has made as the devices came and went.

@@ -200,7 +200,9 @@ class Cleanup:
         run = self._run(known, known.info(), cut_short)
         with run.held:
             run.lock_known_volume()
-            left = self._takedown(run).everything()
+            down = self._takedown(run)
+            down.lock_unknown_volume()
+            left = down.everything()
             # Under the lock: until then another attachment of the volume
             # may leave its paths to this one.
             if not left:

@@ -325,6 +325,34 @@ def test_what_is_in_the_way_of_an_undo_for_a_moment(
         assert running.detach(volume.name).status == 'detached'
 
 
+def test_an_undo_that_does_not_know_the_volume_asks_the_kernel(
+    bed: beds.SimulatedBed,
+    state: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given an attach that was cut short before it knew its volume
+    volume = bed.create_volume()
+    earlier = Earlier(bed, state)
+    given = request(volume)
+    earlier.accepts('attach', given)
+    earlier.begins(volume, given)
+    earlier.dies()
+    locked: list[set[str]] = []
+    everything = takedown.Takedown.everything
+
+    def watched(down: takedown.Takedown) -> list[str]:
+        locked.append(set(down._run._locked))
+        return everything(down)
+
+    monkeypatch.setattr(takedown.Takedown, 'everything', watched)
+    # When the next worker takes its device away, then nobody can put that
+    # under a map meanwhile
+    with worker(bed, state) as running:
+        assert ended(running, 'request').status == 'attached'
+        assert locked == [{objects.normalise_wwn(volume.wwn)}]
+        assert running.detach(volume.name).status == 'detached'
+
+
 def test_an_attach_is_not_done_again_behind_its_detach(
     bed: beds.SimulatedBed, state: pathlib.Path
 ) -> None:

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import errno
 import pathlib
 import time
 
@@ -14,7 +15,9 @@ import pytest
 from attachworker import exception
 from attachworker import objects
 from attachworker.tasks import run as runs
+from attachworker.tasks import takedown
 from tests import harness
+from tests.simulator import multipathd
 from tests.simulator.bed import SimulatedBed
 
 SESSIONS = 'sys/class/iscsi_session'
@@ -167,6 +170,34 @@ def test_clean_up_tries_again_until_it_can_be_read(
         # Then in the end nothing is left
         waiting(lambda: not worker.attachments())
     assert bed.snapshot() == nothing
+
+
+def test_a_line_of_multipath_goes_once_it_can_be_read(
+    bed: SimulatedBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an attach that learns no identity, and whose undo cannot read
+    # which maps there are, after multipathd has made one with its disks
+    volume = bed.create_volume(portals=2)
+    nothing = bed.snapshot()
+    lists = bed.root / multipathd.WWIDS
+    clear_up = takedown.Takedown._clear_up
+
+    def fails(
+        down: takedown.Takedown, wwids: set[str], beside: str | None
+    ) -> list[str]:
+        with open(lists, 'a', encoding='utf-8') as file:
+            file.writelines(f'/{wwid}/\n' for wwid in wwids)
+        monkeypatch.setattr(takedown.Takedown, '_clear_up', clear_up)
+        raise OSError(errno.EIO, 'no directory can be read')
+
+    monkeypatch.setattr(takedown.Takedown, '_clear_up', fails)
+    with harness.Harness(bed) as worker:
+        result = worker.attach(volume, multipath=True, expected_wwn='another')
+        assert result.error.code == 'identity_mismatch', result.as_dict()
+        assert "multipath's list" in ' '.join(result.leftovers)
+        # Then it is gone in the end
+        waiting(lambda: not worker.attachments())
+        assert bed.snapshot() == nothing
 
 
 def test_a_worker_starts_where_the_host_cannot_be_read(

@@ -341,7 +341,7 @@ class FakeHoldings:
         self.found: set[base.Target] = set()
         self.released: list[base.Target] = []
         self.handed_over: list[tuple[base.Target, str]] = []
-        self.identity: str | None = None
+        self.identified: str | None = None
 
     def take(self, target: base.Target) -> None:
         pass
@@ -350,7 +350,10 @@ class FakeHoldings:
         self.handed_over.append((target, heir))
 
     def identify(self, identity: str) -> None:
-        self.identity = identity
+        self.identified = identity
+
+    def identity(self) -> str | None:
+        return self.identified
 
     def note_line(self, wwid: str) -> None:
         pass

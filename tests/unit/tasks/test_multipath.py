@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Maps: made at an attach, removed at a detach."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -159,6 +160,29 @@ def test_a_map_with_a_stranger_s_path() -> None:
     assert isinstance(outcome.error, exception.IdentityMismatch)
     assert 'sdz' in str(outcome.error)
     assert connector.connected == {}
+
+
+def test_a_path_that_another_attachment_takes_away_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a map with a disk in it that goes when it is looked at
+    connector = runs.FakeConnector()
+    run = make(connector=connector)
+    run.host.multipath.also = ('sdz',)
+    looked = []
+
+    def path_of(disk: str) -> None:
+        looked.append(disk)
+        held = run.host.multipath.map
+        assert held is not None
+        run.host.multipath.map = dataclasses.replace(
+            held, disks=('sd1', 'sd2')
+        )
+
+    monkeypatch.setattr(connector, 'path_of', path_of)
+    # Then what it was is no reason not to take the map
+    assert attached(run).path == '/dev/dm-0'
+    assert 'sdz' in looked
 
 
 @pytest.mark.parametrize('how', ['raw', 'map', 'raw, beside a map'])
