@@ -3,6 +3,10 @@
 
 """How Sphinx builds the documentation."""
 
+from typing import Any
+
+from docutils import nodes
+
 extensions = [
     'openstackdocstheme',
     'oslo_config.sphinxext',
@@ -30,7 +34,20 @@ man_pages = [
 
 html_theme = 'openstackdocs'
 pygments_style = 'native'
+#: Most blocks are commands and files: what is a program says so.
+highlight_language = 'text'
 
 openstackdocs_repo_name = 'attachworker'
 openstackdocs_auto_name = False
 openstackdocs_auto_version = False
+
+
+def _align_tables(app: Any, doctree: nodes.document) -> None:
+    """Have text in tables begin at the left: the theme would centre it."""
+    for table in doctree.findall(nodes.table):
+        table.setdefault('align', 'left')
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.connect('doctree-read', _align_tables)
+    return {'parallel_read_safe': True}
