@@ -32,6 +32,7 @@ man_pages = [
     )
 ]
 
+templates_path = ['_templates']
 html_theme = 'openstackdocs'
 pygments_style = 'native'
 #: Most blocks are commands and files: what is a program says so.
