@@ -164,8 +164,8 @@ class DeviceOfHost(AttachWorkerError):
     code = 'in_use'
     msg_fmt = (
         'Device %(device)s is in use by this host: %(what)s. It is never '
-        'given away or removed, not even by force; see what the request '
-        'names.'
+        'given away or removed, not even by force; check which device the '
+        'request names.'
     )
 
 
@@ -246,8 +246,8 @@ class HostToolFailed(RetryableError):
 
 class WorkerRestarted(AttachWorkerError):
     msg_fmt = (
-        'The worker was started again %(times)s times during this operation, '
-        'which is not tried any more; look for the cause in the log of the '
+        'The worker was restarted %(times)s times during this operation, so '
+        'the operation is not tried again. Find the cause in the log of the '
         'worker, then send a new request.'
     )
 
@@ -255,25 +255,25 @@ class WorkerRestarted(AttachWorkerError):
 class LaterRequestEnded(AttachWorkerError):
     msg_fmt = (
         'A later request for the same attachment has ended since, so this one '
-        'is not tried again. Look at the attachment; if it is not as wanted, '
-        'send a new request.'
+        'is not tried again. Look at the attachment, and send a new request '
+        'if its state is not the one that you want.'
     )
 
 
 class UndoFailed(RetryableError):
     code = 'host_tool_failed'
     msg_fmt = (
-        'The worker was started again during the attach, and what had been '
-        'done could not be put back at once; send a new request when '
-        'nothing is left over any more.'
+        'The worker was restarted during the attach, and what it had done '
+        'could not be undone at once. Send a new request once nothing of the '
+        'attachment is left over.'
     )
 
 
 class SecretsLost(RetryableError):
     msg_fmt = (
-        'The worker or its host was started again before the request had '
-        'ended, and its passwords were not kept, so it was not gone on with. '
-        'Send a new request.'
+        'The worker or its host was restarted before the request had ended. '
+        'Its passwords were not kept, so it cannot be continued. Send a new '
+        'request.'
     )
 
 

@@ -272,7 +272,8 @@ class Attach(_Operation):
             dest='deadline_seconds',
             metavar='SECONDS',
             type=int,
-            help='how long the attach may take; default: as the worker says',
+            help='how long the attach may take; default: the option '
+            'default_deadline of the worker',
         )
         parser.add_argument(
             '--cast',
@@ -330,7 +331,7 @@ class Detach(_Operation):
 
 
 class Extend(_Operation):
-    """Take over the new size of a volume."""
+    """Make the new size of a volume known to the host."""
 
     example = 'attachctl extend my-volume --expected-size 20G'
     kind = 'extend'
@@ -348,7 +349,7 @@ class Extend(_Operation):
 
 
 class RotateKey(_Operation):
-    """Give an encrypted volume that is attached another key."""
+    """Exchange the key of an encrypted volume that is attached."""
 
     example = (
         'attachctl rotate-key my-volume --old-key-file old --new-key-file new'
@@ -440,7 +441,7 @@ class Result(_Operation):
 
 
 class Cancel(Show):
-    """Stop an attach that is not decided yet, and undo it."""
+    """Cancel an attach that has no result yet, and undo it."""
 
     example = (
         'attachctl cancel my-volume\n'
@@ -460,7 +461,7 @@ class Cancel(Show):
         self.sentence = (
             'it is being undone'
             if done
-            else 'there is no such attach, or it is decided already'
+            else 'there is no such attach, or it has a result already'
         )
         return done
 
@@ -474,7 +475,7 @@ class Audit(Show):
         parser.add_argument(
             '--exit-code',
             action='store_true',
-            help='end with 1 if something is not as it should be',
+            help='exit with 1 if an attachment is not ok or anything is found',
         )
 
     def ask(self, options: argparse.Namespace) -> Any:
@@ -503,7 +504,7 @@ class Audit(Show):
 
 
 class Ping(Show):
-    """See whether the worker is there and takes requests."""
+    """Check whether the worker runs and takes requests."""
 
     example = 'attachctl --host compute-1 --timeout 2 ping'
 
@@ -521,7 +522,7 @@ class Watch(Command):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            '--all', action='store_true', help='of all hosts, not just one'
+            '--all', action='store_true', help='show all hosts, not just one'
         )
         parser.add_argument(
             '-f',

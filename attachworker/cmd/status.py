@@ -100,9 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         'protocol the tools, kernel modules and names that it needs, the '
         'daemons, cryptsetup, the options, the directory of the journal, the '
         'bus. Nothing is changed.',
-        epilog='Exit codes: 0 all is there, 1 something is not and costs '
-        'what it says, 2 nothing can be attached: no protocol can be used, no '
-        'worker would start, or nobody can reach it.',
+        epilog='Exit codes: 0 nothing is missing, 1 something is, and its '
+        'line says what cannot be done without it, 2 nothing can be attached: '
+        'no protocol can be used, the worker would not start, or nobody can '
+        'reach it.',
     )
     new = commands.add_parser(
         'upgrade',

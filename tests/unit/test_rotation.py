@@ -171,7 +171,7 @@ def test_one_that_was_tried_too_often(begun: Begun, removed: bool) -> None:
     else:
         assert (result.status, opening) == ('failed', [OLD])
         assert result.leftovers == []
-        assert 'started again' in result.error.message
+        assert 'was restarted' in result.error.message
 
 
 @pytest.mark.parametrize('noted', [False, True])
