@@ -101,7 +101,9 @@ class UserModeLinux(Machine):
                 [program, '--version'],
                 check=True,
                 text=True,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
+                timeout=self.patience,
             ).stdout.strip()
         except (OSError, subprocess.SubprocessError) as error:
             raise guest.CannotBoot(f'it does not run: {error}') from error

@@ -177,6 +177,20 @@ def test_a_machine_without_the_programs_says_what_installs_them(
 # With a real kernel
 
 
+def test_a_kernel_that_does_not_even_say_its_release(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a linux.uml that hangs, whatever it is asked
+    program = tmp_path / 'linux.uml'
+    program.write_text('#!/bin/sh\nexec sleep 1000\n')
+    program.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    monkeypatch.setattr(machines.UserModeLinux, 'patience', 1)
+    # Then that is a reason to try the next one
+    with pytest.raises(guest.CannotBoot, match='timed out after 1 seconds'):
+        machines.UserModeLinux().release()
+
+
 def test_the_newer_user_mode_linux_boots(tmp_path: pathlib.Path) -> None:
     """Tests would run without it, too, and take twice as long."""
     done = running.lab(
