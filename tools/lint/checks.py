@@ -114,45 +114,6 @@ DRIVER_USER = 'attachworker/bus/transport.py'
 
 REVERSION = 'Reversion strategy:'
 
-LICENCE = """\
-# SPDX-FileCopyrightText: The attachworker contributors
-# SPDX-License-Identifier: Apache-2.0
-"""
-
-
-def check_sleep(source: Source) -> Iterator[Finding]:
-    """AW102: nothing sleeps; it waits for the event that matters."""
-    if not source.in_package:
-        return
-    names = {'time'}
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Import):
-            names |= {
-                alias.asname
-                for alias in node.names
-                if alias.name == 'time' and alias.asname
-            }
-    lines = [line for line, name in imported(source) if name == 'time.sleep']
-    lines += [
-        node.lineno
-        for node in ast.walk(source.tree)
-        if isinstance(node, ast.Attribute)
-        and node.attr == 'sleep'
-        and isinstance(node.value, ast.Name)
-        and node.value.id in names
-    ]
-    for line in lines:
-        yield source.finding(
-            line, 'AW102', 'wait for an event with a deadline, do not sleep'
-        )
-
-
-def check_eventlet(source: Source) -> Iterator[Finding]:
-    """AW103: threads, not eventlet."""
-    for line, name in imported(source):
-        if name.split('.')[0] == 'eventlet':
-            yield source.finding(line, 'AW103', 'eventlet is not used here')
-
 
 def _is_broad(node: ast.expr | None) -> bool:
     if isinstance(node, ast.Tuple):
@@ -256,15 +217,6 @@ def check_conf(source: Source) -> Iterator[Finding]:
         )
 
 
-def check_licence(source: Source) -> Iterator[Finding]:
-    """AW109: every file that has content starts with the licence."""
-    text = source.text
-    if text.startswith('#!'):
-        text = text.partition('\n')[2]
-    if text and not text.startswith(LICENCE):
-        yield source.finding(1, 'AW109', 'begin with the licence header')
-
-
 def check_private(source: Source) -> Iterator[Finding]:
     """AW110: the inside of oslo.messaging is used in one file."""
     if not source.in_package or str(source.path) == DRIVER_USER:
@@ -307,13 +259,10 @@ def check_backend(source: Source) -> Iterator[Finding]:
 
 CHECKS: dict[str, Callable[[Source], Iterator[Finding]]] = {
     'AW101': check_layers,
-    'AW102': check_sleep,
-    'AW103': check_eventlet,
     'AW104': check_broad_except,
     'AW105': check_reversion,
     'AW107': check_name,
     'AW108': check_conf,
-    'AW109': check_licence,
     'AW110': check_private,
     'AW111': check_backend,
 }
