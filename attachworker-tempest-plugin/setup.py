@@ -1,0 +1,6 @@
+# SPDX-FileCopyrightText: The attachworker contributors
+# SPDX-License-Identifier: Apache-2.0
+
+import setuptools
+
+setuptools.setup(setup_requires=['pbr>=6.1.1'], pbr=True)
