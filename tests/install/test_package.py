@@ -157,8 +157,6 @@ def test_the_wheel_works_in_an_empty_environment(built, tmp_path):
     }
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
 def _cyclonedx_validator():
     """What says whether something is CycloneDX 1.6.
 
@@ -179,6 +177,8 @@ def _cyclonedx_validator():
     return jsonschema.Draft7Validator(whole, registry=registry)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_bill_of_materials_is_that_of_the_wheel(built, tmp_path):
     # When the bill of materials of the wheel is made
     wheel, _ = built
