@@ -78,6 +78,22 @@ def user_mode_linux() -> pathlib.Path:
     )
 
 
+def mirror() -> str:
+    """Where this machine has the packages of Debian from.
+
+    :raises NotAvailable: it has none, or no keys to check them with
+    """
+    sites = _run(
+        'apt-get', 'indextargets', '--format', '$(ORIGIN) $(SITE)'
+    ).splitlines()
+    site = next(
+        (one.split()[1] for one in sites if one.startswith('Debian ')), None
+    )
+    if site is None or not os.path.exists(_KEYS):
+        raise NotAvailable('this machine has no packages of Debian')
+    return site
+
+
 def _furnish(root: pathlib.Path) -> None:
     for name, text in _FILES.items():
         (root / name).write_text(text)
@@ -128,14 +144,7 @@ def _tree(
 def _unpack(
     packages: list[str], root: pathlib.Path, scratch: pathlib.Path
 ) -> None:
-    sites = _run(
-        'apt-get', 'indextargets', '--format', '$(ORIGIN) $(SITE)'
-    ).splitlines()
-    site = next(
-        (one.split()[1] for one in sites if one.startswith('Debian ')), None
-    )
-    if site is None or not os.path.exists(_KEYS):
-        raise NotAvailable('this machine has no packages of Debian')
+    site = mirror()
     for name in ('lists/partial', 'cache/archives/partial', 'etc', 'debs'):
         (scratch / name).mkdir(parents=True)
     (scratch / 'status').touch()

@@ -25,6 +25,7 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 SHARE = 'data/share/attachworker/'
 SHARED = {
     'attachworker.conf.sample',
+    'attachworker.container',
     'attachworker.rules.yml',
     'attachworker.service',
     'attachworker.sysusers.conf',
@@ -36,12 +37,15 @@ SHARED = {
 SOURCES = {
     'LICENSE',
     'README.rst',
+    'debian/control',
+    'debian/rules',
     'devstack/plugin.sh',
     'devstack/settings',
     'doc/source/index.rst',
     'etc/attachworker/attachworker.conf.sample',
     'etc/grafana/grafana-dashboard.json',
     'etc/prometheus/attachworker.rules.yml',
+    'etc/quadlet/attachworker.container',
     'etc/systemd/attachworker.service',
     'setup.cfg',
     'tests/install/test_package.py',
