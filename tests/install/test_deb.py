@@ -193,3 +193,20 @@ def test_it_can_be_removed(root: DebianRoot) -> None:
         assert not (root.directory / name).exists(), name
     # What is attached is in the journal.
     assert (root.directory / 'var/lib/attachworker').is_dir()
+
+
+def test_the_tools_of_the_worker_come_with_it() -> None:
+    control = (PROJECT / 'debian/control').read_text()
+    _, _, package = control.partition('\nPackage: ')
+    fields = re.findall(
+        r'^(?:Depends|Recommends):\n((?: .*\n)+)', package, re.MULTILINE
+    )
+    named = re.findall(r'[a-z0-9][a-z0-9.+-]+(?=,)', ''.join(fields))
+    lines = (PROJECT / 'bindep.txt').read_text().splitlines()
+
+    called = {
+        line.split()[0] for line in lines if line.endswith('[platform:dpkg]')
+    }
+
+    assert called
+    assert called <= {*named}
