@@ -31,12 +31,11 @@ def locked(constraints: str, names: set[str]) -> str:
 
     :raises ValueError: one of them has none
     """
-    found = {
-        name: lines for name, lines in entries(constraints) if name in names
-    }
-    if lacking := sorted(names - found.keys()):
+    # A package may have a version for each range of those of Python.
+    found = [one for one in entries(constraints) if one[0] in names]
+    if lacking := sorted(names - {name for name, _ in found}):
         raise ValueError(f'not in the constraints: {", ".join(lacking)}')
-    return ''.join(found.values())
+    return ''.join(lines for _, lines in found)
 
 
 def main(constraints: str, report: str) -> None:

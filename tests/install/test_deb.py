@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -210,3 +211,48 @@ def test_the_tools_of_the_worker_come_with_it() -> None:
 
     assert called
     assert called <= {*named}
+
+
+_CONSTRAINTS = """\
+one==1.0 \\
+    --hash=sha256:1
+other-one==2.0 ; python_version < '3.12' \\
+    --hash=sha256:2
+other-one==3.0 ; python_version >= '3.12' \\
+    --hash=sha256:3
+third==1.0 \\
+    --hash=sha256:4
+"""
+
+
+def locked(
+    directory: pathlib.Path, *names: str
+) -> subprocess.CompletedProcess[str]:
+    report = {'install': [{'metadata': {'name': name}} for name in names]}
+    (directory / 'report').write_text(json.dumps(report))
+    (directory / 'constraints').write_text(_CONSTRAINTS)
+    return subprocess.run(
+        [
+            *(sys.executable, PROJECT / 'debian/locked.py'),
+            *(directory / 'constraints', directory / 'report'),
+        ],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_version_for_each_python_is_kept(tmp_path: pathlib.Path) -> None:
+    ran = locked(tmp_path, 'third', 'Other.One')
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == ''.join(_CONSTRAINTS.splitlines(True)[2:])
+
+
+def test_a_package_without_a_hash_ends_the_build(
+    tmp_path: pathlib.Path,
+) -> None:
+    ran = locked(tmp_path, 'one', 'unknown')
+
+    assert ran.returncode != 0
+    assert 'not in the constraints: unknown' in ran.stderr
+    assert not ran.stdout
