@@ -46,6 +46,14 @@ function check_attachworker {
     test_with_retry "$ask ping" "attachworker does not answer" 60 1
 }
 
+# For the scenarios of attachworker-tempest-plugin
+function configure_tempest_for_attachworker {
+    iniset "$TEMPEST_CONFIG" service_available attachworker True
+    iniset "$TEMPEST_CONFIG" attachworker transport_url \
+        "$(iniget "$ATTACHWORKER_CONF" DEFAULT transport_url)"
+    iniset "$TEMPEST_CONFIG" attachworker host "$(hostname)"
+}
+
 function cleanup_attachworker {
     sudo rm -rf "$ATTACHWORKER_CONF_DIR" "$ATTACHWORKER_STATE_PATH" \
         "$ATTACHWORKER_RUNTIME_PATH" \
@@ -69,6 +77,9 @@ if is_service_enabled attachworker; then
             ;;
         'stack test-config')
             check_attachworker
+            if is_service_enabled tempest; then
+                configure_tempest_for_attachworker
+            fi
             ;;
         unstack*)
             stop_process attachworker

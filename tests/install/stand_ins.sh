@@ -26,6 +26,8 @@ iniset() {
     echo "$line" >> "$1"
 }
 
+iniget() { sed -n "s|^$2 $3 = ||p" "$1"; }
+
 iniset_rpc_backend() {
     iniset "$2" DEFAULT transport_url \
         "rabbit://$RABBIT_USERID:$RABBIT_PASSWORD@mq/"

@@ -3,6 +3,7 @@
 
 """Each phase of the DevStack plugin, with stand-ins for DevStack."""
 
+import socket
 import subprocess
 
 import pytest
@@ -75,6 +76,27 @@ def test_extra_starts_the_worker_as_root_and_test_config_asks_it(scratch):
         in started
     )
     assert f'test_with_retry {binaries}/attachctl {option} ping' in asked
+
+
+def test_tempest_is_told_of_the_worker_where_it_is_enabled(scratch):
+    options = scratch.root / 'tempest.conf'
+    options.touch()
+    scratch.run('stack', 'post-config')
+
+    scratch.run('stack', 'test-config', TEMPEST_CONFIG=str(options))
+    assert options.read_text() == ''
+
+    services = 'rabbit,attachworker,tempest'
+    scratch.run(
+        *('stack', 'test-config'),
+        TEMPEST_CONFIG=str(options),
+        ENABLED_SERVICES=services,
+    )
+    assert set(options.read_text().splitlines()) == {
+        'service_available attachworker = True',
+        'attachworker transport_url = rabbit://stackrabbit:sesame@mq/',
+        f'attachworker host = {socket.gethostname()}',
+    }
 
 
 def test_a_second_run_changes_nothing(scratch):
