@@ -40,7 +40,7 @@ def _answer() -> None:
 
 def _echo(url: str, name: str) -> None:
     # Before anything else: the import chooses the threading backend.
-    import attachworker  # noqa: F401, I001
+    from attachworker import threading_backend  # noqa: F401, I001
     from oslo_config import cfg
     import oslo_messaging as messaging
 

@@ -12,8 +12,9 @@ def main() -> int:
     # What follows is read and compiled by a slow machine.
     print(f'Linux {os.uname().release} is up; starting a worker ...')
     sys.stdout.flush()
-    # Before anything else: the import chooses the threading backend.
-    import attachworker  # noqa: F401
+    from attachworker import threading_backend  # noqa: F401
+
+    # isort: split
     from tests.kernel.bed import KernelBed
     from tools.demo import scenario
 
