@@ -113,19 +113,6 @@ in_lab() {
         "${pytest_options[@]}" "$@"
 }
 
-# A directory for what tests write. Nothing of it needs to outlive them: where
-# there is room, it is in memory, and nobody waits for a disk.
-make_scratch() {
-    local room
-    room=$(df --output=avail /dev/shm 2> /dev/null | tail -n 1) || room=0
-    if [ "$room" -ge 2000000 ] && ! findmnt -n -O noexec /dev/shm > /dev/null
-    then
-        mktemp -d -p /dev/shm
-    else
-        mktemp -d
-    fi
-}
-
 # Runs one suite, in a process that the pool has started.
 run() {
     local name=$1 output=$results/$1.output status=0 result processor
@@ -186,7 +173,8 @@ report() {
 
 pool=
 results=${TEST_RESULTS:-$(mktemp -d)}
-scratch=${TEST_SCRATCH:-$(make_scratch)}
+# For what tests write
+scratch=${TEST_SCRATCH:-$(mktemp -d)}
 
 stop() {
     local status=$?
