@@ -75,9 +75,9 @@ class Takedown:
         :raises DeadlineExceeded: others had it until the deadline
         """
         if self._identity is None:
-            for wwn in sorted({path.wwn or '' for path in self._paths()}):
-                if wwn:
-                    self._run.lock_volume(wwn)
+            wwns = {path.wwn for path in self._paths() if path.wwn}
+            for wwn in sorted(wwns):
+                self._run.lock_volume(wwn)
 
     # -- whose it is
 

@@ -16,6 +16,7 @@ import pytest
 from attachworker import exception
 from attachworker import objects
 from attachworker.tasks import takedown
+from tests.contract.bed import Volume
 from tests.simulator import bed as beds
 from tests.unit.earlier import PATIENCE
 from tests.unit.earlier import Earlier
@@ -44,17 +45,24 @@ def state(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / 'state'
 
 
+def cut_short(
+    bed: beds.SimulatedBed, state: pathlib.Path, volume: Volume
+) -> None:
+    """Leave what a worker leaves that dies once it has the device."""
+    earlier = Earlier(bed, state)
+    given = request(volume)
+    earlier.accepts('attach', given)
+    earlier.begins(volume, given)
+    earlier.dies()
+
+
 def test_an_attach_that_was_cut_short_is_finished(
     bed: beds.SimulatedBed, state: pathlib.Path
 ) -> None:
     # Given a worker that was killed when it had the device
     volume = bed.create_volume()
     before = bed.snapshot()
-    earlier = Earlier(bed, state)
-    given = request(volume)
-    earlier.accepts('attach', given)
-    earlier.begins(volume, given)
-    earlier.dies()
+    cut_short(bed, state, volume)
     assert bed.snapshot() != before
     # When the next one starts
     with worker(bed, state) as running:
@@ -276,11 +284,7 @@ def test_a_device_in_use_is_left_alone(
     # Given an attach that was cut short, whose device somebody uses by now
     volume = bed.create_volume()
     before = bed.snapshot()
-    earlier = Earlier(bed, state)
-    given = request(volume)
-    earlier.accepts('attach', given)
-    earlier.begins(volume, given)
-    earlier.dies()
+    cut_short(bed, state, volume)
     bed.mount('sda', '/mnt/somewhere')
     used = bed.snapshot()
     # When the next worker starts
@@ -305,11 +309,7 @@ def test_what_is_in_the_way_of_an_undo_for_a_moment(
     # Given an attach that was cut short, and another one that is undone at
     # the same time, whose map has the path of the first one at first
     volume = bed.create_volume()
-    earlier = Earlier(bed, state)
-    given = request(volume)
-    earlier.accepts('attach', given)
-    earlier.begins(volume, given)
-    earlier.dies()
+    cut_short(bed, state, volume)
     in_the_way = iter([['device sda, the last path of dm-0 that works']])
     everything = takedown.Takedown.everything
     monkeypatch.setattr(
@@ -332,11 +332,7 @@ def test_an_undo_that_does_not_know_the_volume_asks_the_kernel(
 ) -> None:
     # Given an attach that was cut short before it knew its volume
     volume = bed.create_volume()
-    earlier = Earlier(bed, state)
-    given = request(volume)
-    earlier.accepts('attach', given)
-    earlier.begins(volume, given)
-    earlier.dies()
+    cut_short(bed, state, volume)
     locked: list[set[str]] = []
     everything = takedown.Takedown.everything
 
